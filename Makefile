@@ -1,0 +1,111 @@
+# gemma.nvim: build, tests, demo. `make help` lists the targets.
+
+CC      ?= cc
+AR      ?= ar
+BUILD   ?= build
+SHELL   := /bin/bash
+.DEFAULT_GOAL := all
+
+# ---- flags -------------------------------------------------------------------------------
+# DEBUG=1 turns assertions and the no-alloc guard on; SAN=address,undefined or SAN=thread builds
+# with sanitizers into a folder of its own; WERROR=1 (CI) makes warnings errors.
+comma := ,
+ifneq ($(SAN),)
+  BUILD := $(BUILD)/san-$(subst $(comma),-,$(SAN))
+  SANFLAGS := -fsanitize=$(SAN) -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g
+  DEBUG := 1
+endif
+OPT     ?= -O2
+CFLAGS  ?= $(OPT) -g
+WARN    := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wvla
+ifeq ($(WERROR),1)
+  WARN += -Werror
+endif
+ifeq ($(DEBUG),1)
+  CFLAGS += -DGM_DEBUG=1
+endif
+ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -Icsrc $(WARN) $(CFLAGS) -fPIC -fvisibility=hidden \
+             -ffp-contract=off -fno-math-errno $(SANFLAGS)
+LIBS    := -luv -lm -ldl -lpthread
+
+# ---- sources -----------------------------------------------------------------------------
+ROOMS   := base tensor format tokenizer kernels kernels/cpu kernels/vulkan model media engine api
+SRC     := $(foreach r,$(ROOMS),$(wildcard csrc/$(r)/*.c))
+ARCH    := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
+ifneq ($(filter x86_64 amd64,$(ARCH)),)
+  SRC += $(wildcard csrc/kernels/cpu/x86/*.c)
+endif
+ifneq ($(filter aarch64 arm64,$(ARCH)),)
+  SRC += $(wildcard csrc/kernels/cpu/arm/*.c)
+endif
+OBJ     := $(SRC:csrc/%.c=$(BUILD)/obj/%.o)
+TOOLSRC := $(wildcard csrc/tools/*.c)
+TOOLOBJ := $(TOOLSRC:csrc/%.c=$(BUILD)/obj/%.o)
+
+# Files in x86/ and arm/ carry their instruction set in their name and are compiled for it; which
+# one runs is decided at run time.
+isa_flags = $(if $(findstring _avx512vnni.c,$1),-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mfma -mf16c -mavx2,\
+            $(if $(findstring _avx512.c,$1),-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c -mavx2,\
+            $(if $(findstring _avxvnni.c,$1),-mavx2 -mfma -mf16c -mavxvnni,\
+            $(if $(findstring _avx2.c,$1),-mavx2 -mfma -mf16c,\
+            $(if $(findstring _dotprod.c,$1),-march=armv8.2-a+dotprod,)))))
+
+.PHONY: all lib tool
+## all: the library and the command-line tool
+all: lib tool
+## lib: build/libgemma.so
+lib: $(BUILD)/libgemma.so
+## tool: build/gemma
+tool: $(BUILD)/gemma
+
+$(BUILD)/obj/%.o: csrc/%.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(call isa_flags,$<) -MMD -MP -c -o $@ $<
+
+# A new inode each time: replacing a library that an editor has mapped must not crash it.
+$(BUILD)/libgemma.so: $(OBJ)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -shared -o $@.tmp $(OBJ) -Wl,-Bsymbolic -Wl,-z,nodelete -Wl,-z,defs $(LIBS)
+	@mv -f $@.tmp $@
+
+$(BUILD)/libgemma.a: $(OBJ)
+	@rm -f $@
+	$(AR) rcs $@ $(OBJ)
+
+$(BUILD)/gemma: $(TOOLOBJ) $(BUILD)/libgemma.a
+	$(CC) $(ALL_CFLAGS) -o $@.tmp $(TOOLOBJ) $(BUILD)/libgemma.a $(LIBS)
+	@mv -f $@.tmp $@
+
+# ---- C tests: one program per tests/c/<room>/test_<file>.c, linked with the static library ----
+HELPERSRC := $(wildcard tests/c/helper/*.c)
+HELPEROBJ := $(HELPERSRC:%.c=$(BUILD)/obj/%.o)
+CTESTSRC  := $(wildcard tests/c/*/test_*.c) $(wildcard tests/ops/test_*.c)
+ifneq ($(T),)
+  CTESTSRC := $(filter %test_$(T).c,$(CTESTSRC))
+endif
+CTEST     := $(CTESTSRC:%.c=$(BUILD)/%)
+KTESTSRC  := $(wildcard tests/kernels/check_*.c)
+KTEST     := $(KTESTSRC:%.c=$(BUILD)/%)
+
+$(BUILD)/obj/tests/%.o: tests/%.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -Itests/c -MMD -MP -c -o $@ $<
+
+$(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(HELPEROBJ) $(BUILD)/libgemma.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -o $@ $< $(HELPEROBJ) $(BUILD)/libgemma.a -lcmocka $(LIBS)
+
+.PHONY: ctest-build
+ctest-build: $(CTEST) $(KTEST)
+.SECONDARY:
+
+include $(wildcard scripts/make/*.mk)
+-include $(OBJ:.o=.d) $(TOOLOBJ:.o=.d) $(HELPEROBJ:.o=.d) $(CTESTSRC:%.c=$(BUILD)/obj/%.d)
+
+.PHONY: clean help
+## clean: remove build output
+clean:
+	rm -rf $(BUILD)
+## help: this list
+help:
+	@sed -n 's/^## \([a-z-]*\): \(.*\)/  \1\t\2/p' Makefile scripts/make/*.mk 2>/dev/null | expand -t 14

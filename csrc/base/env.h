@@ -1,0 +1,26 @@
+/* env.h: every GEMMA_* variable, read once.
+ *
+ *   GEMMA_LOG       info,room=trace      what is logged (log.h)
+ *   GEMMA_BACKEND   cpu|null             overrides the device that the caller asked for
+ *   GEMMA_CPU       ref|avx2|avxvnni|avx512|avx512vnni   highest instruction set used (cpuid.h)
+ *   GEMMA_THREADS   n                    overrides the number of compute threads
+ *   GEMMA_PROBE     dir:name:layer:pos   dump of activations (model/probe.h)
+ *   GEMMA_TEST_MODEL  path               a real file for the golden tests
+ */
+#pragma once
+
+typedef enum {
+    GM_ENV_LOG,
+    GM_ENV_BACKEND,
+    GM_ENV_CPU,
+    GM_ENV_THREADS,
+    GM_ENV_PROBE,
+    GM_ENV_TEST_MODEL,
+    GM_ENV_COUNT
+} gm_env_key;
+
+/* The value, or NULL when unset or empty. Read once per process; the copy is never freed. */
+const char *gm_env(gm_env_key key);
+
+/* Reads the environment again; for tests, single-threaded. */
+void gm_env_reload(void);
