@@ -1,0 +1,23 @@
+/* team.h: the compute threads of one backend.
+ *
+ * Work is a number of items; threads take small runs of items from a shared counter, so that a
+ * thread which the system delays holds nobody up. Between calls the helpers spin briefly (so that
+ * the next op of a forward pass finds them awake) and then sleep; an idle team uses no CPU.
+ * The caller's thread works too: n_threads = 1 has no helpers at all.
+ */
+#pragma once
+
+#include <stddef.h>
+
+typedef struct gm_team gm_team;
+
+/* Computes items [begin, end). thread: 0 .. n_threads - 1, for per-thread scratch. */
+typedef void (*gm_team_fn)(void *ud, int begin, int end, int thread);
+
+int gm_team_create(gm_team **out, int n_threads, char *err, size_t errlen);
+void gm_team_destroy(gm_team **t);
+int gm_team_size(const gm_team *t);
+
+/* Runs fn over items 0 .. n_item - 1 in runs of at most `grain` items and returns when all are
+ * done. Called from one thread at a time, not from inside fn. Never allocates. */
+void gm_team_run(gm_team *t, gm_team_fn fn, void *ud, int n_item, int grain);
