@@ -1,0 +1,37 @@
+/* engine.h: a loaded model: file, vocabulary, configuration, weights, backend.
+ *
+ * Immutable after open apart from the decoder's buffers, which belong to the one thread that
+ * computes. Sessions borrow it and must be destroyed before it.
+ */
+#pragma once
+
+#include "base/cancel.h"
+#include "format/gguf.h"
+#include "model/decoder.h"
+#include "tokenizer/vocab.h"
+
+typedef struct {
+    const char *model_path;
+    const char *device;  /* NULL: "cpu" */
+    int32_t n_threads;   /* 0: default */
+    int32_t n_ctx;       /* 0: 8192, or the model's own if smaller */
+    int32_t n_batch;     /* largest chunk; 0: 512 */
+    int32_t kv_type;     /* -1: auto (F32 for float weights, F16 otherwise); else a gm_dtype */
+    gm_progress_fn progress;
+    void *ud;
+    const gm_cancel *cancel; /* borrowed for the life of the engine; NULL: never */
+} gm_engine_opts;
+
+typedef struct {
+    gm_gguf *gguf;
+    gm_vocab *vocab;
+    gm_config config;
+    gm_backend *backend;
+    gm_weights *weights;
+    gm_decoder *decoder;
+    gm_kv_opts kv;
+    uint64_t load_ns;
+} gm_engine;
+
+int gm_engine_open(gm_engine **out, const gm_engine_opts *opts, char *err, size_t errlen);
+void gm_engine_close(gm_engine **e);
