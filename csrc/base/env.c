@@ -7,12 +7,9 @@
 #include "base/mem.h"
 
 static const char *const names[GM_ENV_COUNT] = {
-    [GM_ENV_LOG] = "GEMMA_LOG",
-    [GM_ENV_BACKEND] = "GEMMA_BACKEND",
-    [GM_ENV_CPU] = "GEMMA_CPU",
-    [GM_ENV_THREADS] = "GEMMA_THREADS",
-    [GM_ENV_PROBE] = "GEMMA_PROBE",
-    [GM_ENV_TEST_MODEL] = "GEMMA_TEST_MODEL",
+    [GM_ENV_LOG] = "GEMMA_LOG",     [GM_ENV_BACKEND] = "GEMMA_BACKEND",
+    [GM_ENV_CPU] = "GEMMA_CPU",     [GM_ENV_THREADS] = "GEMMA_THREADS",
+    [GM_ENV_PROBE] = "GEMMA_PROBE", [GM_ENV_TEST_MODEL] = "GEMMA_TEST_MODEL",
 };
 
 static char *values[GM_ENV_COUNT];

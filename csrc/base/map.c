@@ -85,8 +85,12 @@ void gm_map_close(gm_map **m) {
     *m = NULL;
 }
 
-const uint8_t *gm_map_data(const gm_map *m) { return m->p; }
-size_t gm_map_size(const gm_map *m) { return m->n; }
+const uint8_t *gm_map_data(const gm_map *m) {
+    return m->p;
+}
+size_t gm_map_size(const gm_map *m) {
+    return m->n;
+}
 
 void gm_map_willneed(const gm_map *m, size_t offset, size_t n) {
     if (offset >= m->n) return;
