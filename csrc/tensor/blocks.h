@@ -1,0 +1,45 @@
+/* blocks.h: how quantised blocks lie in a file, byte for byte.
+ *
+ * Little-endian. The structs are packed, so that a pointer into a mapped file of any alignment
+ * may be cast to them. d, m, dmin are half floats (gm_f16_to_f32). What the fields mean:
+ *
+ *   Q4_0   x = d * (q - 8)             q[j] holds value j (low nibble) and j + 16 (high)
+ *   Q4_1   x = d * q + m               same order
+ *   Q5_0   x = d * (q - 16)            bit 4 of value e is bit e of qh
+ *   Q5_1   x = d * q + m               same
+ *   Q8_0   x = d * q
+ *   IQ4_NL x = d * gm_iq4_values[q]    order of Q4_0
+ *
+ * The other formats hold 256 values in groups of 16 or 32, each group with a small integer scale;
+ * quant.c spells out their order.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#define GM_QK 32   /* values in a small block */
+#define GM_QKK 256 /* values in a block of the K formats */
+
+#define GM_BLOCK(name, bytes, ...)                                                                 \
+    typedef struct __attribute__((packed)) {                                                       \
+        __VA_ARGS__                                                                                \
+    } gm_block_##name;                                                                             \
+    _Static_assert(sizeof(gm_block_##name) == (bytes), "on-disk size of " #name)
+
+/* clang-format off */
+GM_BLOCK(q4_0, 18, uint16_t d; uint8_t q[16];);
+GM_BLOCK(q4_1, 20, uint16_t d; uint16_t m; uint8_t q[16];);
+GM_BLOCK(q5_0, 22, uint16_t d; uint32_t qh; uint8_t q[16];);
+GM_BLOCK(q5_1, 24, uint16_t d; uint16_t m; uint32_t qh; uint8_t q[16];);
+GM_BLOCK(q8_0, 34, uint16_t d; int8_t q[32];);
+GM_BLOCK(q2_k, 84, uint8_t sc[16]; uint8_t q[64]; uint16_t d; uint16_t dmin;);
+GM_BLOCK(q3_k, 110, uint8_t hmask[32]; uint8_t q[64]; uint8_t sc[12]; uint16_t d;);
+GM_BLOCK(q4_k, 144, uint16_t d; uint16_t dmin; uint8_t sc[12]; uint8_t q[128];);
+GM_BLOCK(q5_k, 176, uint16_t d; uint16_t dmin; uint8_t sc[12]; uint8_t qh[32]; uint8_t q[128];);
+GM_BLOCK(q6_k, 210, uint8_t ql[128]; uint8_t qh[64]; int8_t sc[16]; uint16_t d;);
+GM_BLOCK(iq4_nl, 18, uint16_t d; uint8_t q[16];);
+GM_BLOCK(iq4_xs, 136, uint16_t d; uint16_t sh; uint8_t sl[4]; uint8_t q[128];);
+/* clang-format on */
+
+/* The 16 levels of IQ4_NL and IQ4_XS, ascending. */
+extern const int8_t gm_iq4_values[16];
