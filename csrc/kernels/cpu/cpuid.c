@@ -1,0 +1,191 @@
+/* cpuid.c: instruction sets of this CPU, and how many real cores this process may use.
+ *
+ * The CPU saying that it has AVX is not enough: the operating system must save the wide registers
+ * on a switch of threads, which xgetbv tells. A virtual machine may offer one without the other.
+ */
+#include "kernels/cpu/cpuid.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include "base/env.h"
+#include "base/log.h"
+
+#if defined(__x86_64__) || defined(__i386__)
+#define GM_X86 1
+#include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
+#define N_LEVEL (GM_CPU_DOTPROD + 1)
+
+static const char *const level_names[N_LEVEL] = {
+    [GM_CPU_REF] = "ref",         [GM_CPU_AVX2] = "avx2",
+    [GM_CPU_AVXVNNI] = "avxvnni", [GM_CPU_AVX512] = "avx512",
+    [GM_CPU_AVX512VNNI] = "avx512vnni", [GM_CPU_NEON] = "neon",
+    [GM_CPU_DOTPROD] = "dotprod",
+};
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static bool has[N_LEVEL];
+static char features[160];     /* names of what was found, separated by spaces */
+static atomic_int level = -1;  /* gm_cpu_level; what gm_cpu_level_get answers */
+
+static void add_feature(const char *name) {
+    size_t n = strlen(features);
+    snprintf(features + n, sizeof features - n, "%s%s", n ? " " : "", name);
+}
+
+#ifdef GM_X86
+/* Register state that the operating system saves: bits 1, 2 are SSE and AVX, 5 to 7 AVX-512. */
+static uint64_t read_xcr0(void) {
+    uint32_t lo, hi;
+    __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
+    return (uint64_t)hi << 32 | lo;
+}
+
+static bool bit(uint32_t reg, int i, const char *name) {
+    bool on = reg >> i & 1;
+    if (on) add_feature(name);
+    return on;
+}
+
+static void detect(void) {
+    has[GM_CPU_REF] = true;
+    uint32_t a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return;
+    bool osxsave = c >> 27 & 1;
+    if (!osxsave || !(c >> 28 & 1)) return;
+    uint64_t xcr0 = read_xcr0();
+    if ((xcr0 & 0x6) != 0x6) return;
+    bool os512 = (xcr0 & 0xe6) == 0xe6;
+    bool fma = bit(c, 12, "fma"), f16c = bit(c, 29, "f16c");
+    uint32_t a7, b7, c7, d7, a71 = 0, b71, c71, d71;
+    if (!__get_cpuid_count(7, 0, &a7, &b7, &c7, &d7)) return;
+    has[GM_CPU_AVX2] = bit(b7, 5, "avx2") && fma && f16c;
+    if (a7 >= 1) __get_cpuid_count(7, 1, &a71, &b71, &c71, &d71);
+    has[GM_CPU_AVXVNNI] = has[GM_CPU_AVX2] && bit(a71, 4, "avx_vnni");
+    if (!os512) return;
+    bool f = bit(b7, 16, "avx512f"), dq = bit(b7, 17, "avx512dq"), bw = bit(b7, 30, "avx512bw"),
+         vl = bit(b7, 31, "avx512vl"), vnni = bit(c7, 11, "avx512vnni");
+    has[GM_CPU_AVX512] = has[GM_CPU_AVX2] && f && dq && bw && vl;
+    has[GM_CPU_AVX512VNNI] = has[GM_CPU_AVX512] && vnni;
+}
+#elif defined(__aarch64__)
+static void detect(void) {
+    has[GM_CPU_REF] = has[GM_CPU_NEON] = true;
+    add_feature("neon");
+#if defined(__linux__)
+    enum { HWCAP_ASIMDDP_BIT = 20 };
+    has[GM_CPU_DOTPROD] = getauxval(AT_HWCAP) >> HWCAP_ASIMDDP_BIT & 1;
+#elif defined(__APPLE__)
+    has[GM_CPU_DOTPROD] = true; /* every 64-bit Mac */
+#endif
+    if (has[GM_CPU_DOTPROD]) add_feature("dotprod");
+}
+#else
+static void detect(void) { has[GM_CPU_REF] = true; }
+#endif
+
+/* The best level that is not above l. */
+static gm_cpu_level lower(gm_cpu_level l) {
+    while (l > GM_CPU_REF && !has[l]) l--;
+    return l;
+}
+
+static void init(void) {
+    detect();
+    gm_cpu_level best = lower(GM_CPU_DOTPROD);
+    const char *wanted = gm_env(GM_ENV_CPU);
+    int l = -1;
+    for (int i = 0; wanted && i < N_LEVEL; i++)
+        if (strcmp(wanted, level_names[i]) == 0) l = i;
+    if (wanted && l < 0)
+        gm_log(GM_LOG_WARN, "kernels", "GEMMA_CPU=%s is no level that I know; ignored", wanted);
+    atomic_store(&level, (int)(l < 0 ? best : lower((gm_cpu_level)l)));
+}
+
+gm_cpu_level gm_cpu_level_get(void) {
+    pthread_once(&once, init);
+    return (gm_cpu_level)atomic_load_explicit(&level, memory_order_relaxed);
+}
+
+bool gm_cpu_has(gm_cpu_level l) {
+    pthread_once(&once, init);
+    return (unsigned)l < N_LEVEL && has[l];
+}
+
+void gm_cpu_force(gm_cpu_level l) {
+    pthread_once(&once, init);
+    atomic_store(&level, (int)lower((unsigned)l < N_LEVEL ? l : GM_CPU_DOTPROD));
+}
+
+const char *gm_cpu_level_name(gm_cpu_level l) {
+    return (unsigned)l < N_LEVEL ? level_names[l] : "unknown";
+}
+
+static char description[sizeof features + 32];
+static pthread_once_t described = PTHREAD_ONCE_INIT;
+
+static void describe(void) {
+    snprintf(description, sizeof description, "%s (%s)", gm_cpu_level_name(gm_cpu_level_get()),
+             features[0] ? features : "no vector extensions");
+}
+
+const char *gm_cpu_describe(void) {
+    pthread_once(&described, describe);
+    return description;
+}
+
+#ifdef __linux__
+/* One number of a file under /sys; -1 when it cannot be read. */
+static int read_topology(int cpu, const char *name) {
+    char path[96];
+    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/%s", cpu, name);
+    FILE *f = fopen(path, "re");
+    if (!f) return -1;
+    int v = -1;
+    if (fscanf(f, "%d", &v) != 1) v = -1;
+    fclose(f);
+    return v;
+}
+
+enum { MAX_CPU = CPU_SETSIZE };
+
+/* Distinct (package, core) pairs among the CPUs that the affinity mask allows: hyperthreads share
+ * the vector units, so a second one adds nothing to work that is bound by them. */
+static int count_cores(const cpu_set_t *set) {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static int64_t seen[MAX_CPU]; /* too large for the stack of a small thread */
+    int n = 0;
+    pthread_mutex_lock(&lock);
+    for (int cpu = 0; cpu < MAX_CPU; cpu++) {
+        if (!CPU_ISSET(cpu, set)) continue;
+        int core = read_topology(cpu, "core_id"), package = read_topology(cpu, "physical_package_id");
+        int64_t key = core < 0 ? -1 - (int64_t)cpu : (int64_t)(package + 1) << 32 | core;
+        int i = 0;
+        while (i < n && seen[i] != key) i++;
+        if (i == n) seen[n++] = key;
+    }
+    pthread_mutex_unlock(&lock);
+    return n;
+}
+#endif
+
+int gm_cpu_physical_cores(void) {
+#ifdef __linux__
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (sched_getaffinity(0, sizeof set, &set) == 0) {
+        int n = count_cores(&set);
+        if (n > 0) return n;
+    }
+#endif
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n > 0 ? (int)n : 1;
+}
