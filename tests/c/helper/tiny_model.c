@@ -103,15 +103,15 @@ static void add_special(vocab *v) {
  * until the vocabulary is full. */
 static void add_learned(vocab *v, int32_t n) {
     static const char *const words[] = {
-        "in",    "th",    "the",      "er",       "on",          "re",     "at",        "en",
-        "or",    SP "t",  SP "a",     SP "the",   "an",          "es",     "ti",        "st",
-        "ar",    "nd",    "and",      SP "and",   "al",          "le",     "ing",       "ou",
-        SP "s",  SP "w",  "ion",      "tion",     "lo",          "hel",    "hello",     "wor",
-        "ld",    "world", SP "world", "ret",      "urn",         "return", SP "return", "loc",
-        "local", "fun",   "func",     "function", SP "function", "end",    SP "end",    "if",
-        SP "if", SP "=",  "==",       SP "==",    "()",          "();",    "\");",      "->",
-        SP "i",  SP "in", "for",      SP "for",   "int",         SP "int", "f(",        "ed",
-        "ve",    SP "to", "is",       SP "is",
+        "in",        "th",   "the",   "er",     "on",       "re",       "at",          "en",
+        "or",        SP "t", SP "a",  SP "the", "an",       "es",       "ti",          "st",
+        "ar",        "nd",   "and",   SP "and", "al",       "le",       "el",          "un",
+        "ur",        "rn",   "ing",   SP "s",   "ion",      "tion",     "lo",          "hel",
+        "hello",     "wor",  "ld",    "world",  SP "world", "ret",      "urn",         "return",
+        SP "return", "loc",  "local", "fun",    "func",     "function", SP "function", "end",
+        SP "end",    "if",   SP "if", SP "=",   "==",       SP "==",    "()",          "();",
+        "\");",      "->",   SP "i",  SP "in",  "for",      SP "for",   "int",         SP "int",
+        "f(",
     };
     int32_t stop = v->n + n;
     for (size_t i = 0; i < sizeof words / sizeof *words && v->n < stop; i++)
