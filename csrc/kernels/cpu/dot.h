@@ -1,0 +1,64 @@
+/* dot.h: weight rows times a few tokens: the kernels of decode, bound by memory.
+ *
+ * A kernel reads every byte of its rows once, in file layout, and multiplies with 1 to
+ * GM_DOT_TOK tokens. Quantised formats multiply with activations of 8 bits (gm_xq), float formats
+ * with the float32 activations themselves. The table holds one kernel per format; the fill walks
+ * from plain C up to the CPU's level.
+ */
+#pragma once
+
+#include <stddef.h>
+#include "kernels/cpu/cpuid.h"
+#include "kernels/cpu/gemm_unpack.h"
+
+enum {
+    GM_DOT_TOK = 4,    /* tokens per call at most */
+    GM_XQ_BLOCK = 32,  /* activations per scale */
+    GM_XQ_PAD = 256,   /* rows of quantised activations end in zeros up to a multiple of this */
+    GM_XQ_HALF_TOK = 8 /* tokens for which qh exists */
+};
+
+/* The activations of one matmul: x = d * q per block of 32. Views into scratch. */
+typedef struct {
+    int32_t n_tok, n_in;
+    int32_t n_pad;  /* n_in rounded up to GM_XQ_PAD */
+    const float *x; /* [n_tok, n_in] */
+    int8_t *q;      /* [n_tok, n_pad], -127 .. 127 */
+    /* [min(n_tok, GM_XQ_HALF_TOK), n_pad], q in another order: of each four blocks of 32 first the
+     * low halves (4 times 16), then the high halves, as formats hold them that keep value j in the
+     * low nibble and j + 16 in the high one. NULL when n_tok > GM_XQ_HALF_TOK. */
+    int8_t *qh;
+    float *d;     /* [n_tok, n_pad / 32] */
+    int32_t *s32; /* [n_tok, n_pad / 32], sums of q */
+    int32_t *s16; /* [n_tok, n_pad / 16] */
+    float *ds32;  /* d * s32 */
+    float *ds16;  /* d * s16 */
+} gm_xq;
+
+/* Fills row t of x->q and what belongs to it from x->x. */
+typedef void (*gm_xq_fn)(gm_xq *x, int32_t t);
+
+typedef struct {
+    gm_dtype dtype;
+    const uint8_t *w; /* [n_row, n_in] in file layout, any alignment */
+    size_t row_bytes;
+    int n_row;
+    const gm_xq *x;
+    int tok, n_tok; /* tokens tok .. tok + n_tok - 1; n_tok <= GM_DOT_TOK */
+    float *out;     /* [n_tok, n_row], rows out_stride floats apart; out[0] is token tok */
+    size_t out_stride;
+} gm_dot_args;
+
+typedef void (*gm_dot_fn)(const gm_dot_args *a);
+
+typedef struct {
+    gm_xq_fn quantise;
+    gm_dot_fn dot[GM_DTYPE_LIMIT];
+    gm_unpack_fn unpack[GM_DTYPE_LIMIT]; /* quantised formats only */
+} gm_dot_fns;
+
+void gm_dot_fill(gm_dot_fns *f, gm_cpu_level level);
+
+/* Builds qh and the products d * sum of row t from q, d, s16; shared by all variants, since it is
+ * a small part of the work. */
+void gm_xq_finish(gm_xq *x, int32_t t);

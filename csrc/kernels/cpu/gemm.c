@@ -1,0 +1,172 @@
+/* gemm.c: cuts a matmul into pieces of work and hands them to the team.
+ *
+ * A piece is some rows of one of the matrices. The union of all matrices' pieces is one job, so
+ * that threads meet once per op and not once per matrix.
+ */
+#include "kernels/cpu/gemm.h"
+
+#include <string.h>
+#include "base/err.h"
+#include "base/mem.h"
+#include "kernels/cpu/dot.h"
+
+/* Bytes of weights in a piece of decode: large enough that taking one costs nothing beside it,
+ * small enough that the threads finish together (some 3 microseconds of memory time). */
+enum { PIECE_BYTES = 64 * 1024 };
+
+struct gm_matmul_ctx {
+    gm_team *team; /* borrowed */
+    gm_dot_fns dot;
+    gm_xq xq; /* scratch; n_tok and n_in are the op's, capacities below */
+    int32_t max_tok, max_in;
+};
+
+/* One job of the team. */
+typedef struct {
+    gm_matmul_ctx *m;
+    const gm_op_matmul *op;
+    const gm_cancel *cancel;
+    int32_t tok0, n_tok;        /* tokens of this pass */
+    int rows[GM_MATMUL_MAX];    /* rows per piece */
+    int first[GM_MATMUL_MAX];   /* number of the matrix's first piece */
+} job;
+
+static int32_t round_up(int32_t n, int32_t to) { return (n + to - 1) / to * to; }
+
+int gm_matmul_create(gm_matmul_ctx **out, gm_team *team, gm_cpu_level level, char *err,
+                     size_t errlen) {
+    gm_matmul_ctx *m = *out = gm_calloc(1, sizeof *m);
+    if (!m) return gm_fail(err, errlen, GM_ENOMEM, "no memory for matrix products");
+    m->team = team;
+    gm_dot_fill(&m->dot, level);
+    return GM_OK;
+}
+
+static void free_scratch(gm_matmul_ctx *m) {
+    gm_xq *x = &m->xq;
+    gm_free(x->q);
+    gm_free(x->qh);
+    gm_free(x->d);
+    gm_free(x->s32);
+    gm_free(x->s16);
+    gm_free(x->ds32);
+    gm_free(x->ds16);
+    memset(x, 0, sizeof *x);
+    m->max_tok = m->max_in = 0;
+}
+
+void gm_matmul_destroy(gm_matmul_ctx **m) {
+    if (!*m) return;
+    free_scratch(*m);
+    gm_free(*m);
+    *m = NULL;
+}
+
+int gm_matmul_reserve(gm_matmul_ctx *m, int32_t max_tok, int32_t max_in) {
+    if (max_tok <= m->max_tok && max_in <= m->max_in) return GM_OK;
+    free_scratch(m);
+    size_t tok = (size_t)max_tok, pad = (size_t)round_up(max_in, GM_XQ_PAD);
+    size_t n;
+    if (!gm_mul_size(tok, pad, &n)) return GM_ENOMEM;
+    gm_xq *x = &m->xq;
+    x->q = gm_malloc(n, 1);
+    x->qh = gm_malloc(GM_XQ_HALF_TOK, pad);
+    x->d = gm_malloc(n / 32, sizeof *x->d);
+    x->s32 = gm_malloc(n / 32, sizeof *x->s32);
+    x->s16 = gm_malloc(n / 16, sizeof *x->s16);
+    x->ds32 = gm_malloc(n / 32, sizeof *x->ds32);
+    x->ds16 = gm_malloc(n / 16, sizeof *x->ds16);
+    if (!x->q || !x->qh || !x->d || !x->s32 || !x->s16 || !x->ds32 || !x->ds16) {
+        free_scratch(m);
+        return GM_ENOMEM;
+    }
+    m->max_tok = max_tok;
+    m->max_in = max_in;
+    return GM_OK;
+}
+
+static void quantise_rows(void *ud, int begin, int end, int thread) {
+    (void)thread;
+    const job *j = ud;
+    for (int t = begin; t < end; t++) j->m->dot.quantise(&j->m->xq, t);
+}
+
+/* Rows of one piece for up to GM_DOT_TOK tokens at a time. */
+static void compute_rows(const job *j, int mat, int row, int n_row) {
+    const gm_tensor *w = j->op->w[mat], *out = j->op->out[mat];
+    int64_t n_out = gm_tensor_rows(w);
+    gm_dot_args a = {
+        .dtype = w->dtype,
+        .w = gm_tensor_row(w, row),
+        .row_bytes = w->row_bytes,
+        .n_row = n_row,
+        .x = &j->m->xq,
+        .out_stride = (size_t)n_out,
+    };
+    for (int t = 0; t < j->n_tok; t += GM_DOT_TOK) {
+        a.tok = t;
+        a.n_tok = j->n_tok - t < GM_DOT_TOK ? j->n_tok - t : GM_DOT_TOK;
+        a.out = (float *)out->data + (size_t)(j->tok0 + t) * (size_t)n_out + row;
+        j->m->dot.dot[w->dtype](&a);
+    }
+}
+
+static void compute_pieces(void *ud, int begin, int end, int thread) {
+    (void)thread;
+    const job *j = ud;
+    for (int i = begin; i < end; i++) {
+        if (gm_cancelled(j->cancel)) return;
+        int mat = j->op->n_mat - 1;
+        while (mat > 0 && i < j->first[mat]) mat--;
+        int n_out = (int)gm_tensor_rows(j->op->w[mat]);
+        int row = (i - j->first[mat]) * j->rows[mat];
+        compute_rows(j, mat, row, n_out - row < j->rows[mat] ? n_out - row : j->rows[mat]);
+    }
+}
+
+/* Returns the number of pieces. */
+static int cut(job *j) {
+    int n = 0;
+    for (int i = 0; i < j->op->n_mat; i++) {
+        const gm_tensor *w = j->op->w[i];
+        int rows = (int)(PIECE_BYTES / w->row_bytes);
+        j->rows[i] = rows < 4 ? 4 : rows;
+        j->first[i] = n;
+        n += (int)((gm_tensor_rows(w) + j->rows[i] - 1) / j->rows[i]);
+    }
+    return n;
+}
+
+static bool any_quantised(const gm_op_matmul *op) {
+    for (int i = 0; i < op->n_mat; i++)
+        if (gm_unpack_info_get(op->w[i]->dtype)->group) return true;
+    return false;
+}
+
+static int run_tokens(gm_matmul_ctx *m, const gm_op_matmul *op, int32_t tok0, int32_t n_tok,
+                      const gm_cancel *cancel) {
+    gm_xq *x = &m->xq;
+    int8_t *qh = x->qh;
+    x->n_tok = n_tok;
+    x->n_in = (int32_t)op->w[0]->ne[0];
+    x->n_pad = round_up(x->n_in, GM_XQ_PAD);
+    x->x = (const float *)op->x->data + (size_t)tok0 * (size_t)x->n_in;
+    if (n_tok > GM_XQ_HALF_TOK) x->qh = NULL;
+
+    job j = {.m = m, .op = op, .cancel = cancel, .tok0 = tok0, .n_tok = n_tok};
+    if (any_quantised(op)) gm_team_run(m->team, quantise_rows, &j, n_tok, 1);
+    gm_team_run(m->team, compute_pieces, &j, cut(&j), 1);
+    x->qh = qh;
+    return gm_cancelled(cancel) ? GM_ECANCELLED : GM_OK;
+}
+
+int gm_matmul_run(gm_matmul_ctx *m, const gm_op_matmul *op, const gm_cancel *cancel) {
+    if (op->n_mat < 1 || op->n_mat > GM_MATMUL_MAX) return GM_EINVAL;
+    if (op->w[0]->ne[0] > m->max_in || m->max_tok < 1) return GM_EINVAL;
+    for (int32_t t = 0; t < op->n_tok; t += m->max_tok) {
+        int32_t n = op->n_tok - t < m->max_tok ? op->n_tok - t : m->max_tok;
+        int rc = run_tokens(m, op, t, n, cancel);
+        if (rc != GM_OK) return rc;
+    }
+    return GM_OK;
+}
