@@ -2,6 +2,10 @@
  *
  * Owns the random state and scratch for the vocabulary. Borrows logits for the call. Does not
  * know the vocabulary's texts. Thread: belongs to its job, no locking inside.
+ *
+ * Order of the filters: mask and suppression, repetition penalty, top-k, top-p (over what top-k
+ * left), min-p, and temperature last. So the filters judge the model's own distribution, and
+ * temperature only changes how the draw spreads over the tokens that survived.
  */
 #pragma once
 

@@ -30,8 +30,12 @@ int gm_session_create(gm_session **out, gm_engine *e, char *err, size_t errlen);
 void gm_session_destroy(gm_session **s);
 
 /* Begins a sync to prompt (copied, but not the media rows): compares, rewinds. *reused is how many
- * positions are kept; at least the last position is always computed again, so that its logits
- * exist. GM_ETOOLONG when it does not fit n_ctx, GM_EINVAL when it is empty. */
+ * positions are kept. The last position is computed again, so that its logits exist, unless the
+ * session stands at exactly this prompt and nobody has asked for its logits since they were
+ * computed (a warmed prompt). A cut never goes through a bidirectional run: its rows depend on
+ * one another. GM_ETOOLONG when the prompt does not fit n_ctx or a bidirectional run does not fit
+ * a chunk, GM_EINVAL when it is empty or inconsistent; then the session is as before, without a
+ * sync under way. */
 int gm_session_begin(gm_session *s, const gm_prompt *prompt, size_t *reused, char *err,
                      size_t errlen);
 
@@ -40,8 +44,14 @@ int gm_session_begin(gm_session *s, const gm_prompt *prompt, size_t *reused, cha
  * before the step and the step may be repeated. */
 int64_t gm_session_step(gm_session *s, size_t max_tok);
 
-/* One token more, after a finished sync. GM_ETOOLONG at the end of the context. */
+/* One token more, after a finished sync. GM_ETOOLONG at the end of the context. On any error the
+ * session is as before and the call may be repeated. */
 int gm_session_append(gm_session *s, int32_t id);
+
+/* n tokens more in one step, with the logits after each of them: what checking a draft needs.
+ * n is at most gm_session_chunk; logits: [n, n_vocab], the caller's. Rejected tokens are taken
+ * back with gm_session_rewind. */
+int gm_session_append_many(gm_session *s, const int32_t *ids, size_t n, float *logits);
 
 /* Logits after the last position: [n_vocab], owned by the session, valid until the next step; the
  * sampler may overwrite them. NULL while a sync is unfinished. */
@@ -49,9 +59,27 @@ float *gm_session_logits(gm_session *s);
 
 size_t gm_session_len(const gm_session *s);
 size_t gm_session_media_rows(const gm_session *s); /* rows computed since creation */
+size_t gm_session_chunk(const gm_session *s);      /* most positions in one step */
+uint64_t gm_session_bytes(const gm_session *s);    /* reserved for the cache */
+
+/* Logits in the middle of a prompt, for tools. While a tap is set, each step hands the rows of
+ * those positions that it computes to fn, in order; an error from fn ends the step (which has
+ * then been done). Costs n_vocab floats for every tapped position of a chunk. */
+typedef struct {
+    const size_t *pos; /* [n], ascending; borrowed while the tap is set */
+    size_t n;
+    int (*fn)(void *ud, size_t pos, const float *logits);
+    void *ud;
+} gm_logits_tap;
+
+void gm_session_set_tap(gm_session *s, const gm_logits_tap *tap); /* NULL: none; copied */
 
 /* Longest common prefix of the cache and a prompt, in positions. */
 size_t gm_session_common(const gm_session *s, const gm_prompt *prompt);
+
+/* How many positions of prompt this session could keep, or give to a fork: the common prefix, less
+ * what the rules of gm_session_begin and the sliding window take away. */
+size_t gm_session_reusable(const gm_session *s, const gm_prompt *prompt);
 
 /* Cuts back to n positions (n <= len); returns the length reached: n, or 0 when the sliding
  * window of that point is gone. */

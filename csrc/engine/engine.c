@@ -1,0 +1,116 @@
+/* engine.c: opens a model file from bottom to top and closes it from top to bottom. */
+#include "engine/engine.h"
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+enum {
+    DEFAULT_CTX = 8192,   /* positions */
+    DEFAULT_BATCH = 512,  /* tokens: where a prefill on the CPU stops getting faster */
+    MIN_SLACK = 512,      /* positions of a sliding layer that stay for going back */
+    MAX_CTX = 1 << 24
+};
+
+/* Rounding in a 16-bit cache is far below that of quantised weights, but far above that of
+ * float ones, whose users want the exact answer. */
+static gm_dtype cache_type(int32_t wanted, gm_dtype main_type) {
+    if (wanted >= 0) return (gm_dtype)wanted;
+    bool is_float = main_type == GM_F32 || main_type == GM_F16 || main_type == GM_BF16;
+    return is_float ? GM_F32 : GM_F16;
+}
+
+static int check_opts(const gm_engine_opts *o, char *err, size_t errlen) {
+    if (!o->model_path) return gm_fail(err, errlen, GM_EINVAL, "no model file given");
+    if (o->n_ctx < 0 || o->n_ctx > MAX_CTX)
+        return gm_fail(err, errlen, GM_EINVAL, "a context of %d positions is out of range",
+                       (int)o->n_ctx);
+    if (o->n_batch < 0) return gm_fail(err, errlen, GM_EINVAL, "a negative chunk size");
+    bool known = o->kv_type < 0 || o->kv_type == GM_F32 || o->kv_type == GM_F16 ||
+                 o->kv_type == GM_Q8_0;
+    if (!known) return gm_fail(err, errlen, GM_EINVAL, "unknown number format for the cache");
+    return GM_OK;
+}
+
+/* The sizes of cache and chunks, from the wishes of the caller and the model's own limits. */
+static void choose_sizes(gm_engine *e, const gm_engine_opts *o, int32_t *n_batch) {
+    int32_t n_ctx = o->n_ctx > 0 ? o->n_ctx : DEFAULT_CTX;
+    int32_t trained = e->config.n_ctx_train;
+    if (o->n_ctx == 0 && trained > 0 && trained < n_ctx) n_ctx = trained;
+    *n_batch = o->n_batch > 0 ? o->n_batch : DEFAULT_BATCH;
+    if (*n_batch > n_ctx) *n_batch = n_ctx;
+    e->kv.n_ctx = n_ctx;
+    e->kv.n_slack = *n_batch > MIN_SLACK ? *n_batch : MIN_SLACK;
+    e->kv.type = cache_type(o->kv_type, e->weights->main_type);
+    if (trained > 0 && n_ctx > trained)
+        gm_log(GM_LOG_WARN, "engine", "context of %d is longer than the %d the model was made for",
+               (int)n_ctx, (int)trained);
+}
+
+/* The longest row of scores that attention will see: a global layer at the end of the context or
+ * a full ring. */
+static int32_t longest_cache(const gm_engine *e) {
+    int64_t ring = (int64_t)e->config.window + e->kv.n_slack;
+    return ring > e->kv.n_ctx ? (int32_t)(ring < MAX_CTX ? ring : MAX_CTX) : e->kv.n_ctx;
+}
+
+static int open_model(gm_engine *e, const gm_engine_opts *o, char *err, size_t errlen) {
+    int rc = gm_gguf_open(&e->gguf, o->model_path, err, errlen);
+    if (rc < 0) return rc;
+    gm_gguf_willneed(e->gguf);
+    /* The configuration needs to know only how many tokens there are, but it tells a file of
+     * another architecture apart, and that message helps more than one about its vocabulary. So
+     * the vocabulary's error counts only when the configuration is fine. */
+    char vocab_err[256] = "";
+    int vocab_rc = gm_vocab_create(&e->vocab, e->gguf, vocab_err, sizeof vocab_err);
+    rc = gm_config_read(&e->config, e->gguf, vocab_rc < 0 ? 0 : gm_vocab_size(e->vocab), err,
+                        errlen);
+    if (vocab_rc < 0 && rc != GM_EUNSUPPORTED)
+        return gm_fail(err, errlen, vocab_rc, "%s", vocab_err);
+    if (rc < 0) return rc;
+    if (gm_cancelled(o->cancel))
+        return gm_fail(err, errlen, GM_ECANCELLED, "%s", gm_err_text(GM_ECANCELLED));
+    rc = gm_backend_open(&e->backend, o->device, o->n_threads, err, errlen);
+    if (rc < 0) return rc;
+    gm_be_set_cancel(e->backend, o->cancel);
+    rc = gm_weights_load(&e->weights, e->gguf, &e->config, e->backend, o->progress, o->ud,
+                         o->cancel, err, errlen);
+    if (rc < 0) return rc;
+    int32_t n_batch;
+    choose_sizes(e, o, &n_batch);
+    return gm_decoder_create(&e->decoder, &e->config, e->weights, e->backend, n_batch,
+                             longest_cache(e), err, errlen);
+}
+
+int gm_engine_open(gm_engine **out, const gm_engine_opts *opts, char *err, size_t errlen) {
+    *out = NULL;
+    uint64_t start = gm_now_ns();
+    int rc = check_opts(opts, err, errlen);
+    if (rc < 0) return rc;
+    gm_engine *e = gm_calloc(1, sizeof *e);
+    if (!e) return gm_fail(err, errlen, GM_ENOMEM, "%s", gm_err_text(GM_ENOMEM));
+    rc = open_model(e, opts, err, errlen);
+    if (rc < 0) {
+        gm_engine_close(&e);
+        return rc;
+    }
+    e->load_ns = gm_now_ns() - start;
+    gm_log(GM_LOG_INFO, "engine", "loaded %s in %.0f ms on %s, context %d", e->config.name,
+           (double)e->load_ns / 1e6, e->backend->desc, (int)e->kv.n_ctx);
+    *out = e;
+    return GM_OK;
+}
+
+void gm_engine_close(gm_engine **ep) {
+    if (!ep || !*ep) return;
+    gm_engine *e = *ep;
+    gm_decoder_destroy(&e->decoder);
+    if (e->weights) gm_weights_free(&e->weights, e->backend);
+    gm_backend_close(&e->backend);
+    gm_config_finish(&e->config);
+    gm_vocab_destroy(&e->vocab);
+    gm_gguf_close(&e->gguf);
+    gm_free(e);
+    *ep = NULL;
+}
