@@ -1,6 +1,7 @@
 /* weights.h: tensor names to named fields, shapes checked, handed to the backend.
  *
- * Read-only after load. Borrows the file: it must stay open.
+ * Read-only after load. Matrices stay where they are in the mapped file: it must stay open.
+ * Vectors (norms) are few and are copied, so that they are F32 and aligned whatever the file has.
  */
 #pragma once
 
@@ -28,6 +29,8 @@ typedef struct {
     gm_layer_weights *layer;
     uint64_t n_param, n_bytes;
     gm_dtype main_type;    /* of most of the matrix bytes */
+    int32_t n_layer;
+    float *inv_freq[2]; /* owned: rotation of global [0] and of sliding [1] layers */
 } gm_weights;
 
 /* progress may be NULL; it is called with bytes done and total. */
