@@ -28,6 +28,10 @@ int32_t gm_kv_slack(const gm_kv *kv); /* largest chunk that may be written at on
 uint64_t gm_kv_bytes(const gm_kv *kv); /* reserved */
 gm_kv_layer *gm_kv_layer_at(gm_kv *kv, int32_t layer);
 
+/* The decoder is about to write the rows of n positions behind the length. From here on the oldest
+ * rows of the rings are gone, even when the writing fails half way. */
+void gm_kv_begin_write(gm_kv *kv, int32_t n);
+
 /* The decoder wrote n positions. */
 void gm_kv_advance(gm_kv *kv, int32_t n);
 
