@@ -9,6 +9,9 @@
 
 bool gm_probe_on(void);
 
+/* Looks at GEMMA_PROBE again, after gm_env_reload; for tests. */
+void gm_probe_reload(void);
+
 /* x: [n_tok, n]; layer -1 for what is outside layers. Errors are logged, never returned. */
 void gm_probe_dump(gm_backend *b, const char *name, int32_t layer, int32_t pos0, const gm_tensor *x,
                    int32_t n_tok);
