@@ -42,7 +42,6 @@ struct gm_session {
 
     int32_t *see_to;    /* [n_chunk] */
     int32_t *out_rows;  /* [n_chunk] */
-    size_t dirty;       /* end of a step that failed half-way; 0: none beyond the cache */
     size_t n_media_computed;
     gm_logits_tap tap;
     float *tapped;      /* rows for the tap */
@@ -148,20 +147,12 @@ static size_t outside_runs(const gm_session *s, const gm_prompt *p, size_t n) {
     return n;
 }
 
-/* Whether the cache is still whole at n. A step that failed half-way may have written over ring
- * entries of sliding layers without the cache knowing. */
-static bool can_cut(const gm_session *s, size_t n) {
-    if (n == gm_session_len(s)) return true;
-    if (s->dirty > n + (size_t)gm_kv_slack(s->kv)) return false;
-    return gm_kv_can_rewind(s->kv, (int32_t)n);
-}
-
 size_t gm_session_reusable(const gm_session *s, const gm_prompt *p) {
     if (p->n == 0) return 0;
     size_t n = gm_session_common(s, p);
     if (n == p->n) n--;
     n = outside_runs(s, p, n);
-    return can_cut(s, n) ? n : 0;
+    return gm_kv_can_rewind(s->kv, (int32_t)n) ? n : 0;
 }
 
 /* ---- cutting --------------------------------------------------------------------------------- */
@@ -173,11 +164,10 @@ static void forget_logits(gm_session *s) {
 
 static size_t cut(gm_session *s, size_t n) {
     if (n < gm_session_len(s)) {
-        n = (size_t)gm_kv_rewind(s->kv, can_cut(s, n) ? (int32_t)n : 0);
+        n = (size_t)gm_kv_rewind(s->kv, (int32_t)n);
         forget_logits(s);
     }
     while (s->n_run > 0 && s->run[s->n_run - 1].end > n) s->n_run--;
-    if (n == 0) s->dirty = 0;
     return n;
 }
 
@@ -191,13 +181,11 @@ int64_t gm_session_fork(gm_session *dst, const gm_session *src, size_t n) {
     if (dst == src || dst->e != src->e || n > gm_session_len(src)) return GM_EINVAL;
     if (gm_grow(&dst->run, &dst->cap_run, src->n_run, sizeof *dst->run) < 0) return GM_ENOMEM;
     n = outside_runs(src, NULL, n);
-    if (!can_cut(src, n)) n = 0;
     dst->syncing = false;
     forget_logits(dst);
     int32_t rc = gm_kv_fork(dst->kv, src->kv, (int32_t)n);
     size_t len = rc < 0 ? 0 : (size_t)rc;
     if (rc < 0) gm_kv_rewind(dst->kv, 0);
-    dst->dirty = 0;
     dst->n_run = 0;
     memcpy(dst->have, src->have, len * sizeof *dst->have);
     for (size_t i = 0; i < src->n_run && src->run[i].end <= len; i++)
@@ -322,11 +310,7 @@ static int run_batch(gm_session *s, const gm_batch *b, const uint64_t *keys) {
     gm_noalloc_begin();
     int rc = gm_decoder_run(s->e->decoder, s->kv, b);
     gm_noalloc_end();
-    if (rc < 0) {
-        if (pos + n > s->dirty) s->dirty = pos + n;
-        return rc;
-    }
-    if (gm_session_len(s) >= s->dirty) s->dirty = 0;
+    if (rc < 0) return rc;
     memcpy(s->have + pos, keys, n * sizeof *keys);
     return GM_OK;
 }
