@@ -1,0 +1,130 @@
+/* Mapping files, and refusing what is not one. */
+#include "base/map.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include "base/err.h"
+#include "base/mem.h"
+#include "helper/cm.h"
+#include "helper/tmp.h"
+
+static test_tmp tmp;
+
+static int setup(void **state) {
+    (void)state;
+    return tmp_begin(&tmp);
+}
+
+static int teardown(void **state) {
+    (void)state;
+    tmp_end(&tmp);
+    return 0;
+}
+
+static const char *file_with(const char *name, const void *p, size_t n) {
+    const char *path = tmp_path(&tmp, name);
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(p, 1, n, f), n);
+    assert_int_equal(fclose(f), 0);
+    return path;
+}
+
+/* Opens what must be refused; the message must be one line that holds `text`. */
+static void refused(const char *path, int code, const char *text) {
+    char err[256] = "";
+    gm_map *m = (gm_map *)&tmp;
+    assert_int_equal(gm_map_open(&m, path, err, sizeof err), code);
+    assert_null(m);
+    if (!strstr(err, text)) fail_msg("'%s' is not in '%s'", text, err);
+    assert_null(strchr(err, '\n'));
+}
+
+static void map_gives_the_bytes_of_a_file(void **state) {
+    (void)state;
+    gm_map *m;
+    char err[128];
+    assert_int_equal(gm_map_open(&m, file_with("f", "hello", 5), err, sizeof err), 0);
+    assert_int_equal(gm_map_size(m), 5);
+    assert_memory_equal(gm_map_data(m), "hello", 5);
+    gm_map_willneed(m, 0, 5);
+    gm_map_willneed(m, 3, SIZE_MAX);
+    gm_map_willneed(m, 99, 1);
+    gm_map_close(&m);
+    assert_null(m);
+    gm_map_close(&m);
+    gm_map_close(NULL);
+}
+
+static void map_survives_deletion_of_the_file(void **state) {
+    (void)state;
+    gm_map *m;
+    const char *path = file_with("gone", "still here", 10);
+    assert_int_equal(gm_map_open(&m, path, NULL, 0), 0);
+    assert_int_equal(unlink(path), 0);
+    assert_memory_equal(gm_map_data(m), "still here", 10);
+    gm_map_close(&m);
+}
+
+static void map_refuses_what_is_no_file(void **state) {
+    (void)state;
+    refused(NULL, GM_EINVAL, "no file name");
+    refused("", GM_EINVAL, "no file name");
+    refused(tmp_path(&tmp, "nothing"), GM_ENOENT, "no such file");
+    refused(tmp.dir, GM_EINVAL, "is a directory");
+    refused("/dev/null", GM_EINVAL, "is a device");
+    refused(file_with("empty", "", 0), GM_EFORMAT, "is empty");
+}
+
+/* An ordinary open of a pipe waits for a writer: the editor would hang for ever. */
+static void map_refuses_a_fifo_without_waiting(void **state) {
+    (void)state;
+    const char *path = tmp_path(&tmp, "fifo");
+    assert_int_equal(mkfifo(path, 0600), 0);
+    alarm(20);
+    refused(path, GM_EINVAL, "is a named pipe");
+    alarm(0);
+}
+
+static void map_refuses_a_socket(void **state) {
+    (void)state;
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    strcpy(a.sun_path, tmp_path(&tmp, "socket"));
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    assert_true(fd >= 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
+    refused(a.sun_path, GM_EINVAL, "is a socket");
+    close(fd);
+}
+
+static void map_refuses_an_unreadable_file(void **state) {
+    (void)state;
+    if (geteuid() == 0) skip();
+    const char *path = file_with("secret", "x", 1);
+    assert_int_equal(chmod(path, 0), 0);
+    refused(path, GM_EIO, "permission denied");
+}
+
+static void map_reports_memory_that_runs_out(void **state) {
+    (void)state;
+    const char *path = file_with("f2", "x", 1);
+    gm_mem_fail_at(1);
+    refused(path, GM_ENOMEM, "out of memory");
+    gm_mem_fail_at(0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(map_gives_the_bytes_of_a_file),
+        cmocka_unit_test(map_survives_deletion_of_the_file),
+        cmocka_unit_test(map_refuses_what_is_no_file),
+        cmocka_unit_test(map_refuses_a_fifo_without_waiting),
+        cmocka_unit_test(map_refuses_a_socket),
+        cmocka_unit_test(map_refuses_an_unreadable_file),
+        cmocka_unit_test(map_reports_memory_that_runs_out),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
