@@ -11,7 +11,11 @@ SHELL   := /bin/bash
 # with sanitizers into a folder of its own; WERROR=1 (CI) makes warnings errors.
 comma := ,
 ifneq ($(SAN),)
-  BUILD := $(BUILD)/san-$(subst $(comma),-,$(SAN))
+  # `override`, so that it holds for BUILD= on the command line as well; once, so that sub-makes
+  # which inherit BUILD do not nest another folder.
+  ifeq ($(filter %/san-$(subst $(comma),-,$(SAN)),$(BUILD)),)
+    override BUILD := $(BUILD)/san-$(subst $(comma),-,$(SAN))
+  endif
   SANFLAGS := -fsanitize=$(SAN) -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g
   DEBUG := 1
 endif
@@ -27,6 +31,10 @@ endif
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -Icsrc $(WARN) $(CFLAGS) -fPIC -fvisibility=hidden \
              -ffp-contract=off -fno-math-errno $(SANFLAGS)
 LIBS    := -luv -lm -ldl -lpthread
+
+# V=1 shows the commands.
+Q   := $(if $(V),,@)
+say  = $(if $(V),@:,@printf '  %-3s %s\n' $(1) $(2))
 
 # ---- sources -----------------------------------------------------------------------------
 ROOMS   := base tensor format tokenizer kernels kernels/cpu kernels/vulkan model media engine api
@@ -60,20 +68,23 @@ tool: $(BUILD)/gemma
 
 $(BUILD)/obj/%.o: csrc/%.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(call isa_flags,$<) -MMD -MP -c -o $@ $<
+	$(call say,CC,$<)
+	$(Q)$(CC) $(ALL_CFLAGS) $(call isa_flags,$<) -MMD -MP -c -o $@ $<
 
 # A new inode each time: replacing a library that an editor has mapped must not crash it.
 $(BUILD)/libgemma.so: $(OBJ)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -shared -o $@.tmp $(OBJ) -Wl,-Bsymbolic -Wl,-z,nodelete -Wl,-z,defs $(LIBS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) -shared -o $@.tmp $(OBJ) -Wl,-Bsymbolic -Wl,-z,nodelete -Wl,-z,defs $(LIBS)
 	@mv -f $@.tmp $@
 
 $(BUILD)/libgemma.a: $(OBJ)
 	@rm -f $@
-	$(AR) rcs $@ $(OBJ)
+	$(Q)$(AR) rcs $@ $(OBJ)
 
 $(BUILD)/gemma: $(TOOLOBJ) $(BUILD)/libgemma.a
-	$(CC) $(ALL_CFLAGS) -o $@.tmp $(TOOLOBJ) $(BUILD)/libgemma.a $(LIBS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) -o $@.tmp $(TOOLOBJ) $(BUILD)/libgemma.a $(LIBS)
 	@mv -f $@.tmp $@
 
 # ---- C tests: one program per tests/c/<room>/test_<file>.c, linked with the static library ----
@@ -89,11 +100,13 @@ KTEST     := $(KTESTSRC:%.c=$(BUILD)/%)
 
 $(BUILD)/obj/tests/%.o: tests/%.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -Itests/c -MMD -MP -c -o $@ $<
+	$(call say,CC,$<)
+	$(Q)$(CC) $(ALL_CFLAGS) -Itests/c -MMD -MP -c -o $@ $<
 
 $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(HELPEROBJ) $(BUILD)/libgemma.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -o $@ $< $(HELPEROBJ) $(BUILD)/libgemma.a -lcmocka $(LIBS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $< $(HELPEROBJ) $(BUILD)/libgemma.a -lcmocka $(LIBS)
 
 .PHONY: ctest-build
 ctest-build: $(CTEST) $(KTEST)
@@ -108,4 +121,4 @@ clean:
 	rm -rf $(BUILD)
 ## help: this list
 help:
-	@sed -n 's/^## \([a-z-]*\): \(.*\)/  \1\t\2/p' Makefile scripts/make/*.mk 2>/dev/null | expand -t 14
+	@sed -n 's/^## \([a-z-]*\): \(.*\)/  \1\t\2/p' Makefile scripts/make/*.mk 2>/dev/null | expand -t 20

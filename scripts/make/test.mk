@@ -1,0 +1,61 @@
+# Tests, rules and formatting. What is run is composed by scripts/test.
+
+NPROC    := $(shell nproc 2>/dev/null || echo 2)
+# Sub-makes share the job slots of `make -jN`; without -j they use all processors.
+PARALLEL := $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(NPROC))
+SUBMAKE  := +@$(MAKE) --no-print-directory $(PARALLEL)
+TESTENV   = BUILD='$(BUILD)' CTEST='$(CTEST)' KTEST='$(KTEST)' T='$(T)' SAN='$(SAN)' MAKE='$(MAKE)'
+SANBUILDS := address,undefined thread
+
+.PHONY: check test kernels layers lint format deps-test
+
+## check: fast tests, nothing is installed; T=name for one file
+check:
+	@scripts/deps --check test
+	$(SUBMAKE) all ctest-build
+	@$(TESTENV) scripts/test check
+
+ifeq ($(SAN),)
+## test: all tests; installs what is missing; SAN=address,undefined or SAN=thread runs the C tests so
+test: deps-test
+	$(SUBMAKE) all ctest-build
+ifeq ($(T),)
+	+@for san in $(SANBUILDS); do \
+	    $(MAKE) --no-print-directory $(PARALLEL) SAN=$$san ctest-build || exit 1; done
+endif
+	@$(TESTENV) scripts/test test
+else
+test: deps-test
+	$(SUBMAKE) ctest-build
+	@$(TESTENV) scripts/test c
+endif
+
+deps-test:
+	@scripts/deps $(if $(CI),ci,test)
+ifeq ($(SAN),)
+	@scripts/nvim 0.10 >/dev/null || true
+	@scripts/nvim 0.12 >/dev/null || true
+endif
+
+## kernels: check every kernel variant against the reference
+kernels:
+	$(SUBMAKE) $(KTEST)
+	@$(TESTENV) CTEST= scripts/test c
+
+## layers: check who includes whom
+layers:
+	@scripts/layers $$(find csrc -name '*.[ch]')
+
+## lint: layers, luacheck, shellcheck, clang-format
+lint: layers
+	@scripts/deps --check lint
+	luacheck -q lua plugin tests scripts
+	grep -lE '^#!/bin/(ba)?sh' -r scripts tests .ci | xargs shellcheck -S warning
+	@n=$$(clang-format --dry-run $$(find csrc tests -name '*.[ch]') 2>&1 | grep -c 'Wclang-format'); \
+	    echo "lint: $$n places differ from .clang-format (no error; make format)"
+
+## format: clang-format over C, stylua over Lua where it is installed
+format:
+	clang-format -i $$(find csrc tests -name '*.[ch]')
+	@if command -v stylua >/dev/null; then stylua lua plugin tests scripts; \
+	    else echo "format: no stylua here, Lua left as it is"; fi
