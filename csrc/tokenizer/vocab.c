@@ -23,6 +23,17 @@
  * longest special token of the model has 18. */
 #define MAX_SPECIAL_TEXT 256
 
+#if defined(__GNUC__)
+#define GM_PREFETCH(p) __builtin_prefetch(p)
+#else
+#define GM_PREFETCH(p) ((void)(p))
+#endif
+
+/* Taking up half a million merges means some two million lookups in tables larger than the cache.
+ * So pieces and merges go through in blocks, and each step asks for the memory of the next one for
+ * the whole block before any of it is waited for. */
+#define BLOCK 32
+
 /* ---- hashing ----------------------------------------------------------------------------- */
 
 /* A polynomial, because it can be continued: the hash of a joined pair needs no joined copy. */
@@ -86,6 +97,32 @@ static int check_model(const gm_gguf *g, char *err, size_t errlen) {
                    (int)(pre.n < 64 ? pre.n : 64), pre.p, pre.n ? "')" : "");
 }
 
+/* Takes up the pieces from id begin to end - 1, at most BLOCK of them; false when the table is
+ * degenerate. Of equal pieces the first one counts, empty ones are never found. */
+static bool add_pieces(gm_vocab *v, int32_t begin, int32_t end) {
+    uint64_t hash[BLOCK];
+    for (int32_t id = begin; id < end; id++) {
+        uint64_t h = hash_end(hash_more(0, v->piece[id]));
+        hash[id - begin] = h;
+        GM_PREFETCH(&v->slot[h & v->slot_mask]);
+    }
+    for (int32_t id = begin; id < end; id++) {
+        gm_str s = v->piece[id];
+        uint64_t h = hash[id - begin];
+        uint32_t tag = (uint32_t)(h >> 32);
+        gm_piece_slot *slot = &v->slot[h & v->slot_mask];
+        if (s.n > v->max_bytes) v->max_bytes = s.n;
+        if (s.n == 0) continue;
+        for (unsigned probe = 1; slot->id1; probe++) {
+            if (slot->tag == tag && piece_is(v, slot->id1 - 1, s, (gm_str){"", 0})) break;
+            if (probe > GM_PROBE_MAX) return false;
+            slot = &v->slot[(h + probe) & v->slot_mask];
+        }
+        if (!slot->id1) *slot = (gm_piece_slot){tag, id + 1};
+    }
+    return true;
+}
+
 static int read_pieces(gm_vocab *v, const gm_gguf *g, char *err, size_t errlen) {
     gm_gguf_array a;
     if (gm_gguf_get_array(g, "tokenizer.ggml.tokens", &a) || !a.strings || a.n == 0) {
@@ -101,22 +138,11 @@ static int read_pieces(gm_vocab *v, const gm_gguf *g, char *err, size_t errlen) 
     v->slot = gm_calloc(size, sizeof *v->slot);
     if (!v->slot) return gm_fail(err, errlen, GM_ENOMEM, "out of memory for the vocabulary");
     v->slot_mask = size - 1;
-    for (int32_t id = 0; id < v->n; id++) {
-        gm_str s = v->piece[id];
-        if (s.n > v->max_bytes) v->max_bytes = s.n;
-        if (s.n == 0) continue;
-        uint64_t h = hash_end(hash_more(0, s));
-        uint32_t tag = (uint32_t)(h >> 32);
-        unsigned probe = 0;
-        gm_piece_slot *slot = &v->slot[h & v->slot_mask];
-        while (slot->id1 && !(slot->tag == tag && piece_is(v, slot->id1 - 1, s, (gm_str){"", 0}))) {
-            if (++probe > GM_PROBE_MAX) {
-                return gm_fail(err, errlen, GM_EFORMAT, "the list of tokens is degenerate");
-            }
-            slot = &v->slot[(h + probe) & v->slot_mask];
+    for (int32_t id = 0; id < v->n; id += BLOCK) {
+        int32_t end = v->n - id < BLOCK ? v->n : id + BLOCK;
+        if (!add_pieces(v, id, end)) {
+            return gm_fail(err, errlen, GM_EFORMAT, "the list of tokens is degenerate");
         }
-        /* Of equal pieces the first one counts. */
-        if (!slot->id1) *slot = (gm_piece_slot){tag, id + 1};
     }
     return 0;
 }
@@ -239,30 +265,90 @@ static unsigned class_last(gm_str s) {
     return (unsigned char)s.p[s.n - 1];
 }
 
-/* Takes up one merge; false when the table is degenerate. */
-static bool add_merge(gm_vocab *v, gm_str text, uint32_t rank) {
-    /* A left part can begin with any character, so the separator is looked for from 1 on. */
-    const char *space = text.n > 2 ? memchr(text.p + 1, ' ', text.n - 1) : NULL;
-    if (!space) return true;
-    gm_str a = {text.p, (size_t)(space - text.p)};
-    gm_str b = {space + 1, text.n - a.n - 1}, none = {"", 0};
-    uint64_t h = hash_more(0, a);
-    int32_t left = find_pair(v, hash_end(h), a, none);
-    int32_t right = find_pair(v, hash_end(hash_more(0, b)), b, none);
-    int32_t merged = find_pair(v, hash_end(hash_more(h, b)), a, b);
-    if (left < 0 || right < 0 || merged < 0) return true;
-    if (!gm_vocab_ordinary(v, left) || !gm_vocab_ordinary(v, right)) return true;
-    if (!gm_vocab_ordinary(v, merged)) return true; /* text never becomes a special token */
+typedef struct {
+    gm_str part[2];
+    uint64_t hash[3]; /* left, right, both together */
+    int32_t id[3];
+    uint32_t rank;
+} pending_merge;
 
-    size_t at = gm_merge_hash((uint32_t)left, (uint32_t)right);
-    gm_merge *m = &v->merge[at & v->merge_mask];
-    for (unsigned probe = 0; m->rank1; m = &v->merge[++at & v->merge_mask]) {
-        if (m->left == (uint32_t)left && m->right == (uint32_t)right) return true;
+/* Splits "left right"; false when it is not that. A left part can begin with any character, so
+ * the separator is looked for from 1 on. */
+static bool split_merge(pending_merge *m, gm_str text) {
+    const char *space = text.n > 2 ? memchr(text.p + 1, ' ', text.n - 1) : NULL;
+    if (!space || space + 1 == text.p + text.n) return false;
+    m->part[0] = (gm_str){text.p, (size_t)(space - text.p)};
+    m->part[1] = (gm_str){space + 1, text.n - m->part[0].n - 1};
+    return true;
+}
+
+static void hash_merge(const gm_vocab *v, pending_merge *m) {
+    uint64_t left = hash_more(0, m->part[0]);
+    m->hash[0] = hash_end(left);
+    m->hash[1] = hash_end(hash_more(0, m->part[1]));
+    m->hash[2] = hash_end(hash_more(left, m->part[1]));
+    for (int k = 0; k < 3; k++) GM_PREFETCH(&v->slot[m->hash[k] & v->slot_mask]);
+}
+
+/* Guesses that the first slot is the right one; find_merge does not rely on it. */
+static void prefetch_piece(const gm_vocab *v, pending_merge *m) {
+    for (int k = 0; k < 3; k++) {
+        m->id[k] = v->slot[m->hash[k] & v->slot_mask].id1 - 1;
+        if (m->id[k] >= 0) GM_PREFETCH(&v->piece[m->id[k]]);
+    }
+}
+
+static void prefetch_text(const gm_vocab *v, const pending_merge *m) {
+    for (int k = 0; k < 3; k++) {
+        if (m->id[k] >= 0) GM_PREFETCH(v->piece[m->id[k]].p);
+    }
+}
+
+/* Whether the merge can ever happen: all three pieces exist, and ordinary text can be them. */
+static bool find_merge(const gm_vocab *v, pending_merge *m) {
+    const gm_str none = {"", 0};
+    m->id[0] = find_pair(v, m->hash[0], m->part[0], none);
+    m->id[1] = find_pair(v, m->hash[1], m->part[1], none);
+    m->id[2] = find_pair(v, m->hash[2], m->part[0], m->part[1]);
+    for (int k = 0; k < 3; k++) {
+        if (m->id[k] < 0 || !gm_vocab_ordinary(v, m->id[k])) return false;
+    }
+    GM_PREFETCH(&v->merge[gm_merge_hash((uint32_t)m->id[0], (uint32_t)m->id[1]) & v->merge_mask]);
+    return true;
+}
+
+/* Of merges of the same two tokens the first one counts. False when the table is degenerate. */
+static bool add_merge(gm_vocab *v, const pending_merge *m) {
+    uint32_t left = (uint32_t)m->id[0], right = (uint32_t)m->id[1];
+    size_t at = gm_merge_hash(left, right);
+    gm_merge *slot = &v->merge[at & v->merge_mask];
+    for (unsigned probe = 0; slot->rank1; slot = &v->merge[++at & v->merge_mask]) {
+        if (slot->left == left && slot->right == right) return true;
         if (++probe > GM_PROBE_MAX) return false;
     }
-    *m = (gm_merge){(uint32_t)left, (uint32_t)right, rank + 1, merged};
-    unsigned ca = class_last(a), cb = class_first(b);
-    v->join[ca][cb >> 6] |= UINT64_C(1) << (cb & 63);
+    *slot = (gm_merge){left, right, m->rank + 1, m->id[2]};
+    unsigned a = class_last(m->part[0]), b = class_first(m->part[1]);
+    v->join[a][b >> 6] |= UINT64_C(1) << (b & 63);
+    return true;
+}
+
+static bool add_block(gm_vocab *v, const gm_str *text, uint32_t rank, unsigned count) {
+    pending_merge block[BLOCK];
+    unsigned n = 0;
+    for (unsigned i = 0; i < count; i++) {
+        block[n].rank = rank + i;
+        if (split_merge(&block[n], text[i])) n++;
+    }
+    for (unsigned i = 0; i < n; i++) hash_merge(v, &block[i]);
+    for (unsigned i = 0; i < n; i++) prefetch_piece(v, &block[i]);
+    for (unsigned i = 0; i < n; i++) prefetch_text(v, &block[i]);
+    unsigned kept = 0;
+    for (unsigned i = 0; i < n; i++) {
+        if (find_merge(v, &block[i])) block[kept++] = block[i];
+    }
+    for (unsigned i = 0; i < kept; i++) {
+        if (!add_merge(v, &block[i])) return false;
+    }
     return true;
 }
 
@@ -279,8 +365,9 @@ static int read_merges(gm_vocab *v, const gm_gguf *g, char *err, size_t errlen) 
     v->merge = gm_calloc(size, sizeof *v->merge);
     if (!v->merge) return gm_fail(err, errlen, GM_ENOMEM, "out of memory for the vocabulary");
     v->merge_mask = size - 1;
-    for (uint64_t i = 0; i < a.n; i++) {
-        if (!add_merge(v, a.strings[i], (uint32_t)i)) {
+    for (uint64_t i = 0; i < a.n; i += BLOCK) {
+        unsigned count = a.n - i < BLOCK ? (unsigned)(a.n - i) : BLOCK;
+        if (!add_block(v, a.strings + i, (uint32_t)i, count)) {
             return gm_fail(err, errlen, GM_EFORMAT, "the list of merges is degenerate");
         }
     }
