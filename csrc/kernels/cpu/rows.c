@@ -97,5 +97,10 @@ void gm_rows_fill(gm_row_fns *f, gm_cpu_level level) {
         .to_q8_0 = to_q8_0_ref,
         .from_q8_0 = from_q8_0_ref,
     };
+#ifdef __x86_64__
+    if (level >= GM_CPU_AVX2 && level <= GM_CPU_AVX512VNNI) gm_rows_fill_avx2(f);
+    if (level == GM_CPU_AVX512 || level == GM_CPU_AVX512VNNI) gm_rows_fill_avx512(f);
+#else
     (void)level;
+#endif
 }
