@@ -1,0 +1,101 @@
+/* cli.h: what the commands of the command-line tool share: options, messages, files.
+ *
+ * Exit status: 0 success, 1 failure, 2 bad usage; the last two with one line on stderr.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include "base/buf.h"
+#include "engine/session.h"
+
+enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
+
+/* Both print "gemma: ..." and return their status, so that commands can `return cli_fail(...)`. */
+int cli_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+int cli_usage(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* ---- options ---- */
+
+typedef enum { CLI_FLAG, CLI_STR, CLI_LIST, CLI_I32, CLI_U64, CLI_F32 } cli_kind;
+
+enum { CLI_MAX_LIST = 64 };
+
+typedef struct {
+    const char *item[CLI_MAX_LIST];
+    size_t n;
+} cli_list;
+
+/* name NULL ends a table. Targets: bool, const char *, cli_list, int32_t, uint64_t, float. */
+typedef struct {
+    const char *name;
+    cli_kind kind;
+    void *to;
+    double min, max; /* of numbers, inclusive */
+} cli_opt;
+
+/* Reads argv[0 .. n-1] (without program and command); numbers are read strictly. 0 or CLI_USAGE. */
+int cli_parse(const char *command, const cli_opt *opts, int n, char **argv);
+
+/* "2,106,7" to numbers of at least 0; 0 or CLI_USAGE. what names the option in messages. */
+int cli_parse_ids(const char *what, const char *text, gm_ids *out);
+
+/* ---- input and output ---- */
+
+/* Everything that path (NULL: standard input) holds. 0 or CLI_FAILED. */
+int cli_read(const char *path, gm_bytes *out);
+
+/* An output file that appears under its name only when it is complete. Refuses to be the file
+ * `not_this` (the model that is mapped; may be NULL). */
+typedef struct {
+    FILE *f;
+    const char *path;
+    char *temp; /* NULL: path is a device and written directly */
+} cli_out;
+
+int cli_out_open(cli_out *o, const char *path, const char *not_this);
+int cli_out_close(cli_out *o, int status); /* a status other than 0 discards the file */
+
+/* Flushes standard output; 0 or CLI_FAILED when anything written to it was lost. */
+int cli_flush(void);
+
+/* A JSON string with quotes; s is UTF-8 or made so. */
+void cli_json_string(FILE *f, const char *s, size_t n);
+void cli_json_ids(FILE *f, const int32_t *ids, size_t n);
+
+/* ---- model ---- */
+
+typedef struct {
+    const char *model, *mmproj, *device;
+    int32_t threads, chunk, ctx; /* 0: default */
+    int32_t min_ctx; /* positions needed when ctx is 0 */
+} cli_model;
+
+/* 0, CLI_USAGE for what is no device, CLI_FAILED for one that is not there. */
+int cli_check_device(const char *device);
+
+/* Opens with messages. The error sink for GEMMA_LOG is stderr. */
+int cli_open(gm_engine **e, const cli_model *m);
+
+/* The ids of a prompt from exactly one of ids and text; text has its control tokens parsed and
+ * <bos> in front. */
+typedef struct {
+    const char *ids, *text, *file;
+    const cli_list *image, *audio;
+} cli_prompt;
+
+int cli_check_prompt(const cli_prompt *p); /* usage, before anything is loaded */
+int32_t cli_prompt_bound(const cli_prompt *p); /* at most so many tokens; no more than 4 million */
+int cli_encode_prompt(const gm_vocab *v, const cli_prompt *p, gm_ids *out);
+
+/* ---- commands: arguments after the command's name ---- */
+
+int cmd_info(int n, char **argv);
+int cmd_tokenize(int n, char **argv);
+int cmd_detokenize(int n, char **argv);
+int cmd_logits(int n, char **argv);
+int cmd_embed(int n, char **argv);
+int cmd_run(int n, char **argv);
+int cmd_bench(int n, char **argv);

@@ -1,0 +1,194 @@
+/* logits.c: logits of a prompt at chosen positions, and embeddings of media, as raw float32. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/err.h"
+#include "base/mem.h"
+#include "tools/cli.h"
+
+/* Bytes of logits kept for one chunk when the caller does not say how long chunks are: 512
+ * positions of a vocabulary of 262,144 would be half a gigabyte. */
+enum { TAP_BYTES = 64 << 20 };
+
+typedef struct {
+    size_t *pos; /* [n] in the order asked for */
+    size_t n;
+    size_t *ascending; /* [n_unique] */
+    size_t n_unique;
+} positions;
+
+static int by_size(const void *a, const void *b) {
+    size_t x = *(const size_t *)a, y = *(const size_t *)b;
+    return (x > y) - (x < y);
+}
+
+static void finish_positions(positions *p) {
+    gm_free(p->pos);
+    gm_free(p->ascending);
+}
+
+/* "all", "last" or a list, for a prompt of n_prompt positions. list: already parsed. */
+static int choose_positions(positions *p, const char *text, const gm_ids *list, size_t n_prompt) {
+    bool all = strcmp(text, "all") == 0, last = strcmp(text, "last") == 0;
+    p->n = all ? n_prompt : last ? 1 : list->n;
+    p->pos = gm_calloc(p->n, sizeof *p->pos);
+    p->ascending = gm_calloc(p->n, sizeof *p->ascending);
+    if (!p->pos || !p->ascending) return cli_fail("out of memory");
+    for (size_t i = 0; i < p->n; i++) {
+        p->pos[i] = all ? i : last ? n_prompt - 1 : (size_t)list->v[i];
+        if (p->pos[i] >= n_prompt)
+            return cli_fail("position %zu is outside the prompt of %zu", p->pos[i], n_prompt);
+        p->ascending[i] = p->pos[i];
+    }
+    qsort(p->ascending, p->n, sizeof *p->ascending, by_size);
+    for (size_t i = 0; i < p->n; i++)
+        if (i == 0 || p->ascending[i] != p->ascending[p->n_unique - 1])
+            p->ascending[p->n_unique++] = p->ascending[i];
+    return CLI_OK;
+}
+
+typedef struct {
+    FILE *f;
+    const positions *p;
+    size_t n_vocab;
+    bool in_order; /* rows come as they are written: no seeking, so a pipe will do */
+    int os_error;
+} row_writer;
+
+static int write_row(row_writer *w, size_t row, const float *logits) {
+    off_t at = (off_t)(row * w->n_vocab * sizeof *logits);
+    errno = 0;
+    if (!w->in_order && fseeko(w->f, at, SEEK_SET) != 0) w->os_error = errno;
+    else if (fwrite(logits, sizeof *logits, w->n_vocab, w->f) != w->n_vocab) w->os_error = errno;
+    else return GM_OK;
+    return GM_EIO;
+}
+
+static int on_logits(void *ud, size_t pos, const float *logits) {
+    row_writer *w = ud;
+    int rc = GM_OK;
+    for (size_t i = 0; rc == GM_OK && i < w->p->n; i++) {
+        /* "all" has a row per position, which must not become a search of all rows each time. */
+        if (w->in_order) {
+            size_t *at = bsearch(&pos, w->p->pos, w->p->n, sizeof pos, by_size);
+            i = (size_t)(at - w->p->pos);
+        }
+        if (w->p->pos[i] == pos) rc = write_row(w, i, logits);
+        if (w->in_order) break;
+    }
+    return rc;
+}
+
+static int compute(gm_session *s, const gm_ids *ids, size_t chunk, row_writer *w) {
+    char err[512] = "";
+    size_t reused;
+    gm_logits_tap tap = {w->p->ascending, w->p->n_unique, on_logits, w};
+    gm_session_set_tap(s, &tap);
+    gm_prompt prompt = {.ids = ids->v, .n = ids->n};
+    int rc = gm_session_begin(s, &prompt, &reused, err, sizeof err);
+    int64_t left = rc < 0 ? rc : 1;
+    while (left > 0) left = gm_session_step(s, chunk);
+    if (left == 0) return CLI_OK;
+    if (w->os_error) return cli_fail("cannot write the logits: %s", strerror(w->os_error));
+    return cli_fail("%s", err[0] ? err : gm_err_text((int)left));
+}
+
+typedef struct {
+    cli_model model;
+    cli_prompt prompt;
+    const char *positions, *out;
+    gm_ids list;
+} logits_args;
+
+static int run_logits(gm_engine *e, const logits_args *a) {
+    gm_ids ids = {0};
+    positions p = {0};
+    cli_out out = {0};
+    gm_session *s = NULL;
+    char err[512] = "";
+    int rc = cli_encode_prompt(e->vocab, &a->prompt, &ids);
+    if (rc == CLI_OK) rc = choose_positions(&p, a->positions, &a->list, ids.n);
+    if (rc == CLI_OK && gm_session_create(&s, e, err, sizeof err) < 0) rc = cli_fail("%s", err);
+    if (rc == CLI_OK) rc = cli_out_open(&out, a->out, a->model.model);
+    if (rc == CLI_OK) {
+        size_t n_vocab = (size_t)e->config.n_vocab, chunk = (size_t)a->model.chunk;
+        size_t fit = TAP_BYTES / (n_vocab * sizeof(float));
+        if (chunk == 0 && p.n > fit) chunk = fit > 16 ? fit : 16;
+        row_writer w = {.f = out.f, .p = &p, .n_vocab = n_vocab};
+        w.in_order = p.n == p.n_unique && memcmp(p.pos, p.ascending, p.n * sizeof *p.pos) == 0;
+        rc = compute(s, &ids, chunk, &w);
+    }
+    rc = cli_out_close(&out, rc);
+    gm_session_destroy(&s);
+    finish_positions(&p);
+    gm_ids_finish(&ids);
+    return rc;
+}
+
+static int check_image_tokens(int32_t n) {
+    if (n == 70 || n == 140 || n == 280 || n == 560 || n == 1120) return CLI_OK;
+    return cli_usage("--image-tokens must be 70, 140, 280, 560 or 1120");
+}
+
+static int check_positions(const char *text, gm_ids *list) {
+    if (!text) return cli_usage("logits: --positions is missing");
+    if (strcmp(text, "all") == 0 || strcmp(text, "last") == 0) return CLI_OK;
+    return cli_parse_ids("--positions", text, list);
+}
+
+int cmd_logits(int n, char **argv) {
+    logits_args a = {0};
+    cli_list image = {0}, audio = {0};
+    int32_t image_tokens = 280;
+    const cli_opt opts[] = {
+        {.name = "-m", .kind = CLI_STR, .to = &a.model.model},
+        {.name = "--mmproj", .kind = CLI_STR, .to = &a.model.mmproj},
+        {.name = "--device", .kind = CLI_STR, .to = &a.model.device},
+        {.name = "--positions", .kind = CLI_STR, .to = &a.positions},
+        {.name = "--out", .kind = CLI_STR, .to = &a.out},
+        {.name = "--ids", .kind = CLI_STR, .to = &a.prompt.ids},
+        {.name = "--prompt-file", .kind = CLI_STR, .to = &a.prompt.file},
+        {.name = "--image", .kind = CLI_LIST, .to = &image},
+        {.name = "--audio", .kind = CLI_LIST, .to = &audio},
+        {.name = "--image-tokens", .kind = CLI_I32, .to = &image_tokens, .max = 1 << 20},
+        {.name = "--chunk", .kind = CLI_I32, .to = &a.model.chunk, .min = 1, .max = 1 << 16},
+        {.name = "--ctx", .kind = CLI_I32, .to = &a.model.ctx, .min = 1, .max = 1 << 22},
+        {.name = "-t", .kind = CLI_I32, .to = &a.model.threads, .min = 1, .max = 1024},
+        {0}};
+    a.prompt.image = &image;
+    a.prompt.audio = &audio;
+    int rc = cli_parse("logits", opts, n, argv);
+    if (rc == CLI_OK && !a.model.model) rc = cli_usage("logits: -m MODEL is missing");
+    if (rc == CLI_OK && !a.out) rc = cli_usage("logits: --out FILE is missing");
+    if (rc == CLI_OK) rc = check_positions(a.positions, &a.list);
+    if (rc == CLI_OK) rc = check_image_tokens(image_tokens);
+    if (rc == CLI_OK) rc = cli_check_prompt(&a.prompt);
+    if (rc == CLI_OK) rc = cli_check_device(a.model.device);
+    gm_engine *e = NULL;
+    a.model.min_ctx = cli_prompt_bound(&a.prompt);
+    if (rc == CLI_OK) rc = cli_open(&e, &a.model);
+    if (rc == CLI_OK) rc = run_logits(e, &a);
+    gm_engine_close(&e);
+    gm_ids_finish(&a.list);
+    return rc;
+}
+
+int cmd_embed(int n, char **argv) {
+    const char *model = NULL, *mmproj = NULL, *image = NULL, *audio = NULL, *out = NULL;
+    int32_t image_tokens = 280;
+    const cli_opt opts[] = {
+        {.name = "-m", .kind = CLI_STR, .to = &model},
+        {.name = "--mmproj", .kind = CLI_STR, .to = &mmproj},
+        {.name = "--image", .kind = CLI_STR, .to = &image},
+        {.name = "--audio", .kind = CLI_STR, .to = &audio},
+        {.name = "--image-tokens", .kind = CLI_I32, .to = &image_tokens, .max = 1 << 20},
+        {.name = "--out", .kind = CLI_STR, .to = &out},
+        {0}};
+    int rc = cli_parse("embed", opts, n, argv);
+    if (rc) return rc;
+    if (!model || !mmproj || !out) return cli_usage("embed: -m, --mmproj and --out are needed");
+    if (!image == !audio) return cli_usage("embed: one of --image and --audio is needed");
+    rc = check_image_tokens(image_tokens);
+    if (rc) return rc;
+    return cli_fail("images and sounds are not supported yet");
+}

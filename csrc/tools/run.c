@@ -1,0 +1,162 @@
+/* run.c: generates text from a prompt. */
+#include <string.h>
+#include "base/err.h"
+#include "engine/generate.h"
+#include "tokenizer/turns.h"
+#include "tools/cli.h"
+
+typedef struct {
+    cli_model model;
+    cli_prompt prompt;
+    cli_list stops;
+    const char *system;
+    bool chat, think, ignore_eos, json;
+    int32_t n;
+    gm_sampler_opts sampling;
+} run_args;
+
+/* The model's own turns around a prompt in which no control token is parsed. */
+static int encode_chat(const gm_vocab *v, const run_args *a, gm_ids *out) {
+    if (a->prompt.image->n > 0 || a->prompt.audio->n > 0)
+        return cli_fail("images and sounds are not supported yet");
+    gm_bytes text = {0};
+    int rc = a->prompt.file ? cli_read(a->prompt.file, &text) : CLI_OK;
+    gm_str user = {text.p, text.n};
+    if (a->prompt.text) user = (gm_str){a->prompt.text, strlen(a->prompt.text)};
+    gm_part part[4];
+    size_t n = 0;
+    if (a->system) {
+        part[n++] = (gm_part){.kind = GM_PART_SYSTEM};
+        part[n++] = (gm_part){.kind = GM_PART_TEXT, .text = {a->system, strlen(a->system)}};
+    }
+    part[n++] = (gm_part){.kind = GM_PART_USER};
+    part[n++] = (gm_part){.kind = GM_PART_TEXT, .text = user};
+    char err[512] = "";
+    gm_turns_opts o = {.think = a->think};
+    if (rc == CLI_OK) {
+        int e = gm_turns_encode(v, part, n, &o, out, NULL, err, sizeof err);
+        if (e < 0) rc = cli_fail("%s", err[0] ? err : gm_err_text(e));
+    }
+    gm_bytes_finish(&text);
+    return rc;
+}
+
+/* Steps until the end; without --json the text goes out as it comes. */
+static int generate(gm_gen *g, const run_args *a, gm_bytes *text) {
+    int more = 1, rc = CLI_OK;
+    while (more == 1 && rc == CLI_OK) {
+        more = gm_gen_step(g, 0);
+        if (more < 0) return cli_fail("%s", gm_err_text(more));
+        if (a->json && gm_bytes_append(text, g->text.p, g->text.n) < 0)
+            return cli_fail("out of memory");
+        if (!a->json && g->text.n > 0) {
+            fwrite(g->text.p, 1, g->text.n, stdout);
+            rc = cli_flush();
+        }
+    }
+    return rc;
+}
+
+static const char *reason(gm_stop_reason r) {
+    switch (r) {
+    case GM_STOP_EOG: return "eog";
+    case GM_STOP_LENGTH: return "length";
+    case GM_STOP_STRING: return "stop";
+    case GM_STOP_CONTEXT: return "context";
+    case GM_STOP_NONE: break;
+    }
+    return "none";
+}
+
+static int print_json(const gm_gen *g, const gm_bytes *text) {
+    printf("{\"prompt_tokens\": %zu, \"tokens\": ", g->n_prompt);
+    cli_json_ids(stdout, g->tokens.v, g->tokens.n);
+    printf(", \"text\": ");
+    cli_json_string(stdout, text->p, text->n);
+    printf(", \"prefill_ms\": %.3f, \"decode_ms\": %.3f, \"stop_reason\": \"%s\"}\n",
+           g->prefill_ms, g->decode_ms, reason(g->stop_reason));
+    return cli_flush();
+}
+
+static int run(gm_engine *e, const run_args *a) {
+    gm_ids ids = {0};
+    gm_bytes text = {0};
+    gm_session *s = NULL;
+    gm_gen g = {.pending = -1};
+    gm_str stops[CLI_MAX_LIST];
+    char err[512] = "";
+    for (size_t i = 0; i < a->stops.n; i++)
+        stops[i] = (gm_str){a->stops.item[i], strlen(a->stops.item[i])};
+    int rc = a->chat ? encode_chat(e->vocab, a, &ids) : cli_encode_prompt(e->vocab, &a->prompt, &ids);
+    if (rc == CLI_OK && gm_session_create(&s, e, err, sizeof err) < 0) rc = cli_fail("%s", err);
+    if (rc == CLI_OK) {
+        gm_prompt p = {.ids = ids.v, .n = ids.n};
+        gm_gen_opts o = {.sampling = a->sampling,
+                         .max_tokens = a->n,
+                         .ignore_eog = a->ignore_eos,
+                         .stops = stops,
+                         .n_stop = a->stops.n};
+        if (gm_gen_init(&g, s, e->vocab, &p, &o, err, sizeof err) < 0) rc = cli_fail("%s", err);
+    }
+    if (rc == CLI_OK) rc = generate(&g, a, &text);
+    if (rc == CLI_OK && a->json) rc = print_json(&g, &text);
+    gm_gen_finish(&g);
+    gm_session_destroy(&s);
+    gm_bytes_finish(&text);
+    gm_ids_finish(&ids);
+    return rc;
+}
+
+static int check(const run_args *a) {
+    if (!a->model.model) return cli_usage("run: -m MODEL is missing");
+    if (a->n < 0) return cli_usage("run: -n N is missing");
+    int rc = cli_check_prompt(&a->prompt);
+    if (rc) return rc;
+    if (a->chat && a->prompt.ids) return cli_usage("run: --chat needs --prompt or --prompt-file");
+    if ((a->system || a->think) && !a->chat)
+        return cli_usage("run: --system and --think go with --chat");
+    return cli_check_device(a->model.device);
+}
+
+int cmd_run(int n, char **argv) {
+    run_args a = {.n = -1};
+    cli_list image = {0}, audio = {0};
+    int32_t image_tokens = 280;
+    const cli_opt opts[] = {
+        {.name = "-m", .kind = CLI_STR, .to = &a.model.model},
+        {.name = "--mmproj", .kind = CLI_STR, .to = &a.model.mmproj},
+        {.name = "--device", .kind = CLI_STR, .to = &a.model.device},
+        {.name = "--prompt", .kind = CLI_STR, .to = &a.prompt.text},
+        {.name = "--prompt-file", .kind = CLI_STR, .to = &a.prompt.file},
+        {.name = "--ids", .kind = CLI_STR, .to = &a.prompt.ids},
+        {.name = "--image", .kind = CLI_LIST, .to = &image},
+        {.name = "--audio", .kind = CLI_LIST, .to = &audio},
+        {.name = "--image-tokens", .kind = CLI_I32, .to = &image_tokens, .max = 1 << 20},
+        {.name = "--chat", .kind = CLI_FLAG, .to = &a.chat},
+        {.name = "--system", .kind = CLI_STR, .to = &a.system},
+        {.name = "--think", .kind = CLI_FLAG, .to = &a.think},
+        {.name = "-n", .kind = CLI_I32, .to = &a.n, .max = 1 << 22},
+        {.name = "--temp", .kind = CLI_F32, .to = &a.sampling.temperature, .max = 1000},
+        {.name = "--top-k", .kind = CLI_I32, .to = &a.sampling.top_k, .max = INT32_MAX},
+        {.name = "--top-p", .kind = CLI_F32, .to = &a.sampling.top_p, .max = 1},
+        {.name = "--min-p", .kind = CLI_F32, .to = &a.sampling.min_p, .max = 1},
+        {.name = "--seed", .kind = CLI_U64, .to = &a.sampling.seed},
+        {.name = "--stop", .kind = CLI_LIST, .to = &a.stops},
+        {.name = "--ignore-eos", .kind = CLI_FLAG, .to = &a.ignore_eos},
+        {.name = "--json", .kind = CLI_FLAG, .to = &a.json},
+        {.name = "--ctx", .kind = CLI_I32, .to = &a.model.ctx, .min = 1, .max = 1 << 22},
+        {.name = "-t", .kind = CLI_I32, .to = &a.model.threads, .min = 1, .max = 1024},
+        {0}};
+    a.prompt.image = &image;
+    a.prompt.audio = &audio;
+    int rc = cli_parse("run", opts, n, argv);
+    if (rc == CLI_OK) rc = check(&a);
+    if (rc != CLI_OK) return rc;
+    int64_t need = (int64_t)cli_prompt_bound(&a.prompt) + a.n + (a.system ? (int64_t)strlen(a.system) : 0);
+    a.model.min_ctx = need < (1 << 22) ? (int32_t)need + 64 : 1 << 22;
+    gm_engine *e = NULL;
+    rc = cli_open(&e, &a.model);
+    if (rc == CLI_OK) rc = run(e, &a);
+    gm_engine_close(&e);
+    return rc;
+}
