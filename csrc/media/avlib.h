@@ -1,0 +1,28 @@
+/* avlib.h: FFmpeg's libraries, found at run time.
+ *
+ * No header of theirs is used, so one build serves several of their major versions. Only
+ * functions, AVOptions and the struct fields whose places avlib.c lists are touched. Private to
+ * media/.
+ */
+#pragma once
+
+#include "base/cancel.h"
+#include "media/audio.h"
+#include "media/vision.h"
+
+/* 0, or GM_EUNSUPPORTED with a message that names what to install. Cached; any thread. */
+int gm_avlib_load(char *err, size_t errlen);
+
+/* One still picture from the bytes of a file. codec: FFmpeg's name of the decoder. */
+int gm_avlib_image(const char *codec, const uint8_t *p, size_t n, gm_image *out, char *err,
+                   size_t errlen);
+
+/* Mono samples of the first sound stream of a local file, at the file's own rate. */
+int gm_avlib_sound(const char *path, gm_samples *out, uint32_t *rate, const gm_cancel *cancel,
+                   char *err, size_t errlen);
+
+/* Appends the mean of n_ch channels, n frames each, to out. fmt is one of FFmpeg's sample formats
+ * (AV_SAMPLE_FMT_U8 = 0, S16, S32, FLT, DBL, then the planar ones, S64, S64P); planes: one pointer,
+ * or one per channel. Shared with the WAV reader. */
+int gm_samples_append(gm_samples *out, size_t *cap, int fmt, const uint8_t *const *planes, int n_ch,
+                      size_t n);

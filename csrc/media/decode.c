@@ -1,0 +1,254 @@
+/* decode.c: sniffing, the WAV reader, EXIF orientation; see decode.h. */
+#include "media/decode.h"
+
+#include <string.h>
+#include "base/cursor.h"
+#include "base/err.h"
+#include "base/map.h"
+#include "base/mem.h"
+#include "media/avlib.h"
+#include "media/resample.h"
+
+/* ---- WAV --------------------------------------------------------------------------------- */
+
+typedef struct {
+    uint32_t format, n_ch, rate, bits;
+} wav_format;
+
+enum { WAV_PCM = 1, WAV_FLOAT = 3, WAV_EXTENSIBLE = 0xfffe };
+
+static void read_format(gm_cursor c, wav_format *f) {
+    f->format = gm_cursor_u16(&c);
+    f->n_ch = gm_cursor_u16(&c);
+    f->rate = gm_cursor_u32(&c);
+    gm_cursor_u32(&c); /* bytes per second */
+    gm_cursor_u16(&c); /* bytes per frame */
+    f->bits = gm_cursor_u16(&c);
+    if (f->format == WAV_EXTENSIBLE) {
+        gm_cursor_take(&c, 8);         /* extension size, valid bits, channel mask */
+        f->format = gm_cursor_u16(&c); /* the sub-format's GUID begins with the old number */
+    }
+    if (c.bad) f->format = 0;
+}
+
+static float wav_sample(const wav_format *f, const uint8_t *p) {
+    if (f->format == WAV_FLOAT) {
+        float v;
+        double d;
+        if (f->bits == 32) return memcpy(&v, p, sizeof v), v;
+        return memcpy(&d, p, sizeof d), (float)d;
+    }
+    if (f->bits == 8) return (float)(p[0] - 128) / 128.0f; /* the one unsigned width */
+    uint32_t u = 0; /* left-justified, so that the sign comes by itself */
+    for (uint32_t i = 0; i < f->bits / 8; i++) u |= (uint32_t)p[i] << (32 - f->bits + 8 * i);
+    return (float)(int32_t)u / 2147483648.0f;
+}
+
+static bool wav_supported(const wav_format *f) {
+    if (f->n_ch < 1 || f->n_ch > 64) return false;
+    if (f->format == WAV_PCM)
+        return f->bits == 8 || f->bits == 16 || f->bits == 24 || f->bits == 32;
+    return f->format == WAV_FLOAT && (f->bits == 32 || f->bits == 64);
+}
+
+static int too_long(char *err, size_t errlen) {
+    return gm_fail(err, errlen, GM_ETOOLONG, "the recording is longer than %d seconds; cut it",
+                   GM_SOUND_MAX_SECONDS);
+}
+
+int gm_decode_wav(const uint8_t *p, size_t n, gm_samples *out, const gm_cancel *cancel, char *err,
+                  size_t errlen) {
+    gm_cursor c = {.p = p, .n = n};
+    wav_format f = {0};
+    const uint8_t *data = NULL;
+    size_t n_data = 0;
+    memset(out, 0, sizeof *out);
+    gm_cursor_take(&c, 12); /* RIFF, size, WAVE: sniffed by the caller, sizes are often wrong */
+    while (!data && !c.bad && c.n - c.pos >= 8) {
+        const uint8_t *id = gm_cursor_take(&c, 4);
+        uint32_t size = gm_cursor_u32(&c);
+        const size_t left = c.n - c.pos;
+        if (memcmp(id, "data", 4) == 0) {
+            /* Recorders that were killed leave 0 or 2^32 - 1 here: take what there is. */
+            data = c.p + c.pos;
+            n_data = size == 0 || size > left ? left : size;
+        } else {
+            if (memcmp(id, "fmt ", 4) == 0 && size <= left)
+                read_format((gm_cursor){.p = c.p + c.pos, .n = size}, &f);
+            gm_cursor_take(&c, (uint64_t)size + (size & 1));
+        }
+    }
+    if (!data || !wav_supported(&f))
+        return gm_fail(err, errlen, data ? GM_EUNSUPPORTED : GM_EFORMAT,
+                       data ? "WAV format %u with %u bits is not supported" : "no sound in the file",
+                       f.format, f.bits);
+    if (f.rate < 1000 || f.rate > 768000)
+        return gm_fail(err, errlen, GM_EFORMAT, "WAV sample rate %u is out of range", f.rate);
+    const size_t width = f.bits / 8, frames = n_data / (width * f.n_ch);
+    if (frames / f.rate >= GM_SOUND_MAX_SECONDS) return too_long(err, errlen);
+    if (frames == 0) return gm_fail(err, errlen, GM_EFORMAT, "the recording holds no sound");
+    float *mono = gm_malloc(frames, sizeof *mono);
+    if (!mono) return gm_fail(err, errlen, GM_ENOMEM, "out of memory");
+    for (size_t i = 0; i < frames; i++) {
+        float sum = 0.0f;
+        for (uint32_t ch = 0; ch < f.n_ch; ch++) sum += wav_sample(&f, data + (i * f.n_ch + ch) * width);
+        mono[i] = sum / (float)f.n_ch;
+    }
+    const int rc = gm_resample(mono, frames, f.rate, out, cancel);
+    gm_free(mono);
+    return rc ? gm_fail(err, errlen, rc, "sound: %s", gm_err_text(rc)) : 0;
+}
+
+int gm_decode_sound(const char *path, gm_samples *out, const gm_cancel *cancel, char *err,
+                    size_t errlen) {
+    gm_map *m = NULL;
+    memset(out, 0, sizeof *out);
+    int rc = gm_map_open(&m, path, err, errlen);
+    if (rc) return rc;
+    const uint8_t *p = gm_map_data(m);
+    const size_t n = gm_map_size(m);
+    if (n >= 12 && memcmp(p, "RIFF", 4) == 0 && memcmp(p + 8, "WAVE", 4) == 0) {
+        rc = gm_decode_wav(p, n, out, cancel, err, errlen);
+        /* Compressed WAV (ADPCM, A-law) is FFmpeg's business. */
+        if (rc != GM_EUNSUPPORTED || gm_avlib_load(NULL, 0)) goto done;
+    }
+    gm_samples raw = {0};
+    uint32_t rate = 0;
+    rc = gm_avlib_sound(path, &raw, &rate, cancel, err, errlen);
+    if (!rc && (rc = gm_resample(raw.v, raw.n, rate, out, cancel)))
+        rc = gm_fail(err, errlen, rc, "sound: %s", gm_err_text(rc));
+    gm_free(raw.v);
+done:
+    gm_map_close(&m);
+    return rc;
+}
+
+/* ---- pictures ---------------------------------------------------------------------------- */
+
+/* The decoder for the bytes, or NULL. By content: names lie. */
+static const char *sniff(const uint8_t *p, size_t n) {
+    static const struct {
+        const char *magic;
+        size_t at, len;
+        const char *codec;
+    } known[] = {
+        {"\x89PNG\r\n\x1a\n", 0, 8, "png"}, {"\xff\xd8\xff", 0, 3, "mjpeg"},
+        {"WEBP", 8, 4, "webp"},             {"GIF8", 0, 4, "gif"},
+        {"BM", 0, 2, "bmp"},                {"II*\0", 0, 4, "tiff"},
+        {"MM\0*", 0, 4, "tiff"},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (n >= known[i].at + known[i].len &&
+            memcmp(p + known[i].at, known[i].magic, known[i].len) == 0)
+            return known[i].codec;
+    }
+    return NULL;
+}
+
+static uint32_t tiff_read(const uint8_t *p, int bytes, bool big) {
+    uint32_t v = 0;
+    for (int i = 0; i < bytes; i++) v |= (uint32_t)p[i] << 8 * (big ? bytes - 1 - i : i);
+    return v;
+}
+
+/* Orientation 1..8 of a TIFF block, 1 when there is none. */
+static int tiff_orientation(const uint8_t *p, size_t n) {
+    if (n < 8 || (memcmp(p, "II*\0", 4) != 0 && memcmp(p, "MM\0*", 4) != 0)) return 1;
+    const bool big = p[0] == 'M';
+    const size_t ifd = tiff_read(p + 4, 4, big);
+    if (ifd > n - 2) return 1;
+    const size_t count = tiff_read(p + ifd, 2, big);
+    for (size_t i = 0; i < count && ifd + 2 + 12 * (i + 1) <= n; i++) {
+        const uint8_t *e = p + ifd + 2 + 12 * i;
+        if (tiff_read(e, 2, big) != 0x0112) continue; /* the tag Orientation, one SHORT */
+        const uint32_t v = tiff_read(e + 8, 2, big);
+        return v >= 1 && v <= 8 ? (int)v : 1;
+    }
+    return 1;
+}
+
+/* Walks the segments of a JPEG up to the scan for its Exif block. */
+static int jpeg_orientation(const uint8_t *p, size_t n) {
+    for (size_t i = 2; i + 4 <= n && p[i] == 0xff && p[i + 1] != 0xda;) {
+        const size_t len = (size_t)p[i + 2] << 8 | p[i + 3];
+        if (len < 2 || len > n - i - 2) break;
+        if (p[i + 1] == 0xe1 && len >= 8 && memcmp(p + i + 4, "Exif\0\0", 6) == 0)
+            return tiff_orientation(p + i + 10, len - 8);
+        i += 2 + len;
+    }
+    return 1;
+}
+
+/* Finds a chunk by its four letters: PNG (length before, CRC behind) or RIFF (length after). */
+static int chunk_orientation(const uint8_t *p, size_t n, bool png) {
+    for (size_t i = png ? 8 : 12; i + 12 <= n;) {
+        const size_t len = tiff_read(p + i + (png ? 0 : 4), 4, png);
+        const uint8_t *id = p + i + (png ? 4 : 0);
+        if (len > n - i - 8) break;
+        const uint8_t *body = p + i + 8;
+        if (memcmp(id, png ? "eXIf" : "EXIF", 4) == 0) {
+            const size_t skip = len >= 6 && memcmp(body, "Exif\0\0", 6) == 0 ? 6 : 0;
+            return tiff_orientation(body + skip, len - skip);
+        }
+        i += 8 + len + (png ? 4 : len & 1);
+    }
+    return 1;
+}
+
+static int orientation(const char *codec, const uint8_t *p, size_t n) {
+    if (strcmp(codec, "mjpeg") == 0) return jpeg_orientation(p, n);
+    if (strcmp(codec, "png") == 0) return chunk_orientation(p, n, true);
+    if (strcmp(codec, "webp") == 0) return chunk_orientation(p, n, false);
+    if (strcmp(codec, "tiff") == 0) return tiff_orientation(p, n);
+    return 1;
+}
+
+/* Orientation o: bit 2 of o-1 swaps the axes; the rest mirrors. Exif 2.3, tag 274. */
+static int turn_upright(gm_image *img, int o) {
+    if (o == 1) return 0;
+    const bool swap = o >= 5, flip_x = o == 2 || o == 3 || o == 7 || o == 8;
+    const bool flip_y = o == 3 || o == 4 || o == 6 || o == 7;
+    /* (x, y) of the upright picture reads source (sx, sy), before mirroring of source axes. */
+    const int32_t w = swap ? img->h : img->w, h = swap ? img->w : img->h;
+    uint8_t *rgb = gm_malloc((size_t)w * (size_t)h, 3);
+    if (!rgb) return GM_ENOMEM;
+    for (int32_t y = 0; y < h; y++) {
+        for (int32_t x = 0; x < w; x++) {
+            int32_t sx = swap ? y : x, sy = swap ? x : y;
+            if (flip_x) sx = img->w - 1 - sx;
+            if (flip_y) sy = img->h - 1 - sy;
+            memcpy(rgb + ((size_t)y * (size_t)w + (size_t)x) * 3,
+                   img->rgb + ((size_t)sy * (size_t)img->w + (size_t)sx) * 3, 3);
+        }
+    }
+    gm_free(img->rgb);
+    *img = (gm_image){rgb, w, h};
+    return 0;
+}
+
+int gm_decode_image(const char *path, gm_image *out, const gm_cancel *cancel, char *err,
+                    size_t errlen) {
+    gm_map *m = NULL;
+    memset(out, 0, sizeof *out);
+    int rc = gm_map_open(&m, path, err, errlen);
+    if (rc) return rc;
+    const uint8_t *p = gm_map_data(m);
+    const size_t n = gm_map_size(m);
+    const char *codec = sniff(p, n);
+    if (n > (size_t)GM_MEDIA_MAX_MIB << 20)
+        rc = gm_fail(err, errlen, GM_ETOOLONG, "%s is larger than %d MiB", path, GM_MEDIA_MAX_MIB);
+    else if (!codec)
+        rc = gm_fail(err, errlen, GM_EFORMAT,
+                     "%s is no picture of a known kind (png, jpeg, webp, gif, bmp, tiff)", path);
+    else
+        rc = gm_avlib_image(codec, p, n, out, err, errlen);
+    if (!rc && gm_cancelled(cancel)) rc = GM_ECANCELLED;
+    if (!rc && turn_upright(out, orientation(codec, p, n)))
+        rc = gm_fail(err, errlen, GM_ENOMEM, "out of memory for the picture");
+    if (rc) {
+        gm_free(out->rgb);
+        memset(out, 0, sizeof *out);
+    }
+    gm_map_close(&m);
+    return rc;
+}

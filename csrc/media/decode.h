@@ -1,0 +1,31 @@
+/* decode.h: files that users have, to pixels or samples.
+ *
+ * WAV is read here. Everything else is decoded by FFmpeg's libraries, which are looked up at run
+ * time (avlib.h); without them the message says what to install. Limits hold before anything is
+ * decoded. A malformed file is an error text, never more. Thread: the worker; blocks on the disk.
+ */
+#pragma once
+
+#include "base/cancel.h"
+#include "media/audio.h"
+#include "media/vision.h"
+
+enum {
+    GM_MEDIA_MAX_MIB = 512,     /* of a file */
+    GM_IMAGE_MAX_MPIXEL = 128,  /* width x height / 2^20 */
+    GM_SOUND_MAX_SECONDS = 600, /* longer recordings are refused, not cut */
+};
+
+/* PNG, JPEG, WebP, GIF (first frame), BMP, TIFF; turned upright by EXIF. Alpha is dropped, not
+ * blended, as the model's own preprocessing does. */
+int gm_decode_image(const char *path, gm_image *out, const gm_cancel *cancel, char *err,
+                    size_t errlen);
+
+/* WAV, FLAC, Ogg, Opus, MP3, M4A and the first sound track of MP4, WebM and Matroska files: the mean
+ * of the channels, at 16 kHz, resampled without delay. */
+int gm_decode_sound(const char *path, gm_samples *out, const gm_cancel *cancel, char *err,
+                    size_t errlen);
+
+/* The WAV reader alone, from memory (PCM 8 to 32 bit, float 32 and 64, extensible). */
+int gm_decode_wav(const uint8_t *p, size_t n, gm_samples *out, const gm_cancel *cancel, char *err,
+                  size_t errlen);

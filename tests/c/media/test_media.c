@@ -1,0 +1,220 @@
+/* test_media.c: pictures and sounds against the golden files: resized pixels bit for bit, rows of
+ * the embedders by relative error. Pictures need FFmpeg's libraries; without them those tests are
+ * skipped with the library's own message.
+ */
+#include "helper/cm.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/err.h"
+#include "base/mem.h"
+#include "helper/compare.h"
+#include "kernels/backend.h"
+#include "media/avlib.h"
+#include "media/decode.h"
+#include "media/resample.h"
+#include "media/resize.h"
+
+enum { N_EMBD = 64 };
+static char root[512]; /* the set "nano" */
+
+static const char *in_set(const char *name) {
+    static char path[700];
+    snprintf(path, sizeof path, "%s/%s", root, name);
+    return path;
+}
+
+static float *read_floats(const char *name, size_t *n) {
+    FILE *f = fopen(in_set(name), "rb");
+    assert_non_null(f);
+    fseek(f, 0, SEEK_END);
+    *n = (size_t)ftell(f) / sizeof(float);
+    rewind(f);
+    float *v = malloc(*n * sizeof *v);
+    assert_int_equal(fread(v, sizeof *v, *n, f), *n);
+    fclose(f);
+    return v;
+}
+
+typedef struct {
+    gm_backend *b;
+    gm_projector *p;
+} setup_t;
+
+static int setup(void **state) {
+    static setup_t s;
+    char err[256] = "";
+    if (gm_backend_open(&s.b, "cpu", 1, err, sizeof err)) fail_msg("%s", err);
+    if (gm_projector_open(&s.p, in_set("mmproj-BF16.gguf"), s.b, N_EMBD, err, sizeof err))
+        fail_msg("%s", err);
+    *state = &s;
+    return 0;
+}
+
+static int teardown(void **state) {
+    setup_t *s = *state;
+    gm_projector_close(&s->p);
+    gm_backend_close(&s->b);
+    return 0;
+}
+
+static void need_ffmpeg(void) {
+    char err[256];
+    if (gm_avlib_load(err, sizeof err) == 0) return;
+    print_message("skipped: %s\n", err);
+    skip();
+}
+
+static gm_image open_image(const char *name) {
+    gm_image img;
+    char err[256] = "";
+    if (gm_decode_image(in_set(name), &img, NULL, err, sizeof err)) fail_msg("%s", err);
+    return img;
+}
+
+static void resize_gives_the_reference_bytes(void **state) {
+    (void)state;
+    need_ffmpeg();
+    static const char *pairs[][2] = {{"media/photo.png", "media/photo.480x288.png"},
+                                     {"media/tall.png", "media/tall.192x720.png"}};
+    for (size_t i = 0; i < 2; i++) {
+        gm_image a = open_image(pairs[i][0]), want = open_image(pairs[i][1]);
+        const size_t n = (size_t)want.w * (size_t)want.h * 3;
+        uint8_t *got = malloc(n);
+        assert_int_equal(gm_resize_rgb(a.rgb, a.w, a.h, got, want.w, want.h, NULL), 0);
+        assert_memory_equal(got, want.rgb, n);
+        free(got);
+        gm_free(a.rgb);
+        gm_free(want.rgb);
+    }
+}
+
+static void images_become_the_reference_rows(void **state) {
+    setup_t *s = *state;
+    need_ffmpeg();
+    static const char *cases[][2] = {{"media/exact.png", "data/image_exact.embd0.f32"},
+                                     {"media/photo.png", "data/image_resized.embd0.f32"},
+                                     {"media/tall.png", "data/two_images.embd1.f32"}};
+    for (size_t i = 0; i < 3; i++) {
+        gm_image img = open_image(cases[i][0]);
+        float *rows;
+        int32_t n_row;
+        size_t n;
+        char err[256] = "";
+        if (gm_image_embed(s->p, &img, N_EMBD, 70, NULL, &rows, &n_row, err, sizeof err))
+            fail_msg("%s", err);
+        float *want = read_floats(cases[i][1], &n);
+        assert_int_equal((size_t)n_row * N_EMBD, n);
+        assert_rows_close(rows, want, (int64_t)n, 1e-4);
+        free(want);
+        gm_free(rows);
+        gm_free(img.rgb);
+    }
+}
+
+static void sounds_become_the_reference_rows(void **state) {
+    setup_t *s = *state;
+    static const char *cases[][2] = {{"media/tones.wav", "data/audio.embd0.f32"},
+                                     {"media/click.wav", "data/audio_short.embd0.f32"}};
+    for (size_t i = 0; i < 2; i++) {
+        gm_samples wav;
+        float *rows;
+        int32_t n_row;
+        size_t n;
+        char err[256] = "";
+        if (gm_decode_sound(in_set(cases[i][0]), &wav, NULL, err, sizeof err)) fail_msg("%s", err);
+        if (gm_audio_embed(s->p, &wav, N_EMBD, NULL, &rows, &n_row, err, sizeof err))
+            fail_msg("%s", err);
+        float *want = read_floats(cases[i][1], &n);
+        assert_int_equal((size_t)n_row * N_EMBD, n);
+        assert_rows_close(rows, want, (int64_t)n, 1e-4);
+        free(want);
+        gm_free(rows);
+        gm_free(wav.v);
+    }
+}
+
+/* model/gemma4-unified.md 3.1: sizes of the published rule, in pixels. */
+static void grid_follows_the_size_rule(void **state) {
+    (void)state;
+    static const int32_t cases[][5] = {
+        {640, 480, 70, 432, 336},    {640, 480, 280, 912, 672},   {640, 480, 1120, 1824, 1344},
+        {1920, 1080, 280, 1056, 576}, {1024, 1024, 280, 768, 768}, {100, 100, 280, 768, 768},
+        {3000, 100, 280, 4368, 144}, {97, 53, 280, 1056, 576},    {230, 150, 280, 960, 624},
+        {5, 7, 280, 0, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int32_t c, r;
+        assert_int_equal(gm_image_grid(cases[i][0], cases[i][1], cases[i][2], 1120, &c, &r), 0);
+        assert_true(c >= 1 && r >= 1 && c * r <= cases[i][2]);
+        if (cases[i][3] == 0) continue;
+        assert_int_equal(c * GM_PATCH, cases[i][3]);
+        assert_int_equal(r * GM_PATCH, cases[i][4]);
+    }
+    int32_t c, r;
+    assert_int_equal(gm_image_grid(20000, 1, 280, 1120, &c, &r), 0);
+    assert_int_equal(c * 1000 + r, 280001);
+    assert_int_equal(gm_image_grid(0, 5, 280, 1120, &c, &r), GM_EINVAL);
+    assert_int_equal(gm_image_grid(3000, 100, 280, 64, &c, &r), GM_EINVAL);
+}
+
+/* A tone keeps its phase through resampling: compare with the same tone made at 16 kHz. */
+static void resampling_does_not_shift_a_tone(void **state) {
+    (void)state;
+    static const uint32_t rates[] = {8000, 11025, 22050, 44100, 48000, 96000};
+    for (size_t i = 0; i < sizeof rates / sizeof *rates; i++) {
+        const size_t n = rates[i] / 2;
+        float *in = malloc(n * sizeof *in);
+        for (size_t k = 0; k < n; k++) in[k] = sinf(6.2831853f * 440.0f * (float)k / (float)rates[i]);
+        gm_samples out;
+        assert_int_equal(gm_resample(in, n, rates[i], &out, NULL), 0);
+        assert_in_range(out.n, 7999, 8001);
+        for (size_t k = 500; k < 7500; k++) {
+            const float want = sinf(6.2831853f * 440.0f * (float)k / 16000.0f);
+            if (fabsf(out.v[k] - want) > 2e-4f)
+                fail_msg("rate %u sample %zu: %g, want %g", rates[i], k, (double)out.v[k], (double)want);
+        }
+        gm_free(out.v);
+        free(in);
+    }
+}
+
+/* Every prefix of a WAV file, and every single damaged header byte, is an answer, not a crash. */
+static void damaged_wav_is_an_error_or_sound(void **state) {
+    (void)state;
+    uint8_t wav[44 + 64];
+    memset(wav, 0, sizeof wav);
+    memcpy(wav, "RIFF\x64\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0\x80\x3e\0\0\0\x7d\0\0\2\0\x10\0data\x40\0\0\0", 44);
+    gm_samples s;
+    char err[256];
+    assert_int_equal(gm_decode_wav(wav, sizeof wav, &s, NULL, err, sizeof err), 0);
+    assert_int_equal(s.n, 32);
+    gm_free(s.v);
+    for (size_t n = 0; n < sizeof wav; n++) {
+        if (gm_decode_wav(wav, n, &s, NULL, err, sizeof err) == 0) gm_free(s.v);
+        else assert_non_null(strchr(err, ' '));
+    }
+    for (size_t i = 0; i < 44; i++) {
+        for (int bit = 0; bit < 8; bit++) {
+            wav[i] ^= (uint8_t)(1 << bit);
+            if (gm_decode_wav(wav, sizeof wav, &s, NULL, err, sizeof err) == 0) gm_free(s.v);
+            wav[i] ^= (uint8_t)(1 << bit);
+        }
+    }
+}
+
+int main(void) {
+    const char *golden = getenv("GEMMA_GOLDEN");
+    snprintf(root, sizeof root, "%s/nano", golden ? golden : "tests/golden/sets");
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(resize_gives_the_reference_bytes),
+        cmocka_unit_test_setup_teardown(images_become_the_reference_rows, setup, teardown),
+        cmocka_unit_test_setup_teardown(sounds_become_the_reference_rows, setup, teardown),
+        cmocka_unit_test(grid_follows_the_size_rule),
+        cmocka_unit_test(resampling_does_not_shift_a_tone),
+        cmocka_unit_test(damaged_wav_is_an_error_or_sound),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
