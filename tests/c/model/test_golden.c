@@ -25,6 +25,7 @@ typedef struct {
 typedef struct {
     char name[64];
     gm_ids ids, forced, positions, greedy;
+    double margin[64]; /* of greedy, as far as they fit */
     char logits[128], layers[128];
     int32_t layers_shape[3];
     int32_t binding;
@@ -74,6 +75,11 @@ static void parse_line(golden_set *s, char *line) {
     if (strcmp(line, "forced") == 0) parse_ids(rest, &c->forced);
     if (strcmp(line, "positions") == 0) parse_ids(rest, &c->positions);
     if (strcmp(line, "greedy") == 0) parse_ids(rest, &c->greedy);
+    if (strcmp(line, "margins") == 0) {
+        int i = 0;
+        for (char *w = strtok(rest, " \n"); w && i < 64; w = strtok(NULL, " \n"))
+            c->margin[i++] = strtod(w, NULL);
+    }
     if (strcmp(line, "binding") == 0) c->binding = atoi(rest);
     if (strcmp(line, "logits") == 0) assert_int_equal(sscanf(rest, "%127s", c->logits), 1);
     if (strcmp(line, "layers") == 0)
@@ -350,22 +356,27 @@ static void check_variant(const golden_set *s, const golden_case *c, int32_t var
     bool exact = is_float(f.w->main_type);
     sequence q = make_sequence(s, c, &f.c);
     float *want = read_floats(s, c->logits, c->positions.n * (size_t)f.c.n_vocab);
+    double limit = exact ? 1e-4 : 8e-2, close_call = exact ? 0.1 : 0.5;
     double once = logits_error(&f, &q, c, want, GM_F32, N_BATCH);
-    double pieces = logits_error(&f, &q, c, want, GM_F32, 7);
-    double half = logits_error(&f, &q, c, want, GM_F16, 64);
-    double eight = logits_error(&f, &q, c, want, GM_Q8_0, 64);
     int32_t agreed = greedy_agreement(&f, s, c, &q, GM_F32);
-    print_message("%-8s %-13s %-7s once %.1e  in sevens %.1e  f16 cache %.1e  q8_0 cache %.1e  "
-                  "greedy %d of %d\n",
-                  strrchr(s->dir, '/') + 1, c->name, c->variant[variant][0], once, pieces, half,
-                  eight, agreed, c->binding);
-    complain(once < (exact ? 1e-4 : 8e-2), "logits of the prompt at once");
-    complain(pieces < (exact ? 1e-4 : 8e-2), "logits of the prompt in pieces");
-    complain(half < (exact ? 5e-3 : 8e-2), "logits with an f16 cache");
-    complain(eight < 2e-1, "logits with a q8_0 cache");
-    /* Random networks amplify rounding to 8 bits: with margins of 0.1 of 8 a quantised file can
-     * part from the dequantised reference at a step that float arithmetic decides surely. */
-    complain(agreed == c->binding || !exact, "greedy tokens");
+    double parted_at = agreed < c->binding && agreed < 64 ? c->margin[agreed] : 0;
+    print_message("%-6s %-13s %-7s %.1e  greedy %2d of %2d", strrchr(s->dir, '/') + 1, c->name,
+                  c->variant[variant][0], once, agreed, c->binding);
+    if (parted_at > 0) print_message(", parted at a margin of %.2f", parted_at);
+    print_message("\n");
+    complain(once < limit, "logits of the prompt at once");
+    /* Rounding activations to 8 bits moves the logits of these networks by 0.1 to 0.4 (they
+     * amplify it by ten), so only clear margins bind a quantised file. */
+    complain(agreed == c->binding || parted_at < close_call, "greedy tokens");
+    if (variant == 0) { /* the numbers of further files are the same, or nearly */
+        double pieces = logits_error(&f, &q, c, want, GM_F32, 7);
+        double half = logits_error(&f, &q, c, want, GM_F16, 64);
+        double eight = logits_error(&f, &q, c, want, GM_Q8_0, 64);
+        print_message("%-28s in sevens %.1e, cache f16 %.1e, q8_0 %.1e\n", "", pieces, half, eight);
+        complain(pieces < limit, "logits of the prompt in pieces");
+        complain(half < (exact ? 5e-3 : 8e-2), "logits with an f16 cache");
+        complain(eight < 1e-1, "logits with a q8_0 cache");
+    }
     if (exact && c->layers[0]) complain(layers_agree(&f, s, c, &q), "residual stream by layer");
     finish_sequence(&q);
     free(want);
