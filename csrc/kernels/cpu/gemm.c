@@ -1,24 +1,48 @@
 /* gemm.c: cuts a matmul into pieces of work and hands them to the team.
  *
- * A piece is some rows of one of the matrices. The union of all matrices' pieces is one job, so
- * that threads meet once per op and not once per matrix.
+ * A piece is some rows of one of the matrices, with all tokens. The union of all matrices' pieces
+ * is one job, so that threads meet once per op and not once per matrix.
+ *
+ * Few tokens: the rows stream through the kernels of dot.h. Many: panels of the rows are unpacked
+ * and go through the tiles of gemm_tile.h. What stays where in a piece of tiles:
+ *
+ *     for each stretch of K (512)
+ *         for each panel of 32 rows of the piece
+ *             unpack the panel                       first-level cache, 16 KiB
+ *             for all tokens, some at a time
+ *                 their stretch of x                 second-level cache, 256 KiB for 512 tokens,
+ *                                                    used again by the next panel
+ *                 sums of the panel                  second-level cache, 64 KiB per panel
  */
 #include "kernels/cpu/gemm.h"
 
 #include <string.h>
 #include "base/err.h"
 #include "base/mem.h"
-#include "kernels/cpu/dot.h"
+#include "kernels/cpu/gemm_tile.h"
 
 /* Bytes of weights in a piece of decode: large enough that taking one costs nothing beside it,
  * small enough that the threads finish together (some 3 microseconds of memory time). */
 enum { PIECE_BYTES = 64 * 1024 };
 
+enum {
+    MAX_PANELS = 4, /* panels of 32 rows in a piece of tiles */
+    TILE_TOK = 512  /* tokens in one pass over the weights; more would not fit the caches */
+};
+
+/* What one thread needs for tiles. */
+typedef struct {
+    gm_tile_scratch pack;
+    float *sums; /* [MAX_PANELS, tok, GM_TILE_ROWS] */
+} thread_scratch;
+
 struct gm_matmul_ctx {
     gm_team *team; /* borrowed */
     gm_dot_fns dot;
+    gm_tile_fns tile;
     gm_xq xq; /* scratch; n_tok and n_in are the op's, capacities below */
     int32_t max_tok, max_in;
+    thread_scratch *threads; /* [gm_team_size] */
 };
 
 /* One job of the team. */
@@ -26,9 +50,10 @@ typedef struct {
     gm_matmul_ctx *m;
     const gm_op_matmul *op;
     const gm_cancel *cancel;
-    int32_t tok0, n_tok;        /* tokens of this pass */
-    int rows[GM_MATMUL_MAX];    /* rows per piece */
-    int first[GM_MATMUL_MAX];   /* number of the matrix's first piece */
+    int32_t tok0, n_tok;      /* tokens of this pass */
+    bool tiles;               /* rather than dot products */
+    int rows[GM_MATMUL_MAX];  /* rows per piece */
+    int first[GM_MATMUL_MAX]; /* number of the matrix's first piece */
 } job;
 
 static int32_t round_up(int32_t n, int32_t to) { return (n + to - 1) / to * to; }
@@ -39,6 +64,12 @@ int gm_matmul_create(gm_matmul_ctx **out, gm_team *team, gm_cpu_level level, cha
     if (!m) return gm_fail(err, errlen, GM_ENOMEM, "no memory for matrix products");
     m->team = team;
     gm_dot_fill(&m->dot, level);
+    gm_tile_fill(&m->tile, level);
+    m->threads = gm_calloc((size_t)gm_team_size(team), sizeof *m->threads);
+    if (!m->threads) {
+        gm_matmul_destroy(out);
+        return gm_fail(err, errlen, GM_ENOMEM, "no memory for matrix products");
+    }
     return GM_OK;
 }
 
@@ -52,17 +83,23 @@ static void free_scratch(gm_matmul_ctx *m) {
     gm_free(x->ds32);
     gm_free(x->ds16);
     memset(x, 0, sizeof *x);
+    for (int i = 0; m->threads && i < gm_team_size(m->team); i++) {
+        gm_free(m->threads[i].sums);
+        m->threads[i].sums = NULL;
+    }
     m->max_tok = m->max_in = 0;
 }
 
 void gm_matmul_destroy(gm_matmul_ctx **m) {
     if (!*m) return;
     free_scratch(*m);
+    gm_free((*m)->threads);
     gm_free(*m);
     *m = NULL;
 }
 
 int gm_matmul_reserve(gm_matmul_ctx *m, int32_t max_tok, int32_t max_in) {
+    if (max_tok > TILE_TOK) max_tok = TILE_TOK;
     if (max_tok <= m->max_tok && max_in <= m->max_in) return GM_OK;
     free_scratch(m);
     size_t tok = (size_t)max_tok, pad = (size_t)round_up(max_in, GM_XQ_PAD);
@@ -76,7 +113,12 @@ int gm_matmul_reserve(gm_matmul_ctx *m, int32_t max_tok, int32_t max_in) {
     x->s16 = gm_malloc(n / 16, sizeof *x->s16);
     x->ds32 = gm_malloc(n / 32, sizeof *x->ds32);
     x->ds16 = gm_malloc(n / 16, sizeof *x->ds16);
-    if (!x->q || !x->qh || !x->d || !x->s32 || !x->s16 || !x->ds32 || !x->ds16) {
+    bool ok = x->q && x->qh && x->d && x->s32 && x->s16 && x->ds32 && x->ds16;
+    for (int i = 0; ok && i < gm_team_size(m->team); i++) {
+        m->threads[i].sums = gm_malloc(tok * MAX_PANELS * GM_TILE_ROWS, sizeof(float));
+        ok = m->threads[i].sums != NULL;
+    }
+    if (!ok) {
         free_scratch(m);
         return GM_ENOMEM;
     }
@@ -111,8 +153,38 @@ static void compute_rows(const job *j, int mat, int row, int n_row) {
     }
 }
 
+/* Rows of one piece for all tokens, through tiles. */
+static void compute_tiles(const job *j, int mat, int row, int n_row, thread_scratch *s) {
+    const gm_matmul_ctx *m = j->m;
+    const gm_tensor *w = j->op->w[mat];
+    int n_in = m->xq.n_in, n_panel = (n_row + GM_TILE_ROWS - 1) / GM_TILE_ROWS;
+    bool quantised = gm_unpack_info_get(w->dtype)->group != 0;
+    int stretch = quantised ? GM_TILE_K : GM_TILE_K_FLOAT;
+    gm_tile_fn tile = quantised ? m->tile.tile_quant : m->tile.tile_float;
+    size_t panel_sums = (size_t)j->n_tok * GM_TILE_ROWS;
+    memset(s->sums, 0, (size_t)n_panel * panel_sums * sizeof *s->sums);
+    for (int k = 0; k < n_in; k += stretch) {
+        int kc = n_in - k < stretch ? n_in - k : stretch;
+        for (int i = 0; i < n_panel; i++) {
+            int first = i * GM_TILE_ROWS, n = n_row - first;
+            gm_panel p = gm_tile_pack(&m->tile, &m->dot, w->dtype, gm_tensor_row(w, row + first),
+                                      w->row_bytes, n < GM_TILE_ROWS ? n : GM_TILE_ROWS, k, kc,
+                                      &s->pack);
+            tile(&p, &m->xq, 0, j->n_tok, s->sums + (size_t)i * panel_sums);
+        }
+    }
+    size_t n_out = (size_t)gm_tensor_rows(w);
+    float *out = (float *)j->op->out[mat]->data + (size_t)j->tok0 * n_out + row;
+    for (int i = 0; i < n_panel; i++) {
+        int first = i * GM_TILE_ROWS, n = n_row - first < GM_TILE_ROWS ? n_row - first : GM_TILE_ROWS;
+        for (int t = 0; t < j->n_tok; t++)
+            memcpy(out + (size_t)t * n_out + first,
+                   s->sums + (size_t)i * panel_sums + (size_t)t * GM_TILE_ROWS,
+                   (size_t)n * sizeof *out);
+    }
+}
+
 static void compute_pieces(void *ud, int begin, int end, int thread) {
-    (void)thread;
     const job *j = ud;
     for (int i = begin; i < end; i++) {
         if (gm_cancelled(j->cancel)) return;
@@ -120,8 +192,22 @@ static void compute_pieces(void *ud, int begin, int end, int thread) {
         while (mat > 0 && i < j->first[mat]) mat--;
         int n_out = (int)gm_tensor_rows(j->op->w[mat]);
         int row = (i - j->first[mat]) * j->rows[mat];
-        compute_rows(j, mat, row, n_out - row < j->rows[mat] ? n_out - row : j->rows[mat]);
+        int n_row = n_out - row < j->rows[mat] ? n_out - row : j->rows[mat];
+        if (j->tiles)
+            compute_tiles(j, mat, row, n_row, &j->m->threads[thread]);
+        else
+            compute_rows(j, mat, row, n_row);
     }
+}
+
+/* Several pieces per thread, so that the last ones finish together; but the more panels a piece
+ * has, the fewer times x comes from far away. */
+static int rows_of_tiles(const job *j) {
+    int64_t rows = 0;
+    for (int i = 0; i < j->op->n_mat; i++) rows += gm_tensor_rows(j->op->w[i]);
+    int64_t panels = rows / (GM_TILE_ROWS * 8 * (int64_t)gm_team_size(j->m->team));
+    panels = panels < 1 ? 1 : panels > MAX_PANELS ? MAX_PANELS : panels;
+    return (int)panels * GM_TILE_ROWS;
 }
 
 /* Returns the number of pieces. */
@@ -129,7 +215,7 @@ static int cut(job *j) {
     int n = 0;
     for (int i = 0; i < j->op->n_mat; i++) {
         const gm_tensor *w = j->op->w[i];
-        int rows = (int)(PIECE_BYTES / w->row_bytes);
+        int rows = j->tiles ? rows_of_tiles(j) : (int)(PIECE_BYTES / w->row_bytes);
         j->rows[i] = rows < 4 ? 4 : rows;
         j->first[i] = n;
         n += (int)((gm_tensor_rows(w) + j->rows[i] - 1) / j->rows[i]);
@@ -154,6 +240,7 @@ static int run_tokens(gm_matmul_ctx *m, const gm_op_matmul *op, int32_t tok0, in
     if (n_tok > GM_XQ_HALF_TOK) x->qh = NULL;
 
     job j = {.m = m, .op = op, .cancel = cancel, .tok0 = tok0, .n_tok = n_tok};
+    j.tiles = n_tok >= m->tile.min_tok;
     if (any_quantised(op)) gm_team_run(m->team, quantise_rows, &j, n_tok, 1);
     gm_team_run(m->team, compute_pieces, &j, cut(&j), 1);
     x->qh = qh;

@@ -1,0 +1,128 @@
+/* gemm_tile.c: packing of panels, the plain C tiles, and the choice of variants. */
+#include "kernels/cpu/gemm_tile.h"
+
+#include <string.h>
+#include "tensor/quant.h"
+#if defined(__x86_64__)
+#include "kernels/cpu/x86/x86.h"
+#endif
+
+static void tile_quant_ref(const gm_panel *p, const gm_xq *x, int tok, int n_tok, float *c) {
+    const gm_unpack_info *u = p->info;
+    int steps = u->group / 4;
+    for (int t = 0; t < n_tok; t++, c += GM_TILE_ROWS) {
+        const int8_t *q = x->q + (size_t)(tok + t) * x->n_pad + p->k0;
+        size_t g16 = (size_t)(tok + t) * (x->n_pad / 16) + (size_t)p->k0 / 16;
+        for (int g = 0; g < p->kc / u->group; g++) {
+            size_t at = g16 + (size_t)(g * u->group / 16);
+            int sx = u->group == 32 ? x->s32[at / 2] : x->s16[at];
+            int32_t sum[GM_TILE_ROWS];
+            for (int r = 0; r < GM_TILE_ROWS; r++) sum[r] = -u->offset * sx;
+            for (int s = 0; s < steps; s++, q += 4) {
+                const uint8_t *w = p->q + (size_t)(g * steps + s) * GM_TILE_ROWS * 4;
+                for (int r = 0; r < GM_TILE_ROWS; r++, w += 4)
+                    sum[r] += w[0] * q[0] + w[1] * q[1] + w[2] * q[2] + w[3] * q[3];
+            }
+            const float *scale = p->scale + g * GM_TILE_ROWS, *min = p->min + g * GM_TILE_ROWS;
+            float d = x->d[at / 2];
+            for (int r = 0; r < GM_TILE_ROWS; r++) c[r] += scale[r] * d * (float)sum[r];
+            if (!u->has_min) continue;
+            for (int r = 0; r < GM_TILE_ROWS; r++) c[r] += min[r] * d * (float)sx;
+        }
+    }
+}
+
+static void tile_float_ref(const gm_panel *p, const gm_xq *x, int tok, int n_tok, float *c) {
+    for (int t = 0; t < n_tok; t++, c += GM_TILE_ROWS) {
+        const float *xt = x->x + (size_t)(tok + t) * (size_t)x->n_in + p->k0;
+        float sum[GM_TILE_ROWS] = {0};
+        for (int k = 0; k < p->kc; k++)
+            for (int r = 0; r < GM_TILE_ROWS; r++) sum[r] += p->f[k * GM_TILE_ROWS + r] * xt[k];
+        for (int r = 0; r < GM_TILE_ROWS; r++) c[r] += sum[r];
+    }
+}
+
+static void turn_ref(const uint32_t *src, size_t stride, int n, uint32_t *dst) {
+    for (int d = 0; d < n; d++)
+        for (int r = 0; r < GM_TILE_PACK; r++) dst[d * GM_TILE_ROWS + r] = src[(size_t)r * stride + (size_t)d];
+}
+
+static void widen_f32(const uint8_t *src, int n, float *dst) { gm_dequant_row(GM_F32, src, dst, n); }
+static void widen_f16(const uint8_t *src, int n, float *dst) { gm_dequant_row(GM_F16, src, dst, n); }
+static void widen_bf16(const uint8_t *src, int n, float *dst) { gm_dequant_row(GM_BF16, src, dst, n); }
+
+void gm_tile_fill(gm_tile_fns *f, gm_cpu_level level) {
+    memset(f, 0, sizeof *f);
+    f->tile_quant = tile_quant_ref;
+    f->tile_float = tile_float_ref;
+    f->turn = turn_ref;
+    f->widen[GM_F32] = widen_f32;
+    f->widen[GM_F16] = widen_f16;
+    f->widen[GM_BF16] = widen_bf16;
+    f->min_tok = 9;
+#if defined(__x86_64__)
+    gm_x86_fill_tile(f, level);
+#else
+    (void)level;
+#endif
+}
+
+/* The next stretch of the row will be wanted soon; rows lie too far apart for the hardware to
+ * see it coming. */
+static void prefetch(const uint8_t *p, size_t n) {
+    for (size_t i = 0; i < n; i += 64) __builtin_prefetch(p + i);
+}
+
+static gm_panel pack_float(const gm_tile_fns *f, gm_dtype t, const uint8_t *w, size_t row_bytes,
+                           int n_row, int k0, int kc, gm_tile_scratch *s) {
+    size_t elem = gm_dtype_get(t)->block_bytes;
+    float *rows = (float *)(void *)s->row_q, *panel = (float *)(void *)s->q;
+    for (int h = 0; h < GM_TILE_ROWS; h += GM_TILE_PACK) {
+        for (int r = 0; r < GM_TILE_PACK; r++) {
+            float *row = rows + r * GM_TILE_K_FLOAT;
+            const uint8_t *src = w + (size_t)(h + r) * row_bytes + (size_t)k0 * elem;
+            if (h + r < n_row) {
+                prefetch(src + (size_t)kc * elem, (size_t)kc * elem);
+                f->widen[t](src, kc, row);
+            } else {
+                memset(row, 0, (size_t)kc * sizeof *row);
+            }
+        }
+        f->turn((const uint32_t *)(const void *)rows, GM_TILE_K_FLOAT, kc,
+                (uint32_t *)(void *)(panel + h));
+    }
+    return (gm_panel){.info = gm_unpack_info_get(t), .k0 = k0, .kc = kc, .f = panel};
+}
+
+gm_panel gm_tile_pack(const gm_tile_fns *f, const gm_dot_fns *dot, gm_dtype t, const uint8_t *w,
+                      size_t row_bytes, int n_row, int k0, int kc, gm_tile_scratch *s) {
+    const gm_unpack_info *u = gm_unpack_info_get(t);
+    if (u->group == 0) return pack_float(f, t, w, row_bytes, n_row, k0, kc, s);
+    const gm_dtype_info *info = gm_dtype_get(t);
+    size_t begin = (size_t)k0 / info->block_elems * info->block_bytes;
+    size_t bytes = (size_t)kc / info->block_elems * info->block_bytes;
+    int n_group = kc / u->group, group_stride = GM_TILE_K / 16;
+    for (int h = 0; h < GM_TILE_ROWS; h += GM_TILE_PACK) {
+        for (int r = 0; r < GM_TILE_PACK; r++) {
+            uint8_t *q = s->row_q + r * GM_TILE_K;
+            float *scale = s->row_scale + r * group_stride, *min = s->row_min + r * group_stride;
+            const uint8_t *row = w + (size_t)(h + r) * row_bytes;
+            if (h + r < n_row) {
+                prefetch(row + begin + bytes, bytes);
+                dot->unpack[t](row, k0, kc, q, scale, min);
+            } else {
+                memset(q, 0, (size_t)kc);
+                memset(scale, 0, (size_t)n_group * sizeof *scale);
+                memset(min, 0, (size_t)n_group * sizeof *min);
+            }
+        }
+        f->turn((const uint32_t *)(const void *)s->row_q, GM_TILE_K / 4, kc / 4,
+                (uint32_t *)(void *)s->q + h);
+        f->turn((const uint32_t *)(const void *)s->row_scale, (size_t)group_stride, n_group,
+                (uint32_t *)(void *)s->scale + h);
+        if (u->has_min)
+            f->turn((const uint32_t *)(const void *)s->row_min, (size_t)group_stride, n_group,
+                    (uint32_t *)(void *)s->min + h);
+    }
+    return (gm_panel){.info = u, .k0 = k0, .kc = kc, .q = s->q, .scale = s->scale, .min = s->min};
+}

@@ -1,0 +1,66 @@
+/* gemm_tile.h: many tokens times a panel of rows: the kernels of prefill, bound by arithmetic.
+ *
+ * A panel is GM_TILE_ROWS rows of weights, a stretch of K long, unpacked and turned so that one
+ * vector load gives four consecutive elements of each of 16 (8) rows:
+ *
+ *     q:  k 0..3 of row 0, k 0..3 of row 1, ... k 0..3 of row 31, k 4..7 of row 0, ...
+ *
+ * A product instruction multiplies that with four activations of one token, repeated over the
+ * vector, so that each lane is the sum of one row: nothing has to be added across lanes. The panel
+ * fits the first-level cache beside the activations of a few tokens, and is used for all tokens
+ * before the next one is unpacked.
+ */
+#pragma once
+
+#include "kernels/cpu/dot.h"
+
+enum {
+    GM_TILE_ROWS = 32,
+    GM_TILE_PACK = 16,     /* rows turned at a time */
+    GM_TILE_K = 512,       /* stretch of K of a quantised panel */
+    GM_TILE_K_FLOAT = 128, /* of a float panel; both are 16 KiB */
+};
+
+typedef struct {
+    const gm_unpack_info *info; /* group 0: a float panel */
+    int k0, kc;                 /* elements k0 .. k0 + kc - 1 of the rows */
+    /* Quantised: */
+    uint8_t *q;          /* [kc / 4, GM_TILE_ROWS, 4] */
+    float *scale, *min;  /* [kc / group, GM_TILE_ROWS] */
+    /* Float: */
+    float *f; /* [kc, GM_TILE_ROWS] */
+} gm_panel;
+
+/* c[t, r] += x[tok + t] . panel row r, for n_tok tokens. c: [n_tok, GM_TILE_ROWS] */
+typedef void (*gm_tile_fn)(const gm_panel *p, const gm_xq *x, int tok, int n_tok, float *c);
+
+/* dst[d * GM_TILE_ROWS + r] = src[r * stride + d] for GM_TILE_PACK rows r and n words d. */
+typedef void (*gm_turn_fn)(const uint32_t *src, size_t stride, int n, uint32_t *dst);
+
+/* n floats from a row of F32, F16 or BF16 (src is the first of them). */
+typedef void (*gm_widen_fn)(const uint8_t *src, int n, float *dst);
+
+typedef struct {
+    gm_tile_fn tile_quant, tile_float;
+    gm_turn_fn turn;
+    gm_widen_fn widen[GM_DTYPE_LIMIT]; /* float formats only */
+    int min_tok; /* from this many tokens on, tiles beat the kernels of dot.h */
+} gm_tile_fns;
+
+void gm_tile_fill(gm_tile_fns *f, gm_cpu_level level);
+
+/* Scratch of one thread for packing. */
+typedef struct {
+    _Alignas(64) uint8_t q[GM_TILE_ROWS * GM_TILE_K];
+    _Alignas(64) float scale[GM_TILE_ROWS * GM_TILE_K / 16];
+    _Alignas(64) float min[GM_TILE_ROWS * GM_TILE_K / 16];
+    /* As unpacked, before turning. */
+    _Alignas(64) uint8_t row_q[GM_TILE_PACK * GM_TILE_K];
+    _Alignas(64) float row_scale[GM_TILE_PACK * GM_TILE_K / 16];
+    _Alignas(64) float row_min[GM_TILE_PACK * GM_TILE_K / 16];
+} gm_tile_scratch;
+
+/* Elements k0 .. k0 + kc - 1 of n_row rows (up to GM_TILE_ROWS; the rest become zero) as a panel
+ * in s. kc is at most GM_TILE_K, or GM_TILE_K_FLOAT for float formats. */
+gm_panel gm_tile_pack(const gm_tile_fns *f, const gm_dot_fns *dot, gm_dtype t, const uint8_t *w,
+                      size_t row_bytes, int n_row, int k0, int kc, gm_tile_scratch *s);
