@@ -162,6 +162,6 @@ gm_bytes gw_build(const gguf_writer *w) {
 bool gw_save(const char *path, const gm_bytes *file) {
     FILE *f = fopen(path, "wb");
     if (!f) return false;
-    bool ok = fwrite(file->p, 1, file->n, f) == file->n;
+    bool ok = file->n == 0 || fwrite(file->p, 1, file->n, f) == file->n;
     return fclose(f) == 0 && ok;
 }
