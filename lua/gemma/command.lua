@@ -1,0 +1,213 @@
+--- command.lua: the subcommands of :Gemma, as a table; their completion comes from it.
+
+local notify = require('gemma.notify')
+local util = require('gemma.util')
+
+local M = {}
+
+---@class gemma.Command
+---@field desc string
+---@field args string? for the help file
+---@field complete string[]? first argument
+---@field run fun(args: string[], bang: boolean)
+
+---@param lines (string|{ [1]: string, [2]: string })[]
+local function echo(lines)
+  local chunks = {}
+  for i, l in ipairs(lines) do
+    if type(l) == 'table' then
+      chunks[#chunks + 1] = { ('%-9s'):format(l[1]), 'Title' }
+      chunks[#chunks + 1] = { l[2] }
+    else
+      chunks[#chunks + 1] = { l }
+    end
+    if i < #lines then
+      chunks[#chunks + 1] = { '\n' }
+    end
+  end
+  vim.api.nvim_echo(chunks, false, {})
+end
+
+---@return { [1]: string, [2]: string }[]
+function M.status_lines()
+  local s = require('gemma').status()
+  local out = {}
+  local function add(name, fmt, ...)
+    out[#out + 1] = { name, fmt:format(...) }
+  end
+  local state = s.state
+  if s.progress then
+    state = ('%s (%d %%)'):format(state, s.progress * 100)
+  elseif s.reason then
+    state = ('%s: %s'):format(state, s.reason)
+  end
+  add('state', '%s', state)
+  if s.model_path then
+    local name = s.name and s.name ~= '' and s.name or vim.fs.basename(s.model_path)
+    add('model', '%s, %s, %s', name, s.type or '?', util.bytes(s.model_bytes or 0))
+    add('file', '%s', vim.fn.fnamemodify(s.model_path, ':~'))
+    add('device', '%s, %d threads', s.device or '?', s.n_threads or 0)
+    add('memory', '%s of caches, %d positions each', util.bytes(s.cache_bytes or 0), s.n_ctx or 0)
+    if (s.decode_tok_s or 0) > 0 then
+      local fmt = 'reads %.0f, writes %.1f tokens per second'
+      add('speed', fmt, s.prefill_tok_s or 0, s.decode_tok_s)
+    end
+  end
+  add('ghost', '%s', s.enabled and 'on' or 'off')
+  add('here', '%s', s.here)
+  return out
+end
+
+---@param verb 'enable'|'disable'|'toggle'
+---@return fun(args: string[], bang: boolean)
+local function switch(verb)
+  return function(args, bang)
+    local gemma = require('gemma')
+    local buf = args[1] == 'buffer' and 0 or nil
+    if args[1] and not buf then
+      return notify.warn(('unknown argument %s. Try :Gemma %s buffer.'):format(args[1], verb))
+    end
+    local on = gemma[verb](buf)
+    if verb ~= 'toggle' then
+      on = verb == 'enable'
+    end
+    if bang and not on then
+      gemma.unload()
+    end
+    local where = buf and ' in this buffer' or ''
+    notify.info(('ghost text is %s%s.'):format(on and 'on' or 'off', where))
+  end
+end
+
+---@type table<string, gemma.Command>
+M.commands = {
+  status = {
+    desc = 'state, model, device, speed, and why there is or is no suggestion here',
+    run = function()
+      echo(M.status_lines())
+    end,
+  },
+  load = {
+    desc = 'load the model',
+    run = function()
+      require('gemma.completion').setup()
+      require('gemma').load(function(err)
+        if not err then
+          notify.info('the model is loaded.')
+        end
+      end)
+    end,
+  },
+  unload = {
+    desc = 'stop everything and give the memory back',
+    run = function()
+      require('gemma').unload()
+    end,
+  },
+  enable = {
+    desc = 'ghost text on, everywhere or in this buffer',
+    args = '[buffer]',
+    complete = { 'buffer' },
+    run = switch('enable'),
+  },
+  disable = {
+    desc = 'ghost text off; with ! the model is unloaded too',
+    args = '[buffer]',
+    complete = { 'buffer' },
+    run = switch('disable'),
+  },
+  toggle = {
+    desc = 'ghost text on or off',
+    args = '[buffer]',
+    complete = { 'buffer' },
+    run = switch('toggle'),
+  },
+  stop = {
+    desc = 'cancel everything that is being generated',
+    run = function()
+      require('gemma').stop()
+    end,
+  },
+  device = {
+    desc = 'where the model runs from now on; reloads it when it is loaded',
+    args = '{auto|cpu|vulkan|vulkan:n}',
+    complete = { 'auto', 'cpu', 'vulkan' },
+    run = function(args)
+      local engine = require('gemma.engine')
+      local dev = args[1]
+      if not dev then
+        local current = engine.device or require('gemma.config').get().device
+        return notify.info(('the device is %s.'):format(current))
+      elseif not require('gemma.config').types.device.ok(dev) then
+        return notify.warn(('unknown device %s. Try auto, cpu, vulkan or vulkan:0.'):format(dev))
+      end
+      engine.device = dev
+      require('gemma.completion').enable(true)
+      if engine.is_loaded() or engine.state == 'loading' then
+        engine.unload()
+        require('gemma').load()
+      end
+    end,
+  },
+  log = {
+    desc = 'open the log of this session',
+    run = function()
+      local log = require('gemma.log')
+      local lines = log.tail()
+      local level = require('gemma.config').get().log
+      table.insert(lines, 1, ('# %s (level: %s)'):format(log.path(), level))
+      vim.cmd('new')
+      local buf = vim.api.nvim_get_current_buf()
+      vim.bo[buf].buftype = 'nofile'
+      vim.bo[buf].bufhidden = 'wipe'
+      vim.bo[buf].swapfile = false
+      vim.api.nvim_buf_set_lines(buf, 0, -1, false, lines)
+      vim.bo[buf].modifiable = false
+      vim.api.nvim_win_set_cursor(0, { #lines, 0 })
+    end,
+  },
+}
+
+---@return string[]
+function M.names()
+  local names = vim.tbl_keys(M.commands)
+  table.sort(names)
+  return names
+end
+
+---@param args table of nvim_create_user_command
+function M.run(args)
+  local problems = require('gemma.config').reload()
+  for _, p in ipairs(problems) do
+    notify.warn('vim.g.gemma: ' .. p .. '.')
+  end
+  local words = vim.deepcopy(args.fargs)
+  local name = table.remove(words, 1) or 'status'
+  local cmd = M.commands[name]
+  if not cmd then
+    local names = table.concat(M.names(), ', ')
+    return notify.warn(('unknown command %s. There are: %s.'):format(name, names))
+  end
+  cmd.run(words, args.bang)
+end
+
+---@param lead string
+---@param line string
+---@param pos integer
+---@return string[]
+function M.complete(lead, line, pos)
+  local words = vim.split(line:sub(1, pos):gsub('^.-Gemma!?%s+', ''), '%s+')
+  local from
+  if #words <= 1 then
+    from = M.names()
+  elseif #words == 2 then
+    from = M.commands[words[1]] and M.commands[words[1]].complete or {}
+  else
+    from = {}
+  end
+  return vim.tbl_filter(function(s)
+    return vim.startswith(s, lead)
+  end, from)
+end
+
+return M

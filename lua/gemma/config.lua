@@ -1,0 +1,483 @@
+--- config.lua: every option, once: type, default, description.
+---
+--- Owns the schema and the merged result. Validation, :checkhealth and the option section of
+--- doc/gemma.txt come from this table, so an option that is not here does not exist.
+--- Depends on nothing in the plugin.
+
+local M = {}
+
+---@class gemma.config.Type
+---@field text string how the help file names it
+---@field ok fun(v: any): boolean
+
+---@class gemma.config.Option
+---@field name string dotted path below vim.g.gemma
+---@field type gemma.config.Type
+---@field default any nil where "not set" is the default
+---@field desc string one paragraph of help text
+
+local T = {}
+
+T.string = {
+  text = 'string',
+  ok = function(v)
+    return type(v) == 'string'
+  end,
+}
+T.boolean = {
+  text = 'boolean',
+  ok = function(v)
+    return type(v) == 'boolean'
+  end,
+}
+T.fn = {
+  text = 'function',
+  ok = function(v)
+    return vim.is_callable(v)
+  end,
+}
+
+---@param min integer
+---@param max integer
+---@return gemma.config.Type
+function T.integer(min, max)
+  return {
+    text = ('integer %d..%d'):format(min, max),
+    ok = function(v)
+      return type(v) == 'number' and v % 1 == 0 and v >= min and v <= max
+    end,
+  }
+end
+
+---@param ... string
+---@return gemma.config.Type
+function T.choice(...)
+  local choices = { ... }
+  return {
+    text = "'" .. table.concat(choices, "' | '") .. "'",
+    ok = function(v)
+      return vim.tbl_contains(choices, v)
+    end,
+  }
+end
+
+---@param ... gemma.config.Type
+---@return gemma.config.Type
+function T.any(...)
+  local types = { ... }
+  local texts = {}
+  for _, t in ipairs(types) do
+    texts[#texts + 1] = t.text
+  end
+  return {
+    text = table.concat(texts, ' | '),
+    ok = function(v)
+      for _, t in ipairs(types) do
+        if t.ok(v) then
+          return true
+        end
+      end
+      return false
+    end,
+  }
+end
+
+---@param of gemma.config.Type
+---@return gemma.config.Type
+function T.list(of)
+  return {
+    text = 'list of ' .. of.text,
+    ok = function(v)
+      if type(v) ~= 'table' then
+        return false
+      end
+      for k, e in pairs(v) do
+        if type(k) ~= 'number' or not of.ok(e) then
+          return false
+        end
+      end
+      return true
+    end,
+  }
+end
+
+--- A map is merged key by key into its default; everything else replaces it.
+---@param of gemma.config.Type
+---@return gemma.config.Type
+function T.map(of)
+  return {
+    text = 'table of ' .. of.text,
+    is_map = true,
+    ok = function(v)
+      if type(v) ~= 'table' then
+        return false
+      end
+      for k, e in pairs(v) do
+        if type(k) ~= 'string' or not of.ok(e) then
+          return false
+        end
+      end
+      return true
+    end,
+  }
+end
+
+T.device = {
+  text = "'auto' | 'cpu' | 'vulkan' | 'vulkan:n'",
+  ok = function(v)
+    local named = v == 'auto' or v == 'cpu' or v == 'vulkan'
+    return named or (type(v) == 'string' and v:match('^vulkan:%d+$') ~= nil)
+  end,
+}
+
+M.types = T
+
+local AUTO = T.choice('auto')
+
+---@type gemma.config.Option[]
+M.schema = {
+  {
+    name = 'model_path',
+    type = T.string,
+    desc = [[The model file (GGUF). When not set, the newest `*.gguf` in
+stdpath('data')/gemma is taken; files whose name begins with `mmproj` are
+passed over.]],
+  },
+  {
+    name = 'lib_path',
+    type = T.string,
+    desc = [[The native library. When not set, build/libgemma.so in the plugin's own
+folder.]],
+  },
+  {
+    name = 'device',
+    type = T.device,
+    default = 'auto',
+    desc = [[Where the model runs. Changed at run time with `:Gemma device`. 'auto' is
+the CPU for now.]],
+  },
+  {
+    name = 'load',
+    type = T.choice('insert', 'startup', 'manual'),
+    default = 'insert',
+    desc = [[When the model is loaded: on the first Insert mode in a buffer where ghost
+text is allowed, after start-up, or only by `:Gemma load` and by commands
+that need it.]],
+  },
+  {
+    name = 'threads',
+    type = T.integer(1, 1024),
+    desc = [[Compute threads. When not set, the number of physical cores less one.]],
+  },
+  {
+    name = 'n_ctx',
+    type = T.integer(512, 262144),
+    default = 8192,
+    desc = [[Positions in each cache (completion has one, answers have one). More costs
+memory.]],
+  },
+  {
+    name = 'completion.auto',
+    type = T.any(T.boolean, AUTO),
+    default = 'auto',
+    desc = [[Whether ghost text comes by itself. 'auto': yes, until the measured speed
+says that the first characters would take longer than 700 ms; then it is
+manual (|gemma-key-ask|), and says so once.]],
+  },
+  {
+    name = 'completion.delay',
+    type = T.any(T.integer(0, 10000), AUTO),
+    default = 'auto',
+    desc = [[Milliseconds without a key before the model starts to write. 'auto' is 75
+on the CPU and 40 on a GPU.]],
+  },
+  {
+    name = 'completion.first_paint',
+    type = T.integer(0, 10000),
+    default = 250,
+    desc = [[Ghost text grows by whole lines. When a line takes longer than this many
+milliseconds after its first token, the words that are there are shown
+and the line grows by words.]],
+  },
+  {
+    name = 'completion.max_lines',
+    type = T.integer(1, 100),
+    default = 8,
+    desc = [[Longest suggestion, in lines. 1 gives single-line suggestions.]],
+  },
+  {
+    name = 'completion.max_tokens',
+    type = T.integer(1, 4096),
+    default = 96,
+    desc = [[Longest suggestion, in tokens, when it comes by itself.]],
+  },
+  {
+    name = 'completion.manual_max_tokens',
+    type = T.integer(1, 4096),
+    default = 256,
+    desc = [[Longest suggestion, in tokens, when it was asked for.]],
+  },
+  {
+    name = 'completion.min_chars',
+    type = T.integer(1, 100),
+    default = 3,
+    desc = [[Shorter suggestions do not come by themselves. Blanks are not counted.]],
+  },
+  {
+    name = 'completion.max_line_suffix',
+    type = T.integer(0, 1000),
+    default = 8,
+    desc = [[With more characters than this to the right of the cursor (closing brackets
+and quotes at the end of the line not counted) nothing comes by itself.]],
+  },
+  {
+    name = 'completion.menu',
+    type = T.any(T.choice('selected'), T.boolean),
+    default = 'selected',
+    desc = [[Hide ghost text beside the popup menu: 'selected' when an entry is
+selected, true whenever the menu is open, false never.]],
+  },
+  {
+    name = 'completion.in_macros',
+    type = T.boolean,
+    default = false,
+    desc = [[Ghost text while a macro is recorded. It never comes while one is executed.]],
+  },
+  {
+    name = 'context.tokens',
+    type = T.any(T.integer(256, 131072), AUTO),
+    default = 'auto',
+    desc = [[About how many tokens of the buffer a completion may read. 'auto' is 1024
+on the CPU and 4096 on a GPU.]],
+  },
+  {
+    name = 'context.suffix_tokens',
+    type = T.integer(0, 65536),
+    default = 512,
+    desc = [[How many of these may come from below the cursor; never more than a
+quarter.]],
+  },
+  {
+    name = 'context.max_file',
+    type = T.integer(0, 2 ^ 40),
+    default = 2 * 1024 * 1024,
+    desc = [[Buffers with more bytes than this get ghost text only when asked for.]],
+  },
+  {
+    name = 'filetypes',
+    type = T.map(T.boolean),
+    default = {
+      ['*'] = true,
+      help = false,
+      gitrebase = false,
+      ['dap-repl'] = false,
+      TelescopePrompt = false,
+    },
+    desc = [[Where ghost text is allowed, by 'filetype'; '*' stands for all others.
+Merged with the default, key by key.]],
+  },
+  {
+    name = 'exclude',
+    type = T.list(T.string),
+    default = {
+      '.env*',
+      '*.pem',
+      '*.key',
+      'id_*',
+      '*.kdbx',
+      '*.gpg',
+      '*.age',
+      '.netrc',
+      '*secret*',
+      '*credential*',
+      '/dev/shm/*',
+    },
+    desc = [[File patterns that are never completed and never read as context. `*` and
+`?` as in a shell; a pattern with a slash is matched against the whole path,
+one without against the file's name, in both cases ignoring case.]],
+  },
+  {
+    name = 'enabled',
+    type = T.fn,
+    desc = [[Called with a buffer number before a request; false means no ghost text
+there. `vim.b.gemma = false` does the same for one buffer.]],
+  },
+  {
+    name = 'explain.max_tokens',
+    type = T.integer(1, 65536),
+    default = 1024,
+    desc = [[Longest answer, in tokens.]],
+  },
+  {
+    name = 'explain.context_lines',
+    type = T.integer(0, 1000),
+    default = 30,
+    desc = [[Lines around the selection that are shown to the model with it.]],
+  },
+  {
+    name = 'keymaps',
+    type = T.boolean,
+    default = true,
+    desc = [[Map the Insert mode keys of |gemma-keys|, each only where it is free and its
+<Plug> map is not used otherwise.]],
+  },
+  {
+    name = 'log',
+    type = T.choice('off', 'error', 'warn', 'info', 'debug', 'trace'),
+    default = 'warn',
+    desc = [[What goes to the log file (`:Gemma log`). Text of buffers is never logged.]],
+  },
+}
+
+---@param t table
+---@param name string dotted
+---@return any
+local function dig(t, name)
+  for key in vim.gsplit(name, '.', { plain = true }) do
+    if type(t) ~= 'table' then
+      return nil
+    end
+    t = t[key]
+  end
+  return t
+end
+
+---@param t table
+---@param name string dotted
+---@param value any
+local function put(t, name, value)
+  local keys = vim.split(name, '.', { plain = true })
+  for i = 1, #keys - 1 do
+    t[keys[i]] = t[keys[i]] or {}
+    t = t[keys[i]]
+  end
+  t[keys[#keys]] = value
+end
+
+---@return table groups names that hold options, such as "completion"
+local function groups()
+  local g = {}
+  for _, o in ipairs(M.schema) do
+    local head = o.name:match('^(.-)%.')
+    if head then
+      g[head] = true
+    end
+  end
+  return g
+end
+
+--- What the user gave and the schema does not know, and what has a wrong type.
+---@param user table
+---@return string[] problems one line each
+function M.problems(user)
+  local out, known, heads = {}, {}, groups()
+  for _, o in ipairs(M.schema) do
+    known[o.name] = o
+    local v = dig(user, o.name)
+    if v ~= nil and not o.type.ok(v) then
+      local shown = vim.inspect(v, { newline = ' ', indent = '' })
+      out[#out + 1] = ('%s: expected %s, got %s'):format(o.name, o.type.text, shown)
+    end
+  end
+  local keys = {}
+  for k, v in pairs(user) do
+    if heads[k] and type(v) == 'table' then
+      for sub in pairs(v) do
+        keys[#keys + 1] = ('%s.%s'):format(k, sub)
+      end
+    elseif heads[k] then
+      out[#out + 1] = ('%s: expected a table'):format(k)
+    else
+      keys[#keys + 1] = tostring(k)
+    end
+  end
+  table.sort(keys)
+  for _, k in ipairs(keys) do
+    if not known[k] then
+      out[#out + 1] = ('%s: unknown option'):format(k)
+    end
+  end
+  return out
+end
+
+--- Defaults with the user's valid values laid over them. A wrong value leaves the default.
+---@param user table
+---@return gemma.Config
+function M.merge(user)
+  local conf = {}
+  for _, o in ipairs(M.schema) do
+    local v = dig(user, o.name)
+    if v == nil or not o.type.ok(v) then
+      v = vim.deepcopy(o.default)
+    elseif o.type.is_map then
+      v = vim.tbl_extend('force', vim.deepcopy(o.default), v)
+    end
+    put(conf, o.name, v)
+  end
+  return conf
+end
+
+---@return table
+local function read_user()
+  local user = vim.g.gemma
+  if vim.is_callable(user) then
+    user = user()
+  end
+  return type(user) == 'table' and user or {}
+end
+
+---@type gemma.Config?
+local current
+---@type table?
+local current_user
+---@type string[]
+local current_problems = {}
+--- Counts every change, so that others can cache what they derive from the options.
+M.version = 0
+
+--- Reads vim.g.gemma again, when it changed.
+---@return string[] problems of the new value; empty when nothing changed
+function M.reload()
+  local user = read_user()
+  if current and vim.deep_equal(user, current_user) then
+    return {}
+  end
+  current_user = user
+  current = M.merge(user)
+  current_problems = M.problems(user)
+  M.version = M.version + 1
+  return current_problems
+end
+
+--- The options in force. vim.g.gemma is read at first use, by reload() and by setup().
+---@return gemma.Config
+function M.get()
+  if not current then
+    M.reload()
+  end
+  return current --[[@as gemma.Config]]
+end
+
+---@return string[]
+function M.current_problems()
+  M.get()
+  return current_problems
+end
+
+--- Merges opts into vim.g.gemma and does nothing else.
+---@param opts table?
+function M.setup(opts)
+  local user = read_user()
+  local heads = groups()
+  for k, v in pairs(opts or {}) do
+    if type(v) == 'table' and type(user[k]) == 'table' and (heads[k] or k == 'filetypes') then
+      user[k] = vim.tbl_extend('force', user[k], v)
+    else
+      user[k] = v
+    end
+  end
+  vim.g.gemma = user
+  M.reload()
+end
+
+return M

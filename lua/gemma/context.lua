@@ -1,0 +1,380 @@
+--- context.lua: the text around the cursor, as the parts of a prompt.
+---
+--- gather() reads the buffer, by byte budgets and never as a whole; parts() is pure. The model
+--- has no fill-in-the-middle tokens, so the order is least-changing first: rules, file, text
+--- further below, text above, text right after the cursor, and last the lines before the cursor
+--- as the beginning of the model's own turn, where typing appends.
+---
+--- The cache keeps the longest common prefix of two prompts. So the windows must not slide with
+--- every key: they begin at anchors (extmarks, which move with edits) that stay where they are
+--- until the cursor has left a wide margin.
+
+local util = require('gemma.util')
+
+local M = {}
+
+local api = vim.api
+local ns = api.nvim_create_namespace('gemma.context')
+
+local BYTES_PER_TOKEN = 3 -- of source code; errs to the small side
+local MOUTH_MIN, MOUTH_GOAL, MOUTH_MAX = 50, 120, 1200 -- bytes in the model's mouth
+local MOUTH_LINE = 400 -- of a very long line, at first
+local NEXT_LINES, NEXT_LINES_MAX, NEXT_BYTES = 8, 24, 400 -- right after the cursor
+local LINE_BYTES = 512 -- of the cursor's line, for the filters
+local BELOW_LINES = 8 -- for the filters
+
+---@class gemma.Context
+---@field path string
+---@field language string
+---@field indent string "2 spaces" or "tabs"
+---@field below string further below the cursor
+---@field above string
+---@field next string from the cursor on
+---@field mouth string the end of the text before the cursor
+---@field fence boolean the model's turn begins with ```language
+---@field before_line string
+---@field after_line string
+---@field below_lines string[]
+
+M.RULES = [[
+You are the completion engine of a text editor. The user shows you a file with a hole at the
+cursor. Your own turn already begins with the last lines before the cursor: go on from its very
+last character and write only what belongs in the hole.
+
+- Keep the file's indentation, names and style exactly.
+- Never repeat what stands in <next> or <below>; it is in the file already.
+- Finish the statement or the block that the cursor is in, then end your turn. A few lines at most.
+- No explanations, no remarks about the code. When nothing is missing, end your turn at once.
+
+Example: <next> is ")", your turn begins with "local name = vim.fn.expand('%:"; you write "t'" and
+end your turn, because the bracket is there already.]]
+
+--- Languages in which ``` can be part of the text, or in which there is no code at all.
+local PROSE = {}
+for _, ft in ipairs({ '', 'text', 'markdown', 'gitcommit', 'mail', 'help', 'rst', 'tex', 'typst' }) do
+  PROSE[ft] = true
+end
+
+---@param language string
+---@return boolean
+function M.is_prose(language)
+  return PROSE[language] == true
+end
+
+---@param name string
+---@param text string
+---@return string
+local function block(name, text)
+  if text == '' then
+    return ''
+  end
+  return ('<%s>\n%s\n</%s>\n\n'):format(name, text, name)
+end
+
+--- The prompt. Everything that comes from the buffer is data: it cannot make a control token.
+---@param c gemma.Context
+---@return gemma.Part[]
+function M.parts(c)
+  local head = ('File: %s\nLanguage: %s\nIndentation: %s\n\n'):format(c.path, c.language, c.indent)
+  return {
+    { kind = 'system' },
+    { kind = 'text', data = M.RULES },
+    { kind = 'user' },
+    {
+      kind = 'text',
+      data = head
+        .. block('below', c.below)
+        .. block('above', c.above)
+        .. block('next', c.next)
+        .. 'Write what stands between <above> and <next>.',
+    },
+    { kind = 'model' },
+    { kind = 'text', data = (c.fence and '```' .. c.language .. '\n' or '') .. c.mouth },
+  }
+end
+
+--- The concatenated prompt, for tests and logs of sizes.
+---@param parts gemma.Part[]
+---@return string
+function M.flat(parts)
+  local out = {}
+  for _, p in ipairs(parts) do
+    out[#out + 1] = p.data or ('<|' .. p.kind .. '>')
+  end
+  return table.concat(out)
+end
+
+---@param s string
+---@return string without the rest of a character at its start
+local function from_char(s)
+  return (s:gsub('^[\128-\191]+', '', 1))
+end
+
+---@param s string
+---@return string without the start of a character at its end
+local function to_char(s)
+  local lead = s:match('[\192-\247][\128-\191]*$')
+  if not lead then
+    return s
+  end
+  local b = lead:byte()
+  local want = b >= 240 and 4 or b >= 224 and 3 or 2
+  return #lead < want and s:sub(1, #s - #lead) or s
+end
+
+---@param buf integer
+---@param r1 integer
+---@param c1 integer
+---@param r2 integer
+---@param c2 integer
+---@return string
+local function text(buf, r1, c1, r2, c2)
+  if r1 > r2 or (r1 == r2 and c1 >= c2) then
+    return ''
+  end
+  return util.join(api.nvim_buf_get_text(buf, r1, c1, r2, c2, {}))
+end
+
+---@param buf integer
+---@param row integer
+---@return integer bytes of the line, without its end
+local function line_len(buf, row)
+  return api.nvim_buf_get_offset(buf, row + 1) - api.nvim_buf_get_offset(buf, row) - 1
+end
+
+---@class gemma.Anchors
+---@field above integer? extmark ids
+---@field mouth integer?
+---@field below integer?
+
+local anchors = {} ---@type table<integer, gemma.Anchors>
+
+---@param buf integer
+function M.forget(buf)
+  anchors[buf] = nil
+  if api.nvim_buf_is_valid(buf) then
+    api.nvim_buf_clear_namespace(buf, ns, 0, -1)
+  end
+end
+
+---@param buf integer
+---@param name 'above'|'mouth'|'below'
+---@return integer? row
+---@return integer? col
+local function anchor_pos(buf, name)
+  local id = anchors[buf] and anchors[buf][name]
+  if id then
+    local pos = api.nvim_buf_get_extmark_by_id(buf, ns, id, {})
+    return pos[1], pos[2]
+  end
+end
+
+---@param buf integer
+---@param name 'above'|'mouth'|'below'
+---@param row integer
+---@param col integer
+local function set_anchor(buf, name, row, col)
+  local a = anchors[buf] or {}
+  anchors[buf] = a
+  -- Left gravity: text typed at the anchor belongs to the window that begins there.
+  a[name] = api.nvim_buf_set_extmark(buf, ns, row, col, {
+    id = a[name],
+    right_gravity = name == 'below',
+    undo_restore = false,
+  })
+end
+
+--- Where the model's mouth begins: some whole lines, or the end of a very long one.
+---@param buf integer
+---@param row integer
+---@param col integer
+---@return integer row
+---@return integer col
+local function mouth_start(buf, row, col)
+  local cursor = api.nvim_buf_get_offset(buf, row) + col
+  local r, c = anchor_pos(buf, 'mouth')
+  if r and (r < row or (r == row and c <= col)) then
+    local bytes = cursor - api.nvim_buf_get_offset(buf, r) - c
+    if bytes <= MOUTH_MAX and (bytes >= MOUTH_MIN or (r == 0 and c == 0)) then
+      return r, c
+    end
+  end
+  r, c = row, 0
+  if col > MOUTH_MAX / 2 then
+    c = col - MOUTH_LINE
+  else
+    while r > 0 and cursor - api.nvim_buf_get_offset(buf, r) < MOUTH_GOAL do
+      if cursor - api.nvim_buf_get_offset(buf, r - 1) > MOUTH_MAX / 2 then
+        break
+      end
+      r = r - 1
+    end
+    -- A huge line above must not leave the mouth empty: its end will do.
+    if r > 0 and cursor - api.nvim_buf_get_offset(buf, r) < MOUTH_MIN then
+      r = r - 1
+      c = math.max(0, line_len(buf, r) - MOUTH_LINE)
+    end
+  end
+  set_anchor(buf, 'mouth', r, c)
+  return r, c
+end
+
+--- Where the text above begins.
+---@param buf integer
+---@param row integer start of the mouth
+---@param col integer
+---@param budget integer bytes
+---@return integer row
+---@return integer col
+local function above_start(buf, row, col, budget)
+  local stop = api.nvim_buf_get_offset(buf, row) + col
+  local r, c = anchor_pos(buf, 'above')
+  if r and (r < row or (r == row and c <= col)) then
+    local bytes = stop - api.nvim_buf_get_offset(buf, r) - c
+    if bytes <= budget * 1.5 and (bytes >= budget / 2 or (r == 0 and c == 0)) then
+      return r, c
+    end
+  end
+  -- The first line from which at most `budget` bytes are left to the mouth.
+  local lo, hi = 0, row
+  while lo < hi do
+    local mid = math.floor((lo + hi) / 2)
+    if stop - api.nvim_buf_get_offset(buf, mid) > budget then
+      lo = mid + 1
+    else
+      hi = mid
+    end
+  end
+  r, c = lo, 0
+  if r == row and col > budget then
+    c = col - budget
+  end
+  set_anchor(buf, 'above', r, c)
+  return r, c
+end
+
+--- The first line of the text further below, or nil when all that follows fits into <next>.
+---@param buf integer
+---@param row integer
+---@return integer? row
+local function below_start(buf, row)
+  local last = api.nvim_buf_line_count(buf) - 1
+  local r = anchor_pos(buf, 'below')
+  if r and r > row and r <= row + NEXT_LINES_MAX and r <= last then
+    return r
+  end
+  if last - row <= NEXT_LINES + 4 then
+    return nil
+  end
+  r = row + NEXT_LINES
+  set_anchor(buf, 'below', r, 0)
+  return r
+end
+
+--- Text from a position on: whole lines up to `limit` bytes and before line `stop`, or the start
+--- of a long line.
+---@param buf integer
+---@param row integer
+---@param col integer
+---@param limit integer
+---@param stop integer
+---@return string
+local function forward(buf, row, col, limit, stop)
+  local start = api.nvim_buf_get_offset(buf, row) + col
+  local r = row
+  while r + 1 < stop and api.nvim_buf_get_offset(buf, r + 2) - 1 - start <= limit do
+    r = r + 1
+  end
+  local stop_col = line_len(buf, r)
+  if r == row then
+    stop_col = math.min(stop_col, col + limit)
+  end
+  return to_char(text(buf, row, col, r, stop_col))
+end
+
+---@param buf integer
+---@return string
+local function indent_name(buf)
+  local bo = vim.bo[buf]
+  if not bo.expandtab then
+    return 'tabs'
+  end
+  local width = bo.shiftwidth > 0 and bo.shiftwidth or bo.tabstop
+  return ('%d space%s'):format(width, width == 1 and '' or 's')
+end
+
+---@class gemma.context.Budget
+---@field tokens integer
+---@field suffix_tokens integer
+
+--- Reads what a completion at this place needs. Costs a few line reads, whatever the size of the
+--- buffer and of its lines.
+---@param buf integer
+---@param row integer 0-based
+---@param col integer bytes
+---@param budget gemma.context.Budget
+---@return gemma.Context
+function M.gather(buf, row, col, budget)
+  local total = budget.tokens * BYTES_PER_TOKEN
+  local suffix = math.min(budget.suffix_tokens * BYTES_PER_TOKEN, math.floor(total / 4))
+  local n_lines = api.nvim_buf_line_count(buf)
+
+  local mr, mc = mouth_start(buf, row, col)
+  local ar, ac = above_start(buf, mr, mc, total - suffix - MOUTH_GOAL)
+  local br = below_start(buf, row)
+
+  local next_limit = math.min(NEXT_BYTES, suffix)
+  local name = api.nvim_buf_get_name(buf)
+  local language = vim.bo[buf].filetype
+  local len = line_len(buf, row)
+  local below = ''
+  if br and suffix > next_limit then
+    below = forward(buf, br, 0, suffix - next_limit, n_lines)
+  end
+  local below_lines = {}
+  for r = row + 1, math.min(row + BELOW_LINES, n_lines - 1) do
+    below_lines[#below_lines + 1] = text(buf, r, 0, r, math.min(line_len(buf, r), LINE_BYTES))
+  end
+  return {
+    path = name == '' and '(no name)' or vim.fn.fnamemodify(name, ':~:.'),
+    language = language == '' and 'text' or language,
+    indent = indent_name(buf),
+    below = below,
+    above = from_char(text(buf, ar, ac, mr, mc)),
+    next = suffix > 0 and forward(buf, row, col, next_limit, br or n_lines) or '',
+    mouth = from_char(text(buf, mr, mc, row, col)),
+    fence = not M.is_prose(language),
+    before_line = from_char(text(buf, row, math.max(0, col - LINE_BYTES), row, col)),
+    after_line = text(buf, row, col, row, math.min(len, col + LINE_BYTES)),
+    below_lines = below_lines,
+  }
+end
+
+--- The same from two strings, for callers that have no buffer.
+---@param prefix string
+---@param suffix string
+---@param opts { path: string?, language: string?, indent: string? }
+---@return gemma.Context
+function M.from_strings(prefix, suffix, opts)
+  local language = opts.language or ''
+  local cut = math.max(1, #prefix - MOUTH_LINE)
+  local at = cut > 1 and prefix:find('\n', cut, true) or 0
+  at = at or cut - 1
+  local rest = vim.split(suffix, '\n', { plain = true })
+  local after = table.remove(rest, 1) or ''
+  return {
+    path = opts.path or '(no name)',
+    language = language == '' and 'text' or language,
+    indent = opts.indent or 'as in the file',
+    below = '',
+    above = from_char(prefix:sub(1, at)),
+    next = suffix,
+    mouth = from_char(prefix:sub(at + 1)),
+    fence = not M.is_prose(language),
+    before_line = prefix:match('[^\n]*$'),
+    after_line = after,
+    below_lines = vim.list_slice(rest, 1, BELOW_LINES),
+  }
+end
+
+return M

@@ -1,0 +1,395 @@
+--- engine.lua: the one engine of this Neovim: load, jobs, events, state.
+---
+--- Owns the binding to the library, the descriptor watch and the table of running jobs. Every
+--- call returns at once; results come through the callbacks of a request, always on the main
+--- loop and always in order, with exactly one on_done or on_error at the end. Does not know what
+--- completion or an explanation is.
+
+local config = require('gemma.config')
+local log = require('gemma.log')
+local notify = require('gemma.notify')
+local sentinel = require('gemma.sentinel')
+
+local M = {}
+
+local LEVEL = { 'error', 'warn', 'info', 'debug', 'trace' }
+
+---@alias gemma.State 'off'|'nolib'|'nomodel'|'loading'|'ready'|'prefill'|'generating'|'error'
+
+local binding ---@type gemma.Binding?
+local poll ---@type uv.uv_poll_t?
+local jobs = {} ---@type table<integer, gemma.Job>
+local n_generating = 0
+local loader ---@type { job: integer, path: string, done: integer, total: integer }?
+local waiters = {} ---@type fun(err: string?)[]
+local drain_scheduled = false
+
+--- What is known without asking the library; statuslines read this.
+M.state = 'off' ---@type gemma.State
+M.reason = nil ---@type string? why, in the states nolib, nomodel and error
+M.model = nil ---@type string? path of the loaded model
+M.device = nil ---@type string? device given by :Gemma device; wins over the option
+
+---@class gemma.Job
+---@field id integer
+---@field req gemma.Request
+---@field started boolean a token has come
+---@field over boolean
+local Job = {}
+Job.__index = Job
+
+---@param to gemma.State
+---@param reason string?
+local function set_state(to, reason)
+  M.reason = reason
+  if M.state == to then
+    return
+  end
+  local from = M.state
+  M.state = to
+  log.debug('state %s -> %s%s', from, to, reason and ': ' .. reason or '')
+  notify.event('GemmaState', { from = from, to = to, reason = reason })
+end
+
+--- The state follows from what is under way.
+local function settle()
+  if loader then
+    set_state('loading')
+  elseif M.model then
+    local any, text = false, false
+    for _, job in pairs(jobs) do
+      any = true
+      text = text or job.started
+    end
+    set_state(text and 'generating' or any and 'prefill' or 'ready')
+  end
+end
+
+---@return boolean
+function M.is_loaded()
+  return M.model ~= nil
+end
+
+---@return boolean
+function M.is_gpu()
+  local dev = M.device or config.get().device
+  return dev:match('^vulkan') ~= nil
+end
+
+--- Where models are looked for when model_path is not set.
+---@return string
+function M.model_dir()
+  return vim.fs.joinpath(vim.fn.stdpath('data') --[[@as string]], 'gemma')
+end
+
+--- The model to load: model_path, or the newest *.gguf of the model folder.
+---@return string? path
+---@return string? err
+function M.find_model()
+  local path = config.get().model_path
+  if path then
+    path = vim.fn.fnamemodify(vim.fn.expand(path), ':p')
+    if vim.uv.fs_stat(path) then
+      return path
+    end
+    return nil, ('no model at %s. Check model_path.'):format(path)
+  end
+  local dir = M.model_dir()
+  local best, best_time
+  local ok, iter, state = pcall(vim.fs.dir, dir)
+  if ok then
+    for name in iter, state do
+      -- Of a split model the first part is opened; it names the others.
+      local part = name:match('%-(%d%d%d%d%d)%-of%-%d%d%d%d%d%.gguf$')
+      if name:match('%.gguf$') and not name:match('^mmproj') and (not part or part == '00001') then
+        local stat = vim.uv.fs_stat(vim.fs.joinpath(dir, name))
+        local time = stat and stat.type == 'file' and stat.mtime.sec
+        if time and (not best_time or time > best_time) then
+          best, best_time = vim.fs.joinpath(dir, name), time
+        end
+      end
+    end
+  end
+  if best then
+    return best
+  end
+  return nil, ('no model. Put it in %s or set model_path.'):format(dir)
+end
+
+---@param job gemma.Job
+---@param name string
+---@param ... any
+local function call(job, name, ...)
+  local fn = job.req[name]
+  if not fn then
+    return
+  end
+  local ok, err = xpcall(fn, debug.traceback, ...)
+  if not ok then
+    -- One bad callback must not keep the other jobs from their events.
+    notify.error(('%s: %s'):format(name, tostring(err):gsub('\n.*', '')))
+    log.error('%s', err)
+  end
+end
+
+---@param err string?
+local function loaded(err)
+  local list = waiters
+  waiters = {}
+  for _, fn in ipairs(list) do
+    fn(err)
+  end
+end
+
+---@param ev table
+local function on_load_event(ev)
+  if ev.kind == 'progress' then
+    loader.done, loader.total = ev.done, ev.total
+  elseif ev.kind == 'done' then
+    local path = loader.path
+    loader = nil
+    M.model = path
+    log.info('loaded %s', path)
+    settle()
+    loaded(nil)
+  elseif ev.kind == 'error' then
+    loader = nil
+    M.model = nil
+    sentinel.disarm()
+    local cancelled = binding and binding.err_name(ev.code) == 'ECANCELLED'
+    set_state(cancelled and 'off' or 'error', not cancelled and ev.text or nil)
+    if not cancelled then
+      notify.error(ev.text)
+      notify.event('GemmaError', { code = ev.code, msg = ev.text })
+    end
+    loaded(cancelled and 'cancelled' or ev.text)
+  end
+end
+
+---@param job gemma.Job
+---@param ev table
+local function on_job_event(job, ev)
+  if ev.kind == 'text' then
+    if not job.started then
+      job.started = true
+      settle()
+    end
+    call(job, 'on_text', ev.text, ev.logprob)
+  elseif ev.kind == 'progress' then
+    call(job, 'on_progress', ev.done, ev.total)
+  else
+    jobs[job.id] = nil
+    job.over = true
+    n_generating = n_generating - 1
+    settle()
+    if ev.kind == 'done' then
+      sentinel.disarm()
+      call(job, 'on_done', ev)
+    else
+      local name = binding and binding.err_name(ev.code) or 'EINTERNAL'
+      if name ~= 'ECANCELLED' then
+        log.warn('job %d: %s', job.id, ev.text)
+        notify.event('GemmaError', { code = ev.code, msg = ev.text })
+      end
+      call(job, 'on_error', { code = ev.code, name = name, text = ev.text })
+    end
+  end
+end
+
+--- Takes everything out of the ring: wakes coalesce, events do not.
+local function drain()
+  drain_scheduled = false
+  if not binding then
+    return
+  end
+  binding.wake_clear()
+  while binding do -- a callback may shut the engine down
+    local ev = binding.next_event()
+    if not ev then
+      break
+    end
+    local job = jobs[ev.job]
+    if job then
+      on_job_event(job, ev)
+    elseif loader and ev.job == loader.job then
+      on_load_event(ev)
+    elseif ev.kind == 'log' then
+      log.write(LEVEL[ev.code] or 'info', '%s', ev.text)
+    end
+  end
+end
+
+---@return gemma.Binding?
+---@return string? err
+local function open()
+  if binding then
+    return binding
+  end
+  local err
+  binding, err = require('gemma.ffi').open()
+  if not binding then
+    set_state('nolib', err)
+    return nil, err
+  end
+  poll = assert(vim.uv.new_poll(binding.wake_fd()))
+  poll:start('r', function()
+    -- The descriptor stays readable until the scheduled drain clears it; one drain is enough.
+    if not drain_scheduled then
+      drain_scheduled = true
+      vim.schedule(drain)
+    end
+  end)
+  vim.api.nvim_create_autocmd('VimLeavePre', {
+    group = vim.api.nvim_create_augroup('gemma.engine', {}),
+    callback = function()
+      M.shutdown(200)
+    end,
+  })
+  return binding
+end
+
+--- Starts loading the model unless it is there. on_ready hears of the end, with an error text
+--- when it failed. What cannot even be started is returned and not announced.
+---@param on_ready fun(err: string?)?
+---@return boolean started_or_loaded
+---@return string? err
+function M.load(on_ready)
+  if M.model and not loader then
+    if on_ready then
+      on_ready(nil)
+    end
+    return true
+  end
+  if on_ready then
+    waiters[#waiters + 1] = on_ready
+  end
+  if loader then
+    return true
+  end
+  local function failed(state, err)
+    if on_ready then
+      waiters[#waiters] = nil
+    end
+    set_state(state, err)
+    return false, err
+  end
+  local path, why = M.find_model()
+  if not path then
+    return failed('nomodel', why)
+  end
+  local b, err = open()
+  if not b then
+    return failed('nolib', err)
+  end
+  local conf = config.get()
+  local device = M.device or conf.device
+  sentinel.arm(device)
+  local job, msg = b.load({
+    model_path = path,
+    device = device ~= 'auto' and device or nil,
+    n_threads = conf.threads,
+    n_ctx = conf.n_ctx,
+  })
+  if not job then
+    sentinel.disarm()
+    return failed('error', msg)
+  end
+  loader = { job = job, path = path, done = 0, total = 0 }
+  log.info('loading %s on %s', path, device)
+  settle()
+  return true
+end
+
+--- Gives the memory back. Running jobs end as cancelled.
+function M.unload()
+  if not binding then
+    return
+  end
+  binding.cancel_all()
+  binding.unload()
+  M.model = nil
+  set_state('off')
+end
+
+--- Submits a generation. Returns nil and one line when it cannot even be queued.
+---@param req gemma.Request
+---@return gemma.Job?
+---@return string? err
+function M.generate(req)
+  if not binding or not M.model then
+    return nil, M.reason or 'the model is not loaded. Run :Gemma load.'
+  end
+  local id, err = binding.generate(req)
+  if not id then
+    return nil, err
+  end
+  local job = setmetatable({ id = id, req = req, started = false, over = false }, Job)
+  jobs[id] = job
+  n_generating = n_generating + 1
+  settle()
+  return job
+end
+
+--- The job still ends by on_error with ECANCELLED, some milliseconds later.
+function Job:cancel()
+  if not self.over and binding then
+    binding.cancel(self.id)
+  end
+end
+
+function M.cancel_all()
+  if binding then
+    binding.cancel_all()
+  end
+end
+
+---@return boolean
+function M.busy()
+  return n_generating > 0 or loader ~= nil
+end
+
+--- Share of the model file that is read, while loading.
+---@return number? 0..1
+function M.load_progress()
+  if loader and loader.total > 0 then
+    return loader.done / loader.total
+  end
+end
+
+--- The library's own numbers; nil before it is loaded. One cheap call into it.
+---@return table?
+function M.numbers()
+  return binding and binding.status() or nil
+end
+
+---@return string?
+function M.version()
+  return binding and binding.version() or nil
+end
+
+---@return string?
+function M.cpu()
+  return binding and binding.cpu() or nil
+end
+
+--- Leaves, waiting at most timeout_ms for the worker.
+---@param timeout_ms integer
+function M.shutdown(timeout_ms)
+  if not binding then
+    return
+  end
+  local b = binding
+  binding = nil
+  if poll then
+    poll:stop()
+    poll:close()
+    poll = nil
+  end
+  b.destroy(timeout_ms)
+  sentinel.disarm()
+  jobs, loader, waiters, n_generating = {}, nil, {}, 0
+  M.model = nil
+  M.state = 'off'
+end
+
+return M

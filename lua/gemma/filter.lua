@@ -1,0 +1,423 @@
+--- filter.lua: how much of the model's text may be shown. Pure functions over strings.
+---
+--- The model writes on; these rules say where to stop and what would repeat the text after the
+--- cursor. What body() returns is always a prefix of what came in, so text that is on the screen
+--- stays valid while more arrives, and typing through it is plain string comparison.
+
+local util = require('gemma.util')
+
+local M = {}
+
+---@class gemma.filter.Context
+---@field before string the cursor's line left of the cursor (its end is enough)
+---@field after string the cursor's line right of the cursor (its start is enough)
+---@field below string[] some lines under the cursor
+---@field single boolean end with the first line
+---@field prose boolean no programming language: indentation means nothing
+---@field fence boolean a line of ``` ends the answer
+---@field tabstop integer
+---@field max_lines integer
+
+local OPEN = { ['('] = ')', ['['] = ']', ['{'] = '}' }
+local CLOSE = { [')'] = true, [']'] = true, ['}'] = true }
+local QUOTE = { ['"'] = true, ["'"] = true, ['`'] = true }
+
+--- Words that close a block when they stand alone on a line.
+local CLOSING_WORD = {
+  ['end'] = true,
+  fi = true,
+  done = true,
+  esac = true,
+  endif = true,
+  endfor = true,
+  endwhile = true,
+  endfunction = true,
+  endfunc = true,
+  ['until'] = true,
+}
+
+--- Texts after which nothing belongs to the buffer, should they ever come as plain text.
+local MARKERS = { '<turn|>', '<|turn>', '<|channel>', '<channel|>', '<eos>', '<bos>' }
+
+-- U+202A..U+202E and U+2066..U+2069 reorder what is seen; code must look like what it is.
+local BIDI = { '\226\128[\170-\174]', '\226\129[\166-\169]' }
+
+---@param s string
+---@return string
+local function rtrim(s)
+  return (s:gsub('%s+$', ''))
+end
+
+--- The part before the first byte that has no business in a buffer: controls other than tab
+--- and newline, broken UTF-8, bidirectional overrides, the model's own markers.
+---@param text string
+---@return string
+---@return boolean cut something was dropped: the answer ends here
+function M.clean(text)
+  text = text:gsub('\r\n', '\n')
+  -- A lone \r at the very end may be the first half of \r\n.
+  local cut = text:find('[%z\1-\8\11-\31\127]') or #text + 1
+  local c1 = text:find('\194[\128-\159]')
+  if c1 and c1 < cut then
+    cut = c1
+  end
+  for _, p in ipairs(BIDI) do
+    local at = text:find(p)
+    if at and at < cut then
+      cut = at
+    end
+  end
+  for _, m in ipairs(MARKERS) do
+    local at = text:find(m, 1, true)
+    if at and at < cut then
+      cut = at
+    end
+  end
+  local out = util.utf8_prefix(text:sub(1, cut - 1))
+  local held = text:sub(#out + 1)
+  return out, held ~= '' and held ~= '\r'
+end
+
+--- Width of the white space in front of a line.
+---@param line string
+---@param tabstop integer
+---@return integer
+function M.indent(line, tabstop)
+  local width = 0
+  for i = 1, #line do
+    local c = line:byte(i)
+    if c == 32 then
+      width = width + 1
+    elseif c == 9 then
+      width = width + tabstop - width % tabstop
+    else
+      break
+    end
+  end
+  return width
+end
+
+--- Is this a line that only closes: "}", "});", "end", "end)"?
+---@param line string
+---@return boolean
+function M.is_closer(line)
+  local s = line:match('^%s*(.-)%s*$')
+  if s:match('^[%]%)}]+[%]%)};,]*$') then
+    return true
+  end
+  local word = s:match('^(%a+)[%]%)};,]*$')
+  return word ~= nil and CLOSING_WORD[word] == true
+end
+
+--- Do two lines differ by at most one edit in twenty?
+---@param a string
+---@param b string
+---@return boolean
+function M.similar(a, b)
+  if a == b then
+    return true
+  end
+  local n, m = #a, #b
+  local limit = math.floor(math.max(n, m) / 20)
+  if limit < 1 or math.abs(n - m) > limit or math.max(n, m) > 200 then
+    return false
+  end
+  local row = {}
+  for j = 0, m do
+    row[j] = j
+  end
+  for i = 1, n do
+    local diag = row[0]
+    row[0] = i
+    local best = i
+    for j = 1, m do
+      local cost = a:byte(i) == b:byte(j) and diag or diag + 1
+      diag = row[j]
+      row[j] = math.min(cost, row[j] + 1, row[j - 1] + 1)
+      best = math.min(best, row[j])
+    end
+    if best > limit then
+      return false
+    end
+  end
+  return row[m] <= limit
+end
+
+--- Where a line begins to say the same thing over and over: at least six times and 24 bytes.
+--- Rulers of one punctuation character are left alone.
+---@param line string
+---@return integer? column 1-based, of the second time
+function M.runaway(line)
+  local n = #line
+  for unit = 1, 20 do
+    if unit * 6 > n then
+      return nil
+    end
+    local piece = line:sub(n - unit + 1)
+    local times = 1
+    while line:sub(n - (times + 1) * unit + 1, n - times * unit) == piece do
+      times = times + 1
+    end
+    local ruler = unit == 1 and piece:find('[%p%s]')
+    if times >= 6 and times * unit >= 24 and piece:find('%S') and not ruler then
+      return n - (times - 1) * unit + 1
+    end
+  end
+end
+
+---@param lines string[]
+---@return string?
+local function first_text(lines)
+  for _, l in ipairs(lines) do
+    if l:find('%S') then
+      return rtrim(l)
+    end
+  end
+end
+
+--- Does line i end the suggestion, with or without itself?
+---@param lines string[]
+---@param i integer
+---@param ctx gemma.filter.Context
+---@param st { base: integer, deeper: boolean, below: string? } what earlier lines showed
+---@return 'before'|'after'|nil
+---@return string? why
+local function verdict(lines, i, ctx, st)
+  local line = lines[i]
+  local full = i == 1 and ctx.before .. line or line
+  local blank = not line:find('%S')
+  if ctx.fence and line:find('^%s*```') and (i > 1 or not ctx.before:find('%S')) then
+    return 'before', 'end of the code'
+  end
+  if blank then
+    if i > 2 and not lines[i - 1]:find('%S') then
+      return 'before', 'two blank lines'
+    end
+    return nil
+  end
+  if st.below and M.similar(rtrim(full), st.below) then
+    return 'before', 'it repeats the next line'
+  end
+  if i > 2 and line == lines[i - 1] and line == lines[i - 2] then
+    return 'before', 'it repeats itself'
+  end
+  if ctx.prose then
+    return nil
+  end
+  local ind = M.indent(full, ctx.tabstop)
+  if not st.base then
+    st.base = ind
+  elseif i > 1 and ind > st.base then
+    st.deeper = true
+  elseif i > 1 and ind < st.base then
+    local closed = st.below and M.is_closer(st.below) and M.indent(st.below, ctx.tabstop) == ind
+    return M.is_closer(line) and not closed and 'after' or 'before', 'the block ends'
+  elseif i > 1 and st.deeper and M.is_closer(line) then
+    return 'after', 'the block ends'
+  end
+end
+
+--- How much of the text is ready to be shown: whole lines only, unless done.
+---@param text string everything the model wrote so far
+---@param ctx gemma.filter.Context
+---@param done boolean no more will come
+---@return string body a prefix of clean(text), without blanks at its end
+---@return boolean stop the model need not go on
+---@return string? why it stopped
+---@return string tail the unfinished line after body; '' when there is nothing to add
+function M.body(text, ctx, done)
+  local cut
+  text, cut = M.clean(text)
+  done = done or cut
+  local why = cut and 'a control character' or nil
+  local lines = vim.split(text, '\n', { plain = true })
+  local n_whole = done and #lines or #lines - 1
+  local st = { base = nil, deeper = false, below = first_text(ctx.below) }
+  if ctx.before:find('%S') then
+    st.base = M.indent(ctx.before, ctx.tabstop)
+  end
+  local stop = done
+  local bytes, kept_bytes = 0, 0
+  for i = 1, n_whole do
+    local what, reason = verdict(lines, i, ctx, st)
+    local run = what ~= 'before' and M.runaway(lines[i])
+    if run then
+      kept_bytes = bytes + run - 1
+      stop, why = true, 'it repeats itself'
+      break
+    elseif what == 'before' then
+      stop, why = true, reason
+      break
+    end
+    bytes = bytes + #lines[i]
+    -- A blank line is held back until something follows it.
+    if lines[i]:find('%S') then
+      kept_bytes = bytes
+    end
+    if what == 'after' then
+      stop, why = true, reason
+      break
+    elseif i >= ctx.max_lines or ctx.single then
+      stop, why = true, ctx.single and 'end of the line' or 'line limit'
+      break
+    end
+    bytes = bytes + 1
+  end
+  local body = text:sub(1, kept_bytes)
+  local tail = ''
+  if not stop then
+    tail = text:sub(kept_bytes + 1)
+    local last = lines[#lines]
+    if M.runaway(last) then
+      stop, why = true, 'it repeats itself'
+      tail = tail:sub(1, #tail - #last + M.runaway(last) - 1)
+    end
+  end
+  if stop then
+    body = rtrim(body .. tail)
+    tail = ''
+  end
+  return body, stop, why, tail
+end
+
+--- The words of an unfinished line that can be shown already: nothing that may still turn out
+--- to repeat the text after the cursor.
+---@param tail string what body() gave; may begin with newlines
+---@param ctx gemma.filter.Context
+---@return string
+function M.partial(tail, ctx)
+  local line = tail:match('[^\n]*$')
+  local words = line:match('^(.*[%w_\128-\255])[^%w_\128-\255]+[^%s]*$') or ''
+  -- Closing characters at the end are left out: they may be the ones that are there already.
+  words = words:gsub('[%s%)%]}"\'`;,]+$', '')
+  if not words:find('%S') then
+    return ''
+  end
+  local head = tail:sub(1, #tail - #line)
+  local full = head == '' and ctx.before .. line or line
+  local below = first_text(ctx.below)
+  if below and vim.startswith(below, rtrim(full)) then
+    return ''
+  end
+  if ctx.fence and line:find('^%s*`') then
+    return ''
+  end
+  return head .. words
+end
+
+--- Closing brackets and quotes of s that s itself does not open.
+---@param s string
+---@param quote string? a quote that is open where s begins
+---@return { pos: integer, char: string }[]
+function M.unpaired(s, quote)
+  local stack, out = {}, {}
+  local i, n = 1, #s
+  while i <= n do
+    local c = s:sub(i, i)
+    if c == '\\' then
+      i = i + 1
+    elseif quote then
+      if c == quote then
+        quote = nil
+        if #stack > 0 and stack[#stack] == c then
+          stack[#stack] = nil
+        else
+          out[#out + 1] = { pos = i, char = c }
+        end
+      end
+    elseif QUOTE[c] and not (c == "'" and s:sub(i - 1, i - 1):find('%w')) then
+      quote = c
+      stack[#stack + 1] = c
+    elseif OPEN[c] then
+      stack[#stack + 1] = OPEN[c]
+    elseif CLOSE[c] then
+      if stack[#stack] == c then
+        stack[#stack] = nil
+      else
+        out[#out + 1] = { pos = i, char = c }
+      end
+    end
+    i = i + 1
+  end
+  return out
+end
+
+--- The quote that is open at the end of the text before the cursor, if the text after it
+--- begins with the same one.
+---@param before string
+---@param after string
+---@return string?
+local function open_quote(before, after)
+  local q = after:sub(1, 1)
+  if not QUOTE[q] then
+    return nil
+  end
+  local plain = before:gsub('\\.', '')
+  local _, count = plain:gsub(q, q)
+  return count % 2 == 1 and q or nil
+end
+
+--- Makes a suggestion fit the text right of the cursor: drops an end that is there already, and
+--- says how many closing characters after the cursor it replaces.
+---@param text string
+---@param before string
+---@param after string
+---@return string shown
+---@return integer swallow bytes right of the cursor that an accept removes
+function M.fit_after(text, before, after)
+  local there = rtrim(after)
+  if there == '' or text == '' then
+    return text, 0
+  end
+  local unpaired = M.unpaired(text, open_quote(before, after))
+  local is_unpaired = {}
+  for _, u in ipairs(unpaired) do
+    is_unpaired[u.pos] = true
+  end
+  if not text:find('\n', 1, true) then
+    for k = math.min(#text, #there), 1, -1 do
+      local start = #text - k + 1
+      local same = there:sub(1, k)
+      if text:sub(start) == same then
+        -- Brackets that the suggestion opened itself are its own.
+        local foreign = true
+        for p = start, #text do
+          local c = text:sub(p, p)
+          if (CLOSE[c] or QUOTE[c]) and not is_unpaired[p] then
+            foreign = false
+          end
+        end
+        if foreign and (k == #there or k >= 4 or #unpaired > 0) then
+          return rtrim(text:sub(1, start - 1)), 0
+        end
+      end
+    end
+  end
+  local swallow = 0
+  for _, u in ipairs(unpaired) do
+    if after:sub(swallow + 1, swallow + 1) ~= u.char then
+      break
+    end
+    swallow = swallow + 1
+  end
+  return text, swallow
+end
+
+--- How many characters right of the cursor speak against a suggestion: closing brackets, quotes
+--- and punctuation at the end of the line do not count.
+---@param after string
+---@return integer
+function M.weight_after(after)
+  local s = rtrim(after):gsub('[%]%)}"\'`;,:>]+$', '')
+  return vim.fn.strchars(s)
+end
+
+--- One line: up to the first newline that does not stand at the start.
+---@param text string
+---@return string
+function M.first_line(text)
+  local at = text:find('\n', 2, true)
+  return at and text:sub(1, at - 1) or text
+end
+
+return M

@@ -1,0 +1,96 @@
+--- health.lua: :checkhealth gemma. Each problem comes with what to do about it.
+
+local M = {}
+
+local health = vim.health
+
+local function check_library()
+  health.start('gemma: native library')
+  local path = require('gemma.ffi').path()
+  local engine = require('gemma.engine')
+  local C, err = require('gemma.ffi').library()
+  if not C then
+    health.error(err --[[@as string]])
+    return
+  end
+  local ffi = require('ffi')
+  health.ok(path)
+  health.info('version ' .. ffi.string(C.gemma_version()) .. ', ABI ' .. tonumber(C.gemma_abi()))
+  health.info('CPU: ' .. ffi.string(C.gemma_cpu()))
+  if engine.state == 'error' then
+    health.error(engine.reason or 'unknown error', 'See :Gemma log')
+  end
+end
+
+local function check_model()
+  health.start('gemma: model')
+  local engine = require('gemma.engine')
+  local path, err = engine.find_model()
+  if not path then
+    health.error(err --[[@as string]])
+    return
+  end
+  local stat = vim.uv.fs_stat(path)
+  local size = stat and stat.size or 0
+  health.ok(('%s (%s)'):format(path, require('gemma.util').bytes(size)))
+  local free = vim.uv.get_free_memory()
+  if not engine.is_loaded() and size > free then
+    local fmt = 'free memory is %s; the model will push other things out'
+    health.warn(fmt:format(require('gemma.util').bytes(free)), 'Close something, or take a smaller file')
+  end
+  health.info('device: ' .. (engine.device or require('gemma.config').get().device))
+  if require('gemma.sentinel').tripped() then
+    health.warn('Neovim ended during GPU work last time', ':Gemma enable, or :Gemma device cpu')
+  end
+end
+
+local function check_config()
+  health.start('gemma: options')
+  local problems = require('gemma.config').current_problems()
+  for _, p in ipairs(problems) do
+    health.error('vim.g.gemma: ' .. p, 'See :help gemma-options')
+  end
+  if #problems == 0 then
+    health.ok('vim.g.gemma is valid')
+  end
+  health.info('log: ' .. require('gemma.log').path())
+end
+
+--- Plugins that draw ghost text of their own at the same place.
+local GHOSTS = { 'copilot', 'supermaven-nvim', 'neocodeium', 'codeium', 'minuet', 'llama' }
+
+local function check_keys()
+  health.start('gemma: keys')
+  local keymap = require('gemma.keymap')
+  for _, k in ipairs(keymap.keys) do
+    local owner = keymap.owner(k.key, vim.api.nvim_get_current_buf())
+    if vim.fn.hasmapto(k.plug, 'i') == 1 then
+      health.ok(('%s is mapped by you'):format(k.plug))
+    elseif owner then
+      local advice = ("vim.keymap.set('i', '<your key>', '%s')"):format(k.plug)
+      health.warn(('%s is taken: %s'):format(k.key, owner), advice)
+    else
+      health.ok(('%s: %s'):format(k.key, k.desc:gsub('^Gemma: ', '')))
+    end
+  end
+  for _, name in ipairs(GHOSTS) do
+    if package.loaded[name] then
+      health.warn(name .. ' is loaded too', 'Two plugins with ghost text draw over each other')
+    end
+  end
+end
+
+function M.check()
+  health.start('gemma: Neovim')
+  if not jit then
+    health.error('this Neovim was built without LuaJIT; gemma.nvim needs its FFI')
+    return
+  end
+  health.ok(('Neovim %s, %s'):format(tostring(vim.version()), jit.version))
+  check_library()
+  check_model()
+  check_config()
+  check_keys()
+end
+
+return M

@@ -1,0 +1,41 @@
+--- highlight.lua: groups and what they link to. All are `default`, so a colour scheme wins.
+
+local M = {}
+
+--- The first group of the list that exists here is taken: ComplHint came with Neovim 0.12.
+---@type { name: string, links: string[], desc: string }[]
+M.groups = {
+  { name = 'GemmaGhost', links = { 'ComplHint', 'NonText' }, desc = 'ghost text' },
+  { name = 'GemmaSource', links = { 'Visual' }, desc = 'text that is being explained' },
+  { name = 'GemmaTitle', links = { 'FloatTitle' }, desc = 'title of the answer window' },
+}
+
+function M.define()
+  for _, g in ipairs(M.groups) do
+    local link = g.links[#g.links]
+    for _, l in ipairs(g.links) do
+      if vim.fn.hlexists(l) == 1 then
+        link = l
+        break
+      end
+    end
+    vim.api.nvim_set_hl(0, g.name, { link = link, default = true })
+  end
+end
+
+local done = false
+
+--- Defines the groups at first use and again after each colour scheme.
+function M.ensure()
+  if done then
+    return
+  end
+  done = true
+  M.define()
+  vim.api.nvim_create_autocmd('ColorScheme', {
+    group = vim.api.nvim_create_augroup('gemma.highlight', {}),
+    callback = M.define,
+  })
+end
+
+return M

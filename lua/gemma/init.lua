@@ -1,0 +1,329 @@
+--- init.lua: what people call: setup(), the verbs, and a small API for other plugins.
+---
+--- Everything is loaded when it is used; requiring this file costs nothing else.
+
+local M = {}
+
+--- Merges opts into vim.g.gemma. Optional, and never starts anything.
+---@param opts table?
+function M.setup(opts)
+  require('gemma.config').setup(opts)
+end
+
+--- Starts listening for Insert mode. plugin/gemma.lua calls it on the first one.
+function M.start()
+  local completion = require('gemma.completion')
+  for _, p in ipairs(require('gemma.config').current_problems()) do
+    require('gemma.notify').once('vim.g.gemma: ' .. p .. '.')
+  end
+  require('gemma.highlight').ensure()
+  require('gemma.keymap').setup()
+  completion.setup()
+  completion.on_insert_enter()
+end
+
+--- Loads the model, if it is not there. on_ready(err) hears of the end.
+---@param on_ready fun(err: string?)?
+function M.load(on_ready)
+  local ok, err = require('gemma.engine').load(on_ready)
+  if not ok then
+    require('gemma.notify').warn(err --[[@as string]])
+    if on_ready then
+      on_ready(err)
+    end
+  end
+end
+
+--- Gives the memory of the model back.
+function M.unload()
+  require('gemma.engine').unload()
+end
+
+--- Stops everything that is being generated.
+function M.stop()
+  require('gemma.engine').cancel_all()
+end
+
+---@param buf integer? only this buffer; 0 is the current one
+function M.enable(buf)
+  require('gemma.completion').enable(true, buf == 0 and vim.api.nvim_get_current_buf() or buf)
+end
+
+---@param buf integer?
+function M.disable(buf)
+  require('gemma.completion').enable(false, buf == 0 and vim.api.nvim_get_current_buf() or buf)
+end
+
+---@param buf integer?
+---@return boolean on
+function M.toggle(buf)
+  local completion = require('gemma.completion')
+  if buf then
+    buf = buf == 0 and vim.api.nvim_get_current_buf() or buf
+    local yes = vim.b[buf].gemma == false
+    completion.enable(yes, buf)
+    return yes
+  end
+  local yes = not completion.is_enabled()
+  completion.enable(yes)
+  return yes
+end
+
+--- Feeds the keys of an Insert mode verb, so that undo breaks around it.
+---@param verb string
+---@return boolean something was there
+local function feed(verb)
+  local shown = require('gemma.ghost').visible()
+  local keys = require('gemma.keymap').run(verb)
+  vim.api.nvim_feedkeys(vim.keycode(keys), 'ni', false)
+  return shown
+end
+
+--- Accept what is shown; false when nothing is. Insert mode only.
+---@return boolean
+function M.accept()
+  return feed('accept')
+end
+
+---@return boolean
+function M.accept_word()
+  return feed('accept_word')
+end
+
+---@return boolean
+function M.accept_line()
+  return feed('accept_line')
+end
+
+function M.dismiss()
+  require('gemma.completion').dismiss()
+end
+
+---@return boolean
+function M.visible()
+  return require('gemma.ghost').visible()
+end
+
+--- Asks for a suggestion now; loads the model first when it must.
+function M.request()
+  local engine = require('gemma.engine')
+  local completion = require('gemma.completion')
+  completion.setup()
+  local why = completion.buffer_reason(vim.api.nvim_get_current_buf())
+  if why or engine.is_loaded() then
+    return completion.request(true)
+  end
+  require('gemma.notify').info('loading the model; the suggestion comes when it is there.')
+  M.load(function(err)
+    if not err and vim.api.nvim_get_mode().mode:match('^i') then
+      completion.request(true)
+    end
+  end)
+end
+
+--- State as a table; see |gemma-status|.
+---@return table
+function M.status()
+  local engine = require('gemma.engine')
+  local completion = require('gemma.completion')
+  local numbers = engine.numbers() or {}
+  return vim.tbl_extend('keep', {
+    state = engine.state,
+    reason = engine.reason,
+    model_path = engine.model,
+    enabled = completion.is_enabled(),
+    here = completion.why(),
+    progress = engine.load_progress(),
+    version = engine.version(),
+  }, numbers)
+end
+
+--- A few characters for a statusline; makes no call into the library.
+---   ""  not loaded · "G" ready · "G~" busy · "G 42%" loading · "G!" a problem · "G-" off
+---@return string
+function M.statusline()
+  local engine = package.loaded['gemma.engine']
+  if not engine or (engine.state == 'off' and not engine.reason) then
+    return ''
+  end
+  local s = engine.state
+  if s == 'loading' then
+    local p = engine.load_progress()
+    return p and ('G %d%%'):format(p * 100) or 'G~'
+  elseif s == 'prefill' or s == 'generating' then
+    return 'G~'
+  elseif s ~= 'ready' then
+    return 'G!'
+  end
+  return require('gemma.completion').is_enabled() and 'G' or 'G-'
+end
+
+-- ---- for other plugins ---------------------------------------------------------------------
+
+---@class (exact) gemma.Handle
+---@field cancel fun()
+
+---@class (exact) gemma.AskOpts
+---@field prompt string
+---@field system string?
+---@field history { role: 'user'|'model', text: string }[]? earlier turns
+---@field max_tokens integer? 1024
+---@field thinking boolean?
+---@field temperature number? when not set, the model file's own sampling
+---@field seed integer?
+---@field session integer? 1..7, one cache each; 2
+---@field on_token fun(text: string)?
+---@field on_progress fun(done: integer, total: integer)? tokens of the prompt read
+---@field on_done fun(text: string?, info: gemma.Done|string)? nil and one line on failure
+
+--- Submits when the model is there. The handle works from the start.
+---@param req gemma.Request
+---@return gemma.Handle
+local function submit(req)
+  local engine = require('gemma.engine')
+  local job, cancelled
+  local function fail(text)
+    vim.schedule(function()
+      req.on_error({ code = -1, name = 'EINVAL', text = text })
+    end)
+  end
+  local ok, err = engine.load(function(err)
+    if err or cancelled then
+      return fail(err or 'cancelled')
+    end
+    local why
+    job, why = engine.generate(req)
+    if not job then
+      fail(why)
+    end
+  end)
+  if not ok then
+    fail(err)
+  end
+  return {
+    cancel = function()
+      cancelled = true
+      if job then
+        job:cancel()
+      end
+    end,
+  }
+end
+
+--- Asks the model; the text comes in pieces to on_token and as a whole to on_done.
+---@param o gemma.AskOpts
+---@return gemma.Handle
+function M.ask(o)
+  local parts = {}
+  local function add(role, text)
+    parts[#parts + 1] = { kind = role }
+    parts[#parts + 1] = { kind = 'text', data = text }
+  end
+  if o.system then
+    add('system', o.system)
+  end
+  for _, turn in ipairs(o.history or {}) do
+    add(turn.role, turn.text)
+  end
+  add('user', o.prompt)
+  local text = {}
+  return submit({
+    parts = parts,
+    session = o.session or 2,
+    priority = 'ask',
+    max_tokens = o.max_tokens or 1024,
+    think = o.thinking,
+    model_sampling = o.temperature == nil,
+    temperature = o.temperature,
+    seed = o.seed,
+    on_progress = o.on_progress,
+    on_text = function(piece)
+      text[#text + 1] = piece
+      if o.on_token then
+        o.on_token(piece)
+      end
+    end,
+    on_done = function(info)
+      if o.on_done then
+        o.on_done(table.concat(text), info)
+      end
+    end,
+    on_error = function(err)
+      if o.on_done then
+        o.on_done(nil, err.text)
+      end
+    end,
+  })
+end
+
+---@class (exact) gemma.CompleteOpts
+---@field buf integer? with row and col: complete there; else prefix and suffix
+---@field row integer? 0-based
+---@field col integer? bytes
+---@field prefix string?
+---@field suffix string?
+---@field language string?
+---@field path string?
+---@field max_tokens integer? 96
+---@field max_lines integer? 8
+---@field on_done fun(text: string?, info: gemma.Done|string)
+
+--- Completes code at a place in a buffer or between two strings, filtered like ghost text.
+---@param o gemma.CompleteOpts
+---@return gemma.Handle
+function M.complete(o)
+  local context = require('gemma.context')
+  local filter = require('gemma.filter')
+  local c
+  if o.prefix then
+    c = context.from_strings(o.prefix, o.suffix or '', { language = o.language, path = o.path })
+  else
+    local conf = require('gemma.config').get().context
+    local tokens = conf.tokens == 'auto' and 1024 or conf.tokens
+    c = context.gather(o.buf, o.row, o.col, { tokens = tokens, suffix_tokens = conf.suffix_tokens })
+  end
+  local fctx = {
+    before = c.before_line,
+    after = c.after_line,
+    below = c.below_lines,
+    single = filter.weight_after(c.after_line) > 0,
+    prose = not c.fence,
+    fence = c.fence,
+    tabstop = 8,
+    max_lines = o.max_lines or 8,
+  }
+  local raw, over, handle = '', false, nil
+  local function finish(info)
+    if not over then
+      over = true
+      local body = filter.body(raw, fctx, true)
+      o.on_done((filter.fit_after(body, fctx.before, fctx.after)), info)
+    end
+  end
+  handle = submit({
+    parts = context.parts(c),
+    session = 0,
+    priority = 'ask',
+    heal = true,
+    max_tokens = o.max_tokens or 96,
+    on_text = function(piece)
+      raw = raw .. piece
+      local _, stop = filter.body(raw, fctx, false)
+      if stop and not over then
+        handle.cancel()
+      end
+    end,
+    on_done = finish,
+    on_error = function(err)
+      if raw ~= '' then
+        finish(err.text)
+      elseif not over then
+        over = true
+        o.on_done(nil, err.text)
+      end
+    end,
+  })
+  return handle
+end
+
+return M

@@ -1,0 +1,126 @@
+--- keymap.lua: Insert mode keys: what they do, defaults where the key is free, passthrough. The
+--- <Plug> maps themselves are in plugin/gemma.lua, so that they exist before this is loaded.
+
+local M = {}
+
+local api = vim.api
+
+---@class gemma.Key
+---@field key string default
+---@field plug string
+---@field verb string
+---@field desc string
+---@field passes boolean does what it always did when no ghost text is shown
+
+---@type gemma.Key[]
+M.keys = {
+  {
+    key = '<M-l>',
+    plug = '<Plug>(gemma-accept)',
+    verb = 'accept',
+    desc = 'Gemma: accept the suggestion',
+    passes = true,
+  },
+  {
+    key = '<M-Right>',
+    plug = '<Plug>(gemma-accept-word)',
+    verb = 'accept_word',
+    desc = 'Gemma: accept one word',
+    passes = true,
+  },
+  {
+    key = '<M-Down>',
+    plug = '<Plug>(gemma-accept-line)',
+    verb = 'accept_line',
+    desc = 'Gemma: accept one line',
+    passes = true,
+  },
+  {
+    key = '<C-]>',
+    plug = '<Plug>(gemma-dismiss)',
+    verb = 'dismiss',
+    desc = 'Gemma: dismiss the suggestion',
+    passes = true,
+  },
+  {
+    key = '<M-\\>',
+    plug = '<Plug>(gemma-ask)',
+    verb = 'request',
+    desc = 'Gemma: ask for a suggestion now',
+    passes = false,
+  },
+}
+
+local KIND = { accept = 'all', accept_word = 'word', accept_line = 'line' }
+
+--- What an Insert mode key does. Accepting breaks the undo sequence on both sides, so that `u`
+--- takes back exactly the accepted text.
+---@param verb string
+---@param key string? passed on when there is nothing to act on
+---@return string keys for an expression mapping
+function M.run(verb, key)
+  local ghost = require('gemma.ghost')
+  if verb == 'request' then
+    return '<Cmd>lua require("gemma").request()<CR>'
+  elseif not ghost.visible() then
+    if key then
+      -- As typed: an unmapped <M-x> in Insert mode means <Esc>x, which a mapping alone loses.
+      api.nvim_feedkeys(vim.keycode(key), 'nit', false)
+    end
+    return ''
+  elseif verb == 'dismiss' then
+    return '<Cmd>lua require("gemma").dismiss()<CR>'
+  end
+  return ('<C-g>u<Cmd>lua require("gemma.ghost").insert("%s")<CR><C-g>u'):format(KIND[verb])
+end
+
+---@param keys string in any spelling
+---@param maps table[]
+---@return table? the mapping
+local function find(keys, maps)
+  local raw = vim.keycode(keys)
+  for _, m in ipairs(maps) do
+    if m.lhsraw == raw or m.lhsrawalt == raw or m.lhs == keys then
+      return m
+    end
+  end
+end
+
+--- Who has an Insert mode key, if it is not us.
+---@param key string
+---@param buf integer? look at this buffer's own maps too
+---@return string?
+function M.owner(key, buf)
+  local m = buf and find(key, api.nvim_buf_get_keymap(buf, 'i')) or nil
+  m = m or find(key, api.nvim_get_keymap('i'))
+  if not m or (m.desc or ''):match('^Gemma: ') then
+    return nil
+  end
+  return m.desc or (m.rhs and m.rhs ~= '' and m.rhs) or 'a Lua function'
+end
+
+---@param k gemma.Key
+local function define_default(k)
+  if vim.fn.hasmapto(k.plug, 'i') == 1 or M.owner(k.key) then
+    return
+  end
+  vim.keymap.set('i', k.key, function()
+    return M.run(k.verb, k.passes and k.key or nil)
+  end, { expr = true, replace_keycodes = true, desc = k.desc })
+end
+
+local ready = false
+
+--- The default keys: each only where it is free and its <Plug> map is not used otherwise. Called
+--- on the first Insert mode, when everybody else has mapped theirs.
+function M.setup()
+  if ready or not require('gemma.config').get().keymaps then
+    return
+  end
+  ready = true
+  for _, k in ipairs(M.keys) do
+    define_default(k)
+  end
+end
+
+return M

@@ -1,0 +1,55 @@
+--- sentinel.lua: remembers across a crash that GPU work was under way.
+---
+--- A driver can take the whole process down. A file is written before the first GPU work of a
+--- session and removed once it succeeded; found at start, it means that the last session died
+--- there. It holds the pid, so that a second Neovim that is just loading is not mistaken for one
+--- that died. The CPU needs none of this.
+
+local M = {}
+
+---@return string
+function M.path()
+  return vim.fs.joinpath(vim.fn.stdpath('state') --[[@as string]], 'gemma', 'inflight')
+end
+
+local armed = false
+
+---@param device string
+function M.arm(device)
+  if device == 'cpu' or device == 'auto' then
+    return
+  end
+  vim.fn.mkdir(vim.fs.dirname(M.path()), 'p')
+  local f = io.open(M.path(), 'w')
+  if f then
+    f:write(('%d %s\n'):format(vim.uv.os_getpid(), device))
+    f:close()
+    armed = true
+  end
+end
+
+function M.disarm()
+  if armed then
+    armed = false
+    os.remove(M.path())
+  end
+end
+
+--- Did an earlier session die during GPU work?
+---@return boolean
+function M.tripped()
+  local f = not armed and io.open(M.path(), 'r')
+  if not f then
+    return false
+  end
+  local pid = tonumber(f:read('*n'))
+  f:close()
+  return not (pid and vim.uv.kill(pid, 0) == 0)
+end
+
+--- The user has seen the message and turned ghost text on again.
+function M.forget()
+  os.remove(M.path())
+end
+
+return M

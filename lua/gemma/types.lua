@@ -1,0 +1,94 @@
+---@meta
+--- types.lua: classes that more than one module speaks of. No code.
+
+---@class (exact) gemma.Config
+---@field model_path string?
+---@field lib_path string?
+---@field device string
+---@field load 'insert'|'startup'|'manual'
+---@field threads integer?
+---@field n_ctx integer
+---@field completion gemma.Config.Completion
+---@field context gemma.Config.Context
+---@field filetypes table<string, boolean>
+---@field exclude string[]
+---@field enabled (fun(buf: integer): boolean)?
+---@field explain gemma.Config.Explain
+---@field keymaps boolean
+---@field log string
+
+---@class (exact) gemma.Config.Completion
+---@field auto boolean|'auto'
+---@field delay integer|'auto'
+---@field first_paint integer
+---@field max_lines integer
+---@field max_tokens integer
+---@field manual_max_tokens integer
+---@field min_chars integer
+---@field max_line_suffix integer
+---@field menu boolean|'selected'
+---@field in_macros boolean
+
+---@class (exact) gemma.Config.Context
+---@field tokens integer|'auto'
+---@field suffix_tokens integer
+---@field max_file integer
+
+---@class (exact) gemma.Config.Explain
+---@field max_tokens integer
+---@field context_lines integer
+
+--- One piece of a prompt. Text parts are data and can never become control tokens.
+---@class (exact) gemma.Part
+---@field kind 'text'|'system'|'user'|'model'|'image'|'audio'
+---@field data string? nil for the three kinds that open a turn
+
+---@class (exact) gemma.Request
+---@field parts gemma.Part[]
+---@field max_tokens integer 0 only fills the cache
+---@field session integer?
+---@field priority 'typing'|'ask'|'background'|nil
+---@field heal boolean? token healing at the end of the last text part
+---@field think boolean?
+---@field model_sampling boolean? temperature, top_k and top_p of the model file; else greedy
+---@field temperature number?
+---@field top_k integer?
+---@field top_p number?
+---@field min_p number?
+---@field repeat_penalty number?
+---@field seed integer?
+---@field stops string[]?
+---@field on_text fun(text: string, logprob: number)?
+---@field on_progress fun(done: integer, total: integer)?
+---@field on_done fun(info: gemma.Done)?
+---@field on_error fun(err: gemma.Error)? also for a cancelled job: err.name is 'ECANCELLED'
+
+---@class (exact) gemma.Done
+---@field reason 'none'|'eog'|'length'|'string'|'context'
+---@field n_prompt integer
+---@field n_reused integer
+---@field n_generated integer
+---@field prefill_ms number
+---@field decode_ms number
+---@field logprob number
+
+---@class (exact) gemma.Error
+---@field code integer
+---@field name string such as 'ECANCELLED'
+---@field text string one line
+
+--- What the library boundary gives, in Lua values. ffi.lua makes it; tests bring their own.
+---@class gemma.Binding
+---@field version fun(): string
+---@field cpu fun(): string
+---@field err_name fun(code: integer): string
+---@field wake_fd fun(): integer
+---@field wake_clear fun()
+---@field load fun(opts: table): integer?, string?
+---@field unload fun(): integer
+---@field generate fun(req: gemma.Request): integer?, string?
+---@field cancel fun(job: integer)
+---@field cancel_all fun()
+---@field next_event fun(): table?
+---@field status fun(): table
+---@field destroy fun(timeout_ms: integer)

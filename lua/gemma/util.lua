@@ -1,0 +1,151 @@
+--- util.lua: the few helpers Neovim does not have. Knows nothing of the plugin.
+
+local M = {}
+
+local uv = vim.uv
+
+---@class gemma.Debounce
+---@field start fun(ms: integer, ...: any) run fn after ms without another start
+---@field stop fun()
+---@field pending fun(): boolean
+
+--- One timer for the life of the caller, so that a keystroke makes no garbage.
+---@param fn fun()
+---@return gemma.Debounce
+function M.debounce(fn)
+  local timer = assert(uv.new_timer())
+  local generation = 0
+  local pending = false
+  return {
+    start = function(ms)
+      generation = generation + 1
+      pending = true
+      local mine = generation
+      timer:start(ms, 0, function()
+        vim.schedule(function()
+          -- A stop() or start() between the timer and this tick wins.
+          if mine == generation and pending then
+            pending = false
+            fn()
+          end
+        end)
+      end)
+    end,
+    stop = function()
+      if pending then
+        pending = false
+        timer:stop()
+      end
+    end,
+    pending = function()
+      return pending
+    end,
+  }
+end
+
+--- Runs fn at once, and then at most every ms milliseconds while calls keep coming; the last
+--- call is never lost.
+---@param ms integer
+---@param fn fun()
+---@return fun() call, fun() flush
+function M.throttle(ms, fn)
+  local timer = assert(uv.new_timer())
+  local waiting, dirty = false, false
+  local function run()
+    dirty = false
+    waiting = true
+    timer:start(ms, 0, function()
+      vim.schedule(function()
+        waiting = false
+        if dirty then
+          run()
+        end
+      end)
+    end)
+    fn()
+  end
+  local function call()
+    if waiting then
+      dirty = true
+    else
+      run()
+    end
+  end
+  local function flush()
+    if dirty then
+      dirty = false
+      fn()
+    end
+  end
+  return call, flush
+end
+
+--- A shell pattern as a Lua pattern: `*` and `?`, everything else as it stands.
+---@param glob string
+---@return string
+function M.glob(glob)
+  local p = glob:lower():gsub('[%^%$%(%)%%%.%[%]%+%-]', '%%%0')
+  p = p:gsub('%*', '.*'):gsub('%?', '.')
+  return '^' .. p .. '$'
+end
+
+--- Longest valid UTF-8 prefix of s.
+---@param s string
+---@return string
+function M.utf8_prefix(s)
+  local i, n = 1, #s
+  while i <= n do
+    local b = s:byte(i)
+    local len, lo, hi = 1, 0x80, 0xBF
+    if b >= 0x80 then
+      if b >= 0xC2 and b <= 0xDF then
+        len = 2
+      elseif b >= 0xE0 and b <= 0xEF then
+        len = 3
+        lo = b == 0xE0 and 0xA0 or lo
+        hi = b == 0xED and 0x9F or hi
+      elseif b >= 0xF0 and b <= 0xF4 then
+        len = 4
+        lo = b == 0xF0 and 0x90 or lo
+        hi = b == 0xF4 and 0x8F or hi
+      else
+        return s:sub(1, i - 1)
+      end
+      for k = 1, len - 1 do
+        local c = s:byte(i + k)
+        if not c or c < lo or c > hi then
+          return s:sub(1, i - 1)
+        end
+        lo, hi = 0x80, 0xBF
+      end
+    end
+    i = i + len
+  end
+  return s
+end
+
+--- A buffer's lines are given with NUL as newline; this gives back what is in the file.
+---@param lines string[]
+---@return string
+function M.join(lines)
+  for i, l in ipairs(lines) do
+    if l:find('\n', 1, true) then
+      lines[i] = l:gsub('\n', '\0')
+    end
+  end
+  return table.concat(lines, '\n')
+end
+
+--- 7340032 -> "7.0 MB"
+---@param n number bytes
+---@return string
+function M.bytes(n)
+  if n >= 1e9 then
+    return ('%.1f GB'):format(n / 1e9)
+  elseif n >= 1e6 then
+    return ('%.1f MB'):format(n / 1e6)
+  end
+  return ('%.0f kB'):format(n / 1e3)
+end
+
+return M

@@ -1,0 +1,66 @@
+--- gemma.nvim: commands and maps; everything else is loaded when it is used.
+
+if vim.g.loaded_gemma then
+  return
+end
+vim.g.loaded_gemma = true
+
+if vim.fn.has('nvim-0.10') == 0 then
+  vim.notify('gemma: needs Neovim 0.10 or newer.', vim.log.levels.WARN)
+  return
+end
+
+local command = vim.api.nvim_create_user_command
+
+command('Gemma', function(args)
+  require('gemma.command').run(args)
+end, {
+  nargs = '*',
+  bang = true,
+  desc = 'Gemma: state and control of the local model',
+  complete = function(lead, line, pos)
+    return require('gemma.command').complete(lead, line, pos)
+  end,
+})
+
+command('GemmaExplain', function(args)
+  require('gemma.explain').command(args)
+end, { nargs = '*', range = true, desc = 'Gemma: explain the selection or the function here' })
+
+for plug, verb in pairs({
+  ['<Plug>(gemma-accept)'] = 'accept',
+  ['<Plug>(gemma-accept-word)'] = 'accept_word',
+  ['<Plug>(gemma-accept-line)'] = 'accept_line',
+  ['<Plug>(gemma-dismiss)'] = 'dismiss',
+  ['<Plug>(gemma-ask)'] = 'request',
+}) do
+  vim.keymap.set('i', plug, function()
+    return require('gemma.keymap').run(verb)
+  end, { expr = true, replace_keycodes = true, desc = 'Gemma: ' .. verb:gsub('_', ' ') })
+end
+vim.keymap.set('n', '<Plug>(gemma-explain)', '<Cmd>GemmaExplain<CR>', { desc = 'Gemma: explain' })
+vim.keymap.set('x', '<Plug>(gemma-explain)', ':GemmaExplain<CR>', { desc = 'Gemma: explain' })
+vim.keymap.set('n', '<Plug>(gemma-toggle)', '<Cmd>Gemma toggle<CR>', { desc = 'Gemma: toggle' })
+
+local group = vim.api.nvim_create_augroup('gemma', {})
+vim.api.nvim_create_autocmd('InsertEnter', {
+  group = group,
+  once = true,
+  desc = 'Gemma: start with the first Insert mode',
+  callback = function()
+    require('gemma').start()
+  end,
+})
+vim.api.nvim_create_autocmd('VimEnter', {
+  group = group,
+  once = true,
+  desc = "Gemma: load = 'startup'",
+  callback = function()
+    local opts = vim.g.gemma
+    if type(opts) == 'table' and opts.load == 'startup' then
+      vim.schedule(function()
+        require('gemma').load()
+      end)
+    end
+  end,
+})

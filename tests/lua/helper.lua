@@ -1,0 +1,232 @@
+--- helper.lua: a child Neovim that a test drives over RPC, and assertions that show both sides.
+---
+--- The child runs headless with the plugin on its runtimepath and nothing else. Keys go in as if
+--- typed; the screen is read cell by cell. Waiting is for conditions, with a limit, never for time.
+
+local M = {}
+
+M.root = vim.fs.dirname(vim.fs.dirname(vim.fs.dirname(vim.fn.fnamemodify(debug.getinfo(1, 'S').source:sub(2), ':p'))))
+
+--- The Neovim under test. A wrapper script is fine; v:progpath may name a loader.
+M.nvim = vim.env.GEMMA_TEST_NVIM or vim.env.NVIM
+if not M.nvim or vim.fn.executable(M.nvim) == 0 then
+  M.nvim = 'nvim'
+end
+
+local LIMIT = 5000 -- ms; only a failing test takes that long
+
+---@class test.Child
+---@field chan integer
+---@field dir string a folder of its own
+local Child = {}
+Child.__index = Child
+
+local children = {}
+
+---@param o { fake: boolean?, config: string?, cols: integer?, lines: integer?, env: table? }?
+---@return test.Child
+function M.child(o)
+  o = vim.tbl_extend('keep', o or {}, { fake = true, cols = 70, lines = 20 })
+  local dir = vim.fn.tempname()
+  for _, d in ipairs({ 'data/nvim/gemma', 'state', 'config', 'cache' }) do
+    vim.fn.mkdir(dir .. '/' .. d, 'p')
+  end
+  local env = vim.tbl_extend('force', {
+    XDG_DATA_HOME = dir .. '/data',
+    XDG_STATE_HOME = dir .. '/state',
+    XDG_CONFIG_HOME = dir .. '/config',
+    XDG_CACHE_HOME = dir .. '/cache',
+    NVIM_LOG_FILE = dir .. '/nvim.log',
+    NVIM = '',
+  }, o.env or {})
+  local argv = { M.nvim, '--embed', '--headless', '--clean', '-n', '-i', 'NONE' }
+  vim.list_extend(argv, {
+    '--cmd', 'set noswapfile columns=' .. o.cols .. ' lines=' .. o.lines,
+    '--cmd', 'set rtp^=' .. vim.fn.fnameescape(M.root),
+  })
+  if o.fake then
+    local fake = M.root .. '/tests/lua/fake_engine.lua'
+    vim.list_extend(argv, { '--cmd', 'luafile ' .. vim.fn.fnameescape(fake) })
+    vim.fn.writefile({ 'GGUF' }, dir .. '/data/nvim/gemma/fake.gguf')
+  end
+  if o.config then
+    vim.fn.writefile(vim.split(o.config, '\n'), dir .. '/config.lua')
+    vim.list_extend(argv, { '--cmd', 'luafile ' .. vim.fn.fnameescape(dir .. '/config.lua') })
+  end
+  vim.list_extend(argv, o.args or {})
+  local chan = vim.fn.jobstart(argv, { rpc = true, env = env, cwd = dir })
+  assert(chan > 0, 'cannot start ' .. M.nvim)
+  local child = setmetatable({ chan = chan, dir = dir }, Child)
+  children[#children + 1] = child
+  child:lua([[
+    _G.Seen = { events = {}, messages = {} }
+    vim.api.nvim_create_autocmd('User', { pattern = 'Gemma*', callback = function(ev)
+      table.insert(Seen.events, { name = ev.match, data = ev.data })
+    end })
+    vim.notify = function(msg, level) table.insert(Seen.messages, msg) end
+  ]])
+  return child
+end
+
+--- Ends the children of the test that just ran.
+function M.stop_children()
+  for _, c in ipairs(children) do
+    c:stop()
+  end
+  children = {}
+end
+
+function Child:stop()
+  if self.chan then
+    pcall(vim.rpcnotify, self.chan, 'nvim_command', 'qall!')
+    if vim.fn.jobwait({ self.chan }, 1000)[1] == -1 then
+      vim.fn.jobstop(self.chan)
+    end
+    self.chan = nil
+    vim.fn.delete(self.dir, 'rf')
+  end
+end
+
+--- Runs Lua in the child and returns what it returns.
+function Child:lua(code, ...)
+  return vim.rpcrequest(self.chan, 'nvim_exec_lua', code, { ... })
+end
+
+function Child:cmd(command)
+  return vim.rpcrequest(self.chan, 'nvim_command', command)
+end
+
+--- Keys as if typed, all at once. The next request is answered after they are worked through.
+function Child:feed(keys)
+  vim.rpcrequest(self.chan, 'nvim_input', keys)
+  self:lua('return 0')
+end
+
+--- Keys one by one, as a person types: autocommands run after each.
+function Child:type(text)
+  for ch in vim.gsplit(text, '') do
+    self:feed(ch == '<' and '<LT>' or ch == '\n' and '<CR>' or ch)
+  end
+end
+
+--- Until a Lua expression is true in the child.
+function Child:wait(expr, what)
+  local start = vim.uv.now()
+  while true do
+    if self:lua('return ' .. expr) then
+      return
+    end
+    vim.uv.update_time()
+    if vim.uv.now() - start > LIMIT then
+      local state = self:lua([[return {
+        mode = vim.api.nvim_get_mode().mode, seen = Seen,
+        jobs = _G.Fake and #Fake.jobs, status = require('gemma').status() }]])
+      error(('waited in vain for: %s\n%s'):format(what or expr, vim.inspect(state)), 2)
+    end
+    vim.wait(2)
+  end
+end
+
+--- Puts text into the buffer with the cursor where the `|` is, in Insert mode.
+function Child:insert_at(text, opts)
+  opts = opts or {}
+  local lines = vim.split(text, '\n', { plain = true })
+  local row, col
+  for i, l in ipairs(lines) do
+    local at = l:find('|', 1, true)
+    if at then
+      row, col = i, at - 1
+      lines[i] = l:sub(1, at - 1) .. l:sub(at + 1)
+      break
+    end
+  end
+  self:lua([[
+    local lines, row, col, ft = ...
+    vim.api.nvim_buf_set_lines(0, 0, -1, false, lines)
+    vim.bo.filetype = ft
+    vim.bo.expandtab, vim.bo.shiftwidth = true, 2
+    vim.o.virtualedit = 'onemore'
+    vim.api.nvim_win_set_cursor(0, { row, col })
+  ]], lines, row, col, opts.ft or 'lua')
+  self:feed('i')
+  self:lua("vim.o.virtualedit = ''")
+end
+
+function Child:lines()
+  return self:lua('return vim.api.nvim_buf_get_lines(0, 0, -1, false)')
+end
+
+function Child:cursor()
+  return self:lua('return vim.api.nvim_win_get_cursor(0)')
+end
+
+function Child:ghost()
+  return self:lua("return require('gemma.ghost').text()")
+end
+
+--- The screen, one string per row, without blanks at the end.
+function Child:screen(first, last)
+  return self:lua([[
+    local first, last = ...
+    vim.cmd.redraw()
+    local out = {}
+    for r = first or 1, last or vim.o.lines do
+      local cells = {}
+      for c = 1, vim.o.columns do
+        cells[c] = vim.fn.screenstring(r, c)
+      end
+      out[#out + 1] = (table.concat(cells):gsub('%s+$', ''))
+    end
+    return out
+  ]], first, last)
+end
+
+function Child:messages()
+  return self:lua('return Seen.messages')
+end
+
+--- Names of the User events so far.
+function Child:events()
+  return self:lua('return vim.tbl_map(function(e) return e.name end, Seen.events)')
+end
+
+--- A child with the model loaded, in Insert mode at the `|`, that has asked for a suggestion.
+function M.asking(text, o)
+  local c = M.child(o)
+  c:insert_at(text, o)
+  c:wait("require('gemma.engine').is_loaded()")
+  c:feed([[<M-Bslash>]])
+  c:wait('#Fake.jobs > 0')
+  return c
+end
+
+--- ... and the model wrote this and ended.
+function M.suggesting(text, answer, o)
+  local c = M.asking(text, o)
+  c:lua('Fake.emit(...)', answer)
+  if not (o and o.running) then
+    c:lua('Fake.done()')
+  end
+  return c
+end
+
+function M.eq(got, want, what)
+  if not vim.deep_equal(got, want) then
+    error(('%s\n   got: %s\n  want: %s'):format(what or 'not equal', vim.inspect(got), vim.inspect(want)), 2)
+  end
+end
+
+function M.ok(v, what)
+  if not v then
+    error(what or 'not true', 2)
+  end
+end
+
+--- s contains plain text
+function M.has(s, text)
+  if not s:find(text, 1, true) then
+    error(('%q is not in %q'):format(text, s), 2)
+  end
+end
+
+return M

@@ -1,0 +1,44 @@
+--- run.lua: runs tests/lua/test_*.lua.
+---
+---   nvim -l tests/lua/run.lua [T=name]      only test_name.lua
+---
+--- A test file returns a list of { 'name as a sentence', function }. The Neovim that children run
+--- is the one of GEMMA_TEST_NVIM, or of NVIM. Exit status 1 when something failed.
+
+local here = vim.fs.dirname(vim.fn.fnamemodify(debug.getinfo(1, 'S').source:sub(2), ':p'))
+package.path = here .. '/?.lua;' .. here .. '/../../lua/?.lua;' .. here .. '/../../lua/?/init.lua;' .. package.path
+
+local helper = require('helper')
+
+local only
+for _, a in ipairs(_G.arg or {}) do
+  only = a:match('^T=(.+)$') or only
+end
+
+local files = vim.fn.glob(here .. '/test_*.lua', true, true)
+table.sort(files)
+local n, failed = 0, {}
+local start = vim.uv.hrtime()
+for _, file in ipairs(files) do
+  local name = file:match('test_([%w_]+)%.lua$')
+  if not only or only == '' or only == name then
+    for _, t in ipairs(dofile(file)) do
+      n = n + 1
+      local ok, err = xpcall(t[2], function(e)
+        return type(e) == 'string' and e or debug.traceback(vim.inspect(e))
+      end)
+      helper.stop_children()
+      if not ok then
+        failed[#failed + 1] = name .. ': ' .. t[1]
+        io.stdout:write(('FAIL  %s: %s\n      %s\n'):format(name, t[1], (tostring(err):gsub('\n', '\n      '))))
+      elseif vim.env.V == '1' then
+        io.stdout:write(('ok    %s: %s\n'):format(name, t[1]))
+      end
+    end
+  end
+end
+local v = vim.fn.system({ helper.nvim, '--version' }):match('^[^\n]*')
+io.stdout:write(('lua: %d of %d tests passed with %s, %.1f s\n'):format(
+  n - #failed, n, v, (vim.uv.hrtime() - start) / 1e9))
+io.stdout:flush()
+os.exit((#failed > 0 or n == 0) and 1 or 0)
