@@ -1,0 +1,78 @@
+/* sched.c: the list of jobs. At most a few hundred, so every question walks it. */
+#include "engine/sched.h"
+
+#include "base/err.h"
+
+void gm_sched_init(gm_sched *s) { *s = (gm_sched){.next_id = 1}; }
+
+void gm_sched_finish(gm_sched *s) {
+    while (s->first) {
+        gm_job *j = s->first;
+        s->first = j->next;
+        gm_job_destroy(&j);
+    }
+    s->n = 0;
+}
+
+int64_t gm_sched_add(gm_sched *s, gm_job *j) {
+    if (s->n >= GM_MAX_JOB) return GM_EBUSY;
+    gm_job **end = &s->first;
+    while (*end) end = &(*end)->next;
+    *end = j;
+    j->next = NULL;
+    j->id = s->next_id++;
+    s->n++;
+    return j->id;
+}
+
+void gm_sched_remove(gm_sched *s, const gm_job *j) {
+    for (gm_job **p = &s->first; *p; p = &(*p)->next)
+        if (*p == j) {
+            *p = j->next;
+            s->n--;
+            return;
+        }
+}
+
+gm_job *gm_sched_find(const gm_sched *s, int64_t id) {
+    for (gm_job *j = s->first; j; j = j->next)
+        if (j->id == id) return j;
+    return NULL;
+}
+
+/* The oldest job of each session in front of the first load or unload, and how urgent it is. */
+typedef struct {
+    gm_job *head;
+    int32_t priority;
+} session_queue;
+
+static gm_job *most_urgent(const session_queue *q) {
+    const session_queue *best = NULL;
+    for (int i = 0; i < GM_MAX_SESSION; i++) {
+        if (!q[i].head) continue;
+        bool better = !best || q[i].priority < best->priority ||
+                      (q[i].priority == best->priority && q[i].head->id < best->head->id);
+        if (better) best = &q[i];
+    }
+    return best ? best->head : NULL;
+}
+
+gm_job *gm_sched_best(const gm_sched *s) {
+    session_queue q[GM_MAX_SESSION] = {{0}};
+    bool any = false;
+    for (gm_job *j = s->first; j; j = j->next) {
+        if (j->cancelled) continue;
+        if (j->kind != GM_JOB_GENERATE) return any ? most_urgent(q) : j;
+        session_queue *mine = &q[j->session];
+        if (!mine->head) *mine = (session_queue){j, j->priority};
+        else if (j->priority < mine->priority) mine->priority = j->priority;
+        any = true;
+    }
+    return most_urgent(q);
+}
+
+gm_job *gm_sched_pick(const gm_sched *s) {
+    for (gm_job *j = s->first; j; j = j->next)
+        if (j->cancelled) return j;
+    return gm_sched_best(s);
+}

@@ -1,0 +1,315 @@
+/* service.c: loading, and answering in slices. */
+#include "engine/service.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+enum {
+    MESSAGE = GM_EVENT_MESSAGE, /* bytes */
+    FIRST_CHUNK = 128,  /* tokens, while nothing has been measured */
+    MIN_CHUNK = 32,     /* fewer would read all weights for too little work */
+    MAX_CHUNK = 512,
+    MIN_MEASURED = 16   /* tokens: shorter chunks say little about the rate of long ones */
+};
+
+static const double CHUNK_SECONDS = 0.25;  /* what an interruption may cost at most */
+static const double PROGRESS_MS = 30;      /* between two progress events of a load */
+
+struct gm_service {
+    const gm_cancel *interrupt;
+    gm_emit_fn emit;
+    void *ud;
+    gm_engine *engine;
+    gm_session *session[GM_MAX_SESSION];
+    gm_heal_index *heal;
+    uint64_t epoch; /* counts unloads, so that work begun before one is recognised */
+    double prefill_tok_s, decode_tok_s; /* moving averages; 0: not measured */
+    int64_t loading;                    /* job */
+    uint64_t last_progress;             /* ns */
+};
+
+/* What a generation has between its steps. */
+struct gm_work {
+    gm_gen gen;
+    gm_ids ids;
+    uint64_t epoch;
+};
+
+int gm_service_create(gm_service **out, const gm_cancel *interrupt, gm_emit_fn emit, void *ud) {
+    gm_service *s = *out = gm_calloc(1, sizeof *s);
+    if (!s) return GM_ENOMEM;
+    s->interrupt = interrupt;
+    s->emit = emit;
+    s->ud = ud;
+    return GM_OK;
+}
+
+static void unload(gm_service *s) {
+    for (int i = 0; i < GM_MAX_SESSION; i++) gm_session_destroy(&s->session[i]);
+    gm_heal_index_destroy(&s->heal);
+    gm_engine_close(&s->engine);
+    s->prefill_tok_s = s->decode_tok_s = 0;
+    s->epoch++;
+}
+
+void gm_service_destroy(gm_service **s) {
+    if (!s || !*s) return;
+    unload(*s);
+    gm_free(*s);
+    *s = NULL;
+}
+
+void gm_service_drop(gm_job *j) {
+    if (!j->work) return;
+    gm_gen_finish(&j->work->gen);
+    gm_ids_finish(&j->work->ids);
+    gm_free(j->work);
+    j->work = NULL;
+}
+
+/* ---- ends of jobs ---------------------------------------------------------------------------- */
+
+/* Both return true: the job is over. */
+static bool fail(gm_service *s, gm_job *j, int code, const char *text) {
+    if (!text || !*text) text = gm_err_text(code);
+    gm_event ev = {.job = j->id, .kind = GM_EV_ERROR, .code = code};
+    gm_service_drop(j);
+    s->emit(s->ud, &ev, text, strnlen(text, MESSAGE - 1));
+    return true;
+}
+
+static bool done(gm_service *s, gm_job *j) {
+    gm_event ev = {.job = j->id, .kind = GM_EV_DONE};
+    if (j->work) {
+        const gm_gen *g = &j->work->gen;
+        ev.stop_reason = (uint32_t)g->stop_reason;
+        ev.n_prompt = (uint32_t)g->n_prompt;
+        ev.n_reused = (uint32_t)g->n_reused;
+        ev.n_generated = g->n_generated;
+        ev.n_media = (uint32_t)g->n_media;
+        ev.logprob = g->n_generated ? (float)(g->logprob_sum / g->n_generated) : 0;
+        ev.prefill_ms = g->prefill_ms;
+        ev.decode_ms = g->decode_ms;
+    }
+    gm_service_drop(j);
+    s->emit(s->ud, &ev, "", 0);
+    return true;
+}
+
+/* ---- loading --------------------------------------------------------------------------------- */
+
+static void on_progress(void *ud, uint64_t n, uint64_t total) {
+    gm_service *s = ud;
+    if (n < total && gm_ms_since(s->last_progress) < PROGRESS_MS) return;
+    s->last_progress = gm_now_ns();
+    gm_event ev = {.job = s->loading, .kind = GM_EV_PROGRESS, .done = n, .total = total};
+    s->emit(s->ud, &ev, "", 0);
+}
+
+static bool load(gm_service *s, gm_job *j) {
+    const gm_load_request *r = &j->load;
+    char err[MESSAGE] = "";
+    unload(s); /* first: two models of this size would not fit */
+    s->loading = j->id;
+    gm_engine_opts o = {.model_path = r->model_path,
+                        .device = r->device,
+                        .n_threads = r->n_threads,
+                        .n_ctx = r->n_ctx,
+                        .kv_type = r->kv_type,
+                        .progress = on_progress,
+                        .ud = s,
+                        .cancel = s->interrupt};
+    int rc = gm_engine_open(&s->engine, &o, err, sizeof err);
+    if (rc == GM_ECANCELLED) return false; /* comes again, as cancelled */
+    if (rc < 0) return fail(s, j, rc, err);
+    if (r->mmproj_path)
+        gm_log(GM_LOG_WARN, "engine", "images and sounds are not supported yet; %s is not used",
+               r->mmproj_path);
+    return done(s, j);
+}
+
+/* ---- beginning to generate ------------------------------------------------------------------- */
+
+static int encode(gm_service *s, const gm_generate_request *r, gm_ids *ids, char *err,
+                  size_t errlen) {
+    for (size_t i = 0; i < r->n_part; i++)
+        if (r->parts[i].kind == GM_PART_IMAGE || r->parts[i].kind == GM_PART_AUDIO)
+            return gm_fail(err, errlen, GM_EUNSUPPORTED,
+                           "images and sounds are not supported yet");
+    gm_turns_opts o = {.think = r->think};
+    return gm_turns_encode(s->engine->vocab, r->parts, r->n_part, &o, ids, NULL, err, errlen);
+}
+
+/* Continues from another session when that has more of the prompt than the job's own. */
+static int fork_if_better(gm_service *s, const gm_job *j, const gm_prompt *p) {
+    int32_t from = j->gen.fork_from;
+    if (from < 0 || from >= GM_MAX_SESSION || from == j->session || !s->session[from]) return GM_OK;
+    gm_session *mine = s->session[j->session];
+    size_t n = gm_session_reusable(s->session[from], p);
+    if (n <= gm_session_reusable(mine, p)) return GM_OK;
+    int64_t rc = gm_session_fork(mine, s->session[from], n);
+    return rc < 0 ? (int)rc : GM_OK;
+}
+
+static gm_gen_opts gen_options(const gm_service *s, const gm_generate_request *r) {
+    gm_gen_opts o = {.sampling = r->sampling,
+                     .max_tokens = r->max_tokens,
+                     .ignore_eog = r->ignore_eog,
+                     .stops = r->stops,
+                     .n_stop = r->n_stop};
+    if (r->model_sampling) {
+        const gm_config *c = &s->engine->config;
+        o.sampling.temperature = c->samp_temperature;
+        o.sampling.top_k = c->samp_top_k;
+        o.sampling.top_p = c->samp_top_p;
+    }
+    const gm_part *last = r->n_part > 0 ? &r->parts[r->n_part - 1] : NULL;
+    if (r->heal && last && last->kind == GM_PART_TEXT) {
+        o.heal = s->heal;
+        o.tail = last->text;
+    }
+    return o;
+}
+
+static int begin(gm_service *s, gm_job *j, char *err, size_t errlen) {
+    if (!s->engine) return gm_fail(err, errlen, GM_ENOMODEL, "%s", gm_err_text(GM_ENOMODEL));
+    struct gm_work *w = j->work = gm_calloc(1, sizeof *j->work);
+    if (!w) return gm_fail(err, errlen, GM_ENOMEM, "%s", gm_err_text(GM_ENOMEM));
+    w->epoch = s->epoch;
+    int rc = encode(s, &j->gen, &w->ids, err, errlen);
+    if (rc < 0) return rc;
+    gm_session **mine = &s->session[j->session];
+    if (!*mine) rc = gm_session_create(mine, s->engine, err, errlen);
+    if (rc == GM_OK && j->gen.heal && !s->heal) {
+        rc = gm_heal_index_create(&s->heal, s->engine->vocab);
+        if (rc < 0) gm_fail(err, errlen, rc, "%s", gm_err_text(rc));
+    }
+    if (rc < 0) return rc;
+    gm_prompt p = {.ids = w->ids.v, .n = w->ids.n};
+    rc = fork_if_better(s, j, &p);
+    if (rc < 0) return gm_fail(err, errlen, rc, "%s", gm_err_text(rc));
+    gm_gen_opts o = gen_options(s, &j->gen);
+    return gm_gen_init(&w->gen, *mine, s->engine->vocab, &p, &o, err, errlen);
+}
+
+/* ---- generating ------------------------------------------------------------------------------ */
+
+static void measure(double *tok_s, size_t n, double ms) {
+    if (ms <= 0) return;
+    double now = (double)n * 1e3 / ms;
+    *tok_s = *tok_s > 0 ? *tok_s * 0.8 + now * 0.2 : now;
+}
+
+/* Positions in the next chunk. What somebody waits for at the cursor goes in the largest chunks,
+ * which are the fastest; anything else in such that an interruption throws little away. */
+static size_t chunk_for(const gm_service *s, const gm_job *j) {
+    if (j->priority == 0) return 0;
+    if (s->prefill_tok_s <= 0) return FIRST_CHUNK;
+    double n = s->prefill_tok_s * CHUNK_SECONDS;
+    return n < MIN_CHUNK ? MIN_CHUNK : n > MAX_CHUNK ? MAX_CHUNK : (size_t)n;
+}
+
+static int emit_text(gm_service *s, const gm_job *j, const gm_gen *g) {
+    if (g->text.n == 0) return GM_OK;
+    gm_event ev = {.job = j->id,
+                   .kind = GM_EV_TEXT,
+                   .logprob = g->logprob,
+                   .n_generated = g->n_generated};
+    return s->emit(s->ud, &ev, g->text.p, g->text.n);
+}
+
+static int emit_progress(gm_service *s, const gm_job *j, const gm_gen *g) {
+    gm_event ev = {.job = j->id,
+                   .kind = GM_EV_PROGRESS,
+                   .done = g->n_prompt - g->n_left,
+                   .total = g->n_prompt};
+    return s->emit(s->ud, &ev, "", 0);
+}
+
+static int step_gen(gm_service *s, const gm_job *j, gm_gen *g) {
+    bool prefilling = g->prefilling;
+    size_t left = g->n_left;
+    double prefill_ms = g->prefill_ms, decode_ms = g->decode_ms;
+    bool computes = prefilling || g->pending >= 0;
+    int more = gm_gen_step(g, chunk_for(s, j));
+    if (more < 0) return more;
+    size_t n = left - g->n_left;
+    if (prefilling && n >= MIN_MEASURED) measure(&s->prefill_tok_s, n, g->prefill_ms - prefill_ms);
+    if (!prefilling && computes) measure(&s->decode_tok_s, 1, g->decode_ms - decode_ms);
+    int rc = prefilling ? emit_progress(s, j, g) : emit_text(s, j, g);
+    return rc < 0 ? rc : more;
+}
+
+/* A device that failed takes the model with it; the editor lives. */
+static bool lost_device(gm_service *s, gm_job *j) {
+    unload(s);
+    return fail(s, j, GM_EDEVICE, "the device failed; the model was unloaded");
+}
+
+static bool generate(gm_service *s, gm_job *j) {
+    char err[MESSAGE] = "";
+    int rc = GM_OK;
+    if (!j->work) {
+        rc = begin(s, j, err, sizeof err);
+        if (rc < 0) return fail(s, j, rc, err);
+        return false;
+    }
+    if (j->work->epoch != s->epoch)
+        return fail(s, j, GM_EDEVICE, "the model was unloaded while it answered");
+    int more = step_gen(s, j, &j->work->gen);
+    if (more == GM_ECANCELLED) return false; /* comes again: later, or as cancelled */
+    if (more == GM_EDEVICE) return lost_device(s, j);
+    if (more < 0) return fail(s, j, more, NULL);
+    return more == 0 ? done(s, j) : false;
+}
+
+bool gm_service_step(gm_service *s, gm_job *j, bool cancelled) {
+    if (cancelled) return fail(s, j, GM_ECANCELLED, NULL);
+    switch (j->kind) {
+    case GM_JOB_LOAD: return load(s, j);
+    case GM_JOB_UNLOAD: unload(s); return done(s, j);
+    case GM_JOB_GENERATE: return generate(s, j);
+    }
+    return fail(s, j, GM_EINTERNAL, NULL);
+}
+
+/* ---- status ---------------------------------------------------------------------------------- */
+
+gm_state gm_service_state(const gm_service *s, const gm_job *j) {
+    if (j && j->kind == GM_JOB_LOAD) return GM_STATE_LOADING;
+    if (!s->engine) return GM_STATE_EMPTY;
+    if (!j || j->kind != GM_JOB_GENERATE) return GM_STATE_READY;
+    return j->work && !j->work->gen.prefilling ? GM_STATE_DECODE : GM_STATE_PREFILL;
+}
+
+/* The backend describes itself as "cpu avx2, 2 threads". */
+static uint32_t threads_in(const char *desc) {
+    const char *comma = strrchr(desc, ',');
+    int n = comma ? atoi(comma + 1) : 0;
+    return n > 0 ? (uint32_t)n : 0;
+}
+
+void gm_service_describe(const gm_service *s, gm_status *out) {
+    *out = (gm_status){.prefill_tok_s = s->prefill_tok_s, .decode_tok_s = s->decode_tok_s};
+    const gm_engine *e = s->engine;
+    if (!e) return;
+    out->n_ctx = (uint32_t)e->kv.n_ctx;
+    out->n_ctx_train = (uint32_t)e->config.n_ctx_train;
+    out->n_threads = threads_in(e->backend->desc);
+    out->model_bytes = gm_gguf_file_bytes(e->gguf);
+    out->n_param = e->weights->n_param;
+    for (int i = 0; i < GM_MAX_SESSION; i++) {
+        if (!s->session[i]) continue;
+        out->cache_bytes += gm_session_bytes(s->session[i]);
+        out->media_rows += gm_session_media_rows(s->session[i]);
+    }
+    const char *type = gm_dtype_get((uint32_t)e->weights->main_type)->name;
+    snprintf(out->name, sizeof out->name, "%s", e->config.name);
+    snprintf(out->type, sizeof out->type, "%s", type ? type : "");
+    snprintf(out->device, sizeof out->device, "%s", e->backend->desc);
+}
