@@ -53,3 +53,13 @@ int gm_fail(char *err, size_t errlen, int code, const char *fmt, ...) {
         if (*p < 0x20 || *p == 0x7F) *p = '?';
     return code;
 }
+
+const char *gm_path_tail(const char *path) {
+    enum { ENOUGH = 120 }; /* bytes */
+    size_t n = strlen(path);
+    if (n <= ENOUGH) return path;
+    const char *tail = path + n - ENOUGH, *slash = strchr(tail, '/');
+    if (slash && slash[1]) return slash + 1;
+    while (((unsigned char)*tail & 0xC0) == 0x80) tail++; /* not inside a character */
+    return tail;
+}

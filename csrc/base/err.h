@@ -44,6 +44,10 @@ int gm_fail(char *err, size_t errlen, int code, const char *fmt, ...)
 #endif
     ;
 
+/* The end of a long path, for messages that must leave room for a sentence; a pointer into path,
+ * whole when it is short. */
+const char *gm_path_tail(const char *path);
+
 /* For our own mistakes only, never for file contents or memory: logs and goes on in release
  * builds, stops in builds with GM_DEBUG. */
 #ifdef GM_DEBUG

@@ -15,57 +15,58 @@ struct gm_map {
     size_t n; /* bytes; never 0 */
 };
 
-static int fail_open(const char *path, int os_error, char *err, size_t errlen) {
+static int fail_open(const char *name, int os_error, char *err, size_t errlen) {
     switch (os_error) {
     case ENOENT:
-    case ENOTDIR: return gm_fail(err, errlen, GM_ENOENT, "%s: no such file", path);
+    case ENOTDIR: return gm_fail(err, errlen, GM_ENOENT, "%s: no such file", name);
     case EACCES:
     case EPERM:
-        return gm_fail(err, errlen, GM_EIO, "%s: permission denied; make the file readable", path);
-    case ENOMEM: return gm_fail(err, errlen, GM_ENOMEM, "%s: out of memory", path);
+        return gm_fail(err, errlen, GM_EIO, "%s: permission denied; make the file readable", name);
+    case ENOMEM: return gm_fail(err, errlen, GM_ENOMEM, "%s: out of memory", name);
     case ENXIO: /* what open(2) answers for a socket */
-        return gm_fail(err, errlen, GM_EINVAL, "%s is a socket, not a file", path);
-    default: return gm_fail(err, errlen, GM_EIO, "%s: %s", path, strerror(os_error));
+        return gm_fail(err, errlen, GM_EINVAL, "%s is a socket, not a file", name);
+    default: return gm_fail(err, errlen, GM_EIO, "%s: %s", name, strerror(os_error));
     }
 }
 
-static int check_kind(const struct stat *st, const char *path, char *err, size_t errlen) {
+static int check_kind(const struct stat *st, const char *name, char *err, size_t errlen) {
     if (S_ISDIR(st->st_mode))
-        return gm_fail(err, errlen, GM_EINVAL, "%s is a directory, not a file", path);
+        return gm_fail(err, errlen, GM_EINVAL, "%s is a directory, not a file", name);
     if (S_ISFIFO(st->st_mode))
-        return gm_fail(err, errlen, GM_EINVAL, "%s is a named pipe, not a file", path);
+        return gm_fail(err, errlen, GM_EINVAL, "%s is a named pipe, not a file", name);
     if (!S_ISREG(st->st_mode))
-        return gm_fail(err, errlen, GM_EINVAL, "%s is a device, not a file", path);
+        return gm_fail(err, errlen, GM_EINVAL, "%s is a device, not a file", name);
     if (st->st_size <= 0)
-        return gm_fail(err, errlen, GM_EFORMAT, "%s is empty; download it again", path);
+        return gm_fail(err, errlen, GM_EFORMAT, "%s is empty; download it again", name);
     if ((uint64_t)st->st_size > PTRDIFF_MAX)
-        return gm_fail(err, errlen, GM_EUNSUPPORTED, "%s is too large for this computer", path);
+        return gm_fail(err, errlen, GM_EUNSUPPORTED, "%s is too large for this computer", name);
     return GM_OK;
 }
 
 int gm_map_open(gm_map **out, const char *path, char *err, size_t errlen) {
     *out = NULL;
     if (!path || !*path) return gm_fail(err, errlen, GM_EINVAL, "no file name given");
+    const char *name = gm_path_tail(path);
     gm_map *m = NULL;
     int rc = GM_OK;
     /* O_NONBLOCK: opening a pipe that nobody writes to would otherwise wait for ever. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (fd < 0) return fail_open(path, errno, err, errlen);
+    if (fd < 0) return fail_open(name, errno, err, errlen);
     struct stat st;
     if (fstat(fd, &st) != 0) {
-        rc = fail_open(path, errno, err, errlen);
+        rc = fail_open(name, errno, err, errlen);
         goto done;
     }
-    rc = check_kind(&st, path, err, errlen);
+    rc = check_kind(&st, name, err, errlen);
     if (rc < 0) goto done;
     m = gm_calloc(1, sizeof *m);
     if (!m) {
-        rc = gm_fail(err, errlen, GM_ENOMEM, "%s: out of memory", path);
+        rc = gm_fail(err, errlen, GM_ENOMEM, "%s: out of memory", name);
         goto done;
     }
     void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
     if (p == MAP_FAILED) {
-        rc = fail_open(path, errno, err, errlen);
+        rc = fail_open(name, errno, err, errlen);
         goto done;
     }
     m->p = p;

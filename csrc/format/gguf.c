@@ -30,6 +30,9 @@
 #define DEFAULT_ALIGNMENT 32
 #define MAX_NESTING 4  /* arrays in arrays */
 #define MAX_PARTS 9999 /* of a split file */
+/* Strings in all arrays together. A sparse file of many gigabytes of zeros is a long list of empty
+ * strings, whose table would fill the memory. The 12B has 0.8 million. */
+#define MAX_STRINGS (1u << 24)
 
 /* Smallest records: what a count must at least be paid for with. */
 #define MIN_KEY_BYTES (8 + 1 + 4 + 1)
@@ -71,10 +74,11 @@ struct gm_gguf {
 
 /* What the parser needs at hand: where it reads and where complaints go. */
 typedef struct {
-    const char *path;
+    const char *path; /* as shown to people */
     char *err;
     size_t errlen;
     gm_cursor c;
+    uint64_t n_string; /* elements of variable size so far, see MAX_STRINGS */
 } reader;
 
 /* A name from the file, cut to a length that leaves room for the sentence. */
@@ -197,6 +201,11 @@ static int read_array_head(reader *r, const key_entry *k, uint32_t *type, uint64
         return bad_file(r,
                         "%s: key " NAME_FMT " claims %" PRIu64
                         " elements, more than the file has room for; download it again",
+                        r->path, NAME_ARG(k->name), *n);
+    if (*type == GM_GGUF_ARR || *type == GM_GGUF_STR) r->n_string += *n;
+    if (r->n_string > MAX_STRINGS)
+        return bad_file(r,
+                        "%s: damaged: key " NAME_FMT " has %" PRIu64 " elements; download it again",
                         r->path, NAME_ARG(k->name), *n);
     return GM_OK;
 }
@@ -577,16 +586,16 @@ static int read_split(reader *r, const part *p, split_info *s) {
 /* Length of "-00001-of-00003.gguf". */
 #define SUFFIX_BYTES 20
 
-/* The path of part `no` of s->count, given the path of part s->no. Caller frees. */
-static int part_path(reader *r, const split_info *s, uint64_t no, char **out) {
+/* The path of part `no` of s->count, given the one of part s->no. Caller frees. */
+static int part_path(reader *r, const char *path, const split_info *s, uint64_t no, char **out) {
     char suffix[SUFFIX_BYTES + 16];
-    size_t n = strlen(r->path);
+    size_t n = strlen(path);
     snprintf(suffix, sizeof suffix, "-%05u-of-%05u.gguf", (unsigned)s->no + 1, (unsigned)s->count);
-    if (n < SUFFIX_BYTES || strcmp(r->path + n - SUFFIX_BYTES, suffix) != 0)
+    if (n < SUFFIX_BYTES || strcmp(path + n - SUFFIX_BYTES, suffix) != 0)
         return bad_file(r,
                         "%s is part %u of %u, but its name does not end in %s; rename all parts so",
                         r->path, (unsigned)s->no + 1, (unsigned)s->count, suffix);
-    *out = gm_strndup(r->path, n);
+    *out = gm_strndup(path, n);
     if (!*out) return no_memory(r);
     snprintf(*out + n - SUFFIX_BYTES, SUFFIX_BYTES + 1, "-%05u-of-%05u.gguf", (unsigned)no + 1,
              (unsigned)s->count);
@@ -596,12 +605,12 @@ static int part_path(reader *r, const split_info *s, uint64_t no, char **out) {
 /* Maps and reads one more part and appends its tensors. */
 static int open_part(gm_gguf *g, const char *path, const split_info *whole, uint64_t no,
                      reader *outer) {
-    reader r = {.path = path, .err = outer->err, .errlen = outer->errlen};
+    reader r = {.path = gm_path_tail(path), .err = outer->err, .errlen = outer->errlen};
     part *p = &g->parts[no];
     split_info s;
     int rc = gm_map_open(&p->map, path, r.err, r.errlen);
     if (rc == GM_ENOENT)
-        return gm_fail(r.err, r.errlen, rc, "%s is missing: part %u of %u of this model", path,
+        return gm_fail(r.err, r.errlen, rc, "%s is missing: part %u of %u of this model", r.path,
                        (unsigned)no + 1, (unsigned)whole->count);
     if (rc < 0) return rc;
     p->p = gm_map_data(p->map);
@@ -610,13 +619,13 @@ static int open_part(gm_gguf *g, const char *path, const split_info *whole, uint
     if (rc == GM_OK) rc = read_split(&r, p, &s);
     if (rc < 0) return rc;
     if (s.no != no || s.count != whole->count || s.n_tensor != whole->n_tensor)
-        return bad_file(&r, "%s does not belong to the other parts; download it again", path);
+        return bad_file(&r, "%s does not belong to the other parts; download it again", r.path);
     return read_tensors(&r, g, p);
 }
 
 /* All parts in order. The one that was opened first has told how many there are, and is read
  * again in its place: simpler than moving it, and cheap beside what follows. */
-static int open_split(gm_gguf *g, reader *r, const split_info *s) {
+static int open_split(gm_gguf *g, const char *first, reader *r, const split_info *s) {
     part_close(&g->parts[0]);
     gm_free(g->parts);
     g->parts = gm_calloc((size_t)s->count, sizeof *g->parts);
@@ -625,7 +634,7 @@ static int open_split(gm_gguf *g, reader *r, const split_info *s) {
     g->n_part = (size_t)s->count;
     for (uint64_t no = 0; no < s->count; no++) {
         char *path = NULL;
-        int rc = part_path(r, s, no, &path);
+        int rc = part_path(r, first, s, no, &path);
         if (rc == GM_OK) rc = open_part(g, path, s, no, r);
         gm_free(path);
         if (rc < 0) return rc;
@@ -639,16 +648,16 @@ static int open_split(gm_gguf *g, reader *r, const split_info *s) {
 
 /* ---- open and close ---------------------------------------------------------------------- */
 
-/* parts[0] has its memory set. */
-static int read_all(gm_gguf *g, reader *r) {
+/* parts[0] has its memory set. path is NULL for a file in memory. */
+static int read_all(gm_gguf *g, const char *path, reader *r) {
     split_info s;
     int rc = read_metadata(r, &g->parts[0]);
     if (rc == GM_OK) rc = read_split(r, &g->parts[0], &s);
     if (rc < 0) return rc;
-    if (s.count > 1 && !g->parts[0].map)
+    if (s.count > 1 && !path)
         return gm_fail(r->err, r->errlen, GM_EUNSUPPORTED, "%s is only part %u of %u", r->path,
                        (unsigned)s.no + 1, (unsigned)s.count);
-    rc = s.count > 1 ? open_split(g, r, &s) : read_tensors(r, g, &g->parts[0]);
+    rc = s.count > 1 ? open_split(g, path, r, &s) : read_tensors(r, g, &g->parts[0]);
     if (rc < 0) return rc;
     size_t twice;
     rc = build_index(&g->tensor_index, g->tensors, sizeof *g->tensors, g->n_tensor, &twice);
@@ -673,14 +682,14 @@ static gm_gguf *create(void) {
 
 int gm_gguf_open(gm_gguf **out, const char *path, char *err, size_t errlen) {
     *out = NULL;
-    reader r = {.path = path ? path : "", .err = err, .errlen = errlen};
+    reader r = {.path = path ? gm_path_tail(path) : "", .err = err, .errlen = errlen};
     gm_gguf *g = create();
     if (!g) return no_memory(&r);
     int rc = gm_map_open(&g->parts[0].map, path, err, errlen);
     if (rc == GM_OK) {
         g->parts[0].p = gm_map_data(g->parts[0].map);
         g->parts[0].n = gm_map_size(g->parts[0].map);
-        rc = read_all(g, &r);
+        rc = read_all(g, path, &r);
     }
     if (rc < 0) gm_gguf_close(&g);
     *out = g;
@@ -694,7 +703,7 @@ int gm_gguf_open_memory(gm_gguf **out, const void *p, size_t n, char *err, size_
     if (!g) return no_memory(&r);
     g->parts[0].p = p;
     g->parts[0].n = n;
-    int rc = read_all(g, &r);
+    int rc = read_all(g, NULL, &r);
     if (rc < 0) gm_gguf_close(&g);
     *out = g;
     return rc;

@@ -5,6 +5,10 @@
  * tensor data itself is never read here. Split files (NAME-00001-of-0000N.gguf) are opened
  * together from any of their parts and seen as one.
  *
+ * A file with a tensor whose number format cannot be computed (dtype.h) is refused. Tensor data is
+ * aligned as general.alignment says, which may be less than the size of a float: 8 or more in all
+ * files that are known, but any power of two is accepted.
+ *
  * A gm_gguf is immutable after open; any thread may read it. Pointers it hands out live until
  * close.
  */

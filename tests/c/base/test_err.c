@@ -50,6 +50,20 @@ static void err_fail_cuts_long_text_between_characters(void **state) {
     assert_string_equal(err, "abcde");
 }
 
+static void err_path_tail_keeps_the_end_of_a_long_path(void **state) {
+    (void)state;
+    assert_string_equal(gm_path_tail("/a/b.gguf"), "/a/b.gguf");
+    char path[500];
+    memset(path, 'x', sizeof path);
+    strcpy(path + 400, "/models/gemma.gguf");
+    assert_string_equal(gm_path_tail(path), "models/gemma.gguf");
+    memset(path, 'x', sizeof path);
+    path[499] = '\0';
+    assert_int_equal(strlen(gm_path_tail(path)), 120);
+    memcpy(path + 378, "\xC3\xA9", 2); /* the cut would be inside */
+    assert_int_equal(strlen(gm_path_tail(path)), 119);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(err_names_and_texts_come_from_one_list),
@@ -57,6 +71,7 @@ int main(void) {
         cmocka_unit_test(err_fail_without_buffer_only_returns_the_code),
         cmocka_unit_test(err_fail_makes_one_line_without_control_characters),
         cmocka_unit_test(err_fail_cuts_long_text_between_characters),
+        cmocka_unit_test(err_path_tail_keeps_the_end_of_a_long_path),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -247,6 +247,55 @@ static void gguf_refuses_counts_that_the_file_has_no_room_for(void **state) {
     }
 }
 
+/* Counts that the bytes would allow (or nearly), but no model has. */
+static void gguf_refuses_more_keys_and_tensors_than_any_model_has(void **state) {
+    (void)state;
+    gguf_writer w;
+    gw_init(&w);
+    gw_u32(&w, "a", 1);
+    w.n_key = 10000;
+    refused(&w, GM_EFORMAT, "claims 10000 metadata keys");
+    gw_init(&w);
+    w.n_tensor = 10000;
+    refused(&w, GM_EFORMAT, "claims 10000 tensors");
+    gw_init(&w);
+    for (int i = 0; i < 20000; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "key%d", i);
+        gw_u8(&w, name, 0);
+    }
+    refused(&w, GM_EFORMAT, "claims 20000 metadata keys");
+    gw_init(&w);
+    for (int i = 0; i < 20000; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "t%d", i);
+        gw_tensor_info(&w, name, GM_F32, 1, (uint64_t[]){1}, 0);
+    }
+    refused(&w, GM_EFORMAT, "claims 20000 tensors");
+}
+
+/* Zeros are empty strings, and a sparse file of zeros costs an attacker nothing: a list of a
+ * billion of them must not become a table of sixteen gigabytes. */
+static void gguf_refuses_a_list_of_too_many_empty_strings(void **state) {
+    (void)state;
+    uint64_t n = ((uint64_t)1 << 24) + 1;
+    gguf_writer w;
+    gw_init(&w);
+    gw_array(&w, "tokens", GM_GGUF_STR, n, NULL, 0);
+    gm_bytes head = gw_build(&w);
+    size_t size = head.n + n * 8;
+    char *p = gm_calloc(size, 1);
+    assert_non_null(p);
+    memcpy(p, head.p, head.n);
+    gm_gguf *g;
+    char err[256] = "";
+    assert_int_equal(gm_gguf_open_memory(&g, p, size, err, sizeof err), GM_EFORMAT);
+    assert_non_null(strstr(err, "key tokens has 16777217 elements"));
+    gm_free(p);
+    gm_bytes_finish(&head);
+    gw_finish(&w);
+}
+
 static void gguf_refuses_lengths_that_the_file_has_no_room_for(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof huge / sizeof *huge; i++) {
@@ -362,6 +411,8 @@ static void gguf_refuses_shapes_that_cannot_be(void **state) {
                    "overflows");
     tensor_refused(GM_F32, 2, (uint64_t[]){4, ((uint64_t)1 << 60) + 1}, 0, GM_EFORMAT, "overflows");
     tensor_refused(GM_Q8_0, 2, (uint64_t[]){32, (uint64_t)1 << 58}, 0, GM_EFORMAT, "overflows");
+    /* The bytes would fit in 63 bits, the number of values does not. */
+    tensor_refused(GM_Q2_K, 2, (uint64_t[]){256, (uint64_t)1 << 55}, 0, GM_EFORMAT, "overflows");
     tensor_refused(GM_Q8_0, 1, (uint64_t[]){33}, 0, GM_EFORMAT, "no multiple of the 32 of Q8_0");
     tensor_refused(GM_Q4_K, 1, (uint64_t[]){32}, 0, GM_EFORMAT, "no multiple of the 256 of Q4_K");
 }
@@ -465,6 +516,8 @@ int main(void) {
         cmocka_unit_test(gguf_survives_random_bytes_in_the_header),
         cmocka_unit_test(gguf_open_survives_every_failed_allocation),
         cmocka_unit_test(gguf_refuses_counts_that_the_file_has_no_room_for),
+        cmocka_unit_test(gguf_refuses_more_keys_and_tensors_than_any_model_has),
+        cmocka_unit_test(gguf_refuses_a_list_of_too_many_empty_strings),
         cmocka_unit_test(gguf_refuses_lengths_that_the_file_has_no_room_for),
         cmocka_unit_test(gguf_refuses_empty_names),
         cmocka_unit_test(gguf_refuses_deep_nesting),
