@@ -1,0 +1,89 @@
+--- case.lua: end-to-end tests as a list of sentences and functions, and their sum at the end.
+---
+--- A test file returns case.run { { 'sentence', function() end }, ... }. An error fails the test
+--- and shows what was expected; the editors that it started are ended either way.
+
+local M = {}
+
+local screen = require('screen')
+
+local open = {}
+
+--- Starts an editor that is ended with the test. See screen.start; options are of vim.g.gemma.
+---@param o { model: string?, file: string?, options: table? }
+---@return Screen
+function M.editor(o)
+  local build = vim.env.BUILD or 'build'
+  if build:sub(1, 1) ~= '/' then
+    build = screen.top .. '/' .. build
+  end
+  local given = {
+    model = o.model or (screen.top .. '/tests/golden/sets/nano/model-Q8_0.gguf'),
+    lib = build .. '/libgemma.so',
+    options = o.options,
+  }
+  o.env = { GEMMA_E2E = vim.json.encode(given) }
+  local s = screen.start(o)
+  open[#open + 1] = s
+  return s
+end
+
+--- A copy of the sample, to be edited.
+---@return string path
+function M.sample()
+  local dir = vim.fn.tempname()
+  vim.fn.mkdir(dir, 'p')
+  local path = dir .. '/sample.lua'
+  assert(vim.uv.fs_copyfile(screen.top .. '/tests/e2e/sample.lua', path))
+  return path
+end
+
+---@param got any
+---@param want any
+---@param what string
+function M.equal(got, want, what)
+  if not vim.deep_equal(got, want) then
+    error(('%s\n  expected %s\n  got      %s'):format(what, vim.inspect(want), vim.inspect(got)), 2)
+  end
+end
+
+---@param condition any
+---@param what string
+function M.ok(condition, what)
+  if not condition then
+    error(what, 2)
+  end
+end
+
+---@param tests { [1]: string, [2]: fun() }[]
+function M.run(tests)
+  if vim.fn.executable('tmux') == 0 then
+    print('skip: no tmux')
+    os.exit(77)
+  end
+  local passed, failed = 0, 0
+  for _, test in ipairs(tests) do
+    local ok, err = xpcall(test[2], function(e)
+      return type(e) == 'string' and e or vim.inspect(e)
+    end)
+    for _, s in ipairs(open) do
+      s:stop()
+    end
+    open = {}
+    if ok then
+      passed = passed + 1
+    else
+      failed = failed + 1
+    end
+    io.stdout:write(('%s %s\n'):format(ok and 'ok  ' or 'FAIL', test[1]))
+    if not ok then
+      io.stdout:write('     ' .. tostring(err):gsub('\n', '\n     ') .. '\n')
+    end
+    io.stdout:flush()
+  end
+  io.stdout:write(('%d passed, %d failed, 0 skipped\n'):format(passed, failed))
+  io.stdout:flush()
+  os.exit(failed > 0 and 1 or 0)
+end
+
+return M
