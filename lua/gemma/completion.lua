@@ -366,7 +366,7 @@ local function typed_since(r)
     return nil, 'the text changed'
   end
   r.tick, r.cursor = tick, { row, col }
-  return util.join(api.nvim_buf_get_text(r.buf, r.row, r.col, row, col, {}))
+  return table.concat(api.nvim_buf_get_text(r.buf, r.row, r.col, row, col, {}), '\n')
 end
 
 --- Judges what has come so far, and ends the job when the rest is not wanted.

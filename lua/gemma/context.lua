@@ -9,8 +9,6 @@
 --- every key: they begin at anchors (extmarks, which move with edits) that stay where they are
 --- until the cursor has left a wide margin.
 
-local util = require('gemma.util')
-
 local M = {}
 
 local api = vim.api
@@ -51,7 +49,7 @@ end your turn, because the bracket is there already.]]
 
 --- Languages in which ``` can be part of the text, or in which there is no code at all.
 local PROSE = {}
-for _, ft in ipairs({ '', 'text', 'markdown', 'gitcommit', 'mail', 'help', 'rst', 'tex', 'typst' }) do
+for _, ft in ipairs({ '', 'text', 'markdown', 'gitcommit', 'mail', 'help', 'rst', 'tex' }) do
   PROSE[ft] = true
 end
 
@@ -132,7 +130,7 @@ local function text(buf, r1, c1, r2, c2)
   if r1 > r2 or (r1 == r2 and c1 >= c2) then
     return ''
   end
-  return util.join(api.nvim_buf_get_text(buf, r1, c1, r2, c2, {}))
+  return table.concat(api.nvim_buf_get_text(buf, r1, c1, r2, c2, {}), '\n')
 end
 
 ---@param buf integer

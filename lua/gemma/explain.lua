@@ -75,8 +75,16 @@ function M.here(buf, row)
   return paragraph(buf, row)
 end
 
+---@class gemma.explain.Prompt
+---@field path string
+---@field language string
+---@field above string
+---@field code string
+---@field below string
+---@field question string?
+
 --- The user's turn.
----@param o { path: string, language: string, above: string, code: string, below: string, question: string? }
+---@param o gemma.explain.Prompt
 ---@return string
 function M.prompt(o)
   local out = { ('File: %s\nLanguage: %s\n'):format(o.path, o.language) }
@@ -106,7 +114,7 @@ local function lines(buf, first, last, limit)
   if size > limit then
     return nil
   end
-  return util.join(api.nvim_buf_get_lines(buf, first - 1, last, false))
+  return table.concat(api.nvim_buf_get_lines(buf, first - 1, last, false), '\n')
 end
 
 ---@param buf integer

@@ -74,8 +74,10 @@ function M.clean(text)
     end
   end
   local out = util.utf8_prefix(text:sub(1, cut - 1))
-  local held = text:sub(#out + 1)
-  return out, held ~= '' and held ~= '\r'
+  local rest = text:sub(#out + 1)
+  -- The start of a character at the very end may still become one.
+  local held = rest == '' or rest == '\r' or (#rest < 4 and rest:find('^[\194-\244][\128-\191]*$'))
+  return out, not held
 end
 
 --- Width of the white space in front of a line.
@@ -158,7 +160,7 @@ function M.runaway(line)
     while line:sub(n - (times + 1) * unit + 1, n - times * unit) == piece do
       times = times + 1
     end
-    local ruler = unit == 1 and piece:find('[%p%s]')
+    local ruler = piece:find('^%p') and piece == piece:sub(1, 1):rep(unit)
     if times >= 6 and times * unit >= 24 and piece:find('%S') and not ruler then
       return n - (times - 1) * unit + 1
     end

@@ -36,7 +36,8 @@ local function check_model()
   local free = vim.uv.get_free_memory()
   if not engine.is_loaded() and size > free then
     local fmt = 'free memory is %s; the model will push other things out'
-    health.warn(fmt:format(require('gemma.util').bytes(free)), 'Close something, or take a smaller file')
+    local advice = 'Close something, or take a smaller file'
+    health.warn(fmt:format(require('gemma.util').bytes(free)), advice)
   end
   health.info('device: ' .. (engine.device or require('gemma.config').get().device))
   if require('gemma.sentinel').tripped() then

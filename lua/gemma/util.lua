@@ -124,18 +124,6 @@ function M.utf8_prefix(s)
   return s
 end
 
---- A buffer's lines are given with NUL as newline; this gives back what is in the file.
----@param lines string[]
----@return string
-function M.join(lines)
-  for i, l in ipairs(lines) do
-    if l:find('\n', 1, true) then
-      lines[i] = l:gsub('\n', '\0')
-    end
-  end
-  return table.concat(lines, '\n')
-end
-
 --- 7340032 -> "7.0 MB"
 ---@param n number bytes
 ---@return string

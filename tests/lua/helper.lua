@@ -5,7 +5,8 @@
 
 local M = {}
 
-M.root = vim.fs.dirname(vim.fs.dirname(vim.fs.dirname(vim.fn.fnamemodify(debug.getinfo(1, 'S').source:sub(2), ':p'))))
+local this = vim.fn.fnamemodify(debug.getinfo(1, 'S').source:sub(2), ':p')
+M.root = vim.fs.dirname(vim.fs.dirname(vim.fs.dirname(this)))
 
 --- The Neovim under test. A wrapper script is fine; v:progpath may name a loader.
 M.nvim = vim.env.GEMMA_TEST_NVIM or vim.env.NVIM
@@ -212,7 +213,8 @@ end
 
 function M.eq(got, want, what)
   if not vim.deep_equal(got, want) then
-    error(('%s\n   got: %s\n  want: %s'):format(what or 'not equal', vim.inspect(got), vim.inspect(want)), 2)
+    local fmt = '%s\n   got: %s\n  want: %s'
+    error(fmt:format(what or 'not equal', vim.inspect(got), vim.inspect(want)), 2)
   end
 end
 

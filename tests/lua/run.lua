@@ -6,7 +6,10 @@
 --- is the one of GEMMA_TEST_NVIM, or of NVIM. Exit status 1 when something failed.
 
 local here = vim.fs.dirname(vim.fn.fnamemodify(debug.getinfo(1, 'S').source:sub(2), ':p'))
-package.path = here .. '/?.lua;' .. here .. '/../../lua/?.lua;' .. here .. '/../../lua/?/init.lua;' .. package.path
+local lua = vim.fs.dirname(vim.fs.dirname(here)) .. '/lua'
+for _, p in ipairs({ lua .. '/?/init.lua', lua .. '/?.lua', here .. '/?.lua' }) do
+  package.path = p .. ';' .. package.path
+end
 
 local helper = require('helper')
 
@@ -30,7 +33,8 @@ for _, file in ipairs(files) do
       helper.stop_children()
       if not ok then
         failed[#failed + 1] = name .. ': ' .. t[1]
-        io.stdout:write(('FAIL  %s: %s\n      %s\n'):format(name, t[1], (tostring(err):gsub('\n', '\n      '))))
+        local text = tostring(err):gsub('\n', '\n      ')
+        io.stdout:write(('FAIL  %s: %s\n      %s\n'):format(name, t[1], text))
       elseif vim.env.V == '1' then
         io.stdout:write(('ok    %s: %s\n'):format(name, t[1]))
       end

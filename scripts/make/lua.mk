@@ -1,0 +1,21 @@
+# The Lua side: its tests, and the files that are generated for it.
+# NVIM is a list of Neovims; each runs all tests.
+LUAJIT ?= luajit
+NVIM   ?= $(firstword $(wildcard .deps/nvim-0.12/nvim .deps/nvim-0.10/nvim) nvim)
+
+.PHONY: lua-check cdef cdef-check doc doc-check
+## lua-check: Lua tests; T=name for one file, NVIM="a b" for several Neovims
+lua-check:
+	@for nvim in $(NVIM); do \
+	    GEMMA_TEST_NVIM="$$(command -v $$nvim)" $$nvim --clean -l tests/lua/run.lua T=$(T) || exit 1; \
+	done
+## cdef: lua/gemma/cdef.lua from csrc/api/gemma.h
+cdef:
+	$(LUAJIT) scripts/gen_cdef.lua
+cdef-check:
+	$(LUAJIT) scripts/gen_cdef.lua --check
+## doc: generated parts of doc/gemma.txt, and the help tags
+doc:
+	$(firstword $(NVIM)) --clean -l scripts/gen_doc.lua
+doc-check:
+	$(firstword $(NVIM)) --clean -l scripts/gen_doc.lua --check

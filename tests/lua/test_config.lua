@@ -1,0 +1,103 @@
+--- Options: defaults, merging, and what is said about mistakes.
+
+local h = require('helper')
+local config = require('gemma.config')
+
+local T = {}
+
+local function test(name, fn)
+  T[#T + 1] = { name, fn }
+end
+
+test('config: every default fits its own type', function()
+  for _, o in ipairs(config.schema) do
+    h.ok(o.default == nil or o.type.ok(o.default), o.name)
+    h.ok(#o.desc > 20 and o.desc:sub(-1) == '.', o.name .. ' is described')
+    for line in vim.gsplit(o.desc, '\n') do
+      h.ok(#line <= 76, o.name .. ': line too long for the help file: ' .. line)
+    end
+  end
+end)
+
+test('config: no option is named twice', function()
+  local seen = {}
+  for _, o in ipairs(config.schema) do
+    h.ok(not seen[o.name], o.name)
+    seen[o.name] = true
+  end
+end)
+
+test('config: groups are merged by key, lists are replaced, filetypes are merged', function()
+  local c = config.merge({
+    completion = { max_lines = 3 },
+    exclude = { '*.secret' },
+    filetypes = { lua = false, help = true },
+  })
+  h.eq({ c.completion.max_lines, c.completion.max_tokens }, { 3, 96 })
+  h.eq(c.exclude, { '*.secret' })
+  h.eq({ c.filetypes.lua, c.filetypes.help, c.filetypes.gitrebase }, { false, true, false })
+end)
+
+test('config: an empty list is a list', function()
+  h.eq(config.merge({ exclude = {} }).exclude, {})
+end)
+
+local WRONG = {
+  { { completion = { max_lines = 'three' } }, 'completion.max_lines: expected integer 1..100' },
+  { { completion = { max_lines = 2.5 } }, 'completion.max_lines' },
+  { { completion = { auto = 'never' } }, "completion.auto: expected boolean | 'auto'" },
+  { { completion = { maxlines = 3 } }, 'completion.maxlines: unknown option' },
+  { { completion = true }, 'completion: expected a table' },
+  { { colour = 'red' }, 'colour: unknown option' },
+  { { device = 'cuda' }, "device: expected 'auto' | 'cpu' | 'vulkan'" },
+  { { device = 'vulkan:x' }, 'device' },
+  { { exclude = { 1 } }, 'exclude: expected list of string' },
+  { { filetypes = { lua = 'off' } }, 'filetypes: expected table of boolean' },
+  { { enabled = true }, 'enabled: expected function' },
+}
+for _, t in ipairs(WRONG) do
+  local shown = vim.inspect(t[1], { newline = ' ', indent = '' })
+  test('config: says what is wrong with ' .. shown, function()
+    local problems = config.problems(t[1])
+    h.eq(#problems, 1, vim.inspect(problems))
+    h.has(problems[1], t[2])
+    h.ok(not problems[1]:find('\n'), 'one line')
+  end)
+end
+
+test('config: a wrong value leaves the default', function()
+  h.eq(config.merge({ completion = { max_lines = 'three' } }).completion.max_lines, 8)
+end)
+
+test('config: setup() only merges into vim.g.gemma', function()
+  local c = h.child({ config = "vim.g.gemma = { log = 'info', completion = { max_lines = 2 } }" })
+  c:lua("require('gemma').setup({ completion = { max_tokens = 10 }, threads = 3 })")
+  h.eq(c:lua('return vim.g.gemma'),
+    { log = 'info', threads = 3, completion = { max_lines = 2, max_tokens = 10 } })
+  h.eq(c:lua("return package.loaded['gemma.engine'] == nil"), true)
+  h.eq(c:lua("return require('gemma.config').get().completion.max_lines"), 2)
+end)
+
+test('config: vim.g.gemma may be a function', function()
+  local c = h.child({ config = 'vim.g.gemma = function() return { threads = 7 } end' })
+  h.eq(c:lua("return require('gemma.config').get().threads"), 7)
+end)
+
+test('config: a change of vim.g.gemma counts from the next Insert mode on', function()
+  local c = h.child()
+  c:insert_at('|')
+  c:feed('<Esc>')
+  c:lua("vim.g.gemma = { filetypes = { lua = false } }")
+  c:feed('i')
+  h.has(c:lua("return require('gemma').status().here"), 'filetype lua is off')
+end)
+
+test('config: mistakes are told once, in one line each', function()
+  local c = h.child({ config = 'vim.g.gemma = { colour = 1 }' })
+  c:insert_at('|')
+  c:feed('<Esc>i')
+  c:wait('#Seen.messages > 0')
+  h.eq(c:messages(), { 'gemma: vim.g.gemma: colour: unknown option.' })
+end)
+
+return T
