@@ -46,14 +46,34 @@ static int round_up(int n, int to) {
     return (n + to - 1) / to * to;
 }
 
-static void check_scores(const gm_attn_fns *f, int n_q, int n_k, int d, fill how) {
+/* A cache of n rows of d halves without gaps; *as_float gets what they mean, ld apart. */
+static guarded half_rows(int n, int d, int ld, fill how, uint64_t seed, guarded *as_float) {
+    guarded half = guarded_new((size_t)n * (size_t)d * sizeof(uint16_t));
+    *as_float = matrix(n, d, ld, how, seed);
+    for (int r = 0; r < n; r++)
+        for (int x = 0; x < d; x++) {
+            float *v = (float *)as_float->p + r * ld + x;
+            uint16_t *h = (uint16_t *)half.p + r * d + x;
+            *h = gm_f32_to_f16(how == LARGE ? (*v > 0 ? 60000.0f : -6e-8f) : *v);
+            *v = gm_f16_to_f32(*h);
+        }
+    return half;
+}
+
+static void check_scores(const gm_attn_fns *f, bool f16, int n_q, int n_k, int d, fill how) {
     int ld = d + GM_ATTN_LANES;
-    guarded q = matrix(n_q, d, ld, how, 1);
-    guarded k = matrix(round_up(n_k, GM_ATTN_TILE), d, ld, how, 2);
+    guarded q = matrix(n_q, d, ld, how, 1), k, half = {0};
+    if (f16)
+        half = half_rows(n_k, d, ld, how, 2, &k);
+    else
+        k = matrix(round_up(n_k, GM_ATTN_TILE), d, ld, how, 2);
     guarded s = guarded_new((size_t)n_q * GM_ATTN_KEYS * sizeof(float));
     float *got = s.p;
     for (int i = 0; i < n_q * GM_ATTN_KEYS; i++) got[i] = 77.0f;
-    f->scores(got, q.p, k.p, n_q, n_k, d, ld);
+    if (f16)
+        f->scores_f16(got, q.p, half.p, n_q, n_k, d, ld);
+    else
+        f->scores(got, q.p, k.p, n_q, n_k, d, ld);
     for (int i = 0; i < n_q; i++)
         for (int j = 0; j < GM_ATTN_KEYS; j++) {
             float value = got[i * GM_ATTN_KEYS + j];
@@ -66,22 +86,30 @@ static void check_scores(const gm_attn_fns *f, int n_q, int n_k, int d, fill how
             if (j >= round_up(n_k, GM_ATTN_TILE)) want = 77;
             if (j >= n_k && j < round_up(n_k, GM_ATTN_TILE)) continue;
             if (!(fabs((double)value - want) <= 1e-6 * size))
-                fail_msg("scores, %d rows, %d keys, d %d, row %d, key %d: got %.9g, want %.9g", n_q,
-                         n_k, d, i, j, (double)value, want);
+                fail_msg("scores%s, %d rows, %d keys, d %d, row %d, key %d: got %.9g, want %.9g",
+                         f16 ? "_f16" : "", n_q, n_k, d, i, j, (double)value, want);
         }
+    if (f16) guarded_free(&half);
     guarded_free(&q);
     guarded_free(&k);
     guarded_free(&s);
 }
 
-static void check_mix(const gm_attn_fns *f, int n_q, int n_k, int d, fill how) {
+static void check_mix(const gm_attn_fns *f, bool f16, int n_q, int n_k, int d, fill how) {
     int ld = d + GM_ATTN_LANES;
     size_t n_out = (size_t)(n_q - 1) * (size_t)ld + (size_t)d;
-    guarded v = matrix(n_k, d, ld, how, 3), o = matrix(n_q, d, ld, RANDOM, 4);
+    guarded v, half = {0}, o = matrix(n_q, d, ld, RANDOM, 4);
+    if (f16)
+        half = half_rows(n_k, d, ld, how, 3, &v);
+    else
+        v = matrix(n_k, d, ld, how, 3);
     guarded s = matrix(n_q, n_k, GM_ATTN_KEYS, RANDOM, 5);
     float *before = malloc(n_out * sizeof *before), *got = o.p;
     memcpy(before, got, n_out * sizeof *before);
-    f->mix(got, s.p, v.p, n_q, n_k, d, ld);
+    if (f16)
+        f->mix_f16(got, s.p, half.p, n_q, n_k, d, ld);
+    else
+        f->mix(got, s.p, v.p, n_q, n_k, d, ld);
     for (size_t i = 0; i < n_out; i++) {
         int row = (int)(i / (size_t)ld), x = (int)(i % (size_t)ld);
         if (x >= d) {
@@ -96,27 +124,36 @@ static void check_mix(const gm_attn_fns *f, int n_q, int n_k, int d, fill how) {
             size += fabs(add);
         }
         if (!(fabs((double)got[i] - want) <= 1e-6 * size))
-            fail_msg("mix, %d rows, %d keys, d %d, row %d, column %d: got %.9g, want %.9g", n_q,
-                     n_k, d, row, x, (double)got[i], want);
+            fail_msg("mix%s, %d rows, %d keys, d %d, row %d, column %d: got %.9g, want %.9g",
+                     f16 ? "_f16" : "", n_q, n_k, d, row, x, (double)got[i], want);
     }
     free(before);
+    if (f16) guarded_free(&half);
     guarded_free(&v);
     guarded_free(&o);
     guarded_free(&s);
 }
 
 static void scores_are_the_products_for_every_tiling(void **state) {
+    const gm_attn_fns *f = *state;
     for (size_t d = 0; d < LENGTH(dims); d++)
         for (size_t r = 0; r < LENGTH(rows); r++)
-            for (size_t k = 0; k < LENGTH(keys); k++)
-                check_scores(*state, rows[r], keys[k], dims[d], (fill)((d + r + k) % N_FILL));
+            for (size_t k = 0; k < LENGTH(keys); k++) {
+                fill how = (fill)((d + r + k) % N_FILL);
+                check_scores(f, false, rows[r], keys[k], dims[d], how);
+                if (f->scores_f16) check_scores(f, true, rows[r], keys[k], dims[d], how);
+            }
 }
 
 static void mix_adds_weighted_rows_for_every_tiling(void **state) {
+    const gm_attn_fns *f = *state;
     for (size_t d = 0; d < LENGTH(dims); d++)
         for (size_t r = 0; r < LENGTH(rows); r++)
-            for (size_t k = 0; k < LENGTH(keys); k++)
-                check_mix(*state, rows[r], keys[k], dims[d], (fill)((d + r + k) % N_FILL));
+            for (size_t k = 0; k < LENGTH(keys); k++) {
+                fill how = (fill)((d + r + k) % N_FILL);
+                check_mix(f, false, rows[r], keys[k], dims[d], how);
+                if (f->mix_f16) check_mix(f, true, rows[r], keys[k], dims[d], how);
+            }
 }
 
 /* ---- whole calls ------------------------------------------------------------------------- */
@@ -307,7 +344,7 @@ static void bench_shape(const char *name, const shape *s, int n_threads) {
         if (l == GM_CPU_REF && flop > 2e9) continue;
         engine e = engine_new((gm_cpu_level)l, n_threads);
         double best = INFINITY;
-        for (int run = 0; run < 7; run++) {
+        for (int run = 0; run < 15; run++) {
             uint64_t start = gm_now_ns();
             gm_attn_run(e.attn, &j.op, NULL);
             best = fmin(best, gm_ms_since(start));

@@ -11,7 +11,8 @@
  *
  * For each block: load K as floats, scores, mask and soften each row with what is known of its
  * maximum so far, load V over K, add the weighted rows to the outputs. When a block raises a
- * row's maximum, what was summed before is scaled down.
+ * row's maximum, what was summed before is scaled down. With few rows (decode) and a float16 cache
+ * the products convert in registers instead of loading.
  *
  * A batch has enough items to keep all threads busy. For a few tokens the positions are cut into
  * spans too; each span leaves its unfinished sum, maximum and weight, and a second step joins them.
@@ -28,6 +29,9 @@
 /* Rows of an item. 64 rows of 512 floats of q and as many of o are 256 KiB: with the block of keys
  * they stay in a second-level cache, and each converted key is used 64 times. */
 #define ROWS 64
+
+/* Up to this many rows an item is bound by the memory that keys come from. */
+#define FEW_ROWS 16
 
 /* Items that we want per thread, so that the last one to finish does not keep the others waiting
  * for long, and the fewest keys that are worth a span. */
@@ -63,6 +67,8 @@ typedef struct {
     int ld;        /* floats between rows in scratch */
     int block_tok; /* tokens per item */
     int n_block;   /* token blocks */
+    int n_key;     /* keys per block */
+    bool direct;   /* products read the cache as it lies */
     int n_span;    /* ranges of positions per block; 1: finished in one go */
 } attn_job;
 
@@ -208,25 +214,26 @@ static void start_item(const attn_job *j, const attn_item *it, attn_scratch *s) 
     }
 }
 
-/* Rows of n positions from pos on, as floats: [n, ld], with zero rows up to a multiple of
- * GM_ATTN_TILE. */
-static void load_rows(const attn_job *j, const gm_tensor *cache, int g, int32_t pos, int n,
+/* The row of a slot in one half of the cache. */
+static const void *slot_at(const attn_job *j, const gm_tensor *cache, int g, int32_t slot) {
+    size_t row = (size_t)g * (size_t)j->op->cache->n_slot + (size_t)slot;
+    return (const char *)cache->data + row * cache->row_bytes;
+}
+
+/* Rows of n slots as floats: [n, ld], with zero rows up to a multiple of GM_ATTN_TILE. */
+static void load_rows(const attn_job *j, const gm_tensor *cache, int g, int32_t slot, int n,
                       float *out) {
-    const gm_kv_layer *c = j->op->cache;
     const gm_row_fns *f = &j->a->rows;
-    int d = c->head_dim;
+    const char *row = slot_at(j, cache, g, slot);
+    int d = j->op->cache->head_dim;
     size_t pad = (size_t)(j->dim - d) * sizeof(float), ld = (size_t)j->ld;
-    int32_t slot = pos % c->n_slot;
-    const char *head = (const char *)cache->data + (size_t)g * (size_t)c->n_slot * cache->row_bytes;
-    for (int i = 0; i < n; i++, out += ld) {
-        const void *row = head + (size_t)slot * cache->row_bytes;
+    for (int i = 0; i < n; i++, out += ld, row += cache->row_bytes) {
         switch (cache->dtype) {
-        case GM_F16: f->from_f16(out, row, d); break;
+        case GM_F16: f->from_f16(out, (const uint16_t *)(const void *)row, d); break;
         case GM_Q8_0: f->from_q8_0(out, row, d); break;
         default: memcpy(out, row, (size_t)d * sizeof(float)); break;
         }
         memset(out + d, 0, pad);
-        if (++slot == c->n_slot) slot = 0;
     }
     for (int i = n; i % GM_ATTN_TILE != 0; i++, out += ld)
         memset(out, 0, (size_t)j->dim * sizeof(float));
@@ -254,11 +261,35 @@ static void soften(const attn_job *j, attn_scratch *s, int row, int first, int e
     memset(w + end, 0, (size_t)(n - end) * sizeof(float));
 }
 
-/* Positions pos .. pos + n - 1. */
-static void add_block(const attn_job *j, const attn_item *it, attn_scratch *s, int32_t pos, int n) {
-    const gm_op_attention *op = j->op;
-    load_rows(j, &op->cache->k, it->g, pos, n, s->kv);
+static void score_block(const attn_job *j, const attn_item *it, attn_scratch *s, int32_t slot,
+                        int n) {
+    const gm_tensor *k = &j->op->cache->k;
+    if (j->direct) {
+        j->a->fns.scores_f16(s->s, s->q, slot_at(j, k, it->g, slot), it->n_row_tiled, n, j->dim,
+                             j->ld);
+        return;
+    }
+    load_rows(j, k, it->g, slot, n, s->kv);
     j->a->fns.scores(s->s, s->q, s->kv, it->n_row_tiled, n, j->dim, j->ld);
+}
+
+static void mix_block(const attn_job *j, const attn_item *it, attn_scratch *s, int32_t slot,
+                      int n) {
+    const gm_tensor *v = &j->op->cache->v;
+    if (j->direct) {
+        j->a->fns.mix_f16(s->o, s->s, slot_at(j, v, it->g, slot), it->n_row_tiled, n, j->dim,
+                          j->ld);
+        return;
+    }
+    load_rows(j, v, it->g, slot, n, s->kv);
+    j->a->fns.mix(s->o, s->s, s->kv, it->n_row_tiled, n, j->dim, j->ld);
+}
+
+/* Positions pos .. pos + n - 1, which lie in slots from `slot` on. */
+static void add_block(const attn_job *j, const attn_item *it, attn_scratch *s, int32_t pos,
+                      int32_t slot, int n) {
+    const gm_op_attention *op = j->op;
+    score_block(j, it, s, slot, n);
     for (int r = 0; r < it->n_row_tiled; r++) {
         int t = it->tok + r / j->group;
         if (r >= it->n_row) {
@@ -269,8 +300,7 @@ static void add_block(const attn_job *j, const attn_item *it, attn_scratch *s, i
         int32_t hi = op->hi[t] < pos + n - 1 ? op->hi[t] : pos + n - 1;
         soften(j, s, r, lo - pos, hi - pos + 1, n);
     }
-    load_rows(j, &op->cache->v, it->g, pos, n, s->kv);
-    j->a->fns.mix(s->o, s->s, s->kv, it->n_row_tiled, n, j->dim, j->ld);
+    mix_block(j, it, s, slot, n);
 }
 
 /* An unfinished row: dim floats of output, then the maximum and the sum. */
@@ -300,10 +330,16 @@ static void run_items(void *ud, int begin, int end, int thread) {
     for (int i = begin; i < end; i++) {
         attn_item it = item_at(j, i);
         start_item(j, &it, s);
-        for (int64_t pos = it.lo; pos <= it.hi; pos += GM_ATTN_KEYS) {
+        int64_t pos = it.lo;
+        while (pos <= it.hi) {
             if (gm_cancelled(j->cancel)) return;
-            int64_t left = it.hi - pos + 1;
-            add_block(j, &it, s, (int32_t)pos, left < GM_ATTN_KEYS ? (int)left : GM_ATTN_KEYS);
+            int64_t n = it.hi - pos + 1;
+            int32_t slot = (int32_t)(pos % j->op->cache->n_slot);
+            if (n > j->n_key) n = j->n_key;
+            /* A block ends where the ring does. */
+            if (n > j->op->cache->n_slot - slot) n = j->op->cache->n_slot - slot;
+            add_block(j, &it, s, (int32_t)pos, slot, (int)n);
+            pos += n;
         }
         finish_item(j, &it, s, i);
     }
@@ -359,6 +395,17 @@ static int spans(const attn_job *j, int n_item) {
     return n < 1 ? 1 : (int)n;
 }
 
+/* Few rows: what a block costs is to bring its keys in, so they are not written out as floats
+ * (F16), or only as many as the first-level cache holds. */
+static void choose_block(attn_job *j) {
+    const gm_kv_layer *c = j->op->cache;
+    int n_tok = j->op->n_tok < j->block_tok ? j->op->n_tok : j->block_tok;
+    bool few = n_tok * j->group <= FEW_ROWS;
+    j->direct = few && c->k.dtype == GM_F16 && c->v.dtype == GM_F16 &&
+                c->head_dim % GM_ATTN_LANES == 0 && j->a->fns.scores_f16 && j->a->fns.mix_f16;
+    j->n_key = few && !j->direct ? GM_ATTN_KEYS / 4 : GM_ATTN_KEYS;
+}
+
 int gm_attn_run(gm_attn_ctx *a, const gm_op_attention *op, const gm_cancel *cancel) {
     const gm_kv_layer *c = op->cache;
     attn_job j = {.a = a, .op = op, .cancel = cancel, .group = op->n_head / c->n_kv};
@@ -371,6 +418,7 @@ int gm_attn_run(gm_attn_ctx *a, const gm_op_attention *op, const gm_cancel *canc
     }
     j.block_tok = j.group >= ROWS ? 1 : ROWS / j.group;
     j.n_block = (op->n_tok + j.block_tok - 1) / j.block_tok;
+    choose_block(&j);
     int n_item = j.n_block * c->n_kv;
     j.n_span = spans(&j, n_item);
     gm_team_run(a->team, run_items, &j, n_item * j.n_span, 1);

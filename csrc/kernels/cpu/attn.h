@@ -34,6 +34,13 @@ typedef struct {
 
     /* o[i] += sum over j of s[i][j] v[j] */
     void (*mix)(float *o, const float *s, const float *v, int n_q, int n_k, int d, int ld);
+
+    /* The same from n_k rows of a float16 cache as they lie, d halves each, without reading past
+     * them. For few rows of q, where converted keys would not be used often enough to pay for
+     * storing them. NULL: this level has none. */
+    void (*scores_f16)(float *s, const float *q, const uint16_t *k, int n_q, int n_k, int d,
+                       int ld);
+    void (*mix_f16)(float *o, const float *s, const uint16_t *v, int n_q, int n_k, int d, int ld);
 } gm_attn_fns;
 
 void gm_attn_fill(gm_attn_fns *f, gm_cpu_level level);

@@ -83,6 +83,92 @@ static void mix_avx2(float *o, const float *s, const float *v, int n_q, int n_k,
             mix_tile(o + (size_t)i * row + x, s + (size_t)i * GM_ATTN_KEYS, v + x, n_k, row);
 }
 
+/* ---- straight from float16 --------------------------------------------------------------- */
+
+static __m256 halves(const uint16_t *p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+}
+
+/* Four rows of a cache from row j on; where it ends, its last row again. */
+typedef struct {
+    const uint16_t *row[4];
+} quad;
+
+static quad quad_at(const uint16_t *p, int j, int n_k, int d) {
+    quad q;
+    for (int i = 0; i < 4; i++) q.row[i] = p + (size_t)(j + i < n_k ? j + i : n_k - 1) * (size_t)d;
+    return q;
+}
+
+/* 2 rows of q against 4 keys, as scores_tile. */
+static void scores_f16_tile(float *s, const float *q, quad k, int d, size_t ld) {
+    __m256 a0 = _mm256_setzero_ps(), a1 = a0, a2 = a0, a3 = a0;
+    __m256 b0 = a0, b1 = a0, b2 = a0, b3 = a0;
+    for (int i = 0; i < d; i += LANES) {
+        __m256 qa = _mm256_loadu_ps(q + i), qb = _mm256_loadu_ps(q + ld + i);
+        __m256 k0 = halves(k.row[0] + i), k1 = halves(k.row[1] + i);
+        a0 = _mm256_fmadd_ps(qa, k0, a0);
+        b0 = _mm256_fmadd_ps(qb, k0, b0);
+        a1 = _mm256_fmadd_ps(qa, k1, a1);
+        b1 = _mm256_fmadd_ps(qb, k1, b1);
+        __m256 k2 = halves(k.row[2] + i), k3 = halves(k.row[3] + i);
+        a2 = _mm256_fmadd_ps(qa, k2, a2);
+        b2 = _mm256_fmadd_ps(qb, k2, b2);
+        a3 = _mm256_fmadd_ps(qa, k3, a3);
+        b3 = _mm256_fmadd_ps(qb, k3, b3);
+    }
+    _mm_storeu_ps(s, sums(a0, a1, a2, a3));
+    _mm_storeu_ps(s + GM_ATTN_KEYS, sums(b0, b1, b2, b3));
+}
+
+static void scores_f16_avx2(float *s, const float *q, const uint16_t *k, int n_q, int n_k, int d,
+                            int ld) {
+    size_t row = (size_t)ld;
+    for (int j = 0; j < n_k; j += GM_ATTN_TILE)
+        for (int i = 0; i < n_q; i += 2)
+            scores_f16_tile(s + (size_t)i * GM_ATTN_KEYS + j, q + (size_t)i * row,
+                            quad_at(k, j, n_k, d), d, row);
+}
+
+/* Adds 4 values to 2 whole rows of o, weighted by wa and wb. Whole rows, because the cache is then
+ * read in order; o is small and stays near. */
+static void mix_f16_tile(float *o, const float wa[4], const float wb[4], quad v, int d, size_t ld) {
+    const __m256 a0 = _mm256_set1_ps(wa[0]), a1 = _mm256_set1_ps(wa[1]);
+    const __m256 a2 = _mm256_set1_ps(wa[2]), a3 = _mm256_set1_ps(wa[3]);
+    const __m256 b0 = _mm256_set1_ps(wb[0]), b1 = _mm256_set1_ps(wb[1]);
+    const __m256 b2 = _mm256_set1_ps(wb[2]), b3 = _mm256_set1_ps(wb[3]);
+    for (int x = 0; x < d; x += LANES) {
+        __m256 v0 = halves(v.row[0] + x), v1 = halves(v.row[1] + x);
+        __m256 oa = _mm256_fmadd_ps(a0, v0, _mm256_loadu_ps(o + x));
+        __m256 ob = _mm256_fmadd_ps(b0, v0, _mm256_loadu_ps(o + ld + x));
+        oa = _mm256_fmadd_ps(a1, v1, oa);
+        ob = _mm256_fmadd_ps(b1, v1, ob);
+        __m256 v2 = halves(v.row[2] + x), v3 = halves(v.row[3] + x);
+        oa = _mm256_fmadd_ps(a2, v2, oa);
+        ob = _mm256_fmadd_ps(b2, v2, ob);
+        _mm256_storeu_ps(o + x, _mm256_fmadd_ps(a3, v3, oa));
+        _mm256_storeu_ps(o + ld + x, _mm256_fmadd_ps(b3, v3, ob));
+    }
+}
+
+static void mix_f16_avx2(float *o, const float *s, const uint16_t *v, int n_q, int n_k, int d,
+                         int ld) {
+    size_t row = (size_t)ld;
+    for (int j = 0; j < n_k; j += 4)
+        for (int i = 0; i < n_q; i += 2) {
+            float w[2][4];
+            for (int x = 0; x < 8; x++)
+                w[x / 4][x % 4] =
+                    j + x % 4 < n_k ? s[(i + x / 4) * GM_ATTN_KEYS + j + x % 4] : 0.0f;
+            mix_f16_tile(o + (size_t)i * row, w[0], w[1], quad_at(v, j, n_k, d), d, row);
+        }
+}
+
 void gm_attn_fill_avx2(gm_attn_fns *f) {
-    *f = (gm_attn_fns){.scores = scores_avx2, .mix = mix_avx2};
+    *f = (gm_attn_fns){
+        .scores = scores_avx2,
+        .mix = mix_avx2,
+        .scores_f16 = scores_f16_avx2,
+        .mix_f16 = mix_f16_avx2,
+    };
 }
