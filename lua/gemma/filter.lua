@@ -376,22 +376,19 @@ function M.fit_after(text, before, after)
   for _, u in ipairs(unpaired) do
     is_unpaired[u.pos] = true
   end
-  if not text:find('\n', 1, true) then
-    for k = math.min(#text, #there), 1, -1 do
-      local start = #text - k + 1
-      local same = there:sub(1, k)
-      if text:sub(start) == same then
-        -- Brackets that the suggestion opened itself are its own.
-        local foreign = true
-        for p = start, #text do
-          local c = text:sub(p, p)
-          if (CLOSE[c] or QUOTE[c]) and not is_unpaired[p] then
-            foreign = false
-          end
+  for k = math.min(#text, #there), 1, -1 do
+    local start = #text - k + 1
+    if text:sub(start) == there:sub(1, k) then
+      -- Brackets that the suggestion opened itself are its own.
+      local foreign = true
+      for p = start, #text do
+        local c = text:sub(p, p)
+        if (CLOSE[c] or QUOTE[c]) and not is_unpaired[p] then
+          foreign = false
         end
-        if foreign and (k == #there or k >= 4 or #unpaired > 0) then
-          return rtrim(text:sub(1, start - 1)), 0
-        end
+      end
+      if foreign and (k == #there or k >= 4 or #unpaired > 0) then
+        return rtrim(text:sub(1, start - 1)), 0
       end
     end
   end

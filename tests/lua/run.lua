@@ -27,6 +27,7 @@ for _, file in ipairs(files) do
   if not only or only == '' or only == name then
     for _, t in ipairs(dofile(file)) do
       n = n + 1
+      local t0 = vim.uv.hrtime()
       local ok, err = xpcall(t[2], function(e)
         return type(e) == 'string' and e or debug.traceback(vim.inspect(e))
       end)
@@ -36,7 +37,8 @@ for _, file in ipairs(files) do
         local text = tostring(err):gsub('\n', '\n      ')
         io.stdout:write(('FAIL  %s: %s\n      %s\n'):format(name, t[1], text))
       elseif vim.env.V == '1' then
-        io.stdout:write(('ok    %s: %s\n'):format(name, t[1]))
+        local ms = (vim.uv.hrtime() - t0) / 1e6
+        io.stdout:write(('ok    %s: %s (%.0f ms)\n'):format(name, t[1], ms))
       end
     end
   end
