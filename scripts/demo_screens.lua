@@ -1,0 +1,160 @@
+--- demo_screens.lua: `make demo` without a terminal: the same editor under tmux, driven by keys,
+--- its screens printed. Ends with status 1 and a reason when something did not appear.
+
+local top = vim.env.GEMMA_TOP
+package.path = top .. '/tests/e2e/?.lua;' .. package.path
+local screen = require('screen')
+
+-- A large model on a slow disk takes its time; the small one takes none of it.
+local PATIENCE = 300000
+
+---@param s Screen
+---@param title string
+local function show(s, title)
+  print('\n' .. screen.frame(s:lines(), title))
+end
+
+---@param s Screen
+---@return string?
+local function ghost(s)
+  local text = s:lua("return require('gemma.ghost').text()")
+  return text ~= vim.NIL and text or nil
+end
+
+---@param s Screen
+local function ready(s)
+  return s:lua("return require('gemma').status().state") == 'ready'
+end
+
+---@param s Screen
+local function load(s)
+  local start = vim.uv.hrtime()
+  s:wait('the model is loaded', PATIENCE, function()
+    local status = s:lua([[
+      local st = require('gemma').status()
+      return { state = st.state, reason = st.reason }]])
+    if status.reason and status.state ~= 'loading' and status.state ~= 'ready' then
+      error('the model could not be loaded: ' .. status.reason, 0)
+    end
+    return s:lua("return require('gemma.engine').is_loaded()")
+  end)
+  print(('demo: loaded in %.1f s'):format((vim.uv.hrtime() - start) / 1e9))
+  show(s, 'before')
+end
+
+---@param s Screen
+local function suggest(s)
+  s:keys('o')
+  local starts = { 'local count = ', 'if #list == ', 'for i = ', 'return to', 'local first' }
+  for n, start in ipairs(starts) do
+    s:type(start, 40)
+    local ok = pcall(s.wait, s, 'grey text', 20000, function()
+      return ghost(s)
+    end)
+    if ok then
+      local text = s:wait('the suggestion is complete', PATIENCE, function()
+        return ready(s) and ghost(s)
+      end)
+      -- Random weights write odd bytes as well; a readable suggestion shows more.
+      if n == #starts or text:match('^[%w%p ][%w%p ][%w%p ]') then
+        return text
+      end
+    end
+    s:keys('C-u')
+  end
+  error('no suggestion appeared:\n' .. screen.frame(s:lines()), 0)
+end
+
+---@param s Screen
+local function complete(s)
+  local text = suggest(s)
+  show(s, 'grey text while typing')
+  local row = s:lua('return vim.fn.screenrow()')
+  local colour = s:lua([[
+    return vim.api.nvim_get_hl(0, { name = 'GemmaGhost', link = false }).fg]])
+  -- The number of the line has the same colour.
+  local drawn = s:drawn_as(row, 'GemmaGhost'):gsub('^%s*%d+ ', '')
+  print(('demo: in that row %q has the colour of ghost text, #%06x'):format(drawn, colour))
+  local before = s:lua('return vim.fn.wordcount().bytes')
+  s:keys('M-l')
+  s:wait('the suggestion is accepted', 5000, function()
+    return s:lua('return vim.fn.wordcount().bytes') >= before + #text
+  end)
+  s:keys('Escape')
+  s:wait('Normal mode', 5000, function()
+    return s:lua('return vim.api.nvim_get_mode().mode') == 'n'
+  end)
+  show(s, 'accepted with <M-l>')
+  s:keys('u')
+  s:wait('undo', 5000, function()
+    return s:lua('return vim.fn.wordcount().bytes') == before
+  end)
+  print('demo: one undo took exactly the accepted text away')
+end
+
+---@param s Screen
+local function explain(s)
+  s:lua([[
+    vim.api.nvim_create_autocmd('User', {
+      pattern = 'GemmaAnswerStart',
+      callback = function(ev) _G.answer = ev.data.buf end,
+    })
+    vim.fn.search('function M.sum', 'w')
+  ]])
+  s:keys('V6j')
+  s:paste(':')
+  s:paste('GemmaExplain')
+  s:keys('Enter')
+  local function size()
+    return s:lua([[
+      if not _G.answer or not vim.api.nvim_buf_is_valid(_G.answer) then return 0 end
+      return #table.concat(vim.api.nvim_buf_get_lines(_G.answer, 0, -1, false), '\n')]])
+  end
+  local first = s:wait('the answer begins', PATIENCE, function()
+    local n = size()
+    return n > 0 and n
+  end)
+  show(s, ':GemmaExplain has begun')
+  s:wait('the answer goes on', PATIENCE, function()
+    return size() > first or ready(s)
+  end)
+  s:wait('the answer ends', PATIENCE, function()
+    return ready(s)
+  end)
+  show(s, ':GemmaExplain')
+end
+
+local home = vim.fn.tempname()
+vim.fn.mkdir(home, 'p')
+assert(vim.uv.fs_copyfile(top .. '/tests/e2e/sample.lua', home .. '/sample.lua'))
+if vim.fn.executable('tmux') == 0 then
+  print('demo: tmux is missing')
+  os.exit(1)
+end
+local s
+local ok, err = pcall(function()
+  s = screen.start({
+    file = home .. '/sample.lua',
+    init = top .. '/scripts/demo_init.lua',
+    cols = 100,
+    rows = 32,
+  })
+  load(s)
+  complete(s)
+  explain(s)
+  local start = vim.uv.hrtime()
+  s:paste(':wqa')
+  s:keys('Enter')
+  s:wait('the editor leaves', 5000, function()
+    return s:dead()
+  end)
+  print(('\ndemo: left with status %d in %.0f ms'):format(s:status(), (vim.uv.hrtime() - start) / 1e6))
+end)
+if s then
+  s:stop()
+end
+if not ok then
+  print('demo: ' .. tostring(err))
+end
+io.stdout:flush()
+os.exit(ok and 0 or 1)

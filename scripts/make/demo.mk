@@ -1,0 +1,13 @@
+# The demo, and what comes with it.
+
+.PHONY: demo nvim
+## demo: builds, fetches what is missing, opens a real Neovim; MODEL=path HEADLESS=1
+demo:
+	@scripts/deps demo
+	$(SUBMAKE) all
+	@BUILD='$(BUILD)' HEADLESS='$(HEADLESS)' scripts/demo $(if $(MODEL),'$(MODEL)')
+
+## nvim: unpacks Neovim 0.10 and 0.12 below .deps
+nvim:
+	@scripts/nvim 0.10
+	@scripts/nvim 0.12
