@@ -34,28 +34,40 @@ static void quantise_ref(gm_xq *x, int32_t t) {
     gm_xq_finish(x, t);
 }
 
-/* q: one row in natural order. */
-static void regroup_halves(const int8_t *q, int8_t *qh, int n) {
-    for (int i = 0; i < n; i += 128)
+/* Row t of gm_xq_few. */
+static void reorder(gm_xq *x, int32_t t) {
+    size_t at = (size_t)t * (size_t)x->n_pad;
+    const int8_t *q = x->q + at;
+    int8_t *halves = x->few.halves + at, *evens = x->few.evens + at;
+    for (int i = 0; i < x->n_pad; i += 128) {
         for (int b = 0; b < 4; b++) {
-            memcpy(qh + i + 16 * b, q + i + 32 * b, 16);
-            memcpy(qh + i + 64 + 16 * b, q + i + 32 * b + 16, 16);
+            memcpy(halves + i + 16 * b, q + i + 32 * b, 16);
+            memcpy(halves + i + 64 + 16 * b, q + i + 32 * b + 16, 16);
+            memcpy(evens + i + 32 * b, q + i + 32 * (b / 2 + 2 * (b % 2)), 32);
         }
+    }
+    const float *d = x->d + at / 32, *ds = x->ds32 + at / 32;
+    float *d16 = x->few.d16 + at / 16, *d_ds = x->few.d_ds + at / 16;
+    for (int b = 0; b < x->n_pad / 32; b++) d16[2 * b] = d16[2 * b + 1] = d[b];
+    for (int b = 0; b < x->n_pad / 32; b += 8) {
+        memcpy(d_ds + 2 * b, d + b, 8 * sizeof *d);
+        memcpy(d_ds + 2 * b + 8, ds + b, 8 * sizeof *ds);
+    }
 }
 
 void gm_xq_finish(gm_xq *x, int32_t t) {
     int n32 = x->n_pad / 32;
-    const float *d = x->d + (size_t)t * n32;
-    const int32_t *s16 = x->s16 + (size_t)t * n32 * 2;
-    int32_t *s32 = x->s32 + (size_t)t * n32;
-    float *ds32 = x->ds32 + (size_t)t * n32, *ds16 = x->ds16 + (size_t)t * n32 * 2;
+    const float *d = x->d + (size_t)t * (size_t)n32;
+    const int32_t *s16 = x->s16 + (size_t)t * (size_t)n32 * 2;
+    int32_t *s32 = x->s32 + (size_t)t * (size_t)n32;
+    float *ds32 = x->ds32 + (size_t)t * (size_t)n32, *ds16 = x->ds16 + (size_t)t * (size_t)n32 * 2;
     for (int b = 0; b < n32; b++) {
         s32[b] = s16[2 * b] + s16[2 * b + 1];
         ds32[b] = d[b] * (float)s32[b];
         ds16[2 * b] = d[b] * (float)s16[2 * b];
         ds16[2 * b + 1] = d[b] * (float)s16[2 * b + 1];
     }
-    if (x->qh) regroup_halves(x->q + (size_t)t * x->n_pad, x->qh + (size_t)t * x->n_pad, x->n_pad);
+    if (x->few.halves) reorder(x, t);
 }
 
 /* Sum over one unpacked stretch of a row, n <= 256, beginning at element k0. */

@@ -12,11 +12,23 @@
 #include "kernels/cpu/gemm_unpack.h"
 
 enum {
-    GM_DOT_TOK = 4,    /* tokens per call at most */
-    GM_XQ_BLOCK = 32,  /* activations per scale */
-    GM_XQ_PAD = 256,   /* rows of quantised activations end in zeros up to a multiple of this */
-    GM_XQ_HALF_TOK = 8 /* tokens for which qh exists */
+    GM_DOT_TOK = 4,   /* tokens per call at most */
+    GM_XQ_BLOCK = 32, /* activations per scale */
+    GM_XQ_PAD = 512,  /* rows of quantised activations end in zeros up to a multiple of this */
+    GM_XQ_FEW = 8     /* tokens for which the orders of gm_xq_few exist */
 };
+
+/* The same activations in the orders in which the kernels of decode meet the weights. */
+typedef struct {
+    /* Of each four blocks of 32 first the low halves (4 times 16), then the high halves: for
+     * formats that keep value j in the low nibble and j + 16 in the high one. */
+    int8_t *halves; /* [n_tok, n_pad] */
+    /* Of each four blocks a b c d the order a c b d: for formats that keep block a in the low
+     * nibbles of 32 bytes and b in the high ones. */
+    int8_t *evens; /* [n_tok, n_pad] */
+    float *d16;    /* [n_tok, n_pad / 16], d of the block of each 16 */
+    float *d_ds;   /* [n_tok, n_pad / 16], of each 8 blocks d 8 times, then ds32 8 times */
+} gm_xq_few;
 
 /* The activations of one matmul: x = d * q per block of 32. Views into scratch. */
 typedef struct {
@@ -24,15 +36,12 @@ typedef struct {
     int32_t n_pad;  /* n_in rounded up to GM_XQ_PAD */
     const float *x; /* [n_tok, n_in] */
     int8_t *q;      /* [n_tok, n_pad], -127 .. 127 */
-    /* [min(n_tok, GM_XQ_HALF_TOK), n_pad], q in another order: of each four blocks of 32 first the
-     * low halves (4 times 16), then the high halves, as formats hold them that keep value j in the
-     * low nibble and j + 16 in the high one. NULL when n_tok > GM_XQ_HALF_TOK. */
-    int8_t *qh;
-    float *d;     /* [n_tok, n_pad / 32] */
-    int32_t *s32; /* [n_tok, n_pad / 32], sums of q */
-    int32_t *s16; /* [n_tok, n_pad / 16] */
-    float *ds32;  /* d * s32 */
-    float *ds16;  /* d * s16 */
+    float *d;       /* [n_tok, n_pad / 32] */
+    int32_t *s32;   /* [n_tok, n_pad / 32], sums of q */
+    int32_t *s16;   /* [n_tok, n_pad / 16] */
+    float *ds32;    /* d * s32 */
+    float *ds16;    /* d * s16 */
+    gm_xq_few few;  /* pointers NULL when n_tok > GM_XQ_FEW */
 } gm_xq;
 
 /* Fills row t of x->q and what belongs to it from x->x. */
@@ -59,6 +68,6 @@ typedef struct {
 
 void gm_dot_fill(gm_dot_fns *f, gm_cpu_level level);
 
-/* Builds qh and the products d * sum of row t from q, d, s16; shared by all variants, since it is
- * a small part of the work. */
+/* Builds the rest of row t from q, d and s16; shared by all variants, since it is a small part of
+ * the work. */
 void gm_xq_finish(gm_xq *x, int32_t t);

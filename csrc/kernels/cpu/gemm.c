@@ -41,6 +41,7 @@ struct gm_matmul_ctx {
     gm_dot_fns dot;
     gm_tile_fns tile;
     gm_xq xq; /* scratch; n_tok and n_in are the op's, capacities below */
+    gm_xq_few few;
     int32_t max_tok, max_in;
     thread_scratch *threads; /* [gm_team_size] */
 };
@@ -76,7 +77,11 @@ int gm_matmul_create(gm_matmul_ctx **out, gm_team *team, gm_cpu_level level, cha
 static void free_scratch(gm_matmul_ctx *m) {
     gm_xq *x = &m->xq;
     gm_free(x->q);
-    gm_free(x->qh);
+    gm_free(m->few.halves);
+    gm_free(m->few.evens);
+    gm_free(m->few.d16);
+    gm_free(m->few.d_ds);
+    memset(&m->few, 0, sizeof m->few);
     gm_free(x->d);
     gm_free(x->s32);
     gm_free(x->s16);
@@ -107,13 +112,17 @@ int gm_matmul_reserve(gm_matmul_ctx *m, int32_t max_tok, int32_t max_in) {
     if (!gm_mul_size(tok, pad, &n)) return GM_ENOMEM;
     gm_xq *x = &m->xq;
     x->q = gm_malloc(n, 1);
-    x->qh = gm_malloc(GM_XQ_HALF_TOK, pad);
     x->d = gm_malloc(n / 32, sizeof *x->d);
     x->s32 = gm_malloc(n / 32, sizeof *x->s32);
     x->s16 = gm_malloc(n / 16, sizeof *x->s16);
     x->ds32 = gm_malloc(n / 32, sizeof *x->ds32);
     x->ds16 = gm_malloc(n / 16, sizeof *x->ds16);
-    bool ok = x->q && x->qh && x->d && x->s32 && x->s16 && x->ds32 && x->ds16;
+    gm_xq_few *few = &m->few;
+    few->halves = gm_malloc(GM_XQ_FEW, pad);
+    few->evens = gm_malloc(GM_XQ_FEW, pad);
+    few->d16 = gm_malloc(GM_XQ_FEW * (pad / 16), sizeof *few->d16);
+    few->d_ds = gm_malloc(GM_XQ_FEW * (pad / 16), sizeof *few->d_ds);
+    bool ok = few->halves && few->evens && few->d16 && few->d_ds && x->q && x->d && x->s32 && x->s16 && x->ds32 && x->ds16;
     for (int i = 0; ok && i < gm_team_size(m->team); i++) {
         m->threads[i].sums = gm_malloc(tok * MAX_PANELS * GM_TILE_ROWS, sizeof(float));
         ok = m->threads[i].sums != NULL;
@@ -153,6 +162,16 @@ static void compute_rows(const job *j, int mat, int row, int n_row) {
     }
 }
 
+/* The first n_row columns of a panel's sums to their place in out. */
+static void copy_sums(const float *sums, int n_tok, int n_row, float *out, size_t n_out) {
+    for (int t = 0; t < n_tok; t++, sums += GM_TILE_ROWS, out += n_out) {
+        if (n_row >= GM_TILE_ROWS)
+            memcpy(out, sums, GM_TILE_ROWS * sizeof *out); /* a constant size needs no call */
+        else
+            memcpy(out, sums, (size_t)n_row * sizeof *out);
+    }
+}
+
 /* Rows of one piece for all tokens, through tiles. */
 static void compute_tiles(const job *j, int mat, int row, int n_row, thread_scratch *s) {
     const gm_matmul_ctx *m = j->m;
@@ -175,13 +194,8 @@ static void compute_tiles(const job *j, int mat, int row, int n_row, thread_scra
     }
     size_t n_out = (size_t)gm_tensor_rows(w);
     float *out = (float *)j->op->out[mat]->data + (size_t)j->tok0 * n_out + row;
-    for (int i = 0; i < n_panel; i++) {
-        int first = i * GM_TILE_ROWS, n = n_row - first < GM_TILE_ROWS ? n_row - first : GM_TILE_ROWS;
-        for (int t = 0; t < j->n_tok; t++)
-            memcpy(out + (size_t)t * n_out + first,
-                   s->sums + (size_t)i * panel_sums + (size_t)t * GM_TILE_ROWS,
-                   (size_t)n * sizeof *out);
-    }
+    for (int i = 0; i < n_panel; i++, n_row -= GM_TILE_ROWS)
+        copy_sums(s->sums + (size_t)i * panel_sums, j->n_tok, n_row, out + i * GM_TILE_ROWS, n_out);
 }
 
 static void compute_pieces(void *ud, int begin, int end, int thread) {
@@ -232,18 +246,16 @@ static bool any_quantised(const gm_op_matmul *op) {
 static int run_tokens(gm_matmul_ctx *m, const gm_op_matmul *op, int32_t tok0, int32_t n_tok,
                       const gm_cancel *cancel) {
     gm_xq *x = &m->xq;
-    int8_t *qh = x->qh;
     x->n_tok = n_tok;
     x->n_in = (int32_t)op->w[0]->ne[0];
     x->n_pad = round_up(x->n_in, GM_XQ_PAD);
     x->x = (const float *)op->x->data + (size_t)tok0 * (size_t)x->n_in;
-    if (n_tok > GM_XQ_HALF_TOK) x->qh = NULL;
+    x->few = n_tok <= GM_XQ_FEW ? m->few : (gm_xq_few){0};
 
     job j = {.m = m, .op = op, .cancel = cancel, .tok0 = tok0, .n_tok = n_tok};
-    j.tiles = n_tok >= m->tile.min_tok;
+    j.tiles = n_tok > GM_XQ_FEW || n_tok >= m->tile.min_tok;
     if (any_quantised(op)) gm_team_run(m->team, quantise_rows, &j, n_tok, 1);
     gm_team_run(m->team, compute_pieces, &j, cut(&j), 1);
-    x->qh = qh;
     return gm_cancelled(cancel) ? GM_ECANCELLED : GM_OK;
 }
 

@@ -44,7 +44,8 @@ typedef struct {
     gm_tile_fn tile_quant, tile_float;
     gm_turn_fn turn;
     gm_widen_fn widen[GM_DTYPE_LIMIT]; /* float formats only */
-    int min_tok; /* from this many tokens on, tiles beat the kernels of dot.h */
+    int min_tok; /* from this many tokens on, tiles beat the kernels of dot.h; at most
+                   GM_XQ_FEW + 1 */
 } gm_tile_fns;
 
 void gm_tile_fill(gm_tile_fns *f, gm_cpu_level level);

@@ -17,6 +17,7 @@ typedef struct {
     const int8_t *q[TOK];    /* activations of each token, from k0 on */
     const float *d[TOK];     /* their scales */
     const float *ds[TOK];    /* scale times sum, per group of the panel */
+    size_t stride;           /* of q */
     int32_t init[TOK][GM_TILE_K / 16]; /* minus offset times sum, per group */
 } tile;
 
@@ -25,6 +26,7 @@ INLINE void prepare(tile *a, const gm_panel *p, const gm_xq *x, int tok, const i
     const int n16 = x->n_pad / 16, wide = p->info->group == 32;
     const int n_group = p->kc / p->info->group;
     a->p = p;
+    a->stride = (size_t)x->n_pad;
     for (int t = 0; t < n; t++) {
         size_t at16 = (size_t)(tok + t) * (size_t)n16 + (size_t)p->k0 / 16;
         a->q[t] = x->q + (size_t)(tok + t) * (size_t)x->n_pad + p->k0;
@@ -64,6 +66,12 @@ INLINE void run_quant(const tile *a, const int n, const int steps, const int has
                 i0[t] = _mm512_dpbusd_epi32(i0[t], w0, x);
                 i1[t] = _mm512_dpbusd_epi32(i1[t], w1, x);
             }
+        }
+        /* The next tile's activations: rows lie too far apart for the hardware to follow. */
+        if (g * steps % 16 == 0) {
+#pragma GCC unroll 6
+            for (int t = 0; t < n; t++)
+                _mm_prefetch(a->q[t] + (size_t)n * a->stride + 4 * g * steps, _MM_HINT_T0);
         }
         const float *scale = a->p->scale + g * GM_TILE_ROWS, *min = a->p->min + g * GM_TILE_ROWS;
         const __m512 s0 = _mm512_load_ps(scale), s1 = _mm512_load_ps(scale + 16);

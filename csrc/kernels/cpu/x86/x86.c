@@ -6,6 +6,8 @@ static bool use(gm_cpu_level level, gm_cpu_level l) { return l <= level && gm_cp
 
 void gm_x86_fill_dot(gm_dot_fns *f, gm_cpu_level level) {
     if (use(level, GM_CPU_AVX2)) gm_unpack_fill_avx2(f);
+    if (use(level, GM_CPU_AVX512)) gm_dot_fill_avx512(f);
+    if (use(level, GM_CPU_AVX512VNNI)) gm_dot_fill_avx512vnni(f);
 }
 
 void gm_x86_fill_tile(gm_tile_fns *f, gm_cpu_level level) {

@@ -1,0 +1,12 @@
+/* dot_avx512vnni.c: decode with vpdpbusd, 512 bits wide. */
+#define GM_ZMM_VNNI 1
+#include "kernels/cpu/x86/dot_zmm.h"
+
+void gm_dot_fill_avx512vnni(gm_dot_fns *f) {
+    f->dot[GM_Q4_0] = dot_q4_0;
+    f->dot[GM_Q8_0] = dot_q8_0;
+    f->dot[GM_Q4_K] = dot_q4_k;
+    f->dot[GM_Q5_K] = dot_q5_k;
+    f->dot[GM_Q6_K] = dot_q6_k;
+    f->dot[GM_IQ4_NL] = dot_iq4_nl;
+}

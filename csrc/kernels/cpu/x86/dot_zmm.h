@@ -1,0 +1,322 @@
+/* dot_zmm.h: rows times 1 to 4 tokens, 512 bits wide. A template for dot_avx512.c (products of
+ * 8-bit numbers through 16 bits) and dot_avx512vnni.c.
+ *
+ * All formats go the same way. A vector holds 64 weights of two or four groups, in the order of
+ * the file; the activations lie ready in that order (gm_xq_few). One product instruction leaves 16
+ * partial sums, 4 or 8 lanes for each group. They become floats and are multiplied by a vector
+ * that repeats each group's scale (weights' times activations') over its lanes. Offsets and minima
+ * do not touch the loop over weights: they are one multiply-add per 16 groups with d * sum(x).
+ *
+ * Lanes are added up only at the end of a row.
+ *
+ * Defines to set: GM_ZMM_VNNI (1 or 0).
+ */
+#pragma once
+
+#include <immintrin.h>
+#include <string.h>
+#include "kernels/cpu/x86/x86.h"
+#include "tensor/blocks.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+enum { MAX_TOK = GM_DOT_TOK };
+
+/* Bytes between the weights that are computed and those that are called for. Two pages would be
+ * too far for the end of a piece, half a page too near for a busy memory. */
+enum { AHEAD = 1536 };
+
+/* u: 0 .. 127 without VNNI, 0 .. 255 with it. */
+INLINE __m512i dot4(__m512i sum, __m512i u, __m512i s) {
+#if GM_ZMM_VNNI
+    return _mm512_dpbusd_epi32(sum, u, s);
+#else
+    const __m512i p = _mm512_madd_epi16(_mm512_maddubs_epi16(u, s), _mm512_set1_epi16(1));
+    return _mm512_add_epi32(sum, p);
+#endif
+}
+
+INLINE __m512i low_nibbles(__m512i v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
+INLINE __m512i high_nibbles(__m512i v) { return low_nibbles(_mm512_srli_epi16(v, 4)); }
+
+/* Index vectors for repeat4: group 4 j + i on lanes 4 i .. 4 i + 3. */
+INLINE __m512i lanes4(int j) {
+    const __m512i i = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+    return _mm512_add_epi32(i, _mm512_set1_epi32(4 * j));
+}
+
+/* Group a on the lower 8 lanes, group b on the upper ones. */
+INLINE __m512i lanes8(int a, int b) {
+    return _mm512_setr_epi32(a, a, a, a, a, a, a, a, b, b, b, b, b, b, b, b);
+}
+
+/* sum += dot * the scales that idx picks. */
+INLINE __m512 add_scaled(__m512 sum, __m512i dot, __m512i idx, __m512 scales) {
+    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), _mm512_permutexvar_ps(idx, scales), sum);
+}
+
+INLINE __m512i load(const int8_t *p) { return _mm512_loadu_si512(p); }
+
+INLINE void prefetch(const uint8_t *p, int bytes) {
+    for (int i = 0; i < bytes; i += 64) _mm_prefetch((const char *)p + AHEAD + i, _MM_HINT_T0);
+}
+
+typedef struct {
+    const gm_xq *x;
+    int tok;
+} tokens;
+
+/* Element k of token t in each order. */
+INLINE size_t at(const tokens *k, int t, int e) {
+    return (size_t)(k->tok + t) * (size_t)k->x->n_pad + (size_t)e;
+}
+
+/* ---- blocks of 32 with one scale: 16 blocks at a time -------------------------------------------- */
+
+/* The 16 half floats at the beginning of blocks of 9 words, as floats. The five loads stay within
+ * the 288 bytes of the blocks. */
+INLINE __m512 scales_of_9_words(const uint8_t *b) {
+    const __m512i pick = _mm512_castsi256_si512(_mm256_setr_epi16(
+        0, 9, 18, 27, 36 - 32, 45 - 32, 54 - 32, 63 - 32, 72 - 64, 81 - 64, 90 - 64, 99 - 96,
+        108 - 96, 117 - 96, 126 - 96, 135 - 128));
+    __m512i v = _mm512_maskz_permutexvar_epi16(0x000f, pick, _mm512_loadu_si512(b));
+    v = _mm512_mask_permutexvar_epi16(v, 0x00f0, pick, _mm512_loadu_si512(b + 64));
+    v = _mm512_mask_permutexvar_epi16(v, 0x0700, pick, _mm512_loadu_si512(b + 128));
+    v = _mm512_mask_permutexvar_epi16(v, 0x7800, pick, _mm512_loadu_si512(b + 192));
+    const __m128i last = _mm_loadu_si128((const void *)(b + 256));
+    v = _mm512_mask_permutexvar_epi16(v, 0x8000, pick, _mm512_castsi128_si512(last));
+    return _mm512_cvtph_ps(_mm512_castsi512_si256(v));
+}
+
+INLINE __m512i four_halves(const uint8_t *p, int stride) {
+    __m512i v = _mm512_castsi128_si512(_mm_loadu_si128((const void *)p));
+    v = _mm512_inserti32x4(v, _mm_loadu_si128((const void *)(p + stride)), 1);
+    v = _mm512_inserti32x4(v, _mm_loadu_si128((const void *)(p + 2 * stride)), 2);
+    return _mm512_inserti32x4(v, _mm_loadu_si128((const void *)(p + 3 * stride)), 3);
+}
+
+/* 16 blocks of Q4_0 (iq4 false) or IQ4_NL: 288 bytes from w on, elements e .. e + 511. */
+INLINE void step_18(const uint8_t *w, const tokens *k, int e, const int n, const bool iq4,
+                    __m512 sum[MAX_TOK]) {
+    const __m512 d = scales_of_9_words(w);
+    const __m512 shift = _mm512_mul_ps(d, _mm512_set1_ps(iq4 ? -128.0f : -8.0f));
+    __m512 scales[MAX_TOK];
+#pragma GCC unroll 4
+    for (int t = 0; t < n; t++) {
+        scales[t] = _mm512_mul_ps(d, _mm512_loadu_ps(k->x->d + at(k, t, e) / 32));
+        sum[t] = _mm512_fmadd_ps(shift, _mm512_loadu_ps(k->x->ds32 + at(k, t, e) / 32), sum[t]);
+    }
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) {
+        const __m512i v = four_halves(w + 72 * j + 2, 18);
+        __m512i lo = low_nibbles(v), hi = high_nibbles(v);
+        if (iq4) {
+            const __m512i table = _mm512_xor_si512(
+                _mm512_broadcast_i32x4(_mm_loadu_si128((const void *)gm_iq4_values)),
+                _mm512_set1_epi8((char)0x80));
+            lo = _mm512_shuffle_epi8(table, lo);
+            hi = _mm512_shuffle_epi8(table, hi);
+        }
+#pragma GCC unroll 4
+        for (int t = 0; t < n; t++) {
+            const int8_t *q = k->x->few.halves + at(k, t, e + 128 * j);
+            __m512i dot = dot4(_mm512_setzero_si512(), lo, load(q));
+            dot = dot4(dot, hi, load(q + 64));
+            sum[t] = add_scaled(sum[t], dot, lanes4(j), scales[t]);
+        }
+    }
+}
+
+INLINE __m512 scales_of_q8_0(const uint8_t *b) {
+    uint16_t d[16];
+    for (int i = 0; i < 16; i++) memcpy(&d[i], b + 34 * i, 2);
+    const __m128i lo = _mm_setr_epi16((short)d[0], (short)d[1], (short)d[2], (short)d[3],
+                                      (short)d[4], (short)d[5], (short)d[6], (short)d[7]);
+    const __m128i hi = _mm_setr_epi16((short)d[8], (short)d[9], (short)d[10], (short)d[11],
+                                      (short)d[12], (short)d[13], (short)d[14], (short)d[15]);
+    return _mm512_cvtph_ps(_mm256_set_m128i(hi, lo));
+}
+
+/* 16 blocks of Q8_0: 544 bytes. */
+INLINE void step_q8_0(const uint8_t *w, const tokens *k, int e, const int n,
+                      __m512 sum[MAX_TOK]) {
+    const __m512 d = scales_of_q8_0(w), shift = _mm512_mul_ps(d, _mm512_set1_ps(-128.0f));
+    __m512 scales[MAX_TOK];
+#pragma GCC unroll 4
+    for (int t = 0; t < n; t++) {
+        scales[t] = _mm512_mul_ps(d, _mm512_loadu_ps(k->x->d + at(k, t, e) / 32));
+        sum[t] = _mm512_fmadd_ps(shift, _mm512_loadu_ps(k->x->ds32 + at(k, t, e) / 32), sum[t]);
+    }
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; j++) {
+        __m512i v = _mm512_castsi256_si512(_mm256_loadu_si256((const void *)(w + 68 * j + 2)));
+        v = _mm512_inserti64x4(v, _mm256_loadu_si256((const void *)(w + 68 * j + 36)), 1);
+        v = _mm512_xor_si512(v, _mm512_set1_epi8((char)0x80));
+#pragma GCC unroll 4
+        for (int t = 0; t < n; t++) {
+            const __m512i x = load(k->x->q + at(k, t, e + 64 * j));
+            sum[t] = add_scaled(sum[t], dot4(_mm512_setzero_si512(), v, x),
+                                lanes8(2 * j, 2 * j + 1), scales[t]);
+        }
+    }
+}
+
+/* ---- blocks of 256 ------------------------------------------------------------------------------- */
+
+/* Q4_K and Q5_K: d times the 8 scales, then -dmin times the 8 minima. */
+INLINE __m512 k_scales(const gm_block_q4_k *b) {
+    uint32_t lo, mid, hi;
+    memcpy(&lo, b->sc, 4);
+    memcpy(&mid, b->sc + 4, 4);
+    memcpy(&hi, b->sc + 8, 4);
+    const uint32_t six = 0x3f3f3f3f, nibble = 0x0f0f0f0f, two = 0x03030303;
+    const __m128i v = _mm_setr_epi32((int)(lo & six), (int)((hi & nibble) | (lo >> 6 & two) << 4),
+                                     (int)(mid & six),
+                                     (int)((hi >> 4 & nibble) | (mid >> 6 & two) << 4));
+    const __m256 d = _mm256_set1_ps(_cvtsh_ss(b->d)), m = _mm256_set1_ps(-_cvtsh_ss(b->dmin));
+    return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(v)),
+                         _mm512_insertf32x8(_mm512_castps256_ps512(d), m, 1));
+}
+
+/* Bit `a` of the lower 32 bytes of v and bit `b` of the upper ones, as 16 in u. */
+INLINE __m512i add_fifth_bit(__m512i u, __m512i v, int a, int b) {
+    const __m512i bits = _mm512_inserti64x4(_mm512_set1_epi8((char)(1 << a)),
+                                            _mm256_set1_epi8((char)(1 << b)), 1);
+    return _mm512_mask_add_epi8(u, _mm512_test_epi8_mask(v, bits), u, _mm512_set1_epi8(16));
+}
+
+/* One block of Q4_K or (qh given) Q5_K. q: its nibbles. Elements e .. e + 255. */
+INLINE void step_k(__m512 scale_min, const uint8_t *q, const uint8_t *qh, const tokens *k, int e,
+                   const int n, __m512 sum[MAX_TOK]) {
+    __m512 scales[MAX_TOK];
+#pragma GCC unroll 4
+    for (int t = 0; t < n; t++) {
+        const __m512 d_ds = _mm512_loadu_ps(k->x->few.d_ds + at(k, t, e) / 16);
+        scales[t] = _mm512_mul_ps(scale_min, d_ds);
+        /* The upper half is already the contribution of the minima. */
+        sum[t] = _mm512_mask_add_ps(sum[t], 0xff00, sum[t], scales[t]);
+    }
+    __m512i high = _mm512_setzero_si512();
+    if (qh) high = _mm512_broadcast_i64x4(_mm256_loadu_si256((const void *)qh));
+#pragma GCC unroll 2
+    for (int j = 0; j < 2; j++) {
+        const __m512i v = _mm512_loadu_si512(q + 64 * j);
+        __m512i lo = low_nibbles(v), hi = high_nibbles(v);
+        if (qh) {
+            lo = add_fifth_bit(lo, high, 4 * j, 4 * j + 2);
+            hi = add_fifth_bit(hi, high, 4 * j + 1, 4 * j + 3);
+        }
+#pragma GCC unroll 4
+        for (int t = 0; t < n; t++) {
+            const int8_t *x = k->x->few.evens + at(k, t, e + 128 * j);
+            const __m512i zero = _mm512_setzero_si512();
+            sum[t] = add_scaled(sum[t], dot4(zero, lo, load(x)), lanes8(4 * j, 4 * j + 2),
+                                scales[t]);
+            sum[t] = add_scaled(sum[t], dot4(zero, hi, load(x + 64)),
+                                lanes8(4 * j + 1, 4 * j + 3), scales[t]);
+        }
+    }
+}
+
+INLINE void step_q6_k(const gm_block_q6_k *b, const tokens *k, int e, const int n,
+                      __m512 sum[MAX_TOK]) {
+    const __m512 d = _mm512_mul_ps(
+        _mm512_set1_ps(_cvtsh_ss(b->d)),
+        _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)b->sc))));
+    const __m512 shift = _mm512_mul_ps(d, _mm512_set1_ps(-32.0f));
+    __m512 scales[MAX_TOK];
+#pragma GCC unroll 4
+    for (int t = 0; t < n; t++) {
+        scales[t] = _mm512_mul_ps(d, _mm512_loadu_ps(k->x->few.d16 + at(k, t, e) / 16));
+        sum[t] = _mm512_fmadd_ps(shift, _mm512_loadu_ps(k->x->ds16 + at(k, t, e) / 16), sum[t]);
+    }
+    const __m512i left = _mm512_inserti64x4(_mm512_set1_epi16(4), _mm256_set1_epi16(2), 1);
+    const __m512i right = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(2), 1);
+    const __m512i mask = _mm512_set1_epi8(0x30);
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; h++) {
+        const __m512i v = _mm512_loadu_si512(b->ql + 64 * h);
+        const __m512i qh =
+            _mm512_broadcast_i64x4(_mm256_loadu_si256((const void *)(b->qh + 32 * h)));
+        enum { A_AND_B_OR_C = 0xea };
+        const __m512i lo = _mm512_ternarylogic_epi32(_mm512_sllv_epi16(qh, left), mask,
+                                                     low_nibbles(v), A_AND_B_OR_C);
+        const __m512i hi = _mm512_ternarylogic_epi32(_mm512_srlv_epi16(qh, right), mask,
+                                                     high_nibbles(v), A_AND_B_OR_C);
+#pragma GCC unroll 4
+        for (int t = 0; t < n; t++) {
+            const int8_t *x = k->x->q + at(k, t, e + 128 * h);
+            const __m512i zero = _mm512_setzero_si512();
+            sum[t] = add_scaled(sum[t], dot4(zero, lo, load(x)), lanes4(2 * h), scales[t]);
+            sum[t] = add_scaled(sum[t], dot4(zero, hi, load(x + 64)), lanes4(2 * h + 1), scales[t]);
+        }
+    }
+}
+
+/* ---- rows ------------------------------------------------------------------------------------------ */
+
+/* STEP reads BYTES bytes at w for ELEMS elements from e on. What is left of a row that is no
+ * multiple is copied to a step of zeros: a zero scale adds nothing. */
+#define ROW(NAME, BYTES, ELEMS, STEP)                                                              \
+    INLINE void row_##NAME(const gm_dot_args *a, int r, const int n, __m512 sum[MAX_TOK]) {        \
+        const tokens k = {a->x, a->tok};                                                           \
+        const uint8_t *w = a->w + (size_t)r * a->row_bytes;                                        \
+        int e = 0;                                                                                 \
+        for (; e + (ELEMS) <= a->x->n_in; e += (ELEMS), w += (BYTES)) {                            \
+            prefetch(w, BYTES);                                                                    \
+            STEP;                                                                                  \
+        }                                                                                          \
+        if (e < a->x->n_in) {                                                                      \
+            uint8_t last[BYTES] = {0};                                                             \
+            memcpy(last, w, (size_t)(a->x->n_in - e) / 32 * ((BYTES) * 32 / (ELEMS)));             \
+            w = last;                                                                              \
+            STEP;                                                                                  \
+        }                                                                                          \
+    }
+
+ROW(q4_0, 288, 512, step_18(w, &k, e, n, false, sum))
+ROW(q8_0, 544, 512, step_q8_0(w, &k, e, n, sum))
+ROW(q4_k, 144, 256, const gm_block_q4_k *b = (const gm_block_q4_k *)w;
+    step_k(k_scales(b), b->q, NULL, &k, e, n, sum))
+/* The fields in front of qh are those of Q4_K. */
+ROW(q5_k, 176, 256, const gm_block_q5_k *b = (const gm_block_q5_k *)w;
+    step_k(k_scales((const gm_block_q4_k *)w), b->q, b->qh, &k, e, n, sum))
+ROW(q6_k, 210, 256, step_q6_k((const gm_block_q6_k *)w, &k, e, n, sum))
+#if GM_ZMM_VNNI
+ROW(iq4_nl, 288, 512, step_18(w, &k, e, n, true, sum))
+#endif
+
+#define ROWS_N(NAME, N)                                                                            \
+    static void rows_##NAME##_##N(const gm_dot_args *a) {                                          \
+        for (int r = 0; r < a->n_row; r++) {                                                       \
+            __m512 sum[MAX_TOK];                                                                   \
+            for (int t = 0; t < (N); t++) sum[t] = _mm512_setzero_ps();                            \
+            row_##NAME(a, r, N, sum);                                                              \
+            for (int t = 0; t < (N); t++)                                                          \
+                a->out[(size_t)t * a->out_stride + (size_t)r] = _mm512_reduce_add_ps(sum[t]);      \
+        }                                                                                          \
+    }
+
+#define DOT(NAME)                                                                                  \
+    ROWS_N(NAME, 1)                                                                                \
+    ROWS_N(NAME, 2)                                                                                \
+    ROWS_N(NAME, 3)                                                                                \
+    ROWS_N(NAME, 4)                                                                                \
+    static void dot_##NAME(const gm_dot_args *a) {                                                 \
+        switch (a->n_tok) {                                                                        \
+        case 1: rows_##NAME##_1(a); break;                                                         \
+        case 2: rows_##NAME##_2(a); break;                                                         \
+        case 3: rows_##NAME##_3(a); break;                                                         \
+        default: rows_##NAME##_4(a); break;                                                        \
+        }                                                                                          \
+    }
+
+DOT(q4_0)
+DOT(q4_k)
+DOT(q5_k)
+DOT(q6_k)
+#if GM_ZMM_VNNI
+/* Weights of eight bits overflow the 16-bit sums of the other variant. */
+DOT(q8_0)
+DOT(iq4_nl)
+#endif
