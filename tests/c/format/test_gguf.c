@@ -3,7 +3,7 @@
 
 #include <math.h>
 #include <string.h>
-#include "base/clock.h"
+#include <time.h>
 #include "base/err.h"
 #include "base/mem.h"
 #include "helper/cm.h"
@@ -408,7 +408,8 @@ static void gguf_split_opening_survives_every_failed_allocation(void **state) {
 /* ---- size -------------------------------------------------------------------------------- */
 
 /* The vocabulary of the 12B: 262,144 pieces and 514,906 merges. Opening it took 15 ms where this
- * was written; the limit leaves room for slow machines, not for quadratic work. */
+ * was written; the limit leaves room for slow machines, not for quadratic work. Processor time,
+ * since other programs may run. */
 static void gguf_opens_half_a_million_strings_at_once(void **state) {
     (void)state;
     enum { N = 777050 };
@@ -426,10 +427,10 @@ static void gguf_opens_half_a_million_strings_at_once(void **state) {
         gw_tensor_f32(&w, name, GM_F32, 1, 0, &v);
     }
     gm_bytes file = gw_build(&w);
-    uint64_t start = gm_now_ns();
+    clock_t start = clock();
     gm_gguf *g;
     assert_int_equal(gm_gguf_open_memory(&g, file.p, file.n, NULL, 0), 0);
-    assert_true(gm_ms_since(start) < 500);
+    assert_true((double)(clock() - start) / CLOCKS_PER_SEC < 0.5);
     gm_gguf_array a;
     assert_int_equal(gm_gguf_get_array(g, "tokens", &a), 0);
     assert_int_equal(a.n, N);
