@@ -134,10 +134,16 @@ void gm_worker_wake_clear(gm_worker *w) {
 /* ---- events ---------------------------------------------------------------------------------- */
 
 /* From the worker thread. When the ring is full it waits for the reader; text of a job that was
- * cancelled meanwhile is given up, the last event of a job is not. */
+ * cancelled meanwhile is given up, the last event of a job is not. Whoever sees that last event
+ * must also see its effect: the status changes with it, not a moment later. */
 static int emit(void *ud, const gm_event *ev, const char *text, size_t n) {
     gm_worker *w = ud;
     bool last = ev->kind == GM_EV_DONE || ev->kind == GM_EV_ERROR;
+    gm_status after = {0};
+    if (last) {
+        gm_service_describe(w->service, &after);
+        after.state = gm_service_state(w->service, NULL);
+    }
     uv_mutex_lock(&w->lock);
     int rc;
     for (;;) {
@@ -149,7 +155,10 @@ static int emit(void *ud, const gm_event *ev, const char *text, size_t n) {
         }
         uv_cond_wait(&w->space, &w->lock);
     }
-    if (rc == 1) wake(w);
+    if (rc == 1) {
+        if (last) w->status = after;
+        wake(w);
+    }
     uv_mutex_unlock(&w->lock);
     return rc < 0 ? rc : GM_OK;
 }

@@ -1,0 +1,703 @@
+/* test_gemma.c: the exported functions, as an editor uses them: submit, watch the descriptor,
+ * drain, cancel, leave. Every wait is for an event; a minute without one fails the test.
+ */
+#include "helper/cm.h"
+
+#include <fcntl.h>
+#include <math.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/stat.h>
+#include "api/gemma.h"
+#include "base/clock.h"
+#include "base/mem.h"
+#include "helper/tiny_model.h"
+#include "helper/tmp.h"
+
+enum { MAX_JOB = 2048, N_CTX = 8192 };
+
+static test_tmp tmp;
+static char model[512];
+static char err[256];
+
+static int begin(void **state) {
+    (void)state;
+    if (tmp_begin(&tmp) != 0) return -1;
+    strcpy(model, tmp_path(&tmp, "tiny.gguf"));
+    return tiny_model_write(model, &(tiny_opts){.seed = 3}) ? 0 : -1;
+}
+
+static int end(void **state) {
+    (void)state;
+    tmp_end(&tmp);
+    return 0;
+}
+
+/* ---- an editor ---- */
+
+typedef struct {
+    int ended;  /* DONE and ERROR events */
+    int order;  /* place of the last event among all */
+    int n_text, n_progress;
+    gemma_event last;
+    char text[1 << 17];
+    size_t n;
+    char error[512];
+} record;
+
+static record *records; /* [MAX_JOB], by id */
+static int n_event;
+
+static gemma *open_editor(void) {
+    gemma *g = NULL;
+    free(records);
+    records = calloc(MAX_JOB, sizeof *records);
+    assert_non_null(records);
+    n_event = 0;
+    if (gemma_create(&g, err, sizeof err) != 0) fail_msg("%s", err);
+    return g;
+}
+
+static void close_editor(gemma *g) {
+    assert_int_equal(gemma_destroy(&g, 60000), GEMMA_OK);
+    assert_null(g);
+    free(records);
+    records = NULL;
+}
+
+static void note(const gemma_event *ev) {
+    n_event++;
+    if (ev->kind == GEMMA_EV_LOG) {
+        assert_int_equal(ev->job, 0);
+        return;
+    }
+    assert_in_range(ev->job, 1, MAX_JOB - 1);
+    record *r = &records[ev->job];
+    assert_int_equal(r->ended, 0); /* the end is always the last event of a job */
+    assert_int_equal(ev->text[ev->len], '\0');
+    r->order = n_event;
+    r->last = *ev;
+    r->n_progress += ev->kind == GEMMA_EV_PROGRESS;
+    if (ev->kind == GEMMA_EV_TEXT) {
+        assert_true(ev->len > 0 && r->n + ev->len < sizeof r->text);
+        memcpy(r->text + r->n, ev->text, ev->len);
+        r->n += ev->len;
+        r->n_text++;
+    }
+    if (ev->kind == GEMMA_EV_ERROR) snprintf(r->error, sizeof r->error, "%s", ev->text);
+    r->ended += ev->kind == GEMMA_EV_DONE || ev->kind == GEMMA_EV_ERROR;
+}
+
+static void drain(gemma *g) {
+    gemma_event ev;
+    gemma_wake_clear(g);
+    while (gemma_next_event(g, &ev)) note(&ev);
+}
+
+static void wait_for_events(gemma *g) {
+    struct pollfd p = {.fd = gemma_wake_fd(g), .events = POLLIN};
+    if (poll(&p, 1, 60000) != 1) fail_msg("no event for a minute");
+    drain(g);
+}
+
+static record *wait_end(gemma *g, int64_t job) {
+    if (job <= 0) fail_msg("not submitted: %s", err);
+    while (!records[job].ended) wait_for_events(g);
+    return &records[job];
+}
+
+static int64_t load(gemma *g, const char *path) {
+    return gemma_load(g, &(gemma_load_opts){.size = sizeof(gemma_load_opts), .model_path = path,
+                                            .n_ctx = N_CTX, .n_threads = 1},
+                      err, sizeof err);
+}
+
+static gemma *open_loaded(void) {
+    gemma *g = open_editor();
+    record *r = wait_end(g, load(g, model));
+    if (r->last.kind != GEMMA_EV_DONE) fail_msg("%s", r->error);
+    return g;
+}
+
+static int64_t generate(gemma *g, const char *text, uint32_t session, uint32_t priority,
+                        uint32_t max_tokens, uint32_t flags) {
+    gemma_part part = {.kind = GEMMA_PART_TEXT, .data = text, .len = strlen(text)};
+    gemma_generate_opts o = {.size = sizeof o,
+                             .flags = flags,
+                             .session = session,
+                             .priority = priority,
+                             .max_tokens = max_tokens,
+                             .n_part = 1,
+                             .parts = &part};
+    return gemma_generate(g, &o, err, sizeof err);
+}
+
+static gemma_status status(const gemma *g) {
+    gemma_status s = {.size = sizeof s};
+    gemma_get_status(g, &s);
+    return s;
+}
+
+/* ---- tests ---- */
+
+static void nonsense_arguments_are_errors(void **state) {
+    (void)state;
+    gemma *none = NULL;
+    gemma_event ev;
+    gemma_status st = {.size = sizeof st, .state = 77};
+    assert_int_equal(gemma_abi(), GEMMA_ABI);
+    assert_string_equal(gemma_err_name(GEMMA_EFORMAT), "EFORMAT");
+    assert_true(strlen(gemma_cpu()) > 0);
+    assert_int_equal(gemma_create(NULL, err, sizeof err), GEMMA_EINVAL);
+    assert_int_equal(gemma_destroy(NULL, 0), 0);
+    assert_int_equal(gemma_destroy(&none, 0), 0);
+    assert_int_equal(gemma_wake_fd(NULL), -1);
+    gemma_wake_clear(NULL);
+    gemma_cancel(NULL, 1);
+    gemma_cancel_all(NULL);
+    assert_int_equal(gemma_next_event(NULL, &ev), 0);
+    gemma_get_status(NULL, NULL);
+    gemma_get_status(NULL, &st);
+    assert_int_equal(st.state, GEMMA_STATE_EMPTY);
+    assert_int_equal(gemma_load(NULL, NULL, NULL, 0), GEMMA_EINVAL);
+    assert_int_equal(gemma_unload(NULL), GEMMA_EINVAL);
+    assert_int_equal(gemma_generate(NULL, NULL, NULL, 0), GEMMA_EINVAL);
+
+    gemma *g = open_editor();
+    assert_int_equal(gemma_next_event(g, NULL), 0);
+    assert_int_equal(gemma_load(g, NULL, err, sizeof err), GEMMA_EINVAL);
+    gemma_load_opts l = {.size = 4, .model_path = model};
+    assert_int_equal(gemma_load(g, &l, err, sizeof err), GEMMA_EINVAL);
+    l.size = sizeof l;
+    l.model_path = NULL;
+    assert_int_equal(gemma_load(g, &l, err, sizeof err), GEMMA_EINVAL);
+    l.model_path = model;
+    l.kv_type = 9;
+    assert_int_equal(gemma_load(g, &l, err, sizeof err), GEMMA_EINVAL);
+    l = (gemma_load_opts){.size = sizeof l, .model_path = model, .n_ctx = UINT32_MAX};
+    assert_int_equal(gemma_load(g, &l, err, sizeof err), GEMMA_EINVAL);
+    l = (gemma_load_opts){.size = sizeof l, .model_path = model, .n_threads = UINT32_MAX};
+    assert_int_equal(gemma_load(g, &l, err, sizeof err), GEMMA_EINVAL);
+    close_editor(g);
+}
+
+static void bad_requests_are_refused_with_a_reason(void **state) {
+    (void)state;
+    gemma *g = open_editor();
+    gemma_part part = {.kind = GEMMA_PART_TEXT, .data = "a", .len = 1};
+    const char *no_stop[] = {NULL};
+    const gemma_generate_opts good = {.size = sizeof good, .n_part = 1, .parts = &part};
+    gemma_generate_opts bad[16];
+    int n = 0;
+#define BAD(field, value) (bad[n] = good, bad[n].field = (value), n++)
+    BAD(size, 8);
+    BAD(session, GEMMA_SESSION_MAX);
+    BAD(priority, 3);
+    BAD(flags, 1u << 20);
+    BAD(n_part, 0);
+    BAD(n_part, UINT32_MAX);
+    BAD(parts, NULL);
+    BAD(temperature, NAN);
+    BAD(temperature, -1);
+    BAD(top_p, 1.5f);
+    BAD(min_p, INFINITY);
+    BAD(repeat_penalty, -2);
+    BAD(max_tokens, UINT32_MAX);
+    BAD(fork_from, 99);
+    BAD(n_stop, 1);
+#undef BAD
+    for (int i = 0; i < n; i++) {
+        err[0] = '\0';
+        if (gemma_generate(g, &bad[i], err, sizeof err) != GEMMA_EINVAL) fail_msg("row %d", i);
+        assert_true(strlen(err) > 0);
+    }
+    gemma_generate_opts o = good;
+    o.n_stop = 1;
+    o.stops = no_stop;
+    assert_int_equal(gemma_generate(g, &o, err, sizeof err), GEMMA_EINVAL);
+    part.kind = 77;
+    assert_int_equal(gemma_generate(g, &good, err, sizeof err), GEMMA_EINVAL);
+    part = (gemma_part){.kind = GEMMA_PART_TEXT, .data = NULL, .len = 5};
+    assert_int_equal(gemma_generate(g, &good, err, sizeof err), GEMMA_EINVAL);
+    part = (gemma_part){.kind = GEMMA_PART_TEXT, .data = "a", .len = SIZE_MAX};
+    assert_int_equal(gemma_generate(g, &good, err, sizeof err), GEMMA_ETOOLONG);
+    assert_int_equal(status(g).n_queued, 0);
+    close_editor(g);
+}
+
+static void load_generate_unload(void **state) {
+    (void)state;
+    gemma *g = open_editor();
+    assert_int_equal(status(g).state, GEMMA_STATE_EMPTY);
+    record *r = wait_end(g, generate(g, "hello", 0, 0, 5, 0));
+    assert_int_equal(r->last.code, GEMMA_ENOMODEL);
+
+    r = wait_end(g, load(g, model));
+    assert_int_equal(r->last.kind, GEMMA_EV_DONE);
+    assert_true(r->n_progress > 0);
+    r = wait_end(g, generate(g, "hello", 0, 0, 12, GEMMA_GEN_IGNORE_EOG));
+    assert_int_equal(r->last.kind, GEMMA_EV_DONE);
+    assert_int_equal(r->last.stop_reason, GEMMA_STOP_LENGTH);
+    assert_int_equal(r->last.n_generated, 12);
+    assert_true(r->last.n_prompt > 0);
+    assert_int_equal(r->last.n_reused, 0);
+    assert_true(r->last.logprob < 0);
+    assert_true(r->n > 0);
+    /* The end of a job used to be out before the status told of it: a reader who asked at once
+     * saw a model still answering. */
+    gemma_status s = status(g);
+    assert_int_equal(s.state, GEMMA_STATE_READY);
+    assert_int_equal(s.n_ctx, N_CTX);
+    assert_int_equal(s.n_threads, 1);
+    assert_true(s.model_bytes > 0 && s.cache_bytes > 0 && s.n_param > 0);
+    assert_string_equal(s.type, "F32");
+    assert_int_equal(strncmp(s.device, "cpu", 3), 0);
+
+    r = wait_end(g, gemma_unload(g));
+    assert_int_equal(r->last.kind, GEMMA_EV_DONE);
+    assert_int_equal(status(g).state, GEMMA_STATE_EMPTY);
+    assert_int_equal(status(g).model_bytes, 0);
+    r = wait_end(g, generate(g, "hello", 0, 0, 5, 0));
+    assert_int_equal(r->last.code, GEMMA_ENOMODEL);
+    close_editor(g);
+}
+
+static void an_older_caller_with_smaller_structs_is_served(void **state) {
+    (void)state;
+    gemma *g = open_loaded();
+    gemma_part part = {.kind = GEMMA_PART_TEXT, .data = "hello", .len = 5};
+    gemma_generate_opts o = {.n_part = 1, .parts = &part, .max_tokens = 2, .fork_from = 0xDEAD};
+    o.size = offsetof(gemma_generate_opts, fork_from); /* what follows is not the caller's */
+    record *r = wait_end(g, gemma_generate(g, &o, err, sizeof err));
+    assert_int_equal(r->last.kind, GEMMA_EV_DONE);
+    gemma_status s;
+    memset(&s, 0x55, sizeof s);
+    s.size = offsetof(gemma_status, model_bytes);
+    gemma_get_status(g, &s);
+    assert_int_equal(s.n_ctx, N_CTX);
+    assert_true(s.model_bytes == 0x5555555555555555u);
+    close_editor(g);
+}
+
+static void a_prompt_is_computed_once(void **state) {
+    (void)state;
+    gemma *g = open_loaded();
+    const char *text = "local function add(a, b)";
+    record *warm = wait_end(g, generate(g, text, 0, 2, 0, 0));
+    assert_int_equal(warm->last.stop_reason, GEMMA_STOP_NONE);
+    assert_int_equal(warm->n, 0);
+    record *r = wait_end(g, generate(g, text, 0, 0, 3, GEMMA_GEN_IGNORE_EOG));
+    assert_int_equal(r->last.n_reused, r->last.n_prompt);
+    /* Another session starts from this one's cache when asked to. */
+    gemma_part part = {.kind = GEMMA_PART_TEXT, .data = text, .len = strlen(text)};
+    gemma_generate_opts o = {.size = sizeof o, .session = 1, .n_part = 1, .parts = &part};
+    record *f;
+    o.fork_from = 0 + 1;
+    f = wait_end(g, gemma_generate(g, &o, err, sizeof err));
+    assert_int_equal(f->last.n_reused, f->last.n_prompt - 1);
+    o.session = 2;
+    o.fork_from = 7 + 1; /* a session that was never used */
+    f = wait_end(g, gemma_generate(g, &o, err, sizeof err));
+    assert_int_equal(f->last.n_reused, 0);
+    close_editor(g);
+}
+
+static void stops_and_healing_work_through_the_api(void **state) {
+    (void)state;
+    gemma *g = open_loaded();
+    record *all = wait_end(g, generate(g, "local fun", 0, 0, 30, GEMMA_GEN_IGNORE_EOG));
+    assert_true(all->n > 10);
+    char stop[4] = {0};
+    memcpy(stop, all->text + 5, 3);
+    const char *stops[] = {stop};
+    gemma_part part = {.kind = GEMMA_PART_TEXT, .data = "local fun", .len = 9};
+    gemma_generate_opts o = {.size = sizeof o, .n_part = 1, .parts = &part, .max_tokens = 30,
+                             .flags = GEMMA_GEN_IGNORE_EOG, .stops = stops, .n_stop = 1};
+    record *r = wait_end(g, gemma_generate(g, &o, err, sizeof err));
+    assert_int_equal(r->last.stop_reason, GEMMA_STOP_STRING);
+    assert_true(r->n <= 5);
+    assert_memory_equal(r->text, all->text, r->n);
+    o.n_stop = 0;
+    o.flags |= GEMMA_GEN_HEAL;
+    r = wait_end(g, gemma_generate(g, &o, err, sizeof err));
+    assert_int_equal(r->last.kind, GEMMA_EV_DONE);
+    assert_true(r->last.n_prompt < all->last.n_prompt);
+    assert_int_equal(r->last.n_generated, 30);
+    /* Healing is about text: after a turn was opened there is nothing to heal. */
+    gemma_part turn[] = {{.kind = GEMMA_PART_USER}, part, {.kind = GEMMA_PART_MODEL}};
+    o.parts = turn;
+    o.n_part = 3;
+    r = wait_end(g, gemma_generate(g, &o, err, sizeof err));
+    assert_int_equal(r->last.kind, GEMMA_EV_DONE);
+    close_editor(g);
+}
+
+static void what_is_not_there_yet_says_so(void **state) {
+    (void)state;
+    gemma *g = open_loaded();
+    gemma_part part = {.kind = GEMMA_PART_IMAGE, .data = "/x.png", .len = 6};
+    gemma_generate_opts o = {.size = sizeof o, .n_part = 1, .parts = &part, .max_tokens = 3};
+    record *r = wait_end(g, gemma_generate(g, &o, err, sizeof err));
+    assert_int_equal(r->last.code, GEMMA_EUNSUPPORTED);
+    assert_true(strlen(r->error) > 10);
+    close_editor(g);
+}
+
+static char *long_prompt(size_t n) {
+    char *p = malloc(n + 1);
+    assert_non_null(p);
+    for (size_t i = 0; i < n; i++) p[i] = (char)('!' + i * 7 % 90);
+    p[n] = '\0';
+    return p;
+}
+
+static void a_prompt_beyond_the_context_is_refused(void **state) {
+    (void)state;
+    gemma *g = open_loaded();
+    char *p = long_prompt(200000);
+    record *r = wait_end(g, generate(g, p, 0, 0, 1, 0));
+    assert_int_equal(r->last.code, GEMMA_ETOOLONG);
+    free(p);
+    r = wait_end(g, generate(g, "short", 0, 0, 1, 0));
+    assert_int_equal(r->last.kind, GEMMA_EV_DONE);
+    close_editor(g);
+}
+
+static void cancel_ends_a_running_answer_and_the_session_lives(void **state) {
+    (void)state;
+    gemma *g = open_loaded();
+    int64_t job = generate(g, "hello", 1, 1, N_CTX, GEMMA_GEN_IGNORE_EOG);
+    while (records[job].n_text == 0) wait_for_events(g);
+    gemma_cancel(g, job);
+    record *r = wait_end(g, job);
+    assert_int_equal(r->last.kind, GEMMA_EV_ERROR);
+    assert_int_equal(r->last.code, GEMMA_ECANCELLED);
+    gemma_cancel(g, job); /* long gone: ignored */
+    gemma_cancel(g, 0);
+    gemma_cancel(g, -5);
+    gemma_cancel(g, INT64_MAX);
+    record *a = wait_end(g, generate(g, "hello", 1, 1, 40, GEMMA_GEN_IGNORE_EOG));
+    record *b = wait_end(g, generate(g, "hello", 2, 1, 40, GEMMA_GEN_IGNORE_EOG));
+    assert_int_equal(a->last.kind, GEMMA_EV_DONE);
+    assert_true(a->last.n_reused > 0);
+    assert_string_equal(a->text, b->text);
+    close_editor(g);
+}
+
+static void cancel_ends_a_prefill_and_waiting_jobs(void **state) {
+    (void)state;
+    gemma *g = open_loaded();
+    char *p = long_prompt(7000);
+    int64_t running = generate(g, p, 1, 1, 10, 0);
+    int64_t waiting = generate(g, p, 1, 1, 10, 0);
+    int64_t other = generate(g, p, 2, 2, 10, 0);
+    gemma_cancel(g, waiting);
+    assert_int_equal(wait_end(g, waiting)->last.code, GEMMA_ECANCELLED);
+    gemma_cancel_all(g);
+    assert_int_equal(wait_end(g, running)->last.code, GEMMA_ECANCELLED);
+    assert_int_equal(wait_end(g, other)->last.code, GEMMA_ECANCELLED);
+    free(p);
+    close_editor(g);
+}
+
+/* The order that matters to somebody who types while a long answer is being written. */
+static void typing_comes_before_a_running_answer(void **state) {
+    (void)state;
+    gemma *g = open_loaded();
+    int64_t ask = generate(g, "explain", 1, GEMMA_PRIO_ASK, N_CTX, GEMMA_GEN_IGNORE_EOG);
+    while (records[ask].n_text == 0) wait_for_events(g);
+    int64_t typing = generate(g, "local x", 0, GEMMA_PRIO_TYPING, 8, GEMMA_GEN_IGNORE_EOG);
+    wait_end(g, typing);
+    assert_int_equal(records[ask].ended, 0);
+    int before = records[ask].n_text;
+    while (records[ask].n_text == before) wait_for_events(g); /* and goes on afterwards */
+    gemma_cancel(g, ask);
+    assert_int_equal(wait_end(g, ask)->last.code, GEMMA_ECANCELLED);
+    close_editor(g);
+}
+
+static void typing_comes_before_a_running_prefill(void **state) {
+    (void)state;
+    gemma *g = open_loaded();
+    char *p = long_prompt(7000);
+    int64_t ask = generate(g, p, 1, GEMMA_PRIO_BACKGROUND, 4, GEMMA_GEN_IGNORE_EOG);
+    while (records[ask].n_progress == 0) wait_for_events(g);
+    int64_t typing = generate(g, "local x", 0, GEMMA_PRIO_TYPING, 8, GEMMA_GEN_IGNORE_EOG);
+    wait_end(g, ask);
+    assert_int_equal(records[typing].ended, 1);
+    assert_true(records[typing].order < records[ask].order);
+    free(p);
+    close_editor(g);
+}
+
+/* Interrupting must not change what is answered: each chat answer is interrupted by a stream of
+ * typing requests and equals the one that nobody interrupted. */
+static void interruptions_leave_no_trace_in_the_answer(void **state) {
+    (void)state;
+    gemma *g = open_loaded();
+    char *p = long_prompt(600);
+    record *calm = wait_end(g, generate(g, p, 2, 1, 60, GEMMA_GEN_IGNORE_EOG));
+    int64_t ask = generate(g, p, 1, 1, 60, GEMMA_GEN_IGNORE_EOG);
+    int n = 0;
+    while (!records[ask].ended && n < 300) {
+        char typed[32];
+        snprintf(typed, sizeof typed, "local x%d", n++);
+        int64_t job = generate(g, typed, 0, 0, 2, GEMMA_GEN_IGNORE_EOG);
+        if (n % 3 == 0) gemma_cancel(g, job);
+        wait_end(g, job);
+    }
+    wait_end(g, ask);
+    assert_int_equal(records[ask].last.kind, GEMMA_EV_DONE);
+    assert_string_equal(records[ask].text, calm->text);
+    assert_int_equal(records[ask].last.n_generated, 60);
+    free(p);
+    close_editor(g);
+}
+
+static void loading_again_replaces_the_model_and_its_sessions(void **state) {
+    (void)state;
+    gemma *g = open_loaded();
+    record *a = wait_end(g, generate(g, "hello", 0, 0, 20, GEMMA_GEN_IGNORE_EOG));
+    char other[600];
+    snprintf(other, sizeof other, "%s.other", model);
+    assert_true(tiny_model_write(other, &(tiny_opts){.seed = 4, .pattern = "sg", .n_embd = 128}));
+    int64_t first = load(g, other);
+    int64_t job = generate(g, "hello", 0, 0, 20, GEMMA_GEN_IGNORE_EOG); /* for the new model */
+    record *b = wait_end(g, job);
+    assert_int_equal(records[first].last.kind, GEMMA_EV_DONE);
+    assert_int_equal(b->last.kind, GEMMA_EV_DONE);
+    assert_int_equal(b->last.n_reused, 0);
+    assert_string_not_equal(a->text, b->text);
+    wait_end(g, load(g, model));
+    record *c = wait_end(g, generate(g, "hello", 0, 0, 20, GEMMA_GEN_IGNORE_EOG));
+    assert_string_equal(a->text, c->text);
+    unlink(other);
+    close_editor(g);
+}
+
+static void write_file(const char *path, const void *p, size_t n) {
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(p, 1, n, f), n);
+    assert_int_equal(fclose(f), 0);
+}
+
+static void files_that_are_no_model_leave_a_message_and_no_model(void **state) {
+    (void)state;
+    gemma *g = open_loaded();
+    char path[5][600];
+    gm_bytes good = tiny_model_build(&(tiny_opts){.seed = 3});
+    const char *name[] = {"missing", "folder", "pipe", "empty", "cut"};
+    for (int i = 0; i < 5; i++) snprintf(path[i], sizeof *path, "%s", tmp_path(&tmp, name[i]));
+    assert_int_equal(mkdir(path[1], 0700), 0);
+    assert_int_equal(mkfifo(path[2], 0600), 0);
+    write_file(path[3], "", 0);
+    write_file(path[4], good.p, good.n * 2 / 3);
+    for (int i = 0; i < 5; i++) {
+        record *r = wait_end(g, load(g, path[i]));
+        assert_int_equal(r->last.kind, GEMMA_EV_ERROR);
+        assert_true(r->last.code < 0 && r->last.code != GEMMA_ECANCELLED);
+        assert_true(strlen(r->error) > 5);
+        assert_null(strchr(r->error, '\n'));
+        assert_int_equal(status(g).state, GEMMA_STATE_EMPTY);
+        r = wait_end(g, generate(g, "hello", 0, 0, 3, 0));
+        assert_int_equal(r->last.code, GEMMA_ENOMODEL);
+    }
+    gemma_load_opts o = {.size = sizeof o, .model_path = model, .device = "warp-drive"};
+    record *r = wait_end(g, gemma_load(g, &o, err, sizeof err));
+    assert_int_equal(r->last.kind, GEMMA_EV_ERROR);
+    assert_int_equal(wait_end(g, load(g, model))->last.kind, GEMMA_EV_DONE);
+    gm_bytes_finish(&good);
+    close_editor(g);
+}
+
+static void a_model_that_is_deleted_while_loaded_goes_on(void **state) {
+    (void)state;
+    gemma *g = open_editor();
+    char path[600];
+    snprintf(path, sizeof path, "%s", tmp_path(&tmp, "short-lived"));
+    assert_true(tiny_model_write(path, &(tiny_opts){.seed = 9}));
+    assert_int_equal(wait_end(g, load(g, path))->last.kind, GEMMA_EV_DONE);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(wait_end(g, generate(g, "hello", 0, 0, 9, 0))->last.kind, GEMMA_EV_DONE);
+    close_editor(g);
+}
+
+static void a_cancelled_load_ends_and_another_works(void **state) {
+    (void)state;
+    gemma *g = open_editor();
+    for (int i = 0; i < 20; i++) {
+        int64_t job = load(g, model);
+        if (i % 2) wait_for_events(g);
+        gemma_cancel(g, job);
+        record *r = wait_end(g, job);
+        bool cancelled = r->last.kind == GEMMA_EV_ERROR && r->last.code == GEMMA_ECANCELLED;
+        assert_true(cancelled || r->last.kind == GEMMA_EV_DONE);
+    }
+    assert_int_equal(wait_end(g, load(g, model))->last.kind, GEMMA_EV_DONE);
+    close_editor(g);
+}
+
+/* Nobody drains: the worker stops at a full ring instead of losing or hoarding events, and goes on
+ * when somebody does. */
+static void a_full_ring_makes_the_worker_wait(void **state) {
+    (void)state;
+    enum { N = 250 };
+    gemma *g = open_loaded();
+    int64_t job[N];
+    for (int i = 0; i < N; i++)
+        job[i] = generate(g, "hello", (uint32_t)i % 8, 1, 3, GEMMA_GEN_IGNORE_EOG);
+    assert_true(job[N - 1] > 0);
+    /* Each job makes up to three events, so some 85 jobs fill the 256 slots. That it stops there
+     * shows by a queue that never empties; that it got so far, by one that is not full. */
+    uint64_t start = gm_now_ns();
+    while (status(g).n_queued > N - 80 && gm_ms_since(start) < 60000) {}
+    assert_true(status(g).n_queued > 0);
+    for (int i = 0; i < N; i++) assert_int_equal(wait_end(g, job[i])->last.kind, GEMMA_EV_DONE);
+    for (int i = 1; i < N; i++) assert_string_equal(records[job[i]].text, records[job[0]].text);
+    close_editor(g);
+}
+
+static void too_many_waiting_jobs_are_refused(void **state) {
+    (void)state;
+    gemma *g = open_loaded();
+    char *p = long_prompt(7000);
+    int64_t blocker = generate(g, p, 0, 0, N_CTX, GEMMA_GEN_IGNORE_EOG), last = 1;
+    for (int i = 0; i < 1000 && last > 0; i++) last = generate(g, "x", 1, 1, 1, 0);
+    assert_int_equal(last, GEMMA_EBUSY);
+    assert_true(strlen(err) > 0);
+    gemma_cancel_all(g);
+    wait_end(g, blocker);
+    free(p);
+    close_editor(g);
+}
+
+static void leaving_is_quick_whatever_goes_on(void **state) {
+    (void)state;
+    char *p = long_prompt(7000);
+    for (int i = 0; i < 6; i++) {
+        gemma *g = i == 0 ? open_editor() : open_loaded();
+        int64_t job = 0;
+        if (i == 1) job = generate(g, "hello", 1, 1, N_CTX, GEMMA_GEN_IGNORE_EOG);
+        if (i == 2) job = generate(g, p, 1, 1, 5, 0);
+        if (i == 3) job = load(g, model);
+        for (int k = 0; i == 4 && k < 250; k++)
+            job = generate(g, "hi", 1, 1, 3, GEMMA_GEN_IGNORE_EOG); /* the ring fills */
+        if (i == 1) /* in the middle of it */
+            while (records[job].n_text == 0) wait_for_events(g);
+        uint64_t start = gm_now_ns();
+        assert_int_equal(gemma_destroy(&g, 30000), GEMMA_OK);
+        assert_null(g);
+        if (!TEST_SANITIZED) assert_true(gm_ms_since(start) < 2000);
+        free(records);
+        records = NULL;
+    }
+    free(p);
+}
+
+/* Two handles at once: nothing is shared but the log. */
+static void two_handles_do_not_disturb_each_other(void **state) {
+    (void)state;
+    gemma *a = open_loaded(), *b = NULL;
+    record *want = wait_end(a, generate(a, "hello", 0, 0, 30, GEMMA_GEN_IGNORE_EOG));
+    char text[256];
+    snprintf(text, sizeof text, "%.255s", want->text);
+    assert_int_equal(gemma_create(&b, err, sizeof err), GEMMA_OK);
+    int64_t on_a = generate(a, "hello", 1, 0, 3000, GEMMA_GEN_IGNORE_EOG);
+    int64_t load_b = load(b, model);
+    int64_t on_b = generate(b, "hello", 0, 0, 30, GEMMA_GEN_IGNORE_EOG);
+    size_t n = 0;
+    char got[256] = "";
+    bool over = false;
+    while (!over) {
+        struct pollfd fd = {.fd = gemma_wake_fd(b), .events = POLLIN};
+        assert_int_equal(poll(&fd, 1, 60000), 1);
+        gemma_event ev;
+        gemma_wake_clear(b);
+        while (gemma_next_event(b, &ev)) {
+            if (ev.job == load_b) assert_int_not_equal(ev.kind, GEMMA_EV_ERROR);
+            if (ev.job != on_b) continue;
+            if (ev.kind == GEMMA_EV_TEXT && n + ev.len < sizeof got) {
+                memcpy(got + n, ev.text, ev.len);
+                n += ev.len;
+            }
+            over |= ev.kind == GEMMA_EV_DONE || ev.kind == GEMMA_EV_ERROR;
+        }
+    }
+    assert_string_equal(got, text);
+    assert_int_equal(gemma_destroy(&b, 60000), GEMMA_OK);
+    gemma_cancel(a, on_a);
+    wait_end(a, on_a);
+    close_editor(a);
+}
+
+/* One round with the n-th allocation failing; false when there were fewer than n. */
+static bool round_with_failure(uint64_t n) {
+    gemma *g = NULL;
+    gm_mem_fail_at(n);
+    free(records);
+    records = calloc(MAX_JOB, sizeof *records);
+    n_event = 0;
+    int rc = gemma_create(&g, err, sizeof err);
+    if (rc == GEMMA_OK) {
+        int64_t job = load(g, model);
+        if (job > 0) wait_end(g, job);
+        else assert_int_equal(job, GEMMA_ENOMEM);
+        const char *stops[] = {"\n\n"};
+        gemma_part part[] = {{.kind = GEMMA_PART_USER},
+                             {.kind = GEMMA_PART_TEXT, .data = "local fun", .len = 9}};
+        gemma_generate_opts o = {.size = sizeof o, .n_part = 2, .parts = part, .max_tokens = 4,
+                                 .flags = GEMMA_GEN_IGNORE_EOG | GEMMA_GEN_HEAL, .stops = stops,
+                                 .n_stop = 1, .repeat_penalty = 1.1f};
+        job = gemma_generate(g, &o, err, sizeof err);
+        if (job > 0) wait_end(g, job);
+        else assert_int_equal(job, GEMMA_ENOMEM);
+        if (job > 0 && records[job].last.kind == GEMMA_EV_ERROR) {
+            int code = records[job].last.code;
+            assert_true(code == GEMMA_ENOMEM || code == GEMMA_ENOMODEL);
+        }
+        assert_int_equal(gemma_destroy(&g, 60000), GEMMA_OK);
+    } else {
+        assert_int_equal(rc, GEMMA_ENOMEM);
+        assert_null(g);
+    }
+    return gm_mem_fail_at(0) >= n;
+}
+
+static void every_failed_allocation_ends_in_an_event(void **state) {
+    (void)state;
+    uint64_t n = 1;
+    /* Under a sanitizer every seventh, or it would take minutes. */
+    while (round_with_failure(n)) n += TEST_SANITIZED ? 7 : 1;
+    assert_true(n > 300);
+    free(records);
+    records = NULL;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nonsense_arguments_are_errors),
+        cmocka_unit_test(bad_requests_are_refused_with_a_reason),
+        cmocka_unit_test(load_generate_unload),
+        cmocka_unit_test(an_older_caller_with_smaller_structs_is_served),
+        cmocka_unit_test(a_prompt_is_computed_once),
+        cmocka_unit_test(stops_and_healing_work_through_the_api),
+        cmocka_unit_test(what_is_not_there_yet_says_so),
+        cmocka_unit_test(a_prompt_beyond_the_context_is_refused),
+        cmocka_unit_test(cancel_ends_a_running_answer_and_the_session_lives),
+        cmocka_unit_test(cancel_ends_a_prefill_and_waiting_jobs),
+        cmocka_unit_test(typing_comes_before_a_running_answer),
+        cmocka_unit_test(typing_comes_before_a_running_prefill),
+        cmocka_unit_test(interruptions_leave_no_trace_in_the_answer),
+        cmocka_unit_test(loading_again_replaces_the_model_and_its_sessions),
+        cmocka_unit_test(files_that_are_no_model_leave_a_message_and_no_model),
+        cmocka_unit_test(a_model_that_is_deleted_while_loaded_goes_on),
+        cmocka_unit_test(a_cancelled_load_ends_and_another_works),
+        cmocka_unit_test(a_full_ring_makes_the_worker_wait),
+        cmocka_unit_test(too_many_waiting_jobs_are_refused),
+        cmocka_unit_test(leaving_is_quick_whatever_goes_on),
+        cmocka_unit_test(two_handles_do_not_disturb_each_other),
+        cmocka_unit_test(every_failed_allocation_ends_in_an_event),
+    };
+    return cmocka_run_group_tests(tests, begin, end);
+}
