@@ -56,8 +56,12 @@ function Answer:footer(text)
   end
 end
 
---- As high as the text, up to the room there is; follows the end unless the reader went up.
+--- As high as the text, up to the room there is. Counting rows takes time in proportion to the
+--- text, so it ends when the window is as high as it may be.
 function Answer:fit()
+  if api.nvim_win_get_height(self.win) >= self.room then
+    return
+  end
   local rows = api.nvim_win_text_height(self.win, {}).all
   local height = math.max(1, math.min(rows, self.room))
   if height ~= api.nvim_win_get_height(self.win) then
@@ -65,7 +69,7 @@ function Answer:fit()
   end
 end
 
---- Puts pending text at the end of the buffer.
+--- Puts pending text at the end of the buffer; follows it unless the reader went up.
 function Answer:write()
   if #self.pending == 0 or not self:is_open() then
     return
@@ -279,7 +283,7 @@ local function open_window(self)
   self.win = api.nvim_open_win(self.buf, false, config)
   vim.wo[self.win].wrap = true
   vim.wo[self.win].linebreak = true
-  vim.wo[self.win].conceallevel = 2
+  -- No conceal: with it, every count of rows parses the markdown, tens of milliseconds a time.
   -- The filetype would start plugins that treat this as the user's own file; colours are enough.
   if not pcall(vim.treesitter.start, self.buf, 'markdown') then
     vim.bo[self.buf].syntax = 'markdown'

@@ -46,7 +46,7 @@ function M.status_lines()
     local name = s.name and s.name ~= '' and s.name or vim.fs.basename(s.model_path)
     add('model', '%s, %s, %s', name, s.type or '?', util.bytes(s.model_bytes or 0))
     add('file', '%s', vim.fn.fnamemodify(s.model_path, ':~'))
-    add('device', '%s, %d threads', s.device or '?', s.n_threads or 0)
+    add('device', '%s', s.device or '?')
     add('memory', '%s of caches, %d positions each', util.bytes(s.cache_bytes or 0), s.n_ctx or 0)
     if (s.decode_tok_s or 0) > 0 then
       local fmt = 'reads %.0f, writes %.1f tokens per second'

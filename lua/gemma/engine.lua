@@ -12,7 +12,7 @@ local sentinel = require('gemma.sentinel')
 
 local M = {}
 
-local LEVEL = { 'error', 'warn', 'info', 'debug', 'trace' }
+local LEVEL = { [0] = 'error', 'warn', 'info', 'debug', 'trace' } -- of the library
 
 ---@alias gemma.State 'off'|'nolib'|'nomodel'|'loading'|'ready'|'prefill'|'generating'|'error'
 

@@ -39,8 +39,9 @@ local CLOSING_WORD = {
 --- Texts after which nothing belongs to the buffer, should they ever come as plain text.
 local MARKERS = { '<turn|>', '<|turn>', '<|channel>', '<channel|>', '<eos>', '<bos>' }
 
--- U+202A..U+202E and U+2066..U+2069 reorder what is seen; code must look like what it is.
-local BIDI = { '\226\128[\170-\174]', '\226\129[\166-\169]' }
+-- U+202A..U+202E and U+2066..U+2069 reorder what is seen, and code must look like what it is;
+-- U+FFFD stands for bytes that were no text.
+local UNWANTED = { '\226\128[\170-\174]', '\226\129[\166-\169]', '\239\191\189' }
 
 ---@param s string
 ---@return string
@@ -61,7 +62,7 @@ function M.clean(text)
   if c1 and c1 < cut then
     cut = c1
   end
-  for _, p in ipairs(BIDI) do
+  for _, p in ipairs(UNWANTED) do
     local at = text:find(p)
     if at and at < cut then
       cut = at

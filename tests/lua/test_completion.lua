@@ -367,8 +367,8 @@ test('buffers with NUL, broken UTF-8 and a huge line can be completed in', funct
   c:lua([[
     local f = io.open('odd.txt', 'wb')
     f:write('a\0b\255\254\n', ('y'):rep(10 * 1024 * 1024), '\nend') f:close()
+    vim.o.wrap = false
     vim.cmd('edit odd.txt')
-    vim.bo.filetype = 'lua'
     vim.g.gemma = { context = { max_file = 2 ^ 30 } }
     vim.api.nvim_win_set_cursor(0, { 1, 2 })
   ]])

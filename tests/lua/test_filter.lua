@@ -36,6 +36,7 @@ local BODY = {
   { 'broken UTF-8 ends it', {}, 'gr\195\188n\255x', 'grün' },
   { 'a surrogate ends it', {}, 'a\237\160\128', 'a' },
   { 'text that reorders what is seen ends it', {}, 'if ok \226\128\174 then', 'if ok' },
+  { 'a replacement character ends it', {}, 'a\239\191\189b', 'a' },
   { 'a turn marker as plain text ends it', {}, 'x = 1<turn|>\nmore', 'x = 1' },
   { 'a closing fence ends it', {}, 'x = 1\n```\nThis sets x.', 'x = 1' },
   { 'in prose a fence is text', { fence = false, prose = true }, 'a\n```\nb', 'a\n```\nb' },
