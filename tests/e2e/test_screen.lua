@@ -48,13 +48,14 @@ end
 local function provoke(s)
   wait_loaded(s)
   s:keys('2Go')
-  for _, start in ipairs({ 'local width = ', 'return value', 'local function add(', 'if x then ', 'for i = 1, ' }) do
+  local starts = { 'local width = ', 'return value', 'local function add(', 'if x then ', 'for i' }
+  for _, start in ipairs(starts) do
     s:type(start)
-    local ok, shown = pcall(s.wait, s, 'grey text for ' .. start, 5000, function()
+    local came = pcall(s.wait, s, 'grey text for ' .. start, 5000, function()
       return ghost(s)
     end)
-    if ok then
-      shown = settled_ghost(s)
+    if came then
+      local shown = settled_ghost(s)
       if shown:match('^[%w%p ][%w%p ][%w%p ]') and shown:match('%S') then
         return start, shown
       end
