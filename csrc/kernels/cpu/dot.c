@@ -90,14 +90,13 @@ static float dot_stretch(const gm_unpack_info *u, const gm_xq *x, int t, int k0,
 
 static void dot_quant_ref(const gm_dot_args *a) {
     const gm_unpack_info *u = gm_unpack_info_get(a->dtype);
-    gm_unpack_fn unpack = gm_unpack_ref(a->dtype);
     uint8_t q[256];
     float scale[16], min[16];
     for (int r = 0; r < a->n_row; r++) {
         float sum[GM_DOT_TOK] = {0};
         for (int k = 0; k < a->x->n_in; k += 256) {
             int n = a->x->n_in - k < 256 ? a->x->n_in - k : 256;
-            unpack(a->w + (size_t)r * a->row_bytes, k, n, q, scale, min);
+            a->unpack(a->w + (size_t)r * a->row_bytes, k, n, q, scale, min);
             for (int t = 0; t < a->n_tok; t++)
                 sum[t] += dot_stretch(u, a->x, a->tok + t, k, n, q, scale, min);
         }

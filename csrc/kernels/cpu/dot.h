@@ -49,7 +49,8 @@ typedef void (*gm_xq_fn)(gm_xq *x, int32_t t);
 
 typedef struct {
     gm_dtype dtype;
-    const uint8_t *w; /* [n_row, n_in] in file layout, any alignment */
+    gm_unpack_fn unpack; /* of dtype; NULL for float formats */
+    const uint8_t *w;    /* [n_row, n_in] in file layout, any alignment */
     size_t row_bytes;
     int n_row;
     const gm_xq *x;

@@ -148,6 +148,7 @@ static void compute_rows(const job *j, int mat, int row, int n_row) {
     int64_t n_out = gm_tensor_rows(w);
     gm_dot_args a = {
         .dtype = w->dtype,
+        .unpack = j->m->dot.unpack[w->dtype],
         .w = gm_tensor_row(w, row),
         .row_bytes = w->row_bytes,
         .n_row = n_row,

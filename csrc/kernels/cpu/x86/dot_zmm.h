@@ -20,11 +20,10 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { MAX_TOK = GM_DOT_TOK };
-
-/* Bytes between the weights that are computed and those that are called for. Two pages would be
- * too far for the end of a piece, half a page too near for a busy memory. */
-enum { AHEAD = 1536 };
+typedef __m512 vec;
+INLINE vec vec_zero(void) { return _mm512_setzero_ps(); }
+INLINE float vec_sum(vec v) { return _mm512_reduce_add_ps(v); }
+#include "kernels/cpu/x86/dot_rows.h"
 
 /* u: 0 .. 127 without VNNI, 0 .. 255 with it. */
 INLINE __m512i dot4(__m512i sum, __m512i u, __m512i s) {
@@ -57,20 +56,6 @@ INLINE __m512 add_scaled(__m512 sum, __m512i dot, __m512i idx, __m512 scales) {
 
 INLINE __m512i load(const int8_t *p) { return _mm512_loadu_si512(p); }
 
-INLINE void prefetch(const uint8_t *p, int bytes) {
-    for (int i = 0; i < bytes; i += 64) _mm_prefetch((const char *)p + AHEAD + i, _MM_HINT_T0);
-}
-
-typedef struct {
-    const gm_xq *x;
-    int tok;
-} tokens;
-
-/* Element k of token t in each order. */
-INLINE size_t at(const tokens *k, int t, int e) {
-    return (size_t)(k->tok + t) * (size_t)k->x->n_pad + (size_t)e;
-}
-
 /* ---- blocks of 32 with one scale: 16 blocks at a time -------------------------------------------- */
 
 /* The 16 half floats at the beginning of blocks of 9 words, as floats. The five loads stay within
@@ -97,7 +82,7 @@ INLINE __m512i four_halves(const uint8_t *p, int stride) {
 
 /* 16 blocks of Q4_0 (iq4 false) or IQ4_NL: 288 bytes from w on, elements e .. e + 511. */
 INLINE void step_18(const uint8_t *w, const tokens *k, int e, const int n, const bool iq4,
-                    __m512 sum[MAX_TOK]) {
+                    vec sum[MAX_TOK]) {
     const __m512 d = scales_of_9_words(w);
     const __m512 shift = _mm512_mul_ps(d, _mm512_set1_ps(iq4 ? -128.0f : -8.0f));
     __m512 scales[MAX_TOK];
@@ -139,7 +124,7 @@ INLINE __m512 scales_of_q8_0(const uint8_t *b) {
 
 /* 16 blocks of Q8_0: 544 bytes. */
 INLINE void step_q8_0(const uint8_t *w, const tokens *k, int e, const int n,
-                      __m512 sum[MAX_TOK]) {
+                      vec sum[MAX_TOK]) {
     const __m512 d = scales_of_q8_0(w), shift = _mm512_mul_ps(d, _mm512_set1_ps(-128.0f));
     __m512 scales[MAX_TOK];
 #pragma GCC unroll 4
@@ -187,7 +172,7 @@ INLINE __m512i add_fifth_bit(__m512i u, __m512i v, int a, int b) {
 
 /* One block of Q4_K or (qh given) Q5_K. q: its nibbles. Elements e .. e + 255. */
 INLINE void step_k(__m512 scale_min, const uint8_t *q, const uint8_t *qh, const tokens *k, int e,
-                   const int n, __m512 sum[MAX_TOK]) {
+                   const int n, vec sum[MAX_TOK]) {
     __m512 scales[MAX_TOK];
 #pragma GCC unroll 4
     for (int t = 0; t < n; t++) {
@@ -219,7 +204,7 @@ INLINE void step_k(__m512 scale_min, const uint8_t *q, const uint8_t *qh, const 
 }
 
 INLINE void step_q6_k(const gm_block_q6_k *b, const tokens *k, int e, const int n,
-                      __m512 sum[MAX_TOK]) {
+                      vec sum[MAX_TOK]) {
     const __m512 d = _mm512_mul_ps(
         _mm512_set1_ps(_cvtsh_ss(b->d)),
         _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)b->sc))));
@@ -255,25 +240,6 @@ INLINE void step_q6_k(const gm_block_q6_k *b, const tokens *k, int e, const int 
 
 /* ---- rows ------------------------------------------------------------------------------------------ */
 
-/* STEP reads BYTES bytes at w for ELEMS elements from e on. What is left of a row that is no
- * multiple is copied to a step of zeros: a zero scale adds nothing. */
-#define ROW(NAME, BYTES, ELEMS, STEP)                                                              \
-    INLINE void row_##NAME(const gm_dot_args *a, int r, const int n, __m512 sum[MAX_TOK]) {        \
-        const tokens k = {a->x, a->tok};                                                           \
-        const uint8_t *w = a->w + (size_t)r * a->row_bytes;                                        \
-        int e = 0;                                                                                 \
-        for (; e + (ELEMS) <= a->x->n_in; e += (ELEMS), w += (BYTES)) {                            \
-            prefetch(w, BYTES);                                                                    \
-            STEP;                                                                                  \
-        }                                                                                          \
-        if (e < a->x->n_in) {                                                                      \
-            uint8_t last[BYTES] = {0};                                                             \
-            memcpy(last, w, (size_t)(a->x->n_in - e) / 32 * ((BYTES) * 32 / (ELEMS)));             \
-            w = last;                                                                              \
-            STEP;                                                                                  \
-        }                                                                                          \
-    }
-
 ROW(q4_0, 288, 512, step_18(w, &k, e, n, false, sum))
 ROW(q8_0, 544, 512, step_q8_0(w, &k, e, n, sum))
 ROW(q4_k, 144, 256, const gm_block_q4_k *b = (const gm_block_q4_k *)w;
@@ -285,31 +251,6 @@ ROW(q6_k, 210, 256, step_q6_k((const gm_block_q6_k *)w, &k, e, n, sum))
 #if GM_ZMM_VNNI
 ROW(iq4_nl, 288, 512, step_18(w, &k, e, n, true, sum))
 #endif
-
-#define ROWS_N(NAME, N)                                                                            \
-    static void rows_##NAME##_##N(const gm_dot_args *a) {                                          \
-        for (int r = 0; r < a->n_row; r++) {                                                       \
-            __m512 sum[MAX_TOK];                                                                   \
-            for (int t = 0; t < (N); t++) sum[t] = _mm512_setzero_ps();                            \
-            row_##NAME(a, r, N, sum);                                                              \
-            for (int t = 0; t < (N); t++)                                                          \
-                a->out[(size_t)t * a->out_stride + (size_t)r] = _mm512_reduce_add_ps(sum[t]);      \
-        }                                                                                          \
-    }
-
-#define DOT(NAME)                                                                                  \
-    ROWS_N(NAME, 1)                                                                                \
-    ROWS_N(NAME, 2)                                                                                \
-    ROWS_N(NAME, 3)                                                                                \
-    ROWS_N(NAME, 4)                                                                                \
-    static void dot_##NAME(const gm_dot_args *a) {                                                 \
-        switch (a->n_tok) {                                                                        \
-        case 1: rows_##NAME##_1(a); break;                                                         \
-        case 2: rows_##NAME##_2(a); break;                                                         \
-        case 3: rows_##NAME##_3(a); break;                                                         \
-        default: rows_##NAME##_4(a); break;                                                        \
-        }                                                                                          \
-    }
 
 DOT(q4_0)
 DOT(q4_k)

@@ -5,7 +5,11 @@
 static bool use(gm_cpu_level level, gm_cpu_level l) { return l <= level && gm_cpu_has(l); }
 
 void gm_x86_fill_dot(gm_dot_fns *f, gm_cpu_level level) {
-    if (use(level, GM_CPU_AVX2)) gm_unpack_fill_avx2(f);
+    if (use(level, GM_CPU_AVX2)) {
+        gm_unpack_fill_avx2(f);
+        gm_dot_fill_avx2(f);
+    }
+    if (use(level, GM_CPU_AVXVNNI)) gm_dot_fill_avxvnni(f);
     if (use(level, GM_CPU_AVX512)) gm_dot_fill_avx512(f);
     if (use(level, GM_CPU_AVX512VNNI)) gm_dot_fill_avx512vnni(f);
 }

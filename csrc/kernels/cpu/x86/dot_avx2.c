@@ -1,0 +1,67 @@
+/* dot_avx2.c: decode 256 bits wide; float formats. */
+#define GM_YMM_VNNI 0
+#include "kernels/cpu/x86/dot_ymm.h"
+
+/* Eight weights as floats. */
+INLINE vec wide(gm_dtype t, const uint8_t *w) {
+    if (t == GM_F32) return _mm256_loadu_ps((const float *)(const void *)w);
+    const __m128i h = _mm_loadu_si128((const void *)w);
+    if (t == GM_F16) return _mm256_cvtph_ps(h);
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
+}
+
+/* Two sums per token; with eight lanes 16 partial ones, as in the plain C reference. */
+INLINE void rows_float(const gm_dot_args *a, gm_dtype type, const int n) {
+    const int n_in = a->x->n_in, whole = n_in / 16 * 16;
+    const size_t elem = type == GM_F32 ? 4 : 2;
+    const float *x = a->x->x + (size_t)a->tok * (size_t)n_in;
+    for (int r = 0; r < a->n_row; r++) {
+        const uint8_t *w = a->w + (size_t)r * a->row_bytes;
+        vec s0[MAX_TOK], s1[MAX_TOK];
+#pragma GCC unroll 4
+        for (int t = 0; t < n; t++) s0[t] = s1[t] = vec_zero();
+        for (int e = 0; e < whole; e += 16) {
+            prefetch(w + (size_t)e * elem, 1);
+            const vec w0 = wide(type, w + (size_t)e * elem);
+            const vec w1 = wide(type, w + (size_t)(e + 8) * elem);
+#pragma GCC unroll 4
+            for (int t = 0; t < n; t++) {
+                const float *xt = x + (size_t)t * (size_t)n_in + e;
+                s0[t] = _mm256_fmadd_ps(w0, _mm256_loadu_ps(xt), s0[t]);
+                s1[t] = _mm256_fmadd_ps(w1, _mm256_loadu_ps(xt + 8), s1[t]);
+            }
+        }
+        /* Up to 15 elements, padded with zeros. */
+        uint8_t last_w[16 * 4] = {0};
+        const size_t left = (size_t)(n_in - whole);
+        memcpy(last_w, w + (size_t)whole * elem, left * elem);
+#pragma GCC unroll 4
+        for (int t = 0; t < n; t++) {
+            float last_x[16] = {0};
+            memcpy(last_x, x + (size_t)t * (size_t)n_in + whole, left * sizeof *x);
+            s0[t] = _mm256_fmadd_ps(wide(type, last_w), _mm256_loadu_ps(last_x), s0[t]);
+            s1[t] = _mm256_fmadd_ps(wide(type, last_w + 8 * elem), _mm256_loadu_ps(last_x + 8), s1[t]);
+            a->out[(size_t)t * a->out_stride + (size_t)r] = vec_sum(_mm256_add_ps(s0[t], s1[t]));
+        }
+    }
+}
+
+#define DOT_FLOAT(NAME, TYPE)                                                                      \
+    static void dot_##NAME(const gm_dot_args *a) {                                                 \
+        switch (a->n_tok) {                                                                        \
+        case 1: rows_float(a, TYPE, 1); break;                                                     \
+        case 2: rows_float(a, TYPE, 2); break;                                                     \
+        case 3: rows_float(a, TYPE, 3); break;                                                     \
+        default: rows_float(a, TYPE, 4); break;                                                    \
+        }                                                                                          \
+    }
+DOT_FLOAT(f32, GM_F32)
+DOT_FLOAT(f16, GM_F16)
+DOT_FLOAT(bf16, GM_BF16)
+
+void gm_dot_fill_avx2(gm_dot_fns *f) {
+    fill_dot(f);
+    f->dot[GM_F32] = dot_f32;
+    f->dot[GM_F16] = dot_f16;
+    f->dot[GM_BF16] = dot_bf16;
+}

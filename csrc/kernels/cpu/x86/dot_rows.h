@@ -1,0 +1,69 @@
+/* dot_rows.h: the loops over rows, tokens and steps of a row that dot_ymm.h and dot_zmm.h share.
+ *
+ * Included after `vec`, `vec_zero` and `vec_sum` are defined.
+ */
+#pragma once
+
+enum { MAX_TOK = GM_DOT_TOK };
+
+/* Bytes between the weights that are computed and those that are called for. Two pages would be
+ * too far for the end of a piece, half a page too near for a busy memory. */
+enum { AHEAD = 1536 };
+
+INLINE void prefetch(const uint8_t *p, int bytes) {
+    for (int i = 0; i < bytes; i += 64) _mm_prefetch((const char *)p + AHEAD + i, _MM_HINT_T0);
+}
+
+typedef struct {
+    const gm_xq *x;
+    int tok;
+} tokens;
+
+/* Element e of token t in an array of activations. */
+INLINE size_t at(const tokens *k, int t, int e) {
+    return (size_t)(k->tok + t) * (size_t)k->x->n_pad + (size_t)e;
+}
+
+/* STEP reads BYTES bytes at w for ELEMS elements from e on. What is left of a row that is no
+ * multiple is copied to a step of zeros: a zero scale adds nothing. */
+#define ROW(NAME, BYTES, ELEMS, STEP)                                                              \
+    INLINE void row_##NAME(const gm_dot_args *a, int r, const int n, vec sum[MAX_TOK]) {           \
+        const tokens k = {a->x, a->tok};                                                           \
+        const uint8_t *w = a->w + (size_t)r * a->row_bytes;                                        \
+        int e = 0;                                                                                 \
+        for (; e + (ELEMS) <= a->x->n_in; e += (ELEMS), w += (BYTES)) {                            \
+            prefetch(w, BYTES);                                                                    \
+            STEP;                                                                                  \
+        }                                                                                          \
+        if (e < a->x->n_in) {                                                                      \
+            uint8_t last[BYTES] = {0};                                                             \
+            memcpy(last, w, (size_t)(a->x->n_in - e) / 32 * ((BYTES) * 32 / (ELEMS)));             \
+            w = last;                                                                              \
+            STEP;                                                                                  \
+        }                                                                                          \
+    }
+
+#define ROWS_N(NAME, N)                                                                            \
+    static void rows_##NAME##_##N(const gm_dot_args *a) {                                          \
+        for (int r = 0; r < a->n_row; r++) {                                                       \
+            vec sum[MAX_TOK];                                                                   \
+            for (int t = 0; t < (N); t++) sum[t] = vec_zero();                            \
+            row_##NAME(a, r, N, sum);                                                              \
+            for (int t = 0; t < (N); t++)                                                          \
+                a->out[(size_t)t * a->out_stride + (size_t)r] = vec_sum(sum[t]);      \
+        }                                                                                          \
+    }
+
+#define DOT(NAME)                                                                                  \
+    ROWS_N(NAME, 1)                                                                                \
+    ROWS_N(NAME, 2)                                                                                \
+    ROWS_N(NAME, 3)                                                                                \
+    ROWS_N(NAME, 4)                                                                                \
+    static void dot_##NAME(const gm_dot_args *a) {                                                 \
+        switch (a->n_tok) {                                                                        \
+        case 1: rows_##NAME##_1(a); break;                                                         \
+        case 2: rows_##NAME##_2(a); break;                                                         \
+        case 3: rows_##NAME##_3(a); break;                                                         \
+        default: rows_##NAME##_4(a); break;                                                        \
+        }                                                                                          \
+    }

@@ -1,0 +1,267 @@
+/* dot_ymm.h: rows times 1 to 4 tokens, 256 bits wide. A template for dot_avx2.c and dot_avxvnni.c.
+ *
+ * The way of dot_zmm.h, with half the lanes. Formats without a kernel of their own are unpacked to
+ * a small buffer and take the way of Q8_0 from there.
+ *
+ * Defines to set: GM_YMM_VNNI (1 or 0).
+ */
+#pragma once
+
+#include <immintrin.h>
+#include <string.h>
+#include "kernels/cpu/x86/x86.h"
+#include "tensor/blocks.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+typedef __m256 vec;
+INLINE vec vec_zero(void) { return _mm256_setzero_ps(); }
+INLINE float vec_sum(vec v) {
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+#include "kernels/cpu/x86/dot_rows.h"
+
+/* Products of up to 7 bits (u) with 8 signed bits, four to a lane. */
+INLINE __m256i dot4(__m256i u, __m256i s) {
+#if GM_YMM_VNNI
+    return _mm256_dpbusd_avx_epi32(_mm256_setzero_si256(), u, s);
+#else
+    return _mm256_madd_epi16(_mm256_maddubs_epi16(u, s), _mm256_set1_epi16(1));
+#endif
+}
+
+/* The same with two pairs in one sum; u up to 5 bits: 31 * 127 * 4 fits in 16. */
+INLINE __m256i dot8(__m256i u0, __m256i s0, __m256i u1, __m256i s1) {
+#if GM_YMM_VNNI
+    return _mm256_dpbusd_avx_epi32(_mm256_dpbusd_avx_epi32(_mm256_setzero_si256(), u0, s0), u1, s1);
+#else
+    const __m256i p = _mm256_add_epi16(_mm256_maddubs_epi16(u0, s0), _mm256_maddubs_epi16(u1, s1));
+    return _mm256_madd_epi16(p, _mm256_set1_epi16(1));
+#endif
+}
+
+/* Eight signed bits each: the sign goes over to the other factor. -128 as magnitude is 128 and
+ * still fits, since the other factor never is below -127. */
+INLINE __m256i dot4_signed(__m256i w, __m256i x) {
+    return dot4(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+}
+
+INLINE __m256i low_nibbles(__m256i v) { return _mm256_and_si256(v, _mm256_set1_epi8(15)); }
+INLINE __m256i high_nibbles(__m256i v) { return low_nibbles(_mm256_srli_epi16(v, 4)); }
+INLINE __m256i load(const void *p) { return _mm256_loadu_si256(p); }
+
+/* Group a on the lower four lanes, group b on the upper ones. */
+INLINE __m256i lanes4(int a, int b) { return _mm256_setr_epi32(a, a, a, a, b, b, b, b); }
+
+INLINE vec add_scaled(vec sum, __m256i dot, __m256i idx, vec scales) {
+    return _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_permutevar8x32_ps(scales, idx), sum);
+}
+
+/* ---- blocks of 32 with one scale: 8 blocks at a time ---------------------------------------------- */
+
+/* The half floats at the beginning of 8 blocks. */
+INLINE vec scales_at(const uint8_t *b, int stride) {
+    uint16_t d[8];
+    for (int i = 0; i < 8; i++) memcpy(&d[i], b + stride * i, 2);
+    return _mm256_cvtph_ps(_mm_setr_epi16((short)d[0], (short)d[1], (short)d[2], (short)d[3],
+                                          (short)d[4], (short)d[5], (short)d[6], (short)d[7]));
+}
+
+/* Scales of the products; sum gets shift * d * sum(x). */
+INLINE void combine(vec d, float shift, const tokens *k, int e, const int n, vec scales[MAX_TOK],
+                    vec sum[MAX_TOK]) {
+    const vec m = _mm256_mul_ps(d, _mm256_set1_ps(shift));
+#pragma GCC unroll 4
+    for (int t = 0; t < n; t++) {
+        scales[t] = _mm256_mul_ps(d, _mm256_loadu_ps(k->x->d + at(k, t, e) / 32));
+        if (shift != 0)
+            sum[t] = _mm256_fmadd_ps(m, _mm256_loadu_ps(k->x->ds32 + at(k, t, e) / 32), sum[t]);
+    }
+}
+
+INLINE void step_q4_0(const uint8_t *w, const tokens *k, int e, const int n, vec sum[MAX_TOK]) {
+    vec scales[MAX_TOK];
+    combine(scales_at(w, 18), -8.0f, k, e, n, scales, sum);
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) {
+        const uint8_t *b = w + 36 * j + 2;
+        const __m256i v = _mm256_set_m128i(_mm_loadu_si128((const void *)(b + 18)),
+                                           _mm_loadu_si128((const void *)b));
+        const __m256i lo = low_nibbles(v), hi = high_nibbles(v);
+#pragma GCC unroll 4
+        for (int t = 0; t < n; t++) {
+            const int8_t *x = k->x->few.halves + at(k, t, e + 128 * (j / 2)) + 32 * (j % 2);
+            sum[t] = add_scaled(sum[t], dot8(lo, load(x), hi, load(x + 64)),
+                                lanes4(2 * j, 2 * j + 1), scales[t]);
+        }
+    }
+}
+
+INLINE void step_q8_0(const uint8_t *w, const tokens *k, int e, const int n, vec sum[MAX_TOK]) {
+    vec scales[MAX_TOK];
+    combine(scales_at(w, 34), 0, k, e, n, scales, sum);
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; j++) {
+        const __m256i v = load(w + 34 * j + 2);
+#pragma GCC unroll 4
+        for (int t = 0; t < n; t++) {
+            const __m256i x = load(k->x->q + at(k, t, e + 32 * j));
+            sum[t] = add_scaled(sum[t], dot4_signed(v, x), _mm256_set1_epi32(j), scales[t]);
+        }
+    }
+}
+
+/* ---- blocks of 256 ------------------------------------------------------------------------------- */
+
+INLINE vec floats_of_bytes(uint32_t lo, uint32_t hi, float d) {
+    const __m128i b = _mm_cvtsi64_si128((long long)((uint64_t)hi << 32 | lo));
+    return _mm256_mul_ps(_mm256_set1_ps(d), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(b)));
+}
+
+/* One block of Q4_K or (qh given) Q5_K. head: the fields that both begin with; q: the nibbles. */
+INLINE void step_k(const gm_block_q4_k *head, const uint8_t *q, const uint8_t *qh, const tokens *k,
+                   int e, const int n, vec sum[MAX_TOK]) {
+    uint32_t a, b, c;
+    memcpy(&a, head->sc, 4);
+    memcpy(&b, head->sc + 4, 4);
+    memcpy(&c, head->sc + 8, 4);
+    const uint32_t six = 0x3f3f3f3f, nibble = 0x0f0f0f0f, two = 0x03030303;
+    const vec d = floats_of_bytes(a & six, (c & nibble) | (a >> 6 & two) << 4, _cvtsh_ss(head->d));
+    const vec m = floats_of_bytes(b & six, (c >> 4 & nibble) | (b >> 6 & two) << 4,
+                                  -_cvtsh_ss(head->dmin));
+    vec scales[MAX_TOK];
+    combine(d, 0, k, e, n, scales, sum);
+#pragma GCC unroll 4
+    for (int t = 0; t < n; t++)
+        sum[t] = _mm256_fmadd_ps(m, _mm256_loadu_ps(k->x->ds32 + at(k, t, e) / 32), sum[t]);
+    __m256i high = qh ? load(qh) : _mm256_setzero_si256();
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) {
+        const __m256i v = load(q + 32 * j);
+        __m256i lo = low_nibbles(v), hi = high_nibbles(v);
+        if (qh) {
+            const __m256i one = _mm256_set1_epi8(1), next = _mm256_srli_epi16(high, 1);
+            lo = _mm256_or_si256(lo, _mm256_slli_epi16(_mm256_and_si256(high, one), 4));
+            hi = _mm256_or_si256(hi, _mm256_slli_epi16(_mm256_and_si256(next, one), 4));
+            high = _mm256_srli_epi16(high, 2);
+        }
+#pragma GCC unroll 4
+        for (int t = 0; t < n; t++) {
+            const int8_t *x = k->x->q + at(k, t, e + 64 * j);
+            sum[t] = add_scaled(sum[t], dot4(lo, load(x)), _mm256_set1_epi32(2 * j), scales[t]);
+            sum[t] = add_scaled(sum[t], dot4(hi, load(x + 32)), _mm256_set1_epi32(2 * j + 1),
+                                scales[t]);
+        }
+    }
+}
+
+INLINE void step_q6_k(const gm_block_q6_k *b, const tokens *k, int e, const int n,
+                      vec sum[MAX_TOK]) {
+    vec d[2], scales[2][MAX_TOK];
+    const __m128i sc = _mm_loadu_si128((const void *)b->sc);
+    const vec all = _mm256_set1_ps(_cvtsh_ss(b->d));
+    d[0] = _mm256_mul_ps(all, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(sc)));
+    d[1] = _mm256_mul_ps(all, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(sc, 8))));
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; h++)
+#pragma GCC unroll 4
+        for (int t = 0; t < n; t++) {
+            const size_t i = at(k, t, e) / 16 + (size_t)(8 * h);
+            const vec shift = _mm256_mul_ps(d[h], _mm256_set1_ps(-32.0f));
+            scales[h][t] = _mm256_mul_ps(d[h], _mm256_loadu_ps(k->x->few.d16 + i));
+            sum[t] = _mm256_fmadd_ps(shift, _mm256_loadu_ps(k->x->ds16 + i), sum[t]);
+        }
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; h++) {
+        const __m256i high = load(b->qh + 32 * h), two = _mm256_set1_epi8(0x30);
+#pragma GCC unroll 4
+        for (int s = 0; s < 4; s++) {
+            const __m256i v = load(b->ql + 64 * h + 32 * (s & 1));
+            const __m256i up = s == 0   ? _mm256_slli_epi16(high, 4)
+                               : s == 1 ? _mm256_slli_epi16(high, 2)
+                               : s == 2 ? high
+                                        : _mm256_srli_epi16(high, 2);
+            const __m256i u = _mm256_or_si256(s < 2 ? low_nibbles(v) : high_nibbles(v),
+                                              _mm256_and_si256(up, two));
+#pragma GCC unroll 4
+            for (int t = 0; t < n; t++) {
+                const __m256i x = load(k->x->q + at(k, t, e + 128 * h + 32 * s));
+                sum[t] = add_scaled(sum[t], dot4(u, x), lanes4(2 * s, 2 * s + 1), scales[h][t]);
+            }
+        }
+    }
+}
+
+/* ---- any format, unpacked first ----------------------------------------------------------------- */
+
+typedef struct {
+    uint8_t q[256];
+    float scale[16], min[16];
+} unpacked;
+
+INLINE void step_unpacked(const unpacked *u, const gm_unpack_info *info, const tokens *k, int e,
+                          const int n, vec sum[MAX_TOK]) {
+    const bool wide = info->group == 32;
+    const __m256i offset = _mm256_set1_epi8((char)info->offset);
+    const int n8 = wide ? 1 : 2; /* vectors of group scales */
+    vec scales[2][MAX_TOK];
+    for (int h = 0; h < n8; h++)
+        for (int t = 0; t < n; t++) {
+            const size_t i = wide ? at(k, t, e) / 32 : at(k, t, e) / 16 + (size_t)(8 * h);
+            const float *dx = wide ? k->x->d : k->x->few.d16, *ds = wide ? k->x->ds32 : k->x->ds16;
+            scales[h][t] = _mm256_mul_ps(_mm256_loadu_ps(u->scale + 8 * h), _mm256_loadu_ps(dx + i));
+            if (info->has_min)
+                sum[t] = _mm256_fmadd_ps(_mm256_loadu_ps(u->min + 8 * h), _mm256_loadu_ps(ds + i),
+                                         sum[t]);
+        }
+    for (int j = 0; j < 8; j++) {
+        const __m256i w = _mm256_sub_epi8(load(u->q + 32 * j), offset);
+        const __m256i idx = wide ? _mm256_set1_epi32(j) : lanes4(2 * j % 8, 2 * j % 8 + 1);
+        for (int t = 0; t < n; t++) {
+            const __m256i x = load(k->x->q + at(k, t, e + 32 * j));
+            sum[t] = add_scaled(sum[t], dot4_signed(w, x), idx, scales[wide ? 0 : j / 4][t]);
+        }
+    }
+}
+
+INLINE void row_any(const gm_dot_args *a, int r, const int n, vec sum[MAX_TOK]) {
+    const tokens k = {a->x, a->tok};
+    const gm_unpack_info *info = gm_unpack_info_get(a->dtype);
+    const uint8_t *w = a->w + (size_t)r * a->row_bytes;
+    unpacked u;
+    for (int e = 0; e < a->x->n_in; e += 256) {
+        int left = a->x->n_in - e;
+        if (left < 256) memset(&u, 0, sizeof u);
+        a->unpack(w, e, left < 256 ? left : 256, u.q, u.scale, u.min);
+        step_unpacked(&u, info, &k, e, n, sum);
+    }
+}
+
+/* ---- rows ------------------------------------------------------------------------------------------ */
+
+ROW(q4_0, 144, 256, step_q4_0(w, &k, e, n, sum))
+ROW(q8_0, 272, 256, step_q8_0(w, &k, e, n, sum))
+ROW(q4_k, 144, 256, const gm_block_q4_k *b = (const gm_block_q4_k *)w;
+    step_k(b, b->q, NULL, &k, e, n, sum))
+ROW(q5_k, 176, 256, const gm_block_q5_k *b = (const gm_block_q5_k *)w;
+    step_k((const gm_block_q4_k *)w, b->q, b->qh, &k, e, n, sum))
+ROW(q6_k, 210, 256, step_q6_k((const gm_block_q6_k *)w, &k, e, n, sum))
+
+DOT(q4_0)
+DOT(q8_0)
+DOT(q4_k)
+DOT(q5_k)
+DOT(q6_k)
+DOT(any)
+
+INLINE void fill_dot(gm_dot_fns *f) {
+    for (int t = 0; t < GM_DTYPE_LIMIT; t++)
+        if (f->unpack[t]) f->dot[t] = dot_any;
+    f->dot[GM_Q4_0] = dot_q4_0;
+    f->dot[GM_Q8_0] = dot_q8_0;
+    f->dot[GM_Q4_K] = dot_q4_k;
+    f->dot[GM_Q5_K] = dot_q5_k;
+    f->dot[GM_Q6_K] = dot_q6_k;
+}

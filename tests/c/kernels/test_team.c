@@ -1,0 +1,194 @@
+/* test_team.c: the team computes each item once, whatever the sizes, and costs nothing when idle. */
+#include "helper/cm.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include "base/clock.h"
+#include "base/mem.h"
+#include "kernels/cpu/team.h"
+
+enum { MAX_ITEM = 5000 };
+
+typedef struct {
+    atomic_int seen[MAX_ITEM];
+    atomic_int max_run, bad_thread;
+    int n_threads;
+} tally;
+
+static tally *counts;
+
+static void count(void *ud, int begin, int end, int thread) {
+    tally *c = ud;
+    if (thread < 0 || thread >= c->n_threads) atomic_store(&c->bad_thread, 1);
+    int old = atomic_load(&c->max_run);
+    while (end - begin > old && !atomic_compare_exchange_weak(&c->max_run, &old, end - begin)) {
+    }
+    for (int i = begin; i < end; i++) atomic_fetch_add(&c->seen[i], 1);
+}
+
+static void check_run(gm_team *t, int n_item, int grain) {
+    memset(counts, 0, sizeof *counts);
+    counts->n_threads = gm_team_size(t);
+    gm_team_run(t, count, counts, n_item, grain);
+    for (int i = 0; i < MAX_ITEM; i++)
+        if (atomic_load(&counts->seen[i]) != (i < n_item))
+            fail_msg("item %d of %d was done %d times", i, n_item, atomic_load(&counts->seen[i]));
+    assert_int_equal(atomic_load(&counts->bad_thread), 0);
+    assert_true(atomic_load(&counts->max_run) <= (grain < 1 ? 1 : grain));
+}
+
+static gm_team *team_of(int n) {
+    gm_team *t;
+    char err[128];
+    assert_int_equal(gm_team_create(&t, n, err, sizeof err), 0);
+    assert_int_equal(gm_team_size(t), n < 1 ? 1 : n);
+    return t;
+}
+
+static void every_item_is_done_exactly_once(void **state) {
+    (void)state;
+    static const int items[] = {0, 1, 2, 3, 7, 8, 64, 1000, MAX_ITEM};
+    static const int grains[] = {0, 1, 2, 3, 16, 10000};
+    for (int n = 0; n <= 5; n++) {
+        gm_team *t = team_of(n);
+        for (size_t i = 0; i < sizeof items / sizeof *items; i++)
+            for (size_t g = 0; g < sizeof grains / sizeof *grains; g++)
+                check_run(t, items[i], grains[g]);
+        gm_team_destroy(&t);
+        assert_null(t);
+    }
+}
+
+/* A forward pass is thousands of short jobs one after the other; a helper that is late for one
+ * must not take part in the next with the old function. */
+static void add_one(void *ud, int begin, int end, int thread) {
+    (void)thread;
+    for (int i = begin; i < end; i++) ((int *)ud)[i] += 1;
+}
+static void add_hundred(void *ud, int begin, int end, int thread) {
+    (void)thread;
+    for (int i = begin; i < end; i++) ((int *)ud)[i] += 100;
+}
+
+static void thousands_of_short_jobs_do_not_mix(void **state) {
+    (void)state;
+    enum { RUNS = 20000, N = 12 };
+    int a[N] = {0}, b[2 * N] = {0};
+    gm_team *t = team_of(4);
+    for (int i = 0; i < RUNS; i++) {
+        gm_team_run(t, add_one, a, N, 1);
+        gm_team_run(t, add_hundred, b, 2 * N, 2);
+    }
+    for (int i = 0; i < N; i++) assert_int_equal(a[i], RUNS);
+    for (int i = 0; i < 2 * N; i++) assert_int_equal(b[i], 100 * RUNS);
+    gm_team_destroy(&t);
+}
+
+/* Jobs with pauses in between find the helpers asleep and must wake them. The plain array shows
+ * that results are visible to the caller, which ThreadSanitizer checks. */
+static void a_sleeping_team_wakes_up(void **state) {
+    (void)state;
+    int a[40] = {0};
+    gm_team *t = team_of(3);
+    for (int i = 0; i < 20; i++) {
+        struct timespec pause = {.tv_nsec = 2000000};
+        nanosleep(&pause, NULL);
+        gm_team_run(t, add_one, a, 40, 1);
+    }
+    for (int i = 0; i < 40; i++) assert_int_equal(a[i], 20);
+    gm_team_destroy(&t);
+}
+
+static void slow_item(void *ud, int begin, int end, int thread) {
+    (void)thread;
+    for (int i = begin; i < end; i++) {
+        struct timespec pause = {.tv_nsec = i == 0 ? 5000000 : 0};
+        nanosleep(&pause, NULL);
+        ((int *)ud)[i]++;
+    }
+}
+
+/* The caller gives up spinning, sleeps, and is woken by whoever finishes last. */
+static void the_caller_waits_for_the_slowest_item(void **state) {
+    (void)state;
+    gm_team *t = team_of(3);
+    for (int run = 0; run < 10; run++) {
+        int a[8] = {0};
+        gm_team_run(t, slow_item, a, 8, 1);
+        for (int i = 0; i < 8; i++) assert_int_equal(a[i], 1);
+    }
+    gm_team_destroy(&t);
+}
+
+static double process_cpu_ms(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+static void an_idle_team_uses_no_cpu(void **state) {
+    (void)state;
+    gm_team *t = team_of(4);
+    int a[40] = {0};
+    gm_team_run(t, add_one, a, 40, 1);
+    double start = process_cpu_ms();
+    struct timespec pause = {.tv_nsec = 200000000};
+    nanosleep(&pause, NULL);
+    double used = process_cpu_ms() - start;
+    /* Three helpers that spin 0.1 ms each before they sleep, and a margin for sanitizers; spinning
+     * on would be 600 ms. */
+    if (used > 20) fail_msg("an idle team used %.1f ms of CPU in 200 ms", used);
+    gm_team_destroy(&t);
+}
+
+static void destroy_accepts_nothing_and_unused_teams(void **state) {
+    (void)state;
+    gm_team *t = NULL;
+    gm_team_destroy(&t);
+    for (int i = 0; i < 20; i++) {
+        t = team_of(3);
+        gm_team_destroy(&t);
+    }
+}
+
+static void failing_allocations_give_an_error(void **state) {
+    (void)state;
+    for (uint64_t n = 1; n <= 2; n++) {
+        gm_team *t = (gm_team *)(uintptr_t)1;
+        char err[128] = "";
+        gm_mem_fail_at(n);
+        assert_int_not_equal(gm_team_create(&t, 3, err, sizeof err), 0);
+        gm_mem_fail_at(0);
+        assert_null(t);
+        assert_true(err[0] != 0);
+    }
+}
+
+static void nothing_is_allocated_in_a_run(void **state) {
+    (void)state;
+    gm_team *t = team_of(2);
+    int a[40] = {0};
+    gm_mem_fail_at(0);
+    for (int i = 0; i < 10; i++) gm_team_run(t, add_one, a, 40, 1);
+    assert_int_equal(gm_mem_fail_at(0), 0);
+    gm_team_destroy(&t);
+}
+
+int main(void) {
+    counts = calloc(1, sizeof *counts);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_item_is_done_exactly_once),
+        cmocka_unit_test(thousands_of_short_jobs_do_not_mix),
+        cmocka_unit_test(a_sleeping_team_wakes_up),
+        cmocka_unit_test(the_caller_waits_for_the_slowest_item),
+        cmocka_unit_test(an_idle_team_uses_no_cpu),
+        cmocka_unit_test(destroy_accepts_nothing_and_unused_teams),
+        cmocka_unit_test(failing_allocations_give_an_error),
+        cmocka_unit_test(nothing_is_allocated_in_a_run),
+    };
+    int rc = cmocka_run_group_tests(tests, NULL, NULL);
+    free(counts);
+    return rc;
+}
