@@ -39,7 +39,7 @@ say  = $(if $(V),@:,@printf '  %-3s %s\n' $(1) $(2))
 # ---- sources -----------------------------------------------------------------------------
 ROOMS   := base tensor format tokenizer kernels kernels/cpu kernels/vulkan model media engine api
 SRC     := $(foreach r,$(ROOMS),$(wildcard csrc/$(r)/*.c))
-ARCH    := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
+ARCH    := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine 2>/dev/null || uname -m)))
 ifneq ($(filter x86_64 amd64,$(ARCH)),)
   SRC += $(wildcard csrc/kernels/cpu/x86/*.c)
 endif

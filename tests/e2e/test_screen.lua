@@ -40,8 +40,9 @@ local function buffer(s)
   return s:lua('return vim.api.nvim_buf_get_lines(0, 0, -1, false)')
 end
 
---- Opens a third line (behind one that is no comment, which Neovim would continue) and types starts of lines until one gets a suggestion
---- that can be typed through: its first line has three or more plain characters.
+--- Opens a third line (behind one that is no comment, which Neovim would continue) and types
+--- starts of lines until one gets a suggestion that can be typed through: it begins with three or
+--- more plain characters.
 ---@param s Screen
 ---@return string typed
 ---@return string shown
