@@ -28,6 +28,8 @@ local SESSION = 1 -- the chat cache
 ---@field pending string[] text that is not on the screen yet
 ---@field flush fun() at most every FLUSH_MS
 ---@field flush_now fun()
+---@field coloured boolean?
+---@field stopped boolean? by the user
 ---@field room integer lines the window may have
 local Answer = {}
 Answer.__index = Answer
@@ -89,6 +91,20 @@ function Answer:write()
   end
 end
 
+--- Colours, for a finished answer and once somebody is in its window. The parser for markdown
+--- takes up to a tenth of a second to start and tens of milliseconds on odd text; whoever goes on
+--- typing in another window must not pay for that. The filetype stays empty, because it would
+--- start plugins that treat this as the user's own file.
+function Answer:colour()
+  if self:running() or self.coloured then
+    return
+  end
+  self.coloured = true
+  if not pcall(vim.treesitter.start, self.buf, 'markdown') then
+    vim.bo[self.buf].syntax = 'markdown'
+  end
+end
+
 ---@param text string
 function Answer:add(text)
   self.pending[#self.pending + 1] = text
@@ -104,6 +120,10 @@ end
 ---@param prompt string what the model gets
 ---@param max_tokens integer
 function Answer:ask(prompt, max_tokens)
+  if self.coloured then
+    self.coloured = false
+    vim.treesitter.stop(self.buf)
+  end
   local history = vim.deepcopy(self.history)
   self.history[#self.history + 1] = { role = 'user', text = prompt }
   self:footer(require('gemma.engine').is_loaded() and 'reading' or 'loading the model')
@@ -145,6 +165,9 @@ function Answer:finished(text, info)
     return
   end
   self.flush_now()
+  if api.nvim_get_current_win() == self.win then
+    self:colour()
+  end
   if text then
     self.history[#self.history + 1] = { role = 'model', text = text }
     local cut = info.reason == 'length' and 'cut at the limit · ' or ''
@@ -284,16 +307,18 @@ local function open_window(self)
   vim.wo[self.win].wrap = true
   vim.wo[self.win].linebreak = true
   -- No conceal: with it, every count of rows parses the markdown, tens of milliseconds a time.
-  -- The filetype would start plugins that treat this as the user's own file; colours are enough.
-  if not pcall(vim.treesitter.start, self.buf, 'markdown') then
-    vim.bo[self.buf].syntax = 'markdown'
-  end
   api.nvim_create_autocmd('WinClosed', {
     pattern = tostring(self.win),
     once = true,
     callback = vim.schedule_wrap(function()
       self:close()
     end),
+  })
+  api.nvim_create_autocmd('WinEnter', {
+    buffer = self.buf,
+    callback = function()
+      self:colour()
+    end,
   })
   map_keys(self)
 end

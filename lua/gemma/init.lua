@@ -266,7 +266,8 @@ end
 ---@field path string?
 ---@field max_tokens integer? 96
 ---@field max_lines integer? 8
----@field on_done fun(text: string?, info: gemma.Done|string)
+--- swallow: bytes right of the place that the text replaces (closing brackets, mostly 0)
+---@field on_done fun(text: string?, info: gemma.Done|string, swallow: integer?)
 
 --- Completes code at a place in a buffer or between two strings, filtered like ghost text.
 ---@param o gemma.CompleteOpts
@@ -297,7 +298,8 @@ function M.complete(o)
     if not over then
       over = true
       local body = filter.body(raw, fctx, true)
-      o.on_done((filter.fit_after(body, fctx.before, fctx.after)), info)
+      local text, swallow = filter.fit_after(body, fctx.before, fctx.after)
+      o.on_done(text, info, swallow)
     end
   end
   handle = submit({

@@ -1,0 +1,412 @@
+--- :Gemma, its status, keys, health, and what happens when something is missing.
+
+local h = require('helper')
+
+local T = {}
+
+local function test(name, fn)
+  T[#T + 1] = { name, fn }
+end
+
+local function here(c)
+  return c:lua("return require('gemma').status().here")
+end
+
+--- A child with the model loaded, in Normal mode in a lua buffer.
+local function child(o)
+  local c = h.child(o)
+  c:insert_at('x = |')
+  c:feed('<Esc>')
+  c:wait("require('gemma.engine').is_loaded()")
+  return c
+end
+
+test('completion of subcommands and their arguments', function()
+  local c = h.child()
+  local function complete(line)
+    return c:lua('return vim.fn.getcompletion(..., "cmdline")', line)
+  end
+  h.eq(complete('Gemma '), { 'device', 'disable', 'enable', 'load', 'log', 'status', 'stop',
+    'toggle', 'unload' })
+  h.eq(complete('Gemma un'), { 'unload' })
+  h.eq(complete('Gemma! disable '), { 'buffer' })
+  h.eq(complete('Gemma device v'), { 'vulkan' })
+  h.eq(complete('Gemma load x'), {})
+end)
+
+test('every subcommand has a description', function()
+  for name, cmd in pairs(require('gemma.command').commands) do
+    h.ok(cmd.desc and #cmd.desc > 10, name)
+  end
+end)
+
+test('a wrong subcommand is one line', function()
+  local c = h.child()
+  c:cmd('Gemma frobnicate')
+  c:wait('#Seen.messages > 0')
+  h.has(c:messages()[1], 'gemma: unknown command frobnicate.')
+end)
+
+local REASONS = {
+  { 'the global switch', "vim.cmd('Gemma disable')", 'ghost text is off. Run :Gemma enable.' },
+  { 'the buffer', "vim.cmd('Gemma disable buffer')", 'this buffer is off (b:gemma)' },
+  { 'b:gemma', 'vim.b.gemma = false', 'this buffer is off (b:gemma)' },
+  { 'the filetype', "vim.bo.filetype = 'gitrebase'", 'filetype gitrebase is off' },
+  { 'the kind of buffer', "vim.bo.buftype = 'nofile'", "'buftype' is nofile" },
+  { "'modifiable'", 'vim.bo.modifiable = false', "'modifiable' is off" },
+  { 'a secret', "vim.cmd('file .env')", '.env is excluded (exclude list).' },
+  { 'a secret in capitals', "vim.cmd('file My_Secrets.yml')", 'is excluded' },
+  { 'a folder', "vim.cmd('file /dev/shm/pass.txt')", 'pass.txt is excluded' },
+  { 'enabled()', 'vim.g.gemma = { enabled = function() return false end }', 'enabled() says no' },
+  { 'paste', 'vim.o.paste = true', "'paste' is on" },
+  { 'manual', 'vim.g.gemma = { completion = { auto = false } }', 'ghost text is manual' },
+  { 'size', 'vim.g.gemma = { context = { max_file = 1 } }', 'the buffer is large' },
+  { 'unloading', "vim.cmd('Gemma unload')", 'the model is not loaded yet' },
+}
+for _, r in ipairs(REASONS) do
+  test('the reason why nothing is suggested: ' .. r[1], function()
+    local c = child()
+    c:lua(r[2])
+    c:lua("require('gemma.config').reload()")
+    h.has(here(c), r[3])
+    local n = c:lua('return #Fake.jobs')
+    c:lua("require('gemma.completion').request(false)")
+    h.eq(c:lua('return #Fake.jobs'), n, 'and it is not asked')
+  end)
+end
+
+test('an error in enabled() is told and counts as no', function()
+  local c = child()
+  c:lua("vim.g.gemma = { enabled = function() error('oops') end } require('gemma.config').reload()")
+  h.has(here(c), 'enabled() failed')
+end)
+
+test('status is a page that names model, device and speed', function()
+  local c = child()
+  local text = c:lua([[return table.concat(vim.tbl_map(function(l)
+    return l[1] .. ' ' .. l[2] end, require('gemma.command').status_lines()), '\n')]])
+  for _, want in ipairs({ 'state ready', 'Fake 12B, Q4_0, 7.0 GB', 'fake cpu', '50.0 tokens per',
+    'ghost on', 'here suggestions come in Insert mode' }) do
+    h.has(text, want)
+  end
+end)
+
+test('the statusline says what goes on, without a call into the library', function()
+  local c = h.child()
+  local line = function()
+    return c:lua("return require('gemma').statusline()")
+  end
+  h.eq(line(), '')
+  h.eq(c:lua("return package.loaded['gemma.engine'] == nil"), true)
+  c:lua('Fake.hold_load = true')
+  c:insert_at('x = |')
+  c:lua('Fake.progress(42, 100)')
+  c:wait("require('gemma').statusline() == 'G 42%'")
+  h.has(here(c), 'the model is loading (42 %)')
+  c:lua('Fake.loaded()')
+  c:wait("require('gemma').statusline() == 'G'")
+  c:feed([[<M-Bslash>]])
+  c:wait("require('gemma').statusline() == 'G~'")
+  c:lua('Fake.done()')
+  c:cmd('Gemma disable')
+  c:wait("require('gemma').statusline() == 'G-'")
+end)
+
+test('states are announced with from and to', function()
+  local c = child()
+  local steps = c:lua([[local out = {}
+    for _, e in ipairs(Seen.events) do
+      if e.name == 'GemmaState' then table.insert(out, e.data.from .. '>' .. e.data.to) end
+    end return out]])
+  h.eq({ steps[1], steps[2] }, { 'off>loading', 'loading>ready' })
+end)
+
+test('no model: one message that says where to put it', function()
+  local c = h.child()
+  c:lua("vim.fn.delete(vim.fn.stdpath('data') .. '/gemma/fake.gguf')")
+  c:insert_at('x = |')
+  c:feed('<Esc>a')
+  c:wait('#Seen.messages > 0')
+  local dir = c:lua("return vim.fn.stdpath('data') .. '/gemma'")
+  h.eq(c:messages(), { ('gemma: no model. Put it in %s or set model_path.'):format(dir) })
+  h.has(here(c), 'no model.')
+  h.eq(c:lua("return require('gemma').statusline()"), 'G!')
+end)
+
+test('the newest model of the folder is taken, and no projector', function()
+  local c = h.child()
+  c:lua([[local d = vim.fn.stdpath('data') .. '/gemma/'
+    for i, n in ipairs({ 'old.gguf', 'new.gguf', 'mmproj-x.gguf', 'split-00002-of-00002.gguf' }) do
+      vim.fn.writefile({ 'GGUF' }, d .. n)
+      vim.uv.fs_utime(d .. n, 2e9 + i, 2e9 + i)
+    end]])
+  h.has(c:lua("return (require('gemma.engine').find_model())"), '/new.gguf')
+end)
+
+test('no library: one message, and the editor goes on', function()
+  local c = h.child()
+  c:lua("Fake.open_error = 'native library not found. Run make in /nowhere.'")
+  c:insert_at('x = |')
+  c:wait('#Seen.messages > 0')
+  c:feed('<Esc>a')
+  c:type('1')
+  h.eq(c:messages(), { 'gemma: native library not found. Run make in /nowhere.' })
+  h.eq(c:lines(), { 'x = 1' })
+  h.eq(c:lua("return require('gemma.engine').state"), 'nolib')
+end)
+
+test('a broken model file is one message and is not tried at every Insert mode', function()
+  local c = h.child()
+  c:lua("Fake.load_error = 'x.gguf: not a GGUF file'")
+  c:insert_at('x = |')
+  c:wait('#Seen.messages > 0')
+  c:feed('<Esc>a<Esc>a')
+  h.eq(c:messages(), { 'gemma: x.gguf: not a GGUF file' })
+  h.eq(c:lua('return #Fake.loads'), 1)
+  c:lua('Fake.load_error = nil')
+  c:cmd('Gemma load')
+  c:wait("require('gemma.engine').is_loaded()", 'loading by hand tries again')
+end)
+
+test('the real boundary: a file that is no library, or another one, is one line', function()
+  local c = h.child({ fake = false })
+  c:lua("vim.fn.writefile({ 'garbage' }, 'libgemma.so')")
+  c:lua([[vim.g.gemma = { lib_path = vim.fn.getcwd() .. '/libgemma.so' }]])
+  h.has(c:lua("return select(2, require('gemma.ffi').library())"), 'cannot load the library')
+  c:lua([[vim.g.gemma = { lib_path = '/nowhere/libgemma.so' } require('gemma.config').reload()]])
+  h.has(c:lua("return select(2, require('gemma.ffi').library())"), 'native library not found')
+end)
+
+test('load: manual loads nothing by itself; the ask key does', function()
+  local c = h.child({ config = "vim.g.gemma = { load = 'manual' }" })
+  c:insert_at('x = |')
+  h.eq(c:lua('return #Fake.loads'), 0)
+  h.has(here(c), 'load is manual')
+  c:feed([[<M-Bslash>]])
+  c:wait('#Fake.jobs == 1', 'loaded and asked')
+end)
+
+test("load: 'startup' loads without Insert mode", function()
+  local c = h.child({ config = "vim.g.gemma = { load = 'startup' }" })
+  c:wait("require('gemma.engine').is_loaded()")
+end)
+
+test('options reach the library', function()
+  local c = h.child({ config = "vim.g.gemma = { threads = 3, n_ctx = 1024, device = 'cpu' }" })
+  c:insert_at('|')
+  c:wait('#Fake.loads == 1')
+  h.eq(c:lua('local o = Fake.loads[1] return { o.n_threads, o.n_ctx, o.device }'),
+    { 3, 1024, 'cpu' })
+end)
+
+test('GPU work that killed the last session keeps ghost text off until told otherwise', function()
+  local c = h.child({ config = [[
+    local dir = vim.fn.stdpath('state') .. '/gemma'
+    vim.fn.mkdir(dir, 'p')
+    vim.fn.writefile({ '999999999 vulkan' }, dir .. '/inflight')]] })
+  c:insert_at('x = |')
+  c:wait('#Seen.messages > 0')
+  h.has(c:messages()[1], 'Neovim ended during GPU work last time.')
+  h.eq(c:lua('return #Fake.loads'), 0)
+  c:cmd('Gemma enable')
+  h.eq(c:lua("return require('gemma.sentinel').tripped()"), false)
+  c:feed('<Esc>a')
+  c:wait('#Fake.loads == 1')
+end)
+
+test('on a GPU the sentinel stands until the first answer; on the CPU there is none', function()
+  local c = h.child({ config = "vim.g.gemma = { device = 'vulkan' }" })
+  c:lua('Fake.hold_load = true')
+  c:insert_at('x = |')
+  c:wait('#Fake.loads == 1')
+  local exists = "return vim.uv.fs_stat(require('gemma.sentinel').path()) ~= nil"
+  h.eq(c:lua(exists), true)
+  c:lua('Fake.loaded()')
+  c:wait('#Fake.warm == 1')
+  c:wait("not vim.uv.fs_stat(require('gemma.sentinel').path())")
+  h.eq(child():lua(exists), false)
+end)
+
+test(':Gemma device loads the model anew', function()
+  local c = child()
+  c:cmd('Gemma device vulkan:1')
+  c:wait('#Fake.loads == 2')
+  h.eq(c:lua('return Fake.loads[2].device'), 'vulkan:1')
+end)
+
+test(':Gemma stop ends every job', function()
+  local c = child()
+  c:lua("require('gemma').ask({ prompt = 'x' })")
+  c:lua("require('gemma').ask({ prompt = 'y' })")
+  c:wait('#Fake.jobs == 2')
+  c:cmd('Gemma stop')
+  c:wait('#Fake.cancelled == 2')
+  c:wait("require('gemma.engine').state == 'ready'")
+end)
+
+test(':Gemma log shows what happened, without text of buffers', function()
+  local c = h.child({ config = "vim.g.gemma = { log = 'trace' }" })
+  c:insert_at('my_secret_name = |')
+  c:wait("require('gemma.engine').is_loaded()")
+  c:feed([[<M-Bslash>]])
+  c:wait('#Fake.jobs == 1')
+  c:lua("Fake.log(1, 'from the library') Fake.emit('my_secret_value') Fake.done()")
+  c:wait("require('gemma').visible()")
+  c:feed('<Esc>')
+  c:cmd('Gemma log')
+  local text = table.concat(c:lines(), '\n')
+  h.has(text, 'loading')
+  h.has(text, 'warn  from the library')
+  h.ok(not text:find('my_secret'), text)
+end)
+
+test('leaving with work under way waits at most 200 ms', function()
+  local c = child()
+  c:lua("require('gemma').ask({ prompt = 'x' })")
+  c:wait('#Fake.jobs == 1')
+  c:lua([[vim.api.nvim_create_autocmd('VimLeave', { callback = function()
+    vim.fn.writefile({ tostring(Fake.destroyed) }, 'left') end })]])
+  vim.rpcnotify(c.chan, 'nvim_command', 'qall!')
+  h.eq(vim.fn.jobwait({ c.chan }, 3000)[1], 0)
+  h.eq(vim.fn.readfile(c.dir .. '/left'), { '200' })
+end)
+
+test('an error in a callback does not keep other jobs from their events', function()
+  local c = child()
+  c:lua("require('gemma').ask({ prompt = 'x', on_token = function() error('mine') end })")
+  c:lua("require('gemma').ask({ prompt = 'y', on_done = function(t) _G.Got = t end })")
+  c:wait('#Fake.jobs == 2')
+  c:lua("Fake.emit('a', 1) Fake.emit('b', 2) Fake.done(1) Fake.done(2)")
+  c:wait("Got == 'b'")
+end)
+
+-- ---- keys ----------------------------------------------------------------------------------
+
+test('keys are mapped on the first Insert mode, never Tab', function()
+  local c = h.child()
+  h.eq(c:lua("return vim.fn.maparg('<M-l>', 'i')"), '')
+  local before = c:lua("return #vim.api.nvim_get_keymap('i')")
+  local tab = c:lua("return vim.fn.maparg('<Tab>', 'i', false, true).desc or ''")
+  c:insert_at('|')
+  h.eq(c:lua("return #vim.api.nvim_get_keymap('i')") - before, 5)
+  h.eq(c:lua("return vim.fn.maparg('<Tab>', 'i', false, true).desc or ''"), tab)
+end)
+
+test('a key that is taken stays with its owner; health says whose it is', function()
+  local c = h.child({ config = [[
+    vim.keymap.set('i', '<M-l>', 'mine', { desc = 'my own' })
+    vim.keymap.set('i', '<A-Right>', 'theirs')]] })
+  c:insert_at('|')
+  c:feed('<M-l><M-Right>')
+  h.eq(c:lines(), { 'minetheirs' })
+  h.eq(c:lua("return require('gemma.keymap').owner('<M-l>')"), 'my own')
+  h.eq(c:lua("return require('gemma.keymap').owner('<M-Right>')"), 'theirs')
+end)
+
+test('who maps a <Plug> of ours gets no default for it', function()
+  local c = h.child({ config = "vim.keymap.set('i', '<C-j>', '<Plug>(gemma-accept)')" })
+  c:insert_at('x = |')
+  c:wait("require('gemma.engine').is_loaded()")
+  h.eq(c:lua("return vim.fn.maparg('<M-l>', 'i')"), '')
+  c:feed([[<M-Bslash>]])
+  c:wait('#Fake.jobs == 1')
+  c:lua("Fake.emit('alpha') Fake.done()")
+  c:wait("require('gemma').visible()")
+  c:feed('<C-j>')
+  h.eq(c:lines(), { 'x = alpha' })
+  c:feed('<Esc>u')
+  h.eq(c:lines(), { 'x = ' })
+end)
+
+test('keymaps = false maps nothing', function()
+  local c = h.child({ config = 'vim.g.gemma = { keymaps = false }' })
+  c:insert_at('|')
+  for _, k in ipairs({ '<M-l>', '<M-Right>', '<M-Down>', '<C-]>', '<M-Bslash>' }) do
+    h.eq(c:lua("return vim.fn.maparg(..., 'i')", k), '')
+  end
+end)
+
+test('without ghost text a key does what it did without the plugin', function()
+  -- Of two editors, one knows nothing of us.
+  local plain = h.child({ config = "vim.g.loaded_gemma = true" })
+  local c = h.child()
+  for _, e in ipairs({ plain, c }) do
+    e:cmd('iabbrev hw hello world')
+  end
+  for _, key in ipairs({ '<M-l>', '<M-Right>', '<M-Down>', 'hw<C-]>' }) do
+    local got = {}
+    for i, e in ipairs({ c, plain }) do
+      e:feed('<Esc>')
+      e:insert_at('ab|cd\nefgh')
+      e:feed(key)
+      got[i] = { e:lines(), e:cursor(), e:lua('return vim.api.nvim_get_mode().mode') }
+    end
+    h.eq(got[1], got[2], key)
+  end
+end)
+
+test('the API accepts as the keys do', function()
+  local c = h.suggesting('x = |', 'foo bar')
+  c:wait("require('gemma').visible()")
+  c:lua("return require('gemma').accept_word()")
+  h.eq(c:lines(), { 'x = foo' })
+  c:lua("return require('gemma').accept()")
+  h.eq(c:lines(), { 'x = foo bar' })
+  h.eq(c:lua("return require('gemma').accept()"), false)
+end)
+
+-- ---- health, start-up, time ----------------------------------------------------------------
+
+test('checkhealth runs and names each problem with its cure', function()
+  local c = h.child({ config = 'vim.g.gemma = { colour = 1 }' })
+  c:cmd('checkhealth gemma')
+  local text = table.concat(c:lines(), '\n')
+  h.has(text, 'native library not found. Run make in')
+  h.has(text, 'fake.gguf')
+  h.has(text, 'colour: unknown option')
+  h.has(text, '<M-l>')
+  h.ok(not text:find('Failed to run'), text)
+end)
+
+test('start-up loads one small file', function()
+  local c = h.child()
+  h.eq(c:lua([[local n = {} for k in pairs(package.loaded) do
+    if k:match('^gemma') then n[#n + 1] = k end end return n]]), {})
+  h.eq(c:lua('return vim.g.loaded_gemma'), true)
+end)
+
+test('a key costs little on 10,000 lines', function()
+  -- Reported, not asserted: a busy machine must not fail a test. The bound only catches what
+  -- would be a hundred times too slow.
+  local c = h.child()
+  c:lua([[
+    local lines = {}
+    for i = 1, 10000 do lines[i] = ('  local variable_%05d = compute(%d)'):format(i, i) end
+    vim.api.nvim_buf_set_lines(0, 0, -1, false, lines)
+    vim.bo.filetype = 'lua'
+    vim.api.nvim_win_set_cursor(0, { 5000, 0 })]])
+  c:feed('o')
+  c:wait("require('gemma.engine').is_loaded()")
+  local r = c:lua([[
+    local comp = require('gemma.completion')
+    local key, ask = {}, {}
+    Fake.auto = function() return { 'alpha beta\n', 'gamma' } end
+    for i = 1, 300 do
+      local row, col = unpack(vim.api.nvim_win_get_cursor(0))
+      vim.api.nvim_buf_set_text(0, row - 1, col, row - 1, col, { 'x' })
+      vim.api.nvim_win_set_cursor(0, { row, col + 1 })
+      local t = vim.uv.hrtime()
+      comp.on_change()
+      key[i] = (vim.uv.hrtime() - t) / 1e6
+      t = vim.uv.hrtime()
+      comp.request(false)
+      ask[i] = (vim.uv.hrtime() - t) / 1e6
+    end
+    table.sort(key) table.sort(ask)
+    return { key[150], key[297], ask[150], ask[297] }]])
+  io.stdout:write(('note: Lua per key %.3f ms (p99 %.3f), per request %.3f ms (p99 %.3f)\n')
+    :format(unpack(r)))
+  h.ok(r[2] < 100 and r[4] < 100, 'far too slow')
+end)
+
+return T

@@ -1,0 +1,225 @@
+--- :GemmaExplain: what is asked, how it streams, and that it stays out of the way.
+
+local h = require('helper')
+local answer = require('gemma.answer')
+
+local T = {}
+
+local function test(name, fn)
+  T[#T + 1] = { name, fn }
+end
+
+local CODE = { 'local M = {}', '', 'function M.add(a, b)', '  return a + b', 'end', '', 'return M' }
+
+--- A child with the code in a lua buffer, in Normal mode on line 4.
+local function child(o)
+  local c = h.child(o)
+  c:lua([[
+    vim.api.nvim_buf_set_lines(0, 0, -1, false, ...)
+    vim.bo.filetype = 'lua'
+    vim.bo.modified = false
+    vim.api.nvim_win_set_cursor(0, { 4, 2 })
+  ]], CODE)
+  return c
+end
+
+local function answer_lines(c)
+  return c:lua([[local a = require('gemma.answer').current()
+    return a and vim.api.nvim_buf_get_lines(a.buf, 0, -1, false)]])
+end
+
+local function text_is(c, text)
+  c:wait(([[(function() local a = require('gemma.answer').current()
+    return a and table.concat(vim.api.nvim_buf_get_lines(a.buf, 0, -1, false), '\n') == %q end)()]])
+    :format(text), 'the answer ' .. text)
+end
+
+test('a range streams into a float that does not take the focus', function()
+  local c = child()
+  local win = c:lua('return vim.api.nvim_get_current_win()')
+  c:cmd('3,5GemmaExplain')
+  c:wait('#Fake.jobs == 1')
+  c:lua("Fake.emit('Adds ')")
+  text_is(c, 'Adds ')
+  c:lua("Fake.emit('two numbers.\\n\\nSimple.')")
+  text_is(c, 'Adds two numbers.\n\nSimple.')
+  c:lua('Fake.done()')
+  c:wait("not require('gemma.answer').current():running()")
+  h.eq(c:lua('return vim.api.nvim_get_current_win()'), win)
+  h.eq(c:lines(), CODE)
+  h.eq(c:lua('return vim.bo.modified'), false)
+  h.has(table.concat(c:screen(), '\n'), 'Adds two numbers.')
+  h.has(table.concat(c:screen(), '\n'), 'Gemma: lines 3-5')
+end)
+
+test('the prompt holds the lines, what is around them, and the question', function()
+  local c = child()
+  c:cmd('3,5GemmaExplain is this fast?')
+  c:wait('#Fake.jobs == 1')
+  local parts = c:lua('return Fake.jobs[1].req.parts')
+  h.eq(vim.tbl_map(function(p) return p.kind end, parts), { 'system', 'text', 'user', 'text' })
+  h.has(parts[4].data, '<selection>\n' .. table.concat(CODE, '\n', 3, 5) .. '\n</selection>')
+  h.has(parts[4].data, '<above>\nlocal M = {}\n\n</above>')
+  h.has(parts[4].data, 'is this fast?')
+  local req = c:lua([[local r = Fake.jobs[1].req
+    return { r.session, r.priority, r.max_tokens, r.model_sampling }]])
+  h.eq(req, { 1, 'ask', 1024, true })
+end)
+
+test('without a range it is the function, or the paragraph, around the cursor', function()
+  local c = child()
+  h.eq(c:lua("return { require('gemma.explain').here(0, 3) }"), { 3, 5 })
+  c:lua([[vim.api.nvim_buf_set_lines(0, 0, -1, false, { 'a', '', 'b', 'c', '', 'd' })
+    vim.bo.filetype = 'nosuchlanguage']])
+  h.eq(c:lua("return { require('gemma.explain').here(0, 3) }"), { 3, 4 })
+end)
+
+test('the same again gives the window the focus; another question replaces it', function()
+  local c = child()
+  c:cmd('3,5GemmaExplain')
+  c:wait('#Fake.jobs == 1')
+  c:lua("Fake.emit('first') Fake.done()")
+  text_is(c, 'first')
+  c:cmd('3,5GemmaExplain')
+  h.eq(c:lua([[return vim.api.nvim_get_current_win()
+    == require('gemma.answer').current().win]]), true)
+  h.eq(c:lua('return #Fake.jobs'), 1, 'it is not asked again')
+  c:cmd('wincmd p')
+  c:cmd('3,5GemmaExplain why?')
+  c:wait('#Fake.jobs == 2')
+  h.eq(c:lua('return #vim.api.nvim_list_wins()'), 2, 'one float')
+end)
+
+test('q closes it and stops the model', function()
+  local c = child()
+  c:cmd('3,5GemmaExplain')
+  c:wait('#Fake.jobs == 1')
+  c:lua("Fake.emit('first')")
+  c:cmd('3,5GemmaExplain')
+  c:feed('q')
+  h.eq(c:lua('return #vim.api.nvim_list_wins()'), 1)
+  h.eq(c:lua('return #Fake.cancelled'), 1)
+  h.eq(c:lua([[local ns = vim.api.nvim_get_namespaces()['gemma.answer']
+    return #vim.api.nvim_buf_get_extmarks(0, ns, 0, -1, {})]]), 0, 'the mark on the source')
+end)
+
+test('closing the window in any other way stops the model too', function()
+  local c = child()
+  c:cmd('3,5GemmaExplain')
+  c:wait('#Fake.jobs == 1')
+  c:lua("vim.api.nvim_win_close(require('gemma.answer').current().win, true)")
+  c:wait('#Fake.cancelled == 1')
+  c:lua("Fake.jobs[1].live = true Fake.emit('late') Fake.done()")
+  c:wait("require('gemma.engine').state == 'ready'")
+  h.eq(c:messages(), {})
+end)
+
+test('<C-c> stops and keeps what is there', function()
+  local c = child()
+  c:cmd('3,5GemmaExplain')
+  c:wait('#Fake.jobs == 1')
+  c:lua("Fake.emit('so far')")
+  text_is(c, 'so far')
+  c:cmd('3,5GemmaExplain')
+  c:feed('<C-c>')
+  c:wait("not require('gemma.answer').current():running()")
+  text_is(c, 'so far')
+  h.has(table.concat(c:screen(), '\n'), 'stopped')
+end)
+
+test('gy yanks the code, or all when there is none', function()
+  local c = child()
+  c:cmd('3,5GemmaExplain')
+  c:wait('#Fake.jobs == 1')
+  c:lua("Fake.emit('Try:\\n```lua\\nreturn b + a\\n```\\nSame.') Fake.done()")
+  text_is(c, 'Try:\n```lua\nreturn b + a\n```\nSame.')
+  c:cmd('3,5GemmaExplain')
+  c:feed('gy')
+  h.eq(c:lua('return vim.fn.getreg()'), 'return b + a\n')
+end)
+
+test('a follow-up goes on in the same conversation', function()
+  local c = child()
+  c:cmd('3,5GemmaExplain')
+  c:wait('#Fake.jobs == 1')
+  c:lua("Fake.emit('Adds.') Fake.done()")
+  c:wait("not require('gemma.answer').current():running()")
+  c:cmd('3,5GemmaExplain')
+  c:lua("vim.ui.input = function(_, fn) fn('and floats?') end")
+  c:feed('<CR>')
+  c:wait('#Fake.jobs == 2')
+  local kinds = c:lua('return vim.tbl_map(function(p) return p.kind end, Fake.jobs[2].req.parts)')
+  h.eq(kinds, { 'system', 'text', 'user', 'text', 'model', 'text', 'user', 'text' })
+  h.eq(c:lua('return { Fake.jobs[2].req.parts[6].data, Fake.jobs[2].req.parts[8].data }'),
+    { 'Adds.', 'and floats?' })
+  c:lua("Fake.emit('Yes.') Fake.done()")
+  text_is(c, 'Adds.\n\n---\n> and floats?\n\nYes.')
+end)
+
+test('control characters do not reach the window', function()
+  h.eq(answer.printable('a\27[31mb\0c\rd\te\n'), 'a[31mbcd\te\n')
+end)
+
+test('code blocks are found around a line, or the last, also while one is open', function()
+  local l = { 'a', '```', 'one', '```', 'b', '```lua', 'two' }
+  h.eq(answer.code_block(l, 3), { 'one' })
+  h.eq(answer.code_block(l, 7), { 'two' })
+  h.eq(answer.code_block(l, 1), { 'one' })
+  h.eq(answer.code_block({ 'x' }, 1), nil)
+end)
+
+test('a failure is one line in the window', function()
+  local c = child()
+  c:cmd('3,5GemmaExplain')
+  c:wait('#Fake.jobs == 1')
+  c:lua("Fake.fail(-8, 'the prompt has 9000 tokens, the context 8192')")
+  text_is(c, 'gemma: the prompt has 9000 tokens, the context 8192')
+end)
+
+test('an excluded file is not read, not even when asked', function()
+  local c = child()
+  c:cmd('file .env.local')
+  c:cmd('1,2GemmaExplain')
+  c:wait('#Seen.messages > 0')
+  h.eq(c:messages(), { 'gemma: .env.local is excluded (exclude list).' })
+  h.eq(c:lua('return #Fake.jobs'), 0)
+end)
+
+test('a selection that cannot fit is told before it is read', function()
+  local c = child()
+  c:lua("vim.api.nvim_buf_set_lines(0, 0, -1, false, { ('x'):rep(100000) })")
+  c:cmd('%GemmaExplain')
+  c:wait('#Seen.messages > 0')
+  h.has(c:messages()[1], 'the selection is too long')
+end)
+
+test('the API: ask streams and ends with the whole text; its handle cancels', function()
+  local c = child()
+  c:lua([[
+    _G.Got = { pieces = {} }
+    _G.Handle = require('gemma').ask({ prompt = 'hello',
+      on_token = function(t) table.insert(Got.pieces, t) end,
+      on_done = function(text, info) Got.text, Got.info = text or 'nil', info end })]])
+  c:wait('#Fake.jobs == 1')
+  c:lua("Fake.emit('a') Fake.emit('b') Fake.done()")
+  c:wait('Got.text ~= nil')
+  h.eq(c:lua('return { Got.pieces, Got.text, Got.info.reason }'), { { 'a', 'b' }, 'ab', 'eog' })
+  c:lua([[Got = {} Handle = require('gemma').ask({ prompt = 'x',
+    on_done = function(text, info) Got.text, Got.info = text, info end })]])
+  c:wait('#Fake.jobs == 2')
+  c:lua('Handle.cancel()')
+  c:wait('Got.info ~= nil')
+  h.eq(c:lua('return Got.info'), 'cancelled')
+end)
+
+test('the API: complete works between two strings, filtered', function()
+  local c = child()
+  c:lua([[require('gemma').complete({ prefix = 'print(', suffix = ')\n', language = 'lua',
+    on_done = function(text, _, swallow) _G.Got = { text, swallow } end })]])
+  c:wait('#Fake.jobs == 1')
+  c:lua("Fake.emit('x)\\nprint(y)') Fake.done()")
+  c:wait('Got ~= nil')
+  h.eq(c:lua('return Got'), { 'x)\nprint(y)', 1 })
+end)
+
+return T
