@@ -7,8 +7,8 @@
  *    in one token, so what is left and right of them may be merged apart. In the model's
  *    vocabulary this cuts source code into words and runs of punctuation.
  * 2. A cache of pieces, one per call. The ids of a piece depend on its bytes alone.
- * 3. For a piece, whether it has eight characters or eight million: short ones by looking
- *    through an array for the best pair, long ones by a heap over a linked list.
+ * 3. For short pieces looking through an array for the best pair, for longer ones a heap over a
+ *    linked list, for very long ones that in windows, so that it happens in the cache.
  *
  * A character without a token never merges and becomes the tokens of its bytes; so does a byte
  * that is not UTF-8. Everything a call needs is its own, the vocabulary is only read.
@@ -23,6 +23,11 @@
 
 /* Symbols. Up to here looking through an array beats keeping a heap. */
 #define SHORT_MAX 32
+
+/* Symbols. A window and its heap fit into the second-level cache many times over. The overlap has
+ * to be longer than the reach of a cut to the left; a few tokens in practice. */
+#define WINDOW 4096
+#define OVERLAP 128
 
 #define CACHE_KEY 16  /* bytes of the longest piece that is cached: most words */
 #define CACHE_IDS 10  /* its most ids; 64 bytes for an entry, one cache line */
@@ -59,6 +64,13 @@ typedef struct {
 } encoder;
 
 /* ---- symbols ----------------------------------------------------------------------------- */
+
+/* Bytes of the character at p; 1 for a byte that is not UTF-8. */
+static unsigned char_len(const unsigned char *p, size_t n) {
+    uint32_t cp;
+    unsigned len = gm_utf8_next(p, n, &cp);
+    return len ? len : 1;
+}
 
 /* Reads the character at p. *id is its token, or a negative number when it has none. Returns its
  * length; 1 for a byte that is not UTF-8. */
@@ -143,12 +155,17 @@ static void heap_down(uint64_t *h, size_t n, size_t i) {
     uint64_t x = h[i];
     for (;;) {
         size_t first = 4 * i + 1, best = first;
-        if (first >= n) break;
-        size_t end = first + 4 < n ? first + 4 : n;
-        for (size_t c = first + 1; c < end; c++) {
-            if (h[c] < h[best]) best = c;
+        if (first + 4 <= n) {
+            /* Sums instead of jumps: which child is least cannot be predicted. */
+            size_t a = first + (h[first + 1] < h[first]);
+            size_t b = first + 2 + (h[first + 3] < h[first + 2]);
+            best = a + (b - a) * (h[b] < h[a]);
+        } else {
+            for (size_t c = first + 1; c < n; c++) {
+                if (h[c] < h[best]) best = c;
+            }
         }
-        if (h[best] >= x) break;
+        if (first >= n || h[best] >= x) break;
         h[i] = h[best];
         i = best;
     }
@@ -189,8 +206,8 @@ static int long_push(encoder *e, uint32_t i) {
     return e->sym[i].rank == NO_RANK ? 0 : heap_push(e, e->sym[i].rank, i);
 }
 
-/* Fills sym with the n_sym characters of the piece and the heap with their merges. */
-static int long_begin(encoder *e, const unsigned char *p, size_t n, size_t n_sym) {
+/* Fills sym with the n_sym characters of the window and the heap with their merges. */
+static int window_begin(encoder *e, const unsigned char *p, size_t n, size_t n_sym) {
     int rc = 0;
     if (n >= INT32_MAX) return GM_ENOMEM;
     if (n_sym > e->sym_cap && (rc = gm_grow(&e->sym, &e->sym_cap, n_sym, sizeof *e->sym))) return rc;
@@ -218,8 +235,9 @@ static int long_begin(encoder *e, const unsigned char *p, size_t n, size_t n_sym
     return 0;
 }
 
-static int encode_long(encoder *e, const unsigned char *p, size_t n, size_t n_sym) {
-    int rc = long_begin(e, p, n, n_sym);
+/* Merges a window as far as it goes; the result is the list that begins with symbol 0. */
+static int window_merge(encoder *e, const unsigned char *p, size_t n, size_t n_sym) {
+    int rc = window_begin(e, p, n, n_sym);
     if (rc) return rc;
     symbol *sym = e->sym;
     while (e->heap_n) {
@@ -235,17 +253,70 @@ static int encode_long(encoder *e, const unsigned char *p, size_t n, size_t n_sy
         if ((rc = long_push(e, i))) return rc;
         if (s->prev != NOBODY && (rc = long_push(e, s->prev))) return rc;
     }
-    for (uint32_t i = 0; i != NOBODY; i = sym[i].next) {
-        if ((rc = push_symbol(e, p, n, sym[i].id))) return rc;
+    return 0;
+}
+
+/* Bytes of the first characters of p, at most max of them; *n_sym is their number. */
+static size_t take_chars(const unsigned char *p, size_t n, size_t max, size_t *n_sym) {
+    size_t at = 0, k = 0;
+    for (; at < n && k < max; k++) at += char_len(p + at, n - at);
+    *n_sym = k;
+    return at;
+}
+
+/* Encodes a long piece window by window. *proved is false when the windows do not fit together;
+ * what was appended is worthless then.
+ *
+ * Merging is local: as long as no merge crosses the ends of a stretch of text, what happens inside
+ * does not depend on the rest. From this follows
+ *   (1) a boundary that the window's result has at q cuts the window into two texts that are
+ *       encoded apart, and
+ *   (2) a row of tokens is the encoding of its text if each two neighbours are the encoding of
+ *       theirs: the first merge across a boundary would have happened with these two alone.
+ * So tokens at the end of a window, which the cut there may have changed, are thrown away, and the
+ * next window begins at a boundary q before them. Its first token must be the one that stood
+ * behind q before: these two are then known to be good neighbours, and by (2) all is. */
+static int encode_windows(encoder *e, const unsigned char *p, size_t n, size_t max, bool *proved) {
+    int32_t behind = 0; /* the token behind q */
+    *proved = true;
+    for (size_t q = 0; q < n;) {
+        size_t n_sym, size = take_chars(p + q, n - q, max, &n_sym);
+        int rc = window_merge(e, p + q, size, n_sym);
+        if (rc) return rc;
+        const symbol *sym = e->sym;
+        /* Negative: a character without a token, the same one since it is at the same place. */
+        bool fits = q == 0 || sym[0].id == behind || (sym[0].id < 0 && behind < 0);
+        bool last = q + size == n;
+        uint32_t i = 0;
+        while (fits && i != NOBODY && (last || sym[i].next <= n_sym - OVERLAP)) {
+            if ((rc = push_symbol(e, p + q, size, sym[i].id))) return rc;
+            i = sym[i].next;
+        }
+        if (last && fits) return 0;
+        if (!fits || i == 0) {
+            *proved = false;
+            return 0;
+        }
+        behind = sym[i].id;
+        q += take_chars(p + q, size, i, &n_sym);
     }
     return 0;
+}
+
+static int encode_long(encoder *e, const unsigned char *p, size_t n) {
+    size_t before = e->out->n;
+    bool proved;
+    int rc = encode_windows(e, p, n, WINDOW, &proved);
+    if (rc || proved) return rc;
+    e->out->n = before;
+    return encode_windows(e, p, n, SIZE_MAX, &proved);
 }
 
 /* ---- pieces ------------------------------------------------------------------------------ */
 
 /* Encodes a piece of n bytes and n_sym characters. */
 static int encode_piece(encoder *e, const unsigned char *p, size_t n, size_t n_sym) {
-    if (n_sym > SHORT_MAX) return encode_long(e, p, n, n_sym);
+    if (n_sym > SHORT_MAX) return encode_long(e, p, n);
     short_piece s;
     s.n = (unsigned)n_sym;
     size_t at = 0;
@@ -296,12 +367,6 @@ static int encode_cached(encoder *e, const unsigned char *p, size_t n, size_t n_
 static unsigned class_at(const unsigned char *p, unsigned len, bool last) {
     if (len == 3 && memcmp(p, GM_SPACE_TEXT, 3) == 0) return ' ';
     return last ? p[len - 1] : p[0];
-}
-
-static unsigned char_len(const unsigned char *p, size_t n) {
-    uint32_t cp;
-    unsigned len = gm_utf8_next(p, n, &cp);
-    return len ? len : 1;
 }
 
 /* Encodes text without special tokens: finds the next piece, encodes it, goes on. */

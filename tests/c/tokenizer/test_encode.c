@@ -121,7 +121,18 @@ static void add_tok(random_vocab *r, const char *text, int32_t type) {
     r->n++;
 }
 
-static void make_random_vocab(random_vocab *r, test_rng *rng) {
+/* A token that is no byte; made of letters only when that is asked for. */
+static int32_t pick_tok(const random_vocab *r, test_rng *rng, bool letters) {
+    for (;;) {
+        int32_t id = N_BYTES + (int32_t)rng_below(rng, (uint64_t)(r->n - N_BYTES));
+        const char *s = r->text[id];
+        if (!letters || strspn(s, "abc") == strlen(s)) return id;
+    }
+}
+
+/* letters: pieces consist of a, b and c alone, so that most pairs of pieces can merge and the
+ * order decides. */
+static void make_random_vocab(random_vocab *r, test_rng *rng, bool letters) {
     memset(r, 0, sizeof *r);
     memset(r->rank, 0xFF, sizeof r->rank);
     char s[80];
@@ -133,10 +144,10 @@ static void make_random_vocab(random_vocab *r, test_rng *rng) {
         if (i < 3 || rng_below(rng, 8)) add_tok(r, ALPHABET[i], GM_TOK_NORMAL);
     }
     /* Few pieces on some days, so that most characters never join; many on others. */
-    int32_t pieces = (int32_t)rng_below(rng, 100);
+    int32_t pieces = letters ? 130 : (int32_t)rng_below(rng, 100);
     for (int32_t i = 0; i < pieces; i++) {
-        const char *a = r->text[N_BYTES + (int32_t)rng_below(rng, (uint64_t)(r->n - N_BYTES))];
-        const char *b = r->text[N_BYTES + (int32_t)rng_below(rng, (uint64_t)(r->n - N_BYTES))];
+        const char *a = r->text[pick_tok(r, rng, letters)];
+        const char *b = r->text[pick_tok(r, rng, letters)];
         if (strlen(a) + strlen(b) >= sizeof r->text[0]) continue;
         snprintf(s, sizeof s, "%s%s", a, b);
         if (find_tok(r, s) >= 0) continue;
@@ -144,8 +155,7 @@ static void make_random_vocab(random_vocab *r, test_rng *rng) {
     }
     /* Merges of random pairs whose result exists, in random order. */
     for (int tries = 0; tries < 6000 && r->n_merge < 3000; tries++) {
-        int32_t a = N_BYTES + (int32_t)rng_below(rng, (uint64_t)(r->n - N_BYTES));
-        int32_t b = N_BYTES + (int32_t)rng_below(rng, (uint64_t)(r->n - N_BYTES));
+        int32_t a = pick_tok(r, rng, letters), b = pick_tok(r, rng, letters);
         snprintf(s, sizeof s, "%s%s", r->text[a], r->text[b]);
         int32_t c = find_tok(r, s);
         if (c < 0 || r->rank[a][b] >= 0) continue;
@@ -176,14 +186,14 @@ static size_t next_char(const char *p, size_t n) {
 
 /* Byte-pair merging as it is defined: over the whole text, again and again the lowest rank. */
 static void encode_slowly(const random_vocab *r, const char *text, size_t n, gm_ids *out) {
-    int32_t id[MAX_SYM];
+    int32_t *id = malloc((n + 1) * sizeof *id);
     size_t n_sym = 0;
+    assert_non_null(id);
     for (size_t i = 0; i < n;) {
         size_t len = next_char(text + i, n - i);
         char s[8] = {0};
         memcpy(s, text + i, len);
         int32_t found = find_tok(r, strcmp(s, " ") == 0 ? SP : s);
-        assert_true(n_sym + len <= MAX_SYM);
         if (found >= 0 && r->toks[found].type == GM_TOK_NORMAL) {
             id[n_sym++] = found;
         } else {
@@ -204,6 +214,7 @@ static void encode_slowly(const random_vocab *r, const char *text, size_t n, gm_
         n_sym--;
     }
     assert_int_equal(gm_ids_append(out, id, n_sym), 0);
+    free(id);
 }
 
 /* Letters come in runs and words repeat, as in real text, so that all ways through the encoder
@@ -238,7 +249,7 @@ static void encode_equals_plain_byte_pair_merging_on_random_vocabularies(void **
     for (int round = 0; round < 60; round++) {
         gguf_writer w;
         test_vocab t;
-        make_random_vocab(r, &rng);
+        make_random_vocab(r, &rng, round % 3 == 0);
         begin_vocab(&w, r->toks, (size_t)r->n);
         put_merges(&w, r->merges, (size_t)r->n_merge);
         assert_int_equal(open_writer(&t, &w), 0);
@@ -255,6 +266,106 @@ static void encode_equals_plain_byte_pair_merging_on_random_vocabularies(void **
         close_vocab(&t);
     }
     free(r);
+}
+
+/* Long enough for several windows of the encoder; few letters, so that everything joins, with
+ * stretches of one letter and of one word, whose tokens depend on where they begin. */
+static size_t long_word(test_rng *rng, char *out, size_t cap) {
+    size_t n = 0;
+    while (n + 700 < cap) {
+        size_t word = 1 + rng_below(rng, 5), times = 1;
+        if (rng_below(rng, 6) == 0) times = 1 + rng_below(rng, 600 / word);
+        for (size_t i = 0; i < word; i++) out[n + i] = (char)('a' + rng_below(rng, 3));
+        for (size_t i = word; i < word * times; i++) out[n + i] = out[n + i - word];
+        n += word * times;
+        if (rng_below(rng, 300) == 0) out[n++] = (char)0xFF;
+    }
+    return n;
+}
+
+static void encode_equals_plain_byte_pair_merging_on_very_long_words(void **state) {
+    (void)state;
+    test_rng rng = {19};
+    random_vocab *r = malloc(sizeof *r);
+    const size_t cap = 14000;
+    char *text = malloc(cap);
+    assert_non_null(r);
+    assert_non_null(text);
+    for (int round = 0; round < 6; round++) {
+        gguf_writer w;
+        test_vocab t;
+        gm_ids want = {0};
+        char what[32];
+        make_random_vocab(r, &rng, true);
+        begin_vocab(&w, r->toks, (size_t)r->n);
+        put_merges(&w, r->merges, (size_t)r->n_merge);
+        assert_int_equal(open_writer(&t, &w), 0);
+        size_t n = long_word(&rng, text, cap);
+        snprintf(what, sizeof what, "round %d", round);
+        encode_slowly(r, text, n, &want);
+        assert_encodes(t.v, text, n, 0, want.v, want.n, what);
+        gm_ids_finish(&want);
+        close_vocab(&t);
+    }
+    free(text);
+    free(r);
+}
+
+/* A word in which each pair of letters occurs once and the merges come in order from its end to
+ * its beginning: the last two letters merge, then the two before them, and so on. Whether the
+ * first letters pair as 12 34 or as 1 23 45 depends on how far away the end is. */
+static size_t make_chain(random_vocab *r, char *out) {
+    enum { LETTERS = 18, LENGTH = LETTERS * LETTERS + 1 };
+    bool used[LETTERS][LETTERS] = {0};
+    memset(r, 0, sizeof *r);
+    memset(r->rank, 0xFF, sizeof r->rank);
+    for (int i = 0; i < LETTERS; i++) add_tok(r, (char[]){(char)('a' + i), 0}, GM_TOK_NORMAL);
+    out[0] = 'a';
+    for (size_t n = 1; n < LENGTH; n++) {
+        int last = out[n - 1] - 'a', next = LETTERS - 1;
+        while (next >= 0 && used[last][next]) next--;
+        assert_true(next >= 0);
+        used[last][next] = true;
+        out[n] = (char)('a' + next);
+        add_tok(r, (char[]){out[n - 1], out[n], 0}, GM_TOK_NORMAL);
+    }
+    for (size_t n = LENGTH - 1; n >= 1; n--) {
+        int left = out[n - 1] - 'a', right = out[n] - 'a';
+        char *m = r->merge_text[r->n_merge];
+        memcpy(m, (char[]){out[n - 1], ' ', out[n], 0}, 4);
+        r->merges[r->n_merge] = m;
+        r->rank[left][right] = r->n_merge++;
+        r->merged[left][right] = LETTERS + (int32_t)n - 1;
+    }
+    return LENGTH;
+}
+
+/* The end of a window changes tokens farther to its left than windows overlap. The encoder has to
+ * notice that they do not fit together, and to take the whole piece at once. */
+static void encode_notices_when_windows_do_not_fit_together(void **state) {
+    (void)state;
+    random_vocab *r = malloc(sizeof *r);
+    char text[8000];
+    gguf_writer w;
+    test_vocab t;
+    assert_non_null(r);
+    size_t len = make_chain(r, text);
+    begin_vocab(&w, r->toks, (size_t)r->n);
+    put_merges(&w, r->merges, (size_t)r->n_merge);
+    assert_int_equal(open_writer(&t, &w), 0);
+    /* Moves the chain over the end of the first window, at 4,096 letters. */
+    for (size_t filler = 3800; filler < 3900; filler += 7) {
+        gm_ids want = {0};
+        char what[32];
+        make_chain(r, text + filler);
+        for (size_t i = 0; i < filler; i++) text[i] = (char)('a' + i * i % 17);
+        snprintf(what, sizeof what, "filler %zu", filler);
+        encode_slowly(r, text, filler + len, &want);
+        assert_encodes(t.v, text, filler + len, 0, want.v, want.n, what);
+        gm_ids_finish(&want);
+    }
+    free(r);
+    close_vocab(&t);
 }
 
 /* ---- promises ---------------------------------------------------------------------------- */
@@ -436,6 +547,8 @@ int main(void) {
         cmocka_unit_test(encode_gives_the_golden_ids_of_every_set),
         cmocka_unit_test(encode_gives_the_real_ids_with_the_real_vocabulary),
         cmocka_unit_test(encode_equals_plain_byte_pair_merging_on_random_vocabularies),
+        cmocka_unit_test(encode_equals_plain_byte_pair_merging_on_very_long_words),
+        cmocka_unit_test(encode_notices_when_windows_do_not_fit_together),
         cmocka_unit_test(encode_of_plain_text_never_gives_a_special_token),
         cmocka_unit_test(encode_does_not_merge_into_special_tokens),
         cmocka_unit_test(encode_keeps_all_bytes_of_any_input),
