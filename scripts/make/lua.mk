@@ -14,7 +14,7 @@ cdef:
 	$(LUAJIT) scripts/gen_cdef.lua
 cdef-check:
 	$(LUAJIT) scripts/gen_cdef.lua --check
-## doc: generated parts of doc/gemma.txt, and the help tags
+## doc: the generated parts of doc/gemma.txt
 doc:
 	$(firstword $(NVIM)) --clean -l scripts/gen_doc.lua
 doc-check:

@@ -395,12 +395,12 @@ test('a key costs little on 10,000 lines', function()
       local row, col = unpack(vim.api.nvim_win_get_cursor(0))
       vim.api.nvim_buf_set_text(0, row - 1, col, row - 1, col, { 'x' })
       vim.api.nvim_win_set_cursor(0, { row, col + 1 })
-      local t = vim.uv.hrtime()
+      local t = os.clock() -- of this process, so that others on the machine do not count
       comp.on_change()
-      key[i] = (vim.uv.hrtime() - t) / 1e6
-      t = vim.uv.hrtime()
+      key[i] = (os.clock() - t) * 1e3
+      t = os.clock()
       comp.request(false)
-      ask[i] = (vim.uv.hrtime() - t) / 1e6
+      ask[i] = (os.clock() - t) * 1e3
     end
     table.sort(key) table.sort(ask)
     return { key[150], key[297], ask[150], ask[297] }]])

@@ -23,11 +23,6 @@ local function child(o)
   return c
 end
 
-local function answer_lines(c)
-  return c:lua([[local a = require('gemma.answer').current()
-    return a and vim.api.nvim_buf_get_lines(a.buf, 0, -1, false)]])
-end
-
 local function text_is(c, text)
   c:wait(([[(function() local a = require('gemma.answer').current()
     return a and table.concat(vim.api.nvim_buf_get_lines(a.buf, 0, -1, false), '\n') == %q end)()]])
