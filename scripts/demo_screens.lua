@@ -8,10 +8,17 @@ local screen = require('screen')
 -- A large model on a slow disk takes its time; the small one takes none of it.
 local PATIENCE = 300000
 
+--- To stdout; print() of `nvim -l` writes to stderr.
+---@param text string
+local function say(text)
+  io.stdout:write(text, '\n')
+  io.stdout:flush()
+end
+
 ---@param s Screen
 ---@param title string
 local function show(s, title)
-  print('\n' .. screen.frame(s:lines(), title))
+  say('\n' .. screen.frame(s:lines(), title))
 end
 
 ---@param s Screen
@@ -38,7 +45,7 @@ local function load(s)
     end
     return s:lua("return require('gemma.engine').is_loaded()")
   end)
-  print(('demo: loaded in %.1f s'):format((vim.uv.hrtime() - start) / 1e9))
+  say(('demo: loaded in %.1f s'):format((vim.uv.hrtime() - start) / 1e9))
   show(s, 'before')
 end
 
@@ -74,7 +81,7 @@ local function complete(s)
     return vim.api.nvim_get_hl(0, { name = 'GemmaGhost', link = false }).fg]])
   -- The number of the line has the same colour.
   local drawn = s:drawn_as(row, 'GemmaGhost'):gsub('^%s*%d+ ', '')
-  print(('demo: in that row %q has the colour of ghost text, #%06x'):format(drawn, colour))
+  say(('demo: in that row %q has the colour of ghost text, #%06x'):format(drawn, colour))
   local before = s:lua('return vim.fn.wordcount().bytes')
   s:keys('M-l')
   s:wait('the suggestion is accepted', 5000, function()
@@ -89,7 +96,7 @@ local function complete(s)
   s:wait('undo', 5000, function()
     return s:lua('return vim.fn.wordcount().bytes') == before
   end)
-  print('demo: one undo took exactly the accepted text away')
+  say('demo: one undo took exactly the accepted text away')
 end
 
 ---@param s Screen
@@ -128,7 +135,7 @@ local home = vim.fn.tempname()
 vim.fn.mkdir(home, 'p')
 assert(vim.uv.fs_copyfile(top .. '/tests/e2e/sample.lua', home .. '/sample.lua'))
 if vim.fn.executable('tmux') == 0 then
-  print('demo: tmux is missing')
+  say('demo: tmux is missing')
   os.exit(1)
 end
 local s
@@ -148,13 +155,13 @@ local ok, err = pcall(function()
   s:wait('the editor leaves', 5000, function()
     return s:dead()
   end)
-  print(('\ndemo: left with status %d in %.0f ms'):format(s:status(), (vim.uv.hrtime() - start) / 1e6))
+  local took = (vim.uv.hrtime() - start) / 1e6
+  say(('\ndemo: left with status %d in %.0f ms'):format(s:status(), took))
 end)
 if s then
   s:stop()
 end
 if not ok then
-  print('demo: ' .. tostring(err))
+  say('demo: ' .. tostring(err))
 end
-io.stdout:flush()
 os.exit(ok and 0 or 1)

@@ -58,7 +58,7 @@ end
 ---@param tests { [1]: string, [2]: fun() }[]
 function M.run(tests)
   if vim.fn.executable('tmux') == 0 then
-    print('skip: no tmux')
+    io.stdout:write('skip: no tmux\n')
     os.exit(77)
   end
   local passed, failed = 0, 0
