@@ -227,8 +227,8 @@ and the line grows by words.]],
     name = 'completion.max_line_suffix',
     type = T.integer(0, 1000),
     default = 8,
-    desc = [[With more characters than this to the right of the cursor (closing brackets
-and quotes at the end of the line not counted) nothing comes by itself.]],
+    desc = [[With more characters than this to the right of the cursor nothing comes by
+itself. Closing brackets and quotes at the end of the line do not count.]],
   },
   {
     name = 'completion.menu',
@@ -241,7 +241,8 @@ selected, true whenever the menu is open, false never.]],
     name = 'completion.in_macros',
     type = T.boolean,
     default = false,
-    desc = [[Ghost text while a macro is recorded. It never comes while one is executed.]],
+    desc = [[Ghost text while a macro is recorded. While one is executed it never
+comes.]],
   },
   {
     name = 'context.tokens',
@@ -293,8 +294,8 @@ Merged with the default, key by key.]],
       '/dev/shm/*',
     },
     desc = [[File patterns that are never completed and never read as context. `*` and
-`?` as in a shell; a pattern with a slash is matched against the whole path,
-one without against the file's name, in both cases ignoring case.]],
+`?` as in a shell; a pattern with a slash is matched against the whole
+path, one without against the file's name, in both cases ignoring case.]],
   },
   {
     name = 'enabled',
@@ -318,8 +319,8 @@ there. `vim.b.gemma = false` does the same for one buffer.]],
     name = 'keymaps',
     type = T.boolean,
     default = true,
-    desc = [[Map the Insert mode keys of |gemma-keys|, each only where it is free and its
-<Plug> map is not used otherwise.]],
+    desc = [[Map the Insert mode keys of |gemma-keys|, each only where it is free and
+its <Plug> map is not used otherwise.]],
   },
   {
     name = 'log',
