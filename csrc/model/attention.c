@@ -48,8 +48,9 @@ static int project(gm_decoder *d, const gm_pass *p, const gm_layer_weights *w, i
     int rc = gm_be_matmul(d->b, &op);
     if (rc || !q_apart || row0 == p->n_tok) return rc;
     gm_tensor rest = gm_pass_rows(&d->x, row0, p->n_tok - row0);
-    return gm_be_matmul(d->b, &(gm_op_matmul){.n_mat = 1, .w = {&w->q}, .x = &rest,
-                                              .n_tok = p->n_tok - row0, .out = {q}});
+    return gm_be_matmul(
+        d->b, &(gm_op_matmul){
+                  .n_mat = 1, .w = {&w->q}, .x = &rest, .n_tok = p->n_tok - row0, .out = {q}});
 }
 
 /* v = rms(v), or rms of the raw k where the layer has no v: the norm writes the copy that would be
@@ -60,40 +61,51 @@ static int norm_v(gm_decoder *d, const gm_layer_config *lc, int32_t n_tok, const
     gm_tensor from = *(lc->has_v ? v : k), to = *v;
     from.ne[1] = to.ne[1] = n_row;
     from.ne[2] = to.ne[2] = 1;
-    return gm_be_rms_norm(d->b, &(gm_op_rms_norm){.x = &from, .eps = d->c->rms_eps,
-                                                  .n_tok = (int32_t)n_row, .out = &to});
+    return gm_be_rms_norm(
+        d->b,
+        &(gm_op_rms_norm){.x = &from, .eps = d->c->rms_eps, .n_tok = (int32_t)n_row, .out = &to});
 }
 
 static int norm_and_turn(gm_decoder *d, const gm_layer_config *lc, const gm_layer_weights *w,
                          const gm_tensor *norm, gm_tensor *x, int32_t pos0) {
-    return gm_be_head_norm_rope(
-        d->b, &(gm_op_head_norm_rope){.x = x, .n_tok = (int32_t)x->ne[2],
-                                      .n_head = (int32_t)x->ne[1], .head_dim = lc->head_dim,
-                                      .w = norm, .eps = d->c->rms_eps, .inv_freq = w->inv_freq,
-                                      .pos0 = pos0});
+    return gm_be_head_norm_rope(d->b, &(gm_op_head_norm_rope){.x = x,
+                                                              .n_tok = (int32_t)x->ne[2],
+                                                              .n_head = (int32_t)x->ne[1],
+                                                              .head_dim = lc->head_dim,
+                                                              .w = norm,
+                                                              .eps = d->c->rms_eps,
+                                                              .inv_freq = w->inv_freq,
+                                                              .pos0 = pos0});
 }
 
 /* Attention of rows from row0 on, its output product, and the residual. */
-static int attend(gm_decoder *d, const gm_pass *p, int32_t layer, int32_t row0, const gm_tensor *q) {
+static int attend(gm_decoder *d, const gm_pass *p, int32_t layer, int32_t row0,
+                  const gm_tensor *q) {
     const gm_layer_config *lc = &d->c->layer[layer];
     const gm_layer_weights *w = &d->w->layer[layer];
     int32_t n = p->n_tok - row0;
     layout at = layout_of(d->c, d->n_batch);
     gm_tensor out = gm_pass_work(d, at.out, lc->head_dim, lc->n_head, n);
-    int rc = gm_be_attention(
-        d->b, &(gm_op_attention){.q = q, .cache = gm_kv_layer_at(p->kv, layer), .n_tok = n,
-                                 .n_head = lc->n_head, .lo = d->lo[lc->sliding] + row0,
-                                 .hi = d->hi[lc->sliding] + row0, .out = &out});
+    int rc = gm_be_attention(d->b, &(gm_op_attention){.q = q,
+                                                      .cache = gm_kv_layer_at(p->kv, layer),
+                                                      .n_tok = n,
+                                                      .n_head = lc->n_head,
+                                                      .lo = d->lo[lc->sliding] + row0,
+                                                      .hi = d->hi[lc->sliding] + row0,
+                                                      .out = &out});
     if (rc) return rc;
     gm_tensor flat = gm_pass_work(d, at.out, (int64_t)lc->n_head * lc->head_dim, n, 1);
     if (gm_probe_on()) gm_probe_dump(d->b, "attn_out", layer, p->pos0 + row0, &flat, n);
     gm_tensor x = gm_pass_rows(&d->x, row0, n), h = gm_pass_rows(&d->h, row0, n);
-    rc = gm_be_matmul(d->b, &(gm_op_matmul){.n_mat = 1, .w = {&w->o}, .x = &flat, .n_tok = n,
-                                            .out = {&x}});
+    rc = gm_be_matmul(
+        d->b, &(gm_op_matmul){.n_mat = 1, .w = {&w->o}, .x = &flat, .n_tok = n, .out = {&x}});
     if (!rc)
-        rc = gm_be_add_norm(d->b, &(gm_op_add_norm){.x = &x, .w = &w->post_attn_norm,
-                                                    .eps = d->c->rms_eps, .scale = 1.0f,
-                                                    .n_tok = n, .h = &h});
+        rc = gm_be_add_norm(d->b, &(gm_op_add_norm){.x = &x,
+                                                    .w = &w->post_attn_norm,
+                                                    .eps = d->c->rms_eps,
+                                                    .scale = 1.0f,
+                                                    .n_tok = n,
+                                                    .h = &h});
     if (!rc && gm_probe_on()) gm_probe_dump(d->b, "h_mid", layer, p->pos0 + row0, &h, n);
     return rc;
 }
@@ -104,9 +116,9 @@ int gm_pass_attention(gm_decoder *d, const gm_pass *p, int32_t layer, int32_t ro
     layout at = layout_of(d->c, d->n_batch);
     int32_t n_tok = p->n_tok, dim = lc->head_dim;
     gm_tensor h = gm_pass_rows(&d->h, 0, n_tok), x = gm_pass_rows(&d->x, 0, n_tok);
-    int rc = gm_be_rms_norm(d->b, &(gm_op_rms_norm){.x = &h, .w = &w->attn_norm,
-                                                    .eps = d->c->rms_eps, .n_tok = n_tok,
-                                                    .out = &x});
+    int rc = gm_be_rms_norm(
+        d->b, &(gm_op_rms_norm){
+                  .x = &h, .w = &w->attn_norm, .eps = d->c->rms_eps, .n_tok = n_tok, .out = &x});
     if (rc) return rc;
     if (gm_probe_on()) gm_probe_dump(d->b, "attn_norm", layer, p->pos0, &x, n_tok);
 
@@ -121,7 +133,9 @@ int gm_pass_attention(gm_decoder *d, const gm_pass *p, int32_t layer, int32_t ro
     if (!rc) rc = norm_v(d, lc, n_tok, &k, &v);
     if (!rc) rc = norm_and_turn(d, lc, w, &w->k_norm, &k, p->pos0);
     if (!rc)
-        rc = gm_be_kv_write(d->b, &(gm_op_kv_write){.k = &k, .v = &v, .n_tok = n_tok,
+        rc = gm_be_kv_write(d->b, &(gm_op_kv_write){.k = &k,
+                                                    .v = &v,
+                                                    .n_tok = n_tok,
                                                     .pos0 = p->pos0,
                                                     .cache = gm_kv_layer_at(p->kv, layer)});
     if (rc) return rc;

@@ -67,8 +67,8 @@ static int read_float(const reader *r, const char *name, double lo, double hi, f
     if (rc == GM_ENOENT) return *out > lo && *out < hi ? GM_OK : missing(r, k.s);
     if (rc) return wrong_type(r, k.s, "a number");
     if (!(v > lo && v < hi))
-        return gm_fail(r->err, r->errlen, GM_EFORMAT, "%s is %g, expected a number between %g and %g",
-                       k.s, v, lo, hi);
+        return gm_fail(r->err, r->errlen, GM_EFORMAT,
+                       "%s is %g, expected a number between %g and %g", k.s, v, lo, hi);
     *out = (float)v;
     return GM_OK;
 }
@@ -149,7 +149,8 @@ static int check_features(const reader *r) {
                        v, refused[i].what);
     }
     /* The same, found by what only such models carry, in case a key got lost. */
-    static const char *const tensors[] = {"per_layer_token_embd.weight", "blk.0.ffn_gate_inp.weight"};
+    static const char *const tensors[] = {"per_layer_token_embd.weight",
+                                          "blk.0.ffn_gate_inp.weight"};
     for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
         if (gm_gguf_tensor_find(r->g, tensors[i]))
             return gm_fail(r->err, r->errlen, GM_EUNSUPPORTED,
@@ -224,8 +225,8 @@ static int read_kind(const reader *r, const char *suffix, int32_t fallback, kind
     int rc = read_int(r, name, 2, MAX_DIM, &k->head_dim);
     if (rc) return rc;
     if (k->head_dim % 2)
-        return gm_fail(r->err, r->errlen, GM_EUNSUPPORTED, "%s.%s is %d; odd head sizes cannot rotate",
-                       ARCH, name, k->head_dim);
+        return gm_fail(r->err, r->errlen, GM_EUNSUPPORTED,
+                       "%s.%s is %d; odd head sizes cannot rotate", ARCH, name, k->head_dim);
 
     int32_t value_dim = k->head_dim;
     snprintf(name, sizeof name, "attention.value_length%s", suffix);
@@ -294,8 +295,8 @@ static int read_layers(const reader *r, gm_config *c) {
                            "layer %d has %d heads, which %d key/value heads cannot share evenly", i,
                            l->n_head, l->n_kv);
         if ((int64_t)l->n_head * l->head_dim > MAX_DIM)
-            return gm_fail(r->err, r->errlen, GM_EFORMAT, "layer %d has %d heads of %d, too many", i,
-                           l->n_head, l->head_dim);
+            return gm_fail(r->err, r->errlen, GM_EFORMAT, "layer %d has %d heads of %d, too many",
+                           i, l->n_head, l->head_dim);
         char name[48];
         snprintf(name, sizeof name, "blk.%d.attn_v.weight", i);
         l->has_v = gm_gguf_tensor_find(r->g, name) != NULL;
@@ -325,7 +326,8 @@ static void read_extras(const reader *r, gm_config *c) {
     gm_str name;
     if (gm_gguf_get_str(r->g, "general.name", &name)) return;
     size_t n = name.n < sizeof c->name - 1 ? name.n : sizeof c->name - 1;
-    while (n > 0 && n < name.n && ((unsigned char)name.p[n] & 0xC0) == 0x80) n--; /* whole characters */
+    while (n > 0 && n < name.n && ((unsigned char)name.p[n] & 0xC0) == 0x80)
+        n--; /* whole characters */
     for (size_t i = 0; i < n; i++)
         c->name[i] = (unsigned char)name.p[i] < 0x20 || name.p[i] == 0x7F ? '?' : name.p[i];
 }
@@ -340,7 +342,8 @@ int gm_config_read(gm_config *c, const gm_gguf *g, int32_t n_vocab, char *err, s
     if (rc) goto out;
     c->layer = gm_calloc((size_t)c->n_layer, sizeof *c->layer);
     if (!c->layer) {
-        rc = gm_fail(err, errlen, GM_ENOMEM, "out of memory while reading the model's configuration");
+        rc = gm_fail(err, errlen, GM_ENOMEM,
+                     "out of memory while reading the model's configuration");
         goto out;
     }
     rc = read_pattern(&r, c);

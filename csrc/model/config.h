@@ -13,28 +13,28 @@
 enum { GM_MAX_LAYER = 512 };
 
 typedef struct {
-    bool sliding;      /* sees `window` positions only */
-    int32_t n_head;    /* query heads */
-    int32_t n_kv;      /* key/value heads; divides n_head */
-    int32_t head_dim;  /* even */
+    bool sliding;     /* sees `window` positions only */
+    int32_t n_head;   /* query heads */
+    int32_t n_kv;     /* key/value heads; divides n_head */
+    int32_t head_dim; /* even */
     int32_t n_ffn;
-    int32_t rope_dim;  /* pairs are (i, i + rope_dim / 2) */
+    int32_t rope_dim; /* pairs are (i, i + rope_dim / 2) */
     float rope_base;
-    bool has_v;        /* false: v is the raw k projection */
+    bool has_v; /* false: v is the raw k projection */
 } gm_layer_config;
 
 typedef struct {
     int32_t n_layer, n_embd, n_vocab;
     int32_t n_ctx_train;
-    int32_t window;       /* sliding layers: key j is visible to i iff i - window < j <= i */
+    int32_t window; /* sliding layers: key j is visible to i iff i - window < j <= i */
     float rms_eps;
-    float softcap;        /* 0: none */
-    float embed_scale;    /* sqrt(n_embd) */
+    float softcap;                                          /* 0: none */
+    float embed_scale;                                      /* sqrt(n_embd) */
     int32_t max_head, max_head_dim, max_ffn, max_q, max_kv; /* over all layers; q = heads * dim */
     float samp_temperature, samp_top_p; /* the file's own sampling defaults, or 1.0, 0.95 */
     int32_t samp_top_k;                 /* or 64 */
-    char name[128];       /* general.name */
-    gm_layer_config *layer; /* [n_layer] */
+    char name[128];                     /* general.name */
+    gm_layer_config *layer;             /* [n_layer] */
 } gm_config;
 
 /* n_vocab is the number of tokens of the vocabulary. On failure *c is zeroed. A file of another

@@ -12,8 +12,8 @@ typedef struct gm_decoder gm_decoder;
 
 typedef struct {
     int32_t n_tok;
-    const int32_t *ids;  /* [n_tok]; -1: the row comes from embd */
-    const float *embd;   /* [number of -1, n_embd] in order, unscaled; NULL when there are none */
+    const int32_t *ids; /* [n_tok]; -1: the row comes from embd */
+    const float *embd;  /* [number of -1, n_embd] in order, unscaled; NULL when there are none */
     /* [n_tok] or NULL: absolute position of the last token that this one sees on sliding layers;
      * beyond its own position inside an image, whose tokens see one another. The whole image must
      * be in this batch. */

@@ -26,8 +26,10 @@ static int write_media_rows(gm_decoder *d, const gm_batch *batch) {
 
 int gm_pass_embed(gm_decoder *d, const gm_pass *p, const gm_batch *batch) {
     gm_tensor h = gm_pass_rows(&d->h, 0, p->n_tok);
-    int rc = gm_be_embed(d->b, &(gm_op_embed){.table = &d->w->token_embd, .ids = batch->ids,
-                                              .n_tok = p->n_tok, .scale = d->c->embed_scale,
+    int rc = gm_be_embed(d->b, &(gm_op_embed){.table = &d->w->token_embd,
+                                              .ids = batch->ids,
+                                              .n_tok = p->n_tok,
+                                              .scale = d->c->embed_scale,
                                               .out = &h});
     if (!rc) rc = write_media_rows(d, batch);
     if (!rc && gm_probe_on()) gm_probe_dump(d->b, "embd", -1, p->pos0, &h, p->n_tok);
@@ -41,9 +43,10 @@ static int gather_rows(gm_decoder *d, const int32_t *rows, int32_t n) {
         int32_t run = 1;
         while (i + run < n && rows[i + run] == rows[i] + run) run++;
         gm_tensor x = gm_pass_rows(&d->h, rows[i], run), y = gm_pass_rows(&d->y, i, run);
-        int rc = gm_be_rms_norm(d->b, &(gm_op_rms_norm){.x = &x, .w = &d->w->output_norm,
-                                                        .eps = d->c->rms_eps, .n_tok = run,
-                                                        .out = &y});
+        int rc = gm_be_rms_norm(
+            d->b,
+            &(gm_op_rms_norm){
+                .x = &x, .w = &d->w->output_norm, .eps = d->c->rms_eps, .n_tok = run, .out = &y});
         if (rc) return rc;
         i += run;
     }
@@ -52,8 +55,9 @@ static int gather_rows(gm_decoder *d, const int32_t *rows, int32_t n) {
 
 static int compute_logits(gm_decoder *d, int32_t n, float *to) {
     gm_tensor y = gm_pass_rows(&d->y, 0, n), logits = gm_pass_rows(&d->logits, 0, n);
-    int rc = gm_be_matmul(d->b, &(gm_op_matmul){.n_mat = 1, .w = {&d->w->output}, .x = &y,
-                                                .n_tok = n, .out = {&logits}});
+    int rc = gm_be_matmul(
+        d->b,
+        &(gm_op_matmul){.n_mat = 1, .w = {&d->w->output}, .x = &y, .n_tok = n, .out = {&logits}});
     if (!rc && d->c->softcap > 0.0f)
         rc = gm_be_softcap(d->b, &(gm_op_softcap){.x = &logits, .n_tok = n, .cap = d->c->softcap});
     if (!rc) rc = gm_be_sync(d->b);

@@ -20,22 +20,29 @@ int gm_pass_feedforward(gm_decoder *d, const gm_pass *p, int32_t layer, int32_t 
     gm_tensor gate = gm_pass_work(d, 0, n_ffn, n, 1);
     gm_tensor up = gm_pass_work(d, (int64_t)d->n_batch * d->c->max_ffn, n_ffn, n, 1);
 
-    int rc = gm_be_rms_norm(d->b, &(gm_op_rms_norm){.x = &h, .w = &w->ffn_norm,
-                                                    .eps = d->c->rms_eps, .n_tok = n, .out = &x});
+    int rc = gm_be_rms_norm(
+        d->b,
+        &(gm_op_rms_norm){.x = &h, .w = &w->ffn_norm, .eps = d->c->rms_eps, .n_tok = n, .out = &x});
     if (!rc && gm_probe_on()) gm_probe_dump(d->b, "ffn_norm", layer, pos, &x, n);
     if (!rc)
-        rc = gm_be_matmul(d->b, &(gm_op_matmul){.n_mat = 2, .w = {&w->gate, &w->up}, .x = &x,
-                                                .n_tok = n, .out = {&gate, &up}});
+        rc = gm_be_matmul(
+            d->b,
+            &(gm_op_matmul){
+                .n_mat = 2, .w = {&w->gate, &w->up}, .x = &x, .n_tok = n, .out = {&gate, &up}});
     if (!rc)
         rc = gm_be_geglu(d->b, &(gm_op_geglu){.gate = &gate, .up = &up, .n_tok = n, .out = &gate});
     if (!rc)
-        rc = gm_be_matmul(d->b, &(gm_op_matmul){.n_mat = 1, .w = {&w->down}, .x = &gate, .n_tok = n,
-                                                .out = {&x}});
+        rc = gm_be_matmul(
+            d->b,
+            &(gm_op_matmul){.n_mat = 1, .w = {&w->down}, .x = &gate, .n_tok = n, .out = {&x}});
     if (!rc && gm_probe_on()) gm_probe_dump(d->b, "ffn_out", layer, pos, &x, n);
     if (!rc)
-        rc = gm_be_add_norm(d->b, &(gm_op_add_norm){.x = &x, .w = &w->post_ffw_norm,
-                                                    .eps = d->c->rms_eps, .scale = w->out_scale,
-                                                    .n_tok = n, .h = &h});
+        rc = gm_be_add_norm(d->b, &(gm_op_add_norm){.x = &x,
+                                                    .w = &w->post_ffw_norm,
+                                                    .eps = d->c->rms_eps,
+                                                    .scale = w->out_scale,
+                                                    .n_tok = n,
+                                                    .h = &h});
     if (!rc && gm_probe_on()) gm_probe_dump(d->b, "h", layer, pos, &h, n);
     return rc;
 }

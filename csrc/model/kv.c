@@ -23,16 +23,20 @@ struct gm_kv {
     gm_backend *b; /* borrowed */
     const gm_config *c;
     int32_t n_ctx, n_slack;
-    int32_t n_ring;  /* slots of sliding layers; 0 when there are none */
-    int32_t len;     /* positions stored */
-    int64_t high;    /* see above */
+    int32_t n_ring; /* slots of sliding layers; 0 when there are none */
+    int32_t len;    /* positions stored */
+    int64_t high;   /* see above */
     uint64_t bytes;
-    gm_dtype type;   /* as asked for */
+    gm_dtype type;      /* as asked for */
     gm_kv_layer *layer; /* [c->n_layer] */
 };
 
-static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t max64(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+static int64_t min64(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
 
 static int alloc_tensor(gm_kv *kv, gm_tensor *t, gm_dtype type, const gm_kv_layer *l) {
     *t = (gm_tensor){
@@ -99,11 +103,21 @@ void gm_kv_destroy(gm_kv **kv) {
     *kv = NULL;
 }
 
-int32_t gm_kv_len(const gm_kv *kv) { return kv->len; }
-int32_t gm_kv_n_ctx(const gm_kv *kv) { return kv->n_ctx; }
-int32_t gm_kv_slack(const gm_kv *kv) { return kv->n_slack; }
-uint64_t gm_kv_bytes(const gm_kv *kv) { return kv->bytes; }
-gm_kv_layer *gm_kv_layer_at(gm_kv *kv, int32_t layer) { return &kv->layer[layer]; }
+int32_t gm_kv_len(const gm_kv *kv) {
+    return kv->len;
+}
+int32_t gm_kv_n_ctx(const gm_kv *kv) {
+    return kv->n_ctx;
+}
+int32_t gm_kv_slack(const gm_kv *kv) {
+    return kv->n_slack;
+}
+uint64_t gm_kv_bytes(const gm_kv *kv) {
+    return kv->bytes;
+}
+gm_kv_layer *gm_kv_layer_at(gm_kv *kv, int32_t layer) {
+    return &kv->layer[layer];
+}
 
 void gm_kv_begin_write(gm_kv *kv, int32_t n) {
     gm_assert(n >= 0 && n <= kv->n_slack && n <= kv->n_ctx - kv->len);

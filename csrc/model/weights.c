@@ -50,8 +50,7 @@ static int find(loader *l, const char *name, int64_t ne0, int64_t ne1, bool opti
     const gm_gguf_tensor *t = gm_gguf_tensor_find(l->g, name);
     *out = t;
     if (!t && optional) return GM_OK;
-    if (!t)
-        return gm_fail(l->err, l->errlen, GM_EFORMAT, "the model file has no tensor %s", name);
+    if (!t) return gm_fail(l->err, l->errlen, GM_EFORMAT, "the model file has no tensor %s", name);
     if (t->ne[0] != (uint64_t)ne0 || t->ne[1] != (uint64_t)ne1 || t->ne[2] != 1 || t->ne[3] != 1)
         return wrong_shape(l, name, t, ne0, ne1);
     const gm_dtype_info *info = gm_dtype_get((uint32_t)t->dtype);
@@ -62,8 +61,8 @@ static int find(loader *l, const char *name, int64_t ne0, int64_t ne1, bool opti
     size_t row_bytes = gm_dtype_row_bytes(t->dtype, t->ne[0]);
     if (row_bytes == 0 || t->bytes / row_bytes < t->ne[1])
         return gm_fail(l->err, l->errlen, GM_EFORMAT,
-                       "the tensor %s has rows of %" PRIu64 " elements, no whole blocks of %s", name,
-                       t->ne[0], info->name);
+                       "the tensor %s has rows of %" PRIu64 " elements, no whole blocks of %s",
+                       name, t->ne[0], info->name);
     l->n_used++;
     l->w->n_param += t->ne[0] * t->ne[1];
     l->w->n_bytes += t->bytes;
@@ -130,9 +129,10 @@ static int apply_factors(loader *l, int32_t n_pair, float *inv_freq) {
     if (rc) rc = device_failed(l, name, rc);
     for (int32_t i = 0; rc == GM_OK && i < n_pair; i++) {
         if (!(factor[i] > 1e-20f))
-            rc = gm_fail(l->err, l->errlen, GM_EFORMAT, "the tensor %s has the factor %g at %d", name,
-                         (double)factor[i], i);
-        else inv_freq[i] = factor[i] > 1e20f ? 0.0f : inv_freq[i] / factor[i];
+            rc = gm_fail(l->err, l->errlen, GM_EFORMAT, "the tensor %s has the factor %g at %d",
+                         name, (double)factor[i], i);
+        else
+            inv_freq[i] = factor[i] > 1e20f ? 0.0f : inv_freq[i] / factor[i];
     }
     gm_free(factor);
     return rc;
@@ -147,7 +147,8 @@ static int make_rotations(loader *l) {
             int32_t n_pair = lc->rope_dim / 2;
             *table = gm_malloc((size_t)n_pair, sizeof **table);
             if (!*table)
-                return gm_fail(l->err, l->errlen, GM_ENOMEM, "out of memory while loading the model");
+                return gm_fail(l->err, l->errlen, GM_ENOMEM,
+                               "out of memory while loading the model");
             for (int32_t p = 0; p < n_pair; p++)
                 (*table)[p] = (float)pow((double)lc->rope_base, -2.0 * p / lc->rope_dim);
             int rc = lc->sliding ? GM_OK : apply_factors(l, n_pair, *table);
@@ -210,22 +211,23 @@ static int load_ends(loader *l) {
     return rc;
 }
 
-static int report(const loader *l) {
+static int report(const loader *l, uint64_t done) {
     if (gm_cancelled(l->cancel))
         return gm_fail(l->err, l->errlen, GM_ECANCELLED, "loading was cancelled");
-    if (l->progress) l->progress(l->ud, l->done, l->total);
+    if (l->progress) l->progress(l->ud, done, l->total);
     return GM_OK;
 }
 
 static int load_all(loader *l) {
     int rc = load_ends(l);
-    if (!rc) rc = report(l);
+    if (!rc) rc = report(l, l->done);
     for (int32_t i = 0; rc == GM_OK && i < l->c->n_layer; i++) {
         rc = load_attention(l, i);
         if (!rc) rc = load_feedforward(l, i);
-        if (!rc) rc = report(l);
+        if (!rc) rc = report(l, l->done);
     }
     if (!rc) rc = make_rotations(l);
+    if (!rc) rc = report(l, l->total); /* tensors that nobody wants are done as well */
     if (rc) return rc;
     for (int t = 1; t < GM_DTYPE_LIMIT; t++)
         if (l->type_bytes[t] > l->type_bytes[l->w->main_type]) l->w->main_type = (gm_dtype)t;
@@ -247,8 +249,15 @@ int gm_weights_load(gm_weights **out, const gm_gguf *g, const gm_config *c, gm_b
         return gm_fail(err, errlen, GM_ENOMEM, "out of memory while loading the model");
     }
     w->n_layer = c->n_layer;
-    loader l = {.g = g, .c = c, .b = b, .w = w, .progress = progress, .ud = ud, .cancel = cancel,
-                .err = err, .errlen = errlen};
+    loader l = {.g = g,
+                .c = c,
+                .b = b,
+                .w = w,
+                .progress = progress,
+                .ud = ud,
+                .cancel = cancel,
+                .err = err,
+                .errlen = errlen};
     for (uint64_t i = 0; i < gm_gguf_n_tensor(g); i++) l.total += gm_gguf_tensor_at(g, i)->bytes;
     int rc = load_all(&l);
     if (rc) gm_weights_free(&w, b);
@@ -269,7 +278,7 @@ static void free_vector(gm_tensor *t, gm_backend *b) {
 }
 
 static void free_layer(gm_layer_weights *w, gm_backend *b) {
-    gm_tensor *vectors[] = {&w->attn_norm, &w->q_norm,   &w->k_norm,
+    gm_tensor *vectors[] = {&w->attn_norm,      &w->q_norm,   &w->k_norm,
                             &w->post_attn_norm, &w->ffn_norm, &w->post_ffw_norm};
     gm_tensor *matrices[] = {&w->q, &w->k, &w->v, &w->o, &w->gate, &w->up, &w->down};
     for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) free_vector(vectors[i], b);

@@ -9,17 +9,17 @@
 #include "model/config.h"
 
 typedef struct {
-    gm_tensor attn_norm;                 /* [n_embd] */
-    gm_tensor q, k, v;                   /* [n_head * d, n_embd], [n_kv * d, n_embd]; v.ne[0] = 0
-                                            where the layer has none */
-    gm_tensor q_norm, k_norm;            /* [d] */
-    gm_tensor o;                         /* [n_embd, n_head * d] */
-    gm_tensor post_attn_norm, ffn_norm;  /* [n_embd] */
-    gm_tensor gate, up;                  /* [n_ffn, n_embd] */
-    gm_tensor down;                      /* [n_embd, n_ffn] */
-    gm_tensor post_ffw_norm;             /* [n_embd] */
-    float out_scale;                     /* layer_output_scale; 1 where the file has none */
-    const float *inv_freq;               /* [d / 2], shared between layers of one kind */
+    gm_tensor attn_norm;                /* [n_embd] */
+    gm_tensor q, k, v;                  /* [n_head * d, n_embd], [n_kv * d, n_embd]; v.ne[0] = 0
+                                           where the layer has none */
+    gm_tensor q_norm, k_norm;           /* [d] */
+    gm_tensor o;                        /* [n_embd, n_head * d] */
+    gm_tensor post_attn_norm, ffn_norm; /* [n_embd] */
+    gm_tensor gate, up;                 /* [n_ffn, n_embd] */
+    gm_tensor down;                     /* [n_embd, n_ffn] */
+    gm_tensor post_ffw_norm;            /* [n_embd] */
+    float out_scale;                    /* layer_output_scale; 1 where the file has none */
+    const float *inv_freq;              /* [d / 2], shared between layers of one kind */
 } gm_layer_weights;
 
 typedef struct {
@@ -28,7 +28,7 @@ typedef struct {
     gm_tensor output_norm; /* [n_embd] */
     gm_layer_weights *layer;
     uint64_t n_param, n_bytes;
-    gm_dtype main_type;    /* of most of the matrix bytes */
+    gm_dtype main_type; /* of most of the matrix bytes */
     int32_t n_layer;
     float *inv_freq[2]; /* owned: rotation of global [0] and of sliding [1] layers */
 } gm_weights;

@@ -14,9 +14,9 @@ enum { N_LAYER = 4, N_VOCAB = 300 };
 
 /* One key of the file: replaced, left out, or as it is. */
 typedef struct {
-    const char *skip;                /* key that is left out; "" with a writer adds only */
-    void (*write)(gguf_writer *w);   /* writes instead of it; NULL: nothing */
-    const char *skip2;               /* a second one to leave out */
+    const char *skip;              /* key that is left out; "" with a writer adds only */
+    void (*write)(gguf_writer *w); /* writes instead of it; NULL: nothing */
+    const char *skip2;             /* a second one to leave out */
 } change;
 
 static bool skipped(const change *c, const char *key) {
@@ -92,7 +92,8 @@ static void refuses(const change *ch, int code, const char *text, const char *te
     char err[256] = "";
     int rc = read_changed(ch, &c, err, sizeof err);
     if (rc != code || !strstr(err, text) || !strstr(err, text2))
-        print_message("%d \"%s\", expected %d with \"%s\" and \"%s\"\n", rc, err, code, text, text2);
+        print_message("%d \"%s\", expected %d with \"%s\" and \"%s\"\n", rc, err, code, text,
+                      text2);
     assert_int_equal(rc, code);
     assert_non_null(strstr(err, text));
     assert_non_null(strstr(err, text2));
@@ -142,7 +143,8 @@ static void write_arrays(gguf_writer *w) {
 
 static void sizes_may_be_arrays_of_any_integer_type(void **state) {
     (void)state;
-    gm_config c = read_good(&(change){.skip = "gemma4.attention.head_count", .write = write_arrays,
+    gm_config c = read_good(&(change){.skip = "gemma4.attention.head_count",
+                                      .write = write_arrays,
                                       .skip2 = "gemma4.feed_forward_length"});
     for (int i = 0; i < 4; i++) {
         assert_int_equal(c.layer[i].n_head, 2 * (i + 1));
@@ -154,12 +156,14 @@ static void sizes_may_be_arrays_of_any_integer_type(void **state) {
     gm_config_finish(&c);
 }
 
-static void write_scalar_kv(gguf_writer *w) { gw_u64(w, "gemma4.attention.head_count_kv", 2); }
+static void write_scalar_kv(gguf_writer *w) {
+    gw_u64(w, "gemma4.attention.head_count_kv", 2);
+}
 
 static void key_value_heads_may_be_a_scalar_or_missing(void **state) {
     (void)state;
-    gm_config c = read_good(&(change){.skip = "gemma4.attention.head_count_kv",
-                                      .write = write_scalar_kv});
+    gm_config c =
+        read_good(&(change){.skip = "gemma4.attention.head_count_kv", .write = write_scalar_kv});
     for (int i = 0; i < 4; i++) assert_int_equal(c.layer[i].n_kv, 2);
     gm_config_finish(&c);
     c = read_good(&(change){.skip = "gemma4.attention.head_count_kv"});
@@ -167,13 +171,16 @@ static void key_value_heads_may_be_a_scalar_or_missing(void **state) {
     gm_config_finish(&c);
 }
 
-static void write_period(gguf_writer *w) { gw_u32(w, "gemma4.attention.sliding_window_pattern", 3); }
+static void write_period(gguf_writer *w) {
+    gw_u32(w, "gemma4.attention.sliding_window_pattern", 3);
+}
 static void write_flag(gguf_writer *w) {
     gw_bool(w, "gemma4.attention.sliding_window_pattern", false);
 }
 static void write_int_flags(gguf_writer *w) {
     static const int32_t flags[N_LAYER] = {0, 1, 0, 1};
-    gw_array(w, "gemma4.attention.sliding_window_pattern", GM_GGUF_I32, N_LAYER, flags, sizeof flags);
+    gw_array(w, "gemma4.attention.sliding_window_pattern", GM_GGUF_I32, N_LAYER, flags,
+             sizeof flags);
 }
 static void write_short_pattern(gguf_writer *w) {
     static const uint8_t flags[3] = {1, 1, 0};
@@ -219,21 +226,25 @@ static void optional_keys_have_the_only_possible_default(void **state) {
 static void required_keys_are_named_when_they_are_missing(void **state) {
     (void)state;
     static const char *const keys[] = {
-        "general.architecture",      "gemma4.block_count",
-        "gemma4.context_length",     "gemma4.embedding_length",
+        "general.architecture",        "gemma4.block_count",
+        "gemma4.context_length",       "gemma4.embedding_length",
         "gemma4.attention.head_count", "gemma4.attention.layer_norm_rms_epsilon",
         "gemma4.attention.key_length", "gemma4.attention.sliding_window",
-        "gemma4.rope.freq_base",     "gemma4.rope.freq_base_swa",
+        "gemma4.rope.freq_base",       "gemma4.rope.freq_base_swa",
         "gemma4.feed_forward_length"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         refuses(&(change){.skip = keys[i]}, GM_EFORMAT, "no key", keys[i]);
 }
 
-static void write_llama(gguf_writer *w) { gw_str(w, "general.architecture", "llama"); }
+static void write_llama(gguf_writer *w) {
+    gw_str(w, "general.architecture", "llama");
+}
 static void write_assistant(gguf_writer *w) {
     gw_str(w, "general.architecture", "gemma4-assistant");
 }
-static void write_number(gguf_writer *w) { gw_u32(w, "general.architecture", 4); }
+static void write_number(gguf_writer *w) {
+    gw_u32(w, "general.architecture", 4);
+}
 
 static void other_architectures_are_refused_by_name(void **state) {
     (void)state;
@@ -244,13 +255,21 @@ static void other_architectures_are_refused_by_name(void **state) {
     refuses(&(change){.skip = key, .write = write_number}, GM_EFORMAT, key, "string");
 }
 
-static void write_experts(gguf_writer *w) { gw_u32(w, "gemma4.expert_count", 8); }
+static void write_experts(gguf_writer *w) {
+    gw_u32(w, "gemma4.expert_count", 8);
+}
 static void write_per_layer(gguf_writer *w) {
     gw_u32(w, "gemma4.embedding_length_per_layer_input", 256);
 }
-static void write_shared(gguf_writer *w) { gw_u32(w, "gemma4.attention.shared_kv_layers", 20); }
-static void write_score_cap(gguf_writer *w) { gw_f32(w, "gemma4.attn_logit_softcapping", 50.0f); }
-static void write_scaling(gguf_writer *w) { gw_str(w, "gemma4.rope.scaling.type", "yarn"); }
+static void write_shared(gguf_writer *w) {
+    gw_u32(w, "gemma4.attention.shared_kv_layers", 20);
+}
+static void write_score_cap(gguf_writer *w) {
+    gw_f32(w, "gemma4.attn_logit_softcapping", 50.0f);
+}
+static void write_scaling(gguf_writer *w) {
+    gw_str(w, "gemma4.rope.scaling.type", "yarn");
+}
 static void write_zeros(gguf_writer *w) {
     gw_u32(w, "gemma4.expert_count", 0);
     gw_u32(w, "gemma4.embedding_length_per_layer_input", 0);
@@ -275,9 +294,15 @@ static void sibling_models_are_refused_by_feature(void **state) {
     gm_config_finish(&c);
 }
 
-static void write_value_length(gguf_writer *w) { gw_u32(w, "gemma4.attention.value_length", 48); }
-static void write_partial_rope(gguf_writer *w) { gw_u32(w, "gemma4.rope.dimension_count", 8); }
-static void write_odd_head(gguf_writer *w) { gw_u32(w, "gemma4.attention.key_length_swa", 15); }
+static void write_value_length(gguf_writer *w) {
+    gw_u32(w, "gemma4.attention.value_length", 48);
+}
+static void write_partial_rope(gguf_writer *w) {
+    gw_u32(w, "gemma4.rope.dimension_count", 8);
+}
+static void write_odd_head(gguf_writer *w) {
+    gw_u32(w, "gemma4.attention.key_length_swa", 15);
+}
 
 static void heads_that_the_pass_cannot_turn_are_refused(void **state) {
     (void)state;
@@ -289,18 +314,36 @@ static void heads_that_the_pass_cannot_turn_are_refused(void **state) {
             GM_EUNSUPPORTED, "key_length_swa is 15", "odd");
 }
 
-static void write_many_layers(gguf_writer *w) { gw_u32(w, "gemma4.block_count", 513); }
-static void write_no_layers(gguf_writer *w) { gw_u32(w, "gemma4.block_count", 0); }
-static void write_negative(gguf_writer *w) { gw_i32(w, "gemma4.embedding_length", -64); }
-static void write_huge(gguf_writer *w) { gw_u64(w, "gemma4.embedding_length", UINT64_MAX); }
-static void write_text(gguf_writer *w) { gw_str(w, "gemma4.embedding_length", "64"); }
-static void write_nan(gguf_writer *w) { gw_f32(w, "gemma4.rope.freq_base", 0.0f / 0.0f); }
+static void write_many_layers(gguf_writer *w) {
+    gw_u32(w, "gemma4.block_count", 513);
+}
+static void write_no_layers(gguf_writer *w) {
+    gw_u32(w, "gemma4.block_count", 0);
+}
+static void write_negative(gguf_writer *w) {
+    gw_i32(w, "gemma4.embedding_length", -64);
+}
+static void write_huge(gguf_writer *w) {
+    gw_u64(w, "gemma4.embedding_length", UINT64_MAX);
+}
+static void write_text(gguf_writer *w) {
+    gw_str(w, "gemma4.embedding_length", "64");
+}
+static void write_nan(gguf_writer *w) {
+    gw_f32(w, "gemma4.rope.freq_base", 0.0f / 0.0f);
+}
 static void write_no_eps(gguf_writer *w) {
     gw_f32(w, "gemma4.attention.layer_norm_rms_epsilon", 0.0f);
 }
-static void write_minus_cap(gguf_writer *w) { gw_f32(w, "gemma4.final_logit_softcapping", -30.0f); }
-static void write_three_heads(gguf_writer *w) { gw_u32(w, "gemma4.attention.head_count", 3); }
-static void write_no_heads(gguf_writer *w) { gw_u32(w, "gemma4.attention.head_count", 0); }
+static void write_minus_cap(gguf_writer *w) {
+    gw_f32(w, "gemma4.final_logit_softcapping", -30.0f);
+}
+static void write_three_heads(gguf_writer *w) {
+    gw_u32(w, "gemma4.attention.head_count", 3);
+}
+static void write_no_heads(gguf_writer *w) {
+    gw_u32(w, "gemma4.attention.head_count", 0);
+}
 static void write_million_heads(gguf_writer *w) {
     gw_u32(w, "gemma4.attention.head_count", 1 << 20);
 }

@@ -41,8 +41,13 @@ static int run_rows(fixture *f, gm_kv *kv, const int32_t *ids, const float *embd
                     const int32_t *see_to, int32_t n, float *logits) {
     int32_t all[N_BATCH];
     for (int32_t i = 0; i < n && i < N_BATCH; i++) all[i] = i;
-    gm_batch b = {.n_tok = n, .ids = ids, .embd = embd, .see_to = see_to, .n_out = n,
-                  .out_rows = all, .logits = logits};
+    gm_batch b = {.n_tok = n,
+                  .ids = ids,
+                  .embd = embd,
+                  .see_to = see_to,
+                  .n_out = n,
+                  .out_rows = all,
+                  .logits = logits};
     return gm_decoder_run(f->d, kv, &b);
 }
 
@@ -74,8 +79,13 @@ static const precision precisions[] = {
 
 /* Head sizes of 32 and 64, so that the cache can be Q8_0; the window wraps the ring many times. */
 static void open_for(fixture *f, const precision *p) {
-    open_tiny(f, &(tiny_opts){.seed = 7, .pattern = "ssgsg", .dtype = p->weights,
-                                  .head_dim = 32, .head_dim_global = 64}, "cpu");
+    open_tiny(f,
+              &(tiny_opts){.seed = 7,
+                           .pattern = "ssgsg",
+                           .dtype = p->weights,
+                           .head_dim = 32,
+                           .head_dim_global = 64},
+              "cpu");
 }
 
 static void pieces_of_any_size_give_the_same_logits(void **state) {
@@ -110,7 +120,8 @@ static void ring_and_full_cache_give_the_same_logits(void **state) {
     fixture f;
     open_for(&f, &precisions[0]);
     float *want = rows(N_LONG, N_VOCAB), *got = rows(N_LONG, N_VOCAB);
-    gm_kv *full = fixture_cache(&f, N_CTX, N_CTX, GM_F32), *ring = fixture_cache(&f, N_CTX, 5, GM_F32);
+    gm_kv *full = fixture_cache(&f, N_CTX, N_CTX, GM_F32),
+          *ring = fixture_cache(&f, N_CTX, 5, GM_F32);
     assert_int_equal(gm_kv_layer_at(ring, 0)->n_slot, 24 + 5);
     assert_int_equal(gm_kv_layer_at(full, 0)->n_slot, N_CTX);
     run_chunks(&f, full, ids, 0, N_LONG, 60, want);
@@ -132,8 +143,10 @@ static void rewound_and_forked_caches_go_on_as_if_nothing_had_been(void **state)
         const precision *p = &precisions[i];
         fixture f;
         open_for(&f, p);
-        float *want = rows(N_LONG, N_VOCAB), *got = rows(N_LONG, N_VOCAB), *waste = rows(N_LONG, N_VOCAB);
-        gm_kv *kv = fixture_cache(&f, N_CTX, 30, p->cache), *copy = fixture_cache(&f, N_CTX, 40, p->cache);
+        float *want = rows(N_LONG, N_VOCAB), *got = rows(N_LONG, N_VOCAB),
+              *waste = rows(N_LONG, N_VOCAB);
+        gm_kv *kv = fixture_cache(&f, N_CTX, 30, p->cache),
+              *copy = fixture_cache(&f, N_CTX, 40, p->cache);
         run_chunks(&f, kv, ids, 0, N_LONG, 30, want);
         gm_kv_rewind(kv, 0);
 
@@ -313,13 +326,14 @@ static void image_behind_other_chunks_gives_the_same_logits(void **state) {
     mixture m;
     make_mixture(&m, true);
     float *want = rows(N_MIX, N_VOCAB), *got = rows(N_MIX, N_VOCAB);
-    gm_kv *kv = fixture_cache(&f, N_CTX, 12, GM_F32), *full = fixture_cache(&f, N_CTX, N_CTX, GM_F32);
+    gm_kv *kv = fixture_cache(&f, N_CTX, 12, GM_F32),
+          *full = fixture_cache(&f, N_CTX, N_CTX, GM_F32);
     assert_int_equal(run_rows(&f, full, m.ids, m.embd, m.see_to, N_MIX, want), 0);
     static const int32_t cut[] = {0, 5, 16, 17, N_MIX};
     for (int i = 0; i < 4; i++) {
         int32_t a = cut[i], n = cut[i + 1] - a;
-        assert_int_equal(
-            run_rows(&f, kv, m.ids + a, m.embd, m.see_to + a, n, got + a * N_VOCAB), 0);
+        assert_int_equal(run_rows(&f, kv, m.ids + a, m.embd, m.see_to + a, n, got + a * N_VOCAB),
+                         0);
     }
     assert_rows_close(got, want, N_MIX * N_VOCAB, 1e-5);
     gm_kv_destroy(&kv);
@@ -368,8 +382,8 @@ static void hidden_rows_are_what_the_head_multiplies(void **state) {
     for (int32_t i = 0; i < N; i++) all[i] = i;
     float *logits = rows(N, N_VOCAB), *hidden = rows(N, N_EMBD), *want = rows(N, N_VOCAB);
     gm_kv *kv = fixture_cache(&f, N_CTX, N_BATCH, GM_F32);
-    gm_batch b = {.n_tok = N, .ids = ids, .n_out = N, .out_rows = all, .logits = logits,
-                  .hidden = hidden};
+    gm_batch b = {
+        .n_tok = N, .ids = ids, .n_out = N, .out_rows = all, .logits = logits, .hidden = hidden};
     assert_int_equal(gm_decoder_run(f.d, kv, &b), 0);
     for (int32_t t = 0; t < N; t++)
         for (int32_t v = 0; v < N_VOCAB; v++) {

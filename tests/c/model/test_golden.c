@@ -53,7 +53,8 @@ static void parse_ids(char *rest, gm_ids *out) {
 
 static void parse_line(golden_set *s, char *line) {
     char *rest = strchr(line, ' ');
-    if (rest) *rest++ = '\0';
+    if (rest)
+        *rest++ = '\0';
     else {
         line[strcspn(line, "\n")] = '\0';
         rest = line + strlen(line);
@@ -198,7 +199,9 @@ static int run_sequence(fixture *f, gm_kv *kv, const sequence *q, const gm_ids *
         int32_t end = at + chunk < q->n ? at + chunk : q->n;
         for (int32_t t = at; t < end; t++)
             if (q->see_to[t] >= end) end = q->see_to[t] + 1;
-        gm_batch batch = {.n_tok = end - at, .ids = q->ids + at, .see_to = q->see_to + at,
+        gm_batch batch = {.n_tok = end - at,
+                          .ids = q->ids + at,
+                          .see_to = q->see_to + at,
                           .embd = q->embd + (size_t)q->row_of[at] * (size_t)f->c.n_embd};
         int32_t rows[N_BATCH];
         while (done + (size_t)batch.n_out < positions->n &&
@@ -282,8 +285,10 @@ static double stream_error(const char *dir, const char *name, int32_t layer, int
 }
 
 static void set_probe(const char *spec) {
-    if (spec) setenv("GEMMA_PROBE", spec, 1);
-    else unsetenv("GEMMA_PROBE");
+    if (spec)
+        setenv("GEMMA_PROBE", spec, 1);
+    else
+        unsetenv("GEMMA_PROBE");
     gm_env_reload();
     gm_probe_reload();
 }
@@ -335,7 +340,9 @@ static bool layers_agree(fixture *f, const golden_set *s, const golden_case *c, 
 
 /* ---- the judge ---- */
 
-static bool is_float(gm_dtype t) { return t == GM_F32 || t == GM_F16 || t == GM_BF16; }
+static bool is_float(gm_dtype t) {
+    return t == GM_F32 || t == GM_F16 || t == GM_BF16;
+}
 
 static void complain(bool ok, const char *what) {
     n_checked++;

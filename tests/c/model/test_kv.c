@@ -24,13 +24,16 @@ static room *setup(void) {
     char err[128];
     memset(&r, 0, sizeof r);
     for (int i = 0; i < 2; i++)
-        r.layer[i] = (gm_layer_config){.sliding = i == 0, .n_head = 4, .n_kv = N_KV, .head_dim = DIM};
+        r.layer[i] =
+            (gm_layer_config){.sliding = i == 0, .n_head = 4, .n_kv = N_KV, .head_dim = DIM};
     r.c = (gm_config){.n_layer = 2, .window = WINDOW, .layer = r.layer};
     assert_int_equal(gm_null_open(&r.b, err, sizeof err), 0);
     return &r;
 }
 
-static void teardown(room *r) { gm_backend_close(&r->b); }
+static void teardown(room *r) {
+    gm_backend_close(&r->b);
+}
 
 static gm_kv *make(room *r, int32_t n_ctx, int32_t n_slack, gm_dtype type) {
     gm_kv *kv = NULL;
@@ -208,8 +211,8 @@ static void can_rewind_is_exactly_whether_the_rows_are_there(void **state) {
             for (int32_t len = 1; len <= gm_kv_len(kv); len++) {
                 bool can = gm_kv_can_rewind(kv, len);
                 if (can != can_go_on(kv, len))
-                    print_message("seed %llu step %d len %d of %d\n", (unsigned long long)seed, step,
-                                  len, gm_kv_len(kv));
+                    print_message("seed %llu step %d len %d of %d\n", (unsigned long long)seed,
+                                  step, len, gm_kv_len(kv));
                 assert_int_equal(can, can_go_on(kv, len));
                 *(can ? &yes : &no) += 1;
             }
@@ -220,15 +223,16 @@ static void can_rewind_is_exactly_whether_the_rows_are_there(void **state) {
     teardown(r);
 }
 
-/* The same judge for copies, between rings of different size; the copy may know less, never more. */
+/* The same judge for copies, between rings of different size; the copy may know less, never more.
+ */
 static void fork_holds_what_it_says(void **state) {
     (void)state;
     room *r = setup();
     for (uint64_t seed = 0; seed < 200; seed++) {
         test_rng rng = {seed};
         gm_kv *src = make(r, N_CTX, SLACK, GM_F32);
-        gm_kv *dst = make(r, 40 + (int32_t)rng_below(&rng, 40), 1 + (int32_t)rng_below(&rng, 20),
-                          GM_F32);
+        gm_kv *dst =
+            make(r, 40 + (int32_t)rng_below(&rng, 40), 1 + (int32_t)rng_below(&rng, 20), GM_F32);
         int32_t chunks = (int32_t)rng_below(&rng, 7);
         for (int32_t i = 0; i < chunks; i++)
             write_rows(src, 1 + (int32_t)rng_below(&rng, SLACK), false);
