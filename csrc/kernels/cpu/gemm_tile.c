@@ -94,6 +94,32 @@ static gm_panel pack_float(const gm_tile_fns *f, gm_dtype t, const uint8_t *w, s
     return (gm_panel){.info = gm_unpack_info_get(t), .k0 = k0, .kc = kc, .f = panel};
 }
 
+/* Half h of a quantised panel by way of rows of bytes; rows from n_row on become zero. */
+static void pack_slowly(const gm_tile_fns *f, gm_unpack_fn unpack, const gm_unpack_info *u,
+                        const uint8_t *w, size_t row_bytes, int h, int n_row, int k0, int kc,
+                        gm_tile_scratch *s) {
+    int n_group = kc / u->group;
+    enum { STRIDE = GM_TILE_K / 16 };
+    for (int r = 0; r < GM_TILE_PACK; r++) {
+        uint8_t *q = s->row_q + r * GM_TILE_K;
+        float *scale = s->row_scale + r * STRIDE, *min = s->row_min + r * STRIDE;
+        if (h + r < n_row) {
+            unpack(w + (size_t)(h + r) * row_bytes, k0, kc, q, scale, min);
+        } else {
+            memset(q, 0, (size_t)kc);
+            memset(scale, 0, (size_t)n_group * sizeof *scale);
+            memset(min, 0, (size_t)n_group * sizeof *min);
+        }
+    }
+    f->turn((const uint32_t *)(const void *)s->row_q, GM_TILE_K / 4, kc / 4,
+            (uint32_t *)(void *)s->q + h);
+    f->turn((const uint32_t *)(const void *)s->row_scale, STRIDE, n_group,
+            (uint32_t *)(void *)s->scale + h);
+    if (u->has_min)
+        f->turn((const uint32_t *)(const void *)s->row_min, STRIDE, n_group,
+                (uint32_t *)(void *)s->min + h);
+}
+
 gm_panel gm_tile_pack(const gm_tile_fns *f, const gm_dot_fns *dot, gm_dtype t, const uint8_t *w,
                       size_t row_bytes, int n_row, int k0, int kc, gm_tile_scratch *s) {
     const gm_unpack_info *u = gm_unpack_info_get(t);
@@ -101,28 +127,14 @@ gm_panel gm_tile_pack(const gm_tile_fns *f, const gm_dot_fns *dot, gm_dtype t, c
     const gm_dtype_info *info = gm_dtype_get(t);
     size_t begin = (size_t)k0 / info->block_elems * info->block_bytes;
     size_t bytes = (size_t)kc / info->block_elems * info->block_bytes;
-    int n_group = kc / u->group, group_stride = GM_TILE_K / 16;
     for (int h = 0; h < GM_TILE_ROWS; h += GM_TILE_PACK) {
-        for (int r = 0; r < GM_TILE_PACK; r++) {
-            uint8_t *q = s->row_q + r * GM_TILE_K;
-            float *scale = s->row_scale + r * group_stride, *min = s->row_min + r * group_stride;
-            const uint8_t *row = w + (size_t)(h + r) * row_bytes;
-            if (h + r < n_row) {
-                prefetch(row + begin + bytes, bytes);
-                dot->unpack[t](row, k0, kc, q, scale, min);
-            } else {
-                memset(q, 0, (size_t)kc);
-                memset(scale, 0, (size_t)n_group * sizeof *scale);
-                memset(min, 0, (size_t)n_group * sizeof *min);
-            }
-        }
-        f->turn((const uint32_t *)(const void *)s->row_q, GM_TILE_K / 4, kc / 4,
-                (uint32_t *)(void *)s->q + h);
-        f->turn((const uint32_t *)(const void *)s->row_scale, (size_t)group_stride, n_group,
-                (uint32_t *)(void *)s->scale + h);
-        if (u->has_min)
-            f->turn((const uint32_t *)(const void *)s->row_min, (size_t)group_stride, n_group,
-                    (uint32_t *)(void *)s->min + h);
+        for (int r = h; r < h + GM_TILE_PACK && r < n_row; r++)
+            prefetch(w + (size_t)r * row_bytes + begin + bytes, bytes);
+        if (f->pack[t] && h + GM_TILE_PACK <= n_row)
+            f->pack[t](w + (size_t)h * row_bytes, row_bytes, k0, kc, s->q + 4 * h, s->scale + h,
+                       s->min + h);
+        else
+            pack_slowly(f, dot->unpack[t], u, w, row_bytes, h, n_row, k0, kc, s);
     }
     return (gm_panel){.info = u, .k0 = k0, .kc = kc, .q = s->q, .scale = s->scale, .min = s->min};
 }

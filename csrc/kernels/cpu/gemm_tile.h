@@ -40,8 +40,15 @@ typedef void (*gm_turn_fn)(const uint32_t *src, size_t stride, int n, uint32_t *
 /* n floats from a row of F32, F16 or BF16 (src is the first of them). */
 typedef void (*gm_widen_fn)(const uint8_t *src, int n, float *dst);
 
+/* k0 .. k0 + kc - 1 of GM_TILE_PACK whole rows, straight into their half of a panel: what
+ * gm_unpack_fn and gm_turn_fn do together. q, scale, min: as in gm_panel, from the half's first
+ * row on. */
+typedef void (*gm_pack_fn)(const uint8_t *w, size_t row_bytes, int k0, int kc, uint8_t *q,
+                           float *scale, float *min);
+
 typedef struct {
     gm_tile_fn tile_quant, tile_float;
+    gm_pack_fn pack[GM_DTYPE_LIMIT]; /* NULL: unpack, then turn */
     gm_turn_fn turn;
     gm_widen_fn widen[GM_DTYPE_LIMIT]; /* float formats only */
     int min_tok; /* from this many tokens on, tiles beat the kernels of dot.h; at most

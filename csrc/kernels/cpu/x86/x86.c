@@ -15,7 +15,11 @@ void gm_x86_fill_dot(gm_dot_fns *f, gm_cpu_level level) {
 }
 
 void gm_x86_fill_tile(gm_tile_fns *f, gm_cpu_level level) {
-    if (use(level, GM_CPU_AVX2)) gm_tile_fill_avx2(f);
+    if (use(level, GM_CPU_AVX2)) {
+        gm_pack_fill_avx2(f);
+        gm_tile_fill_avx2(f);
+    }
     if (use(level, GM_CPU_AVXVNNI)) gm_tile_fill_avxvnni(f);
+    if (use(level, GM_CPU_AVX512)) gm_pack_fill_avx512(f);
     if (use(level, GM_CPU_AVX512VNNI)) gm_tile_fill_avx512vnni(f);
 }

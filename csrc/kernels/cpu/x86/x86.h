@@ -20,6 +20,8 @@ void gm_dot_fill_avx2(gm_dot_fns *f);
 void gm_dot_fill_avxvnni(gm_dot_fns *f);
 void gm_dot_fill_avx512(gm_dot_fns *f);
 void gm_dot_fill_avx512vnni(gm_dot_fns *f);
+void gm_pack_fill_avx2(gm_tile_fns *f);
+void gm_pack_fill_avx512(gm_tile_fns *f);
 void gm_tile_fill_avx2(gm_tile_fns *f);
 void gm_tile_fill_avxvnni(gm_tile_fns *f);
 void gm_tile_fill_avx512(gm_tile_fns *f);
