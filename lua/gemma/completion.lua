@@ -167,6 +167,8 @@ local function engine_reason()
     return nil
   elseif engine.reason then
     return engine.reason
+  elseif engine.kept_out then
+    return 'the model was unloaded. Run :Gemma load.'
   elseif config.get().load == 'manual' then
     return 'the model is not loaded (load is manual). Run :Gemma load.'
   end
@@ -721,7 +723,7 @@ local function on_insert_enter()
   end
   if engine.is_loaded() then
     warm_up()
-  elseif config.get().load == 'insert' and not engine.busy() then
+  elseif config.get().load == 'insert' and not engine.busy() and not engine.kept_out then
     -- What failed once is not tried again on every Insert mode, unless the options changed.
     if not engine.reason or failed_version ~= config.version then
       M.load()

@@ -436,15 +436,37 @@ local current_problems = {}
 --- Counts every change, so that others can cache what they derive from the options.
 M.version = 0
 
+--- Every read of vim.g wraps functions anew, so that two of them count as the same.
+---@param a any
+---@param b any
+---@return boolean
+local function same(a, b)
+  if type(a) ~= 'table' or type(b) ~= 'table' then
+    return a == b or (vim.is_callable(a) and vim.is_callable(b))
+  end
+  for k, v in pairs(a) do
+    if not same(v, b[k]) then
+      return false
+    end
+  end
+  for k in pairs(b) do
+    if a[k] == nil then
+      return false
+    end
+  end
+  return true
+end
+
 --- Reads vim.g.gemma again, when it changed.
 ---@return string[] problems of the new value; empty when nothing changed
 function M.reload()
   local user = read_user()
-  if current and vim.deep_equal(user, current_user) then
-    return {}
-  end
+  local unchanged = current and same(user, current_user)
   current_user = user
   current = M.merge(user)
+  if unchanged then
+    return {}
+  end
   current_problems = M.problems(user)
   M.version = M.version + 1
   return current_problems

@@ -28,6 +28,7 @@ local drain_scheduled = false
 M.state = 'off' ---@type gemma.State
 M.reason = nil ---@type string? why, in the states nolib, nomodel and error
 M.model = nil ---@type string? path of the loaded model
+M.kept_out = false -- unloaded by hand
 M.device = nil ---@type string? device given by :Gemma device; wins over the option
 
 ---@class gemma.Job
@@ -260,6 +261,7 @@ function M.load(on_ready)
     end
     return true
   end
+  M.kept_out = false
   if on_ready then
     waiters[#waiters + 1] = on_ready
   end
@@ -300,15 +302,20 @@ function M.load(on_ready)
   return true
 end
 
---- Gives the memory back. Running jobs end as cancelled.
+--- Gives the memory back. Running jobs end as cancelled. Who unloads by hand wants the memory: the
+--- next Insert mode does not load it again.
 function M.unload()
+  M.kept_out = true
   if not binding then
     return
   end
   binding.cancel_all()
   binding.unload()
   M.model = nil
+  -- A load that was under way is not ours any more, however it ends.
+  loader = nil
   set_state('off')
+  loaded('cancelled')
 end
 
 --- Submits a generation. Returns nil and one line when it cannot even be queued.

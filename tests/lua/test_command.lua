@@ -61,7 +61,7 @@ local REASONS = {
   { 'paste', 'vim.o.paste = true', "'paste' is on" },
   { 'manual', 'vim.g.gemma = { completion = { auto = false } }', 'ghost text is manual' },
   { 'size', 'vim.g.gemma = { context = { max_file = 1 } }', 'the buffer is large' },
-  { 'unloading', "vim.cmd('Gemma unload')", 'the model is not loaded yet' },
+  { 'unloading', "vim.cmd('Gemma unload')", 'the model was unloaded. Run :Gemma load.' },
 }
 for _, r in ipairs(REASONS) do
   test('the reason why nothing is suggested: ' .. r[1], function()
@@ -232,6 +232,28 @@ test(':Gemma device loads the model anew', function()
   c:cmd('Gemma device vulkan:1')
   c:wait('#Fake.loads == 2')
   h.eq(c:lua('return Fake.loads[2].device'), 'vulkan:1')
+end)
+
+test('who unloads by hand gets the memory, until asked for again', function()
+  local c = child()
+  c:cmd('Gemma unload')
+  c:feed('a1<Esc>a')
+  h.eq(c:lua('return #Fake.loads'), 1)
+  c:feed([[<M-Bslash>]])
+  c:wait('#Fake.jobs > 0', 'asking loads it')
+end)
+
+test('unloading in the middle of loading leaves nothing loaded', function()
+  local c = h.child()
+  c:lua('Fake.hold_load = true')
+  c:insert_at('x = |')
+  c:wait('#Fake.loads == 1')
+  c:lua("_G.Err = 'none' require('gemma').load(function(err) Err = err end)")
+  -- The load ends by itself at the same moment; its event is on the way.
+  c:lua("Fake.loaded() vim.cmd('Gemma unload')")
+  c:wait("Err == 'cancelled'")
+  h.eq(c:lua("return { require('gemma.engine').state, require('gemma.engine').is_loaded() }"),
+    { 'off', false })
 end)
 
 test(':Gemma stop ends every job', function()

@@ -92,6 +92,12 @@ test('config: a change of vim.g.gemma counts from the next Insert mode on', func
   h.has(c:lua("return require('gemma').status().here"), 'filetype lua is off')
 end)
 
+test('config: a function in vim.g.gemma is no change each time it is read', function()
+  local c = h.child({ config = 'vim.g.gemma = { enabled = function() return true end }' })
+  local v = c:lua("require('gemma.config').reload() return require('gemma.config').version")
+  h.eq(c:lua("require('gemma.config').reload() return require('gemma.config').version"), v)
+end)
+
 test('config: mistakes are told once, in one line each', function()
   local c = h.child({ config = 'vim.g.gemma = { colour = 1 }' })
   c:insert_at('|')
