@@ -39,6 +39,7 @@ INLINE vec high(vec v) { return low(vec_shift_right(v, 4)); }
 /* 16 bytes of each row from p on: low nibbles to four steps from lo on, high ones from hi on. */
 INLINE void put_nibbles(const uint8_t *p, size_t stride, uint8_t *q, int lo, int hi) {
     const quad a = turn(p, stride);
+#pragma GCC unroll 4
     for (int i = 0; i < 4; i++) {
         put(q, lo + i, low(a.v[i]));
         put(q, hi + i, high(a.v[i]));
@@ -49,6 +50,7 @@ INLINE void put_nibbles(const uint8_t *p, size_t stride, uint8_t *q, int lo, int
 INLINE void put_iq4(const uint8_t *p, size_t stride, uint8_t *q, int lo, int hi) {
     const quad a = turn(p, stride);
     const vec table = vec_xor(vec_repeat16(gm_iq4_values), vec_bytes(0x80));
+#pragma GCC unroll 4
     for (int i = 0; i < 4; i++) {
         put(q, lo + i, vec_look_up(table, low(a.v[i])));
         put(q, hi + i, vec_look_up(table, high(a.v[i])));
@@ -59,15 +61,18 @@ INLINE void put_iq4(const uint8_t *p, size_t stride, uint8_t *q, int lo, int hi)
 INLINE void put_floats(const float *f, int n, float *scale) {
     for (int c = 0; c < n; c += 4) {
         const quad a = turn((const uint8_t *)(f + c), 16 * sizeof *f);
+#pragma GCC unroll 4
         for (int i = 0; i < 4; i++) vec_store((uint8_t *)(scale + (c + i) * GM_TILE_ROWS), a.v[i]);
     }
 }
 
-/* The half floats at p of each row. */
-INLINE void put_halves(const uint8_t *p, size_t stride, float *scale) {
-    uint16_t d[ROWS];
-    for (int r = 0; r < ROWS; r++) memcpy(&d[r], p + (size_t)r * stride, 2);
-    vec_store_halves(scale, d);
+/* The half floats that n blocks of each row begin with. Collected first and widened later: a wide
+ * load right after the narrow stores that it covers would wait for each of them. */
+INLINE void put_halves(const uint8_t *w, size_t stride, size_t block, int n, float *scale) {
+    uint16_t d[GM_TILE_K / 32][ROWS];
+    for (int b = 0; b < n; b++)
+        for (int r = 0; r < ROWS; r++) memcpy(&d[b][r], w + (size_t)r * stride + (size_t)b * block, 2);
+    for (int b = 0; b < n; b++) vec_store_halves(scale + b * GM_TILE_ROWS, d[b]);
 }
 
 /* f[j] = d * b[j] for 16 signed bytes. */
@@ -102,30 +107,29 @@ INLINE void k_scales(float *f, const gm_block_q4_k *b) {
 INLINE void rows_q4_0(PACK_ARGS) {
     (void)min;
     w += (size_t)(k0 / 32) * sizeof(gm_block_q4_0);
-    for (int b = 0; b < kc / 32; b++, w += sizeof(gm_block_q4_0)) {
+    put_halves(w, row_bytes, sizeof(gm_block_q4_0), kc / 32, scale);
+    for (int b = 0; b < kc / 32; b++, w += sizeof(gm_block_q4_0))
         put_nibbles(w + 2, row_bytes, q, 8 * b, 8 * b + 4);
-        put_halves(w, row_bytes, scale + b * GM_TILE_ROWS);
-    }
 }
 
 INLINE void rows_iq4_nl(PACK_ARGS) {
     (void)min;
     w += (size_t)(k0 / 32) * sizeof(gm_block_iq4_nl);
-    for (int b = 0; b < kc / 32; b++, w += sizeof(gm_block_iq4_nl)) {
+    put_halves(w, row_bytes, sizeof(gm_block_iq4_nl), kc / 32, scale);
+    for (int b = 0; b < kc / 32; b++, w += sizeof(gm_block_iq4_nl))
         put_iq4(w + 2, row_bytes, q, 8 * b, 8 * b + 4);
-        put_halves(w, row_bytes, scale + b * GM_TILE_ROWS);
-    }
 }
 
 INLINE void rows_q8_0(PACK_ARGS) {
     (void)min;
     w += (size_t)(k0 / 32) * sizeof(gm_block_q8_0);
+    put_halves(w, row_bytes, sizeof(gm_block_q8_0), kc / 32, scale);
     for (int b = 0; b < kc / 32; b++, w += sizeof(gm_block_q8_0)) {
         for (int h = 0; h < 2; h++) {
             const quad a = turn(w + 2 + 16 * h, row_bytes);
+#pragma GCC unroll 4
             for (int i = 0; i < 4; i++) put(q, 8 * b + 4 * h + i, vec_xor(a.v[i], vec_bytes(0x80)));
         }
-        put_halves(w, row_bytes, scale + b * GM_TILE_ROWS);
     }
 }
 
@@ -176,6 +180,7 @@ INLINE void rows_q5_k(PACK_ARGS) {
             for (int j = 0; j < 4; j++) {
                 const quad a = turn(w + offsetof(gm_block_q5_k, q) + 32 * j + 16 * half, row_bytes);
                 const vec one = vec_bytes(1);
+#pragma GCC unroll 4
                 for (int i = 0; i < 4; i++) {
                     const vec h0 = vec_shift_left(vec_and(h.v[i], one), 4);
                     const vec h1 = vec_shift_left(vec_and(vec_shift_right(h.v[i], 1), one), 4);
@@ -204,6 +209,7 @@ INLINE void rows_q6_k(PACK_ARGS) {
             const quad a = turn(w + 64 * h + 16 * half, row_bytes);
             const quad b = turn(w + 64 * h + 32 + 16 * half, row_bytes);
             const vec mask = vec_bytes(0x30);
+#pragma GCC unroll 4
             for (int i = 0; i < 4; i++) {
                 uint8_t *to = q + (32 * h + 4 * half + i) * STEP;
                 const vec t = two.v[i];
