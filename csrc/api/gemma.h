@@ -71,7 +71,7 @@ int gemma_destroy(gemma **g, uint32_t timeout_ms);
 int gemma_wake_fd(const gemma *g);
 void gemma_wake_clear(gemma *g);
 
-/* Cache number formats. AUTO: f32 for models with float weights, f16 otherwise. */
+/* Cache number formats. AUTO: f32 for models with float weights or below 128 MiB, f16 otherwise. */
 enum { GEMMA_KV_AUTO = 0, GEMMA_KV_F16 = 1, GEMMA_KV_Q8_0 = 2, GEMMA_KV_F32 = 3 };
 
 typedef struct {

@@ -13,12 +13,12 @@ enum {
     MAX_CTX = 1 << 24
 };
 
-/* Rounding in a 16-bit cache is far below that of quantised weights, but far above that of
- * float ones, whose users want the exact answer. */
-static gm_dtype cache_type(int32_t wanted, gm_dtype main_type) {
+/* Rounding in a 16-bit cache is far below that of 8-bit activations, but far above that of the float
+ * products of float weights and of small models. */
+static gm_dtype cache_type(int32_t wanted, const gm_weights *w) {
     if (wanted >= 0) return (gm_dtype)wanted;
-    bool is_float = main_type == GM_F32 || main_type == GM_F16 || main_type == GM_BF16;
-    return is_float ? GM_F32 : GM_F16;
+    bool is_float = w->main_type == GM_F32 || w->main_type == GM_F16 || w->main_type == GM_BF16;
+    return is_float || w->n_bytes <= GM_SMALL_MODEL_BYTES ? GM_F32 : GM_F16;
 }
 
 static int check_opts(const gm_engine_opts *o, char *err, size_t errlen) {
@@ -42,7 +42,7 @@ static void choose_sizes(gm_engine *e, const gm_engine_opts *o, int32_t *n_batch
     if (*n_batch > n_ctx) *n_batch = n_ctx;
     e->kv.n_ctx = n_ctx;
     e->kv.n_slack = *n_batch > MIN_SLACK ? *n_batch : MIN_SLACK;
-    e->kv.type = cache_type(o->kv_type, e->weights->main_type);
+    e->kv.type = cache_type(o->kv_type, e->weights);
     if (trained > 0 && n_ctx > trained)
         gm_log(GM_LOG_WARN, "engine", "context of %d is longer than the %d the model was made for",
                (int)n_ctx, (int)trained);

@@ -16,7 +16,7 @@ typedef struct {
     int32_t n_threads;   /* 0: default */
     int32_t n_ctx;       /* 0: 8192, or the model's own if smaller */
     int32_t n_batch;     /* largest chunk; 0: 512 */
-    int32_t kv_type;     /* -1: auto (F32 for float weights, F16 otherwise); else a gm_dtype */
+    int32_t kv_type;     /* -1: auto (F32 for float weights and small models, else F16); else a gm_dtype */
     gm_progress_fn progress;
     void *ud;
     const gm_cancel *cancel; /* borrowed for the life of the engine; NULL: never */

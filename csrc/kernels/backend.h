@@ -27,6 +27,8 @@ typedef struct {
     int32_t max_head;   /* most query heads */
     int32_t max_head_dim;
     int32_t max_slot;   /* longest cache */
+    bool fine;          /* spend arithmetic on accuracy: products with quantised weights within
+                           1e-3 of those with float32 activations */
 } gm_be_limits;
 
 typedef struct {

@@ -59,10 +59,6 @@ static int32_t max32(int32_t a, int32_t b) {
     return a > b ? a : b;
 }
 
-/* A model of this size runs at hundreds of tokens a second even at twice the arithmetic, and small
- * models feel the rounding of activations most. */
-static const uint64_t FINE_BYTES = 128u << 20;
-
 int gm_decoder_create(gm_decoder **out, const gm_config *c, const gm_weights *w, gm_backend *b,
                       int32_t n_batch, int32_t max_slot, char *err, size_t errlen) {
     *out = NULL;
@@ -83,7 +79,7 @@ int gm_decoder_create(gm_decoder **out, const gm_config *c, const gm_weights *w,
         .max_head = c->max_head,
         .max_head_dim = c->max_head_dim,
         .max_slot = max_slot,
-        .fine = w->n_bytes <= FINE_BYTES,
+        .fine = w->n_bytes <= GM_SMALL_MODEL_BYTES,
     };
     int rc = gm_be_reserve(b, &lim);
     if (!rc) rc = alloc_buffers(d);

@@ -22,6 +22,10 @@ typedef struct {
     const float *inv_freq;              /* [d / 2], shared between layers of one kind */
 } gm_layer_weights;
 
+/* Up to this size a model is small: it runs at hundreds of tokens a second even when accuracy costs
+ * twice the arithmetic, and it feels the rounding of activations and caches most. */
+#define GM_SMALL_MODEL_BYTES (UINT64_C(128) << 20)
+
 typedef struct {
     gm_tensor token_embd;  /* [n_vocab, n_embd] */
     gm_tensor output;      /* the same unless the file has output.weight */

@@ -60,6 +60,7 @@ static int cpu_reserve(gm_backend *b, const gm_be_limits *lim) {
         .max_head_dim = larger(c->lim.max_head_dim, lim->max_head_dim),
         .max_slot = larger(c->lim.max_slot, lim->max_slot),
     };
+    if (lim->fine) gm_matmul_set_fine(c->matmul);
     int e = gm_matmul_reserve(c->matmul, all.max_tok, all.max_in);
     if (!e) e = gm_attn_reserve(c->attn, &all);
     if (!e) e = gm_cpu_rope_reserve(c, &all);

@@ -27,13 +27,15 @@ enum { PIECE_BYTES = 64 * 1024 };
 
 enum {
     MAX_PANELS = 4, /* panels of 32 rows in a piece of tiles */
-    TILE_TOK = 512  /* tokens in one pass over the weights; more would not fit the caches */
+    TILE_TOK = 512, /* tokens in one pass over the weights; more would not fit the caches */
+    FINE_ROWS = 512 /* rows of a piece of dot products with fine activations, at most */
 };
 
 /* What one thread needs for tiles. */
 typedef struct {
     gm_tile_scratch pack;
     float *sums; /* [MAX_PANELS, tok, GM_TILE_ROWS] */
+    float *rest; /* [GM_DOT_TOK, FINE_ROWS], only for fine activations */
 } thread_scratch;
 
 struct gm_matmul_ctx {
@@ -43,6 +45,10 @@ struct gm_matmul_ctx {
     gm_xq xq; /* scratch; n_tok and n_in are the op's, capacities below */
     gm_xq_few few;
     int32_t max_tok, max_in;
+    /* Fine activations: row n_tok + t of xq holds what 8 bits lost of row t, in 8 bits more, and the
+     * products of both rows are added. fine_x are the floats of both, [2 * max_tok, max_in]. */
+    bool fine;
+    float *fine_x;
     thread_scratch *threads; /* [gm_team_size] */
 };
 
@@ -88,9 +94,12 @@ static void free_scratch(gm_matmul_ctx *m) {
     gm_free(x->ds32);
     gm_free(x->ds16);
     memset(x, 0, sizeof *x);
+    gm_free(m->fine_x);
+    m->fine_x = NULL;
     for (int i = 0; m->threads && i < gm_team_size(m->team); i++) {
         gm_free(m->threads[i].sums);
-        m->threads[i].sums = NULL;
+        gm_free(m->threads[i].rest);
+        m->threads[i].sums = m->threads[i].rest = NULL;
     }
     m->max_tok = m->max_in = 0;
 }
@@ -103,11 +112,17 @@ void gm_matmul_destroy(gm_matmul_ctx **m) {
     *m = NULL;
 }
 
+void gm_matmul_set_fine(gm_matmul_ctx *m) {
+    if (m->fine) return;
+    free_scratch(m);
+    m->fine = true;
+}
+
 int gm_matmul_reserve(gm_matmul_ctx *m, int32_t max_tok, int32_t max_in) {
     if (max_tok > TILE_TOK) max_tok = TILE_TOK;
     if (max_tok <= m->max_tok && max_in <= m->max_in) return GM_OK;
     free_scratch(m);
-    size_t tok = (size_t)max_tok, pad = (size_t)round_up(max_in, GM_XQ_PAD);
+    size_t tok = (size_t)max_tok * (m->fine ? 2 : 1), pad = (size_t)round_up(max_in, GM_XQ_PAD);
     size_t n;
     if (!gm_mul_size(tok, pad, &n)) return GM_ENOMEM;
     gm_xq *x = &m->xq;
@@ -126,7 +141,11 @@ int gm_matmul_reserve(gm_matmul_ctx *m, int32_t max_tok, int32_t max_in) {
     for (int i = 0; ok && i < gm_team_size(m->team); i++) {
         m->threads[i].sums = gm_malloc(tok * MAX_PANELS * GM_TILE_ROWS, sizeof(float));
         ok = m->threads[i].sums != NULL;
+        if (!m->fine || !ok) continue;
+        m->threads[i].rest = gm_malloc(GM_DOT_TOK * FINE_ROWS, sizeof(float));
+        ok = m->threads[i].rest != NULL;
     }
+    if (m->fine && ok) ok = (m->fine_x = gm_malloc(tok * (size_t)max_in, sizeof(float))) != NULL;
     if (!ok) {
         free_scratch(m);
         return GM_ENOMEM;
@@ -142,8 +161,41 @@ static void quantise_rows(void *ud, int begin, int end, int thread) {
     for (int t = begin; t < end; t++) j->m->dot.quantise(&j->m->xq, t);
 }
 
+/* Row t in 8 bits, and in row n_tok + t what that left over. */
+static void quantise_rows_fine(void *ud, int begin, int end, int thread) {
+    (void)thread;
+    const job *j = ud;
+    gm_matmul_ctx *m = j->m;
+    gm_xq *x = &m->xq;
+    const size_t n_in = (size_t)x->n_in, n_pad = (size_t)x->n_pad;
+    for (int t = begin; t < end; t++) {
+        float *row = m->fine_x + (size_t)t * n_in, *rest = row + (size_t)j->n_tok * n_in;
+        memcpy(row, (const float *)j->op->x->data + (size_t)(j->tok0 + t) * n_in,
+               n_in * sizeof *row);
+        m->dot.quantise(x, t);
+        const int8_t *q = x->q + (size_t)t * n_pad;
+        const float *d = x->d + (size_t)t * (n_pad / GM_XQ_BLOCK);
+        for (size_t i = 0; i < n_in; i++) rest[i] = row[i] - d[i / GM_XQ_BLOCK] * (float)q[i];
+        m->dot.quantise(x, j->n_tok + t);
+    }
+}
+
+/* Adds the products of the rows n_tok + t to what a has computed of the rows t. */
+static void add_rest(const job *j, gm_dot_args a, float *rest) {
+    float *out = a.out;
+    const size_t stride = a.out_stride;
+    a.tok += j->n_tok;
+    a.out = rest;
+    a.out_stride = (size_t)a.n_row;
+    j->m->dot.dot[a.dtype](&a);
+    for (int t = 0; t < a.n_tok; t++, out += stride, rest += a.n_row)
+        for (int r = 0; r < a.n_row; r++) out[r] += rest[r];
+}
+
+static bool is_quantised(const gm_tensor *w) { return gm_unpack_info_get(w->dtype)->group != 0; }
+
 /* Rows of one piece for up to GM_DOT_TOK tokens at a time. */
-static void compute_rows(const job *j, int mat, int row, int n_row) {
+static void compute_rows(const job *j, int mat, int row, int n_row, thread_scratch *s) {
     const gm_tensor *w = j->op->w[mat], *out = j->op->out[mat];
     int64_t n_out = gm_tensor_rows(w);
     gm_dot_args a = {
@@ -160,6 +212,7 @@ static void compute_rows(const job *j, int mat, int row, int n_row) {
         a.n_tok = j->n_tok - t < GM_DOT_TOK ? j->n_tok - t : GM_DOT_TOK;
         a.out = (float *)out->data + (size_t)(j->tok0 + t) * (size_t)n_out + row;
         j->m->dot.dot[w->dtype](&a);
+        if (j->m->fine && is_quantised(w)) add_rest(j, a, s->rest);
     }
 }
 
@@ -178,7 +231,7 @@ static void compute_tiles(const job *j, int mat, int row, int n_row, thread_scra
     const gm_matmul_ctx *m = j->m;
     const gm_tensor *w = j->op->w[mat];
     int n_in = m->xq.n_in, n_panel = (n_row + GM_TILE_ROWS - 1) / GM_TILE_ROWS;
-    bool quantised = gm_unpack_info_get(w->dtype)->group != 0;
+    bool quantised = is_quantised(w);
     int stretch = quantised ? GM_TILE_K : GM_TILE_K_FLOAT;
     gm_tile_fn tile = quantised ? m->tile.tile_quant : m->tile.tile_float;
     size_t panel_sums = (size_t)j->n_tok * GM_TILE_ROWS;
@@ -191,6 +244,8 @@ static void compute_tiles(const job *j, int mat, int row, int n_row, thread_scra
                                       w->row_bytes, n < GM_TILE_ROWS ? n : GM_TILE_ROWS, k, kc,
                                       &s->pack);
             tile(&p, &m->xq, 0, j->n_tok, s->sums + (size_t)i * panel_sums);
+            if (m->fine && quantised)
+                tile(&p, &m->xq, j->n_tok, j->n_tok, s->sums + (size_t)i * panel_sums);
         }
     }
     size_t n_out = (size_t)gm_tensor_rows(w);
@@ -211,7 +266,7 @@ static void compute_pieces(void *ud, int begin, int end, int thread) {
         if (j->tiles)
             compute_tiles(j, mat, row, n_row, &j->m->threads[thread]);
         else
-            compute_rows(j, mat, row, n_row);
+            compute_rows(j, mat, row, n_row, &j->m->threads[thread]);
     }
 }
 
@@ -231,6 +286,7 @@ static int cut(job *j) {
     for (int i = 0; i < j->op->n_mat; i++) {
         const gm_tensor *w = j->op->w[i];
         int rows = j->tiles ? rows_of_tiles(j) : (int)(PIECE_BYTES / w->row_bytes);
+        if (j->m->fine && !j->tiles && rows > FINE_ROWS) rows = FINE_ROWS;
         j->rows[i] = rows < 4 ? 4 : rows;
         j->first[i] = n;
         n += (int)((gm_tensor_rows(w) + j->rows[i] - 1) / j->rows[i]);
@@ -240,22 +296,24 @@ static int cut(job *j) {
 
 static bool any_quantised(const gm_op_matmul *op) {
     for (int i = 0; i < op->n_mat; i++)
-        if (gm_unpack_info_get(op->w[i]->dtype)->group) return true;
+        if (is_quantised(op->w[i])) return true;
     return false;
 }
 
 static int run_tokens(gm_matmul_ctx *m, const gm_op_matmul *op, int32_t tok0, int32_t n_tok,
                       const gm_cancel *cancel) {
     gm_xq *x = &m->xq;
-    x->n_tok = n_tok;
+    const bool quantised = any_quantised(op), fine = m->fine && quantised;
+    x->n_tok = fine ? 2 * n_tok : n_tok;
     x->n_in = (int32_t)op->w[0]->ne[0];
     x->n_pad = round_up(x->n_in, GM_XQ_PAD);
-    x->x = (const float *)op->x->data + (size_t)tok0 * (size_t)x->n_in;
-    x->few = n_tok <= GM_XQ_FEW ? m->few : (gm_xq_few){0};
+    x->x = fine ? m->fine_x : (const float *)op->x->data + (size_t)tok0 * (size_t)x->n_in;
+    x->few = x->n_tok <= GM_XQ_FEW ? m->few : (gm_xq_few){0};
 
     job j = {.m = m, .op = op, .cancel = cancel, .tok0 = tok0, .n_tok = n_tok};
-    j.tiles = n_tok > GM_XQ_FEW || n_tok >= m->tile.min_tok;
-    if (any_quantised(op)) gm_team_run(m->team, quantise_rows, &j, n_tok, 1);
+    j.tiles = x->n_tok > GM_XQ_FEW || n_tok >= m->tile.min_tok;
+    if (quantised)
+        gm_team_run(m->team, fine ? quantise_rows_fine : quantise_rows, &j, n_tok, 1);
     gm_team_run(m->team, compute_pieces, &j, cut(&j), 1);
     return gm_cancelled(cancel) ? GM_ECANCELLED : GM_OK;
 }
