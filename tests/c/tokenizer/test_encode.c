@@ -130,8 +130,42 @@ static int32_t pick_tok(const random_vocab *r, test_rng *rng, bool letters) {
     }
 }
 
-/* letters: pieces consist of a, b and c alone, so that most pairs of pieces can merge and the
- * order decides. */
+/* Most ways to put a piece together from two others, in random order. */
+static void add_random_merges(random_vocab *r, test_rng *rng) {
+    for (int32_t c = N_BYTES; c < r->n; c++) {
+        size_t len = strlen(r->text[c]);
+        for (size_t cut = 1; cut < len && r->n_merge < 3000; cut++) {
+            char *m = r->merge_text[r->n_merge];
+            memcpy(m, r->text[c], cut);
+            m[cut] = 0;
+            if (find_tok(r, m) < 0 || find_tok(r, r->text[c] + cut) < 0) continue;
+            if (rng_below(rng, 6) == 0) continue;
+            m[cut] = ' ';
+            memcpy(m + cut + 1, r->text[c] + cut, len - cut + 1);
+            r->merges[r->n_merge++] = m;
+        }
+    }
+    for (int32_t i = r->n_merge - 1; i > 0; i--) {
+        int32_t k = (int32_t)rng_below(rng, (uint64_t)i + 1);
+        const char *swap = r->merges[i];
+        r->merges[i] = r->merges[k];
+        r->merges[k] = swap;
+    }
+    for (int32_t i = 0; i < r->n_merge; i++) {
+        char left[40], whole[80];
+        const char *space = strchr(r->merges[i], ' ');
+        snprintf(left, sizeof left, "%.*s", (int)(space - r->merges[i]), r->merges[i]);
+        snprintf(whole, sizeof whole, "%s%s", left, space + 1);
+        int32_t a = find_tok(r, left), b = find_tok(r, space + 1), c = find_tok(r, whole);
+        if (r->toks[a].type != GM_TOK_NORMAL || r->toks[b].type != GM_TOK_NORMAL) continue;
+        if (r->toks[c].type != GM_TOK_NORMAL) continue; /* text never becomes it */
+        r->rank[a][b] = i;
+        r->merged[a][b] = c;
+    }
+}
+
+/* letters: pieces are short and of a, b and c alone, so that most pairs of pieces can merge and
+ * the order decides. */
 static void make_random_vocab(random_vocab *r, test_rng *rng, bool letters) {
     memset(r, 0, sizeof *r);
     memset(r->rank, 0xFF, sizeof r->rank);
@@ -144,35 +178,17 @@ static void make_random_vocab(random_vocab *r, test_rng *rng, bool letters) {
         if (i < 3 || rng_below(rng, 8)) add_tok(r, ALPHABET[i], GM_TOK_NORMAL);
     }
     /* Few pieces on some days, so that most characters never join; many on others. */
-    int32_t pieces = letters ? 130 : (int32_t)rng_below(rng, 100);
+    int32_t pieces = letters ? 300 : (int32_t)rng_below(rng, 100);
+    size_t longest = letters ? 4 : sizeof r->text[0] - 1;
     for (int32_t i = 0; i < pieces; i++) {
         const char *a = r->text[pick_tok(r, rng, letters)];
         const char *b = r->text[pick_tok(r, rng, letters)];
-        if (strlen(a) + strlen(b) >= sizeof r->text[0]) continue;
+        if (strlen(a) + strlen(b) > longest) continue;
         snprintf(s, sizeof s, "%s%s", a, b);
         if (find_tok(r, s) >= 0) continue;
         add_tok(r, s, rng_below(rng, 12) ? GM_TOK_NORMAL : GM_TOK_USER_DEFINED);
     }
-    /* Merges of random pairs whose result exists, in random order. */
-    for (int tries = 0; tries < 6000 && r->n_merge < 3000; tries++) {
-        int32_t a = pick_tok(r, rng, letters), b = pick_tok(r, rng, letters);
-        snprintf(s, sizeof s, "%s%s", r->text[a], r->text[b]);
-        int32_t c = find_tok(r, s);
-        if (c < 0 || r->rank[a][b] >= 0) continue;
-        char *m = r->merge_text[r->n_merge];
-        size_t len = strlen(r->text[a]);
-        memcpy(m, r->text[a], len);
-        m[len] = ' ';
-        memcpy(m + len + 1, r->text[b], strlen(r->text[b]) + 1);
-        r->merges[r->n_merge] = m;
-        bool ordinary = r->toks[a].type == GM_TOK_NORMAL && r->toks[b].type == GM_TOK_NORMAL &&
-                        r->toks[c].type == GM_TOK_NORMAL;
-        if (ordinary) {
-            r->rank[a][b] = r->n_merge;
-            r->merged[a][b] = c;
-        }
-        r->n_merge++;
-    }
+    add_random_merges(r, rng);
 }
 
 /* Characters of text made of ALPHABET, spaces and single bytes that are no characters. */
