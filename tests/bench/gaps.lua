@@ -20,20 +20,20 @@ vim.g.gemma = {
 }
 
 local gaps, last, phase = {}, nil, nil
-local results = {}
+local bad = false
 
 local timer = assert(vim.uv.new_timer())
 
----@param name string?
+--- Ends the phase before, with its numbers.
+---@param name string? of the next one
 local function enter(name)
   if phase then
     table.sort(gaps)
-    results[#results + 1] = {
-      phase = phase,
-      ticks = #gaps,
-      p99 = gaps[math.max(1, math.floor(#gaps * 0.99))] or 0,
-      max = gaps[#gaps] or 0,
-    }
+    local p99, max = gaps[math.max(1, math.floor(#gaps * 0.99))] or 0, gaps[#gaps] or 0
+    bad = bad or (phase ~= 'idle' and max > LIMIT_MS)
+    local row = '%-8s %6d ticks  p99 %6.1f ms  largest %6.1f ms\n'
+    io.stdout:write(row:format(phase, #gaps, p99, max))
+    io.stdout:flush()
   end
   gaps, last, phase = {}, nil, name
 end
@@ -41,12 +41,6 @@ end
 local function finish()
   enter(nil)
   timer:stop()
-  local bad = false
-  for _, r in ipairs(results) do
-    bad = bad or (r.phase ~= 'idle' and r.max > LIMIT_MS)
-    io.stdout:write(('%-8s %6d ticks  p99 %6.1f ms  largest %6.1f ms\n'):format(r.phase, r.ticks, r.p99, r.max))
-  end
-  io.stdout:flush()
   vim.cmd(bad and 'cquit 1' or 'qall!')
 end
 
