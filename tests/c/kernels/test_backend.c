@@ -93,6 +93,16 @@ static void unknown_and_future_devices_are_refused_by_name(void **state) {
     assert_int_equal(gm_backend_open(&b, "cpu", -1, err, sizeof err), GM_EINVAL);
 }
 
+static gm_be_limits limits(void) {
+    return (gm_be_limits){.max_tok = 32,
+                          .max_in = 64,
+                          .max_out = 64,
+                          .n_vocab = 128,
+                          .max_head = 4,
+                          .max_head_dim = 16,
+                          .max_slot = 64};
+}
+
 static void opening_the_cpu_survives_failure_of_every_allocation(void **state) {
     (void)state;
     int n_failed = 0;
@@ -101,7 +111,7 @@ static void opening_the_cpu_survives_failure_of_every_allocation(void **state) {
         char err[128] = "";
         gm_mem_fail_at(n);
         int e = gm_backend_open(&b, "cpu", 2, err, sizeof err);
-        const gm_be_limits lim = {32, 64, 64, 128, 4, 16, 64};
+        const gm_be_limits lim = limits();
         int r = e ? e : gm_be_reserve(b, &lim);
         gm_mem_fail_at(0);
         if (e) {
@@ -367,7 +377,7 @@ static void ops_beyond_what_was_reserved_are_refused_by_the_cpu(void **state) {
     gm_op_attention at = {
         .q = &s->x, .cache = &s->cache, .n_tok = 1, .n_head = 4, .lo = lo, .hi = lo, .out = &s->y};
     refused(gm_be_attention(cpu, &at), "attention:");
-    const gm_be_limits lim = {2, 64, 64, 10, 4, 16, 8};
+    const gm_be_limits lim = limits();
     assert_int_equal(gm_be_reserve(cpu, &lim), 0);
     gm_noalloc_begin();
     assert_int_equal(gm_be_head_norm_rope(cpu, &op), 0);
