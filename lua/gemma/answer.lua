@@ -355,7 +355,8 @@ function M.open(o)
   end)
   open_window(self)
   current = self
-  if o.first then
+  -- Asked from within the window itself, the source has just gone with it.
+  if o.first and api.nvim_buf_is_valid(o.source) then
     self.mark = api.nvim_buf_set_extmark(o.source, ns, o.first - 1, 0, {
       end_row = o.last,
       hl_group = 'GemmaSource',

@@ -54,6 +54,7 @@ local on = true -- :Gemma enable / disable
 local slow = false -- measured: ghost text is manual
 local samples = 0
 local failed_version = -1 -- of the options, when loading failed
+local reading = nil ---@type number? share of the prompt that is in the cache, while it is read
 local seen = { buf = -1, tick = -1, row = -1, col = -1 } -- the last state that was looked at
 local attached = {} ---@type table<integer, true>
 local debounce = util.debounce(function()
@@ -507,6 +508,12 @@ local function budget()
   return { tokens = tokens --[[@as integer]], suffix_tokens = conf.suffix_tokens }
 end
 
+---@param done integer
+---@param total integer
+local function on_progress(done, total)
+  reading = total > 0 and done / total or nil
+end
+
 ---@param c gemma.Context
 ---@return string[]
 local function stops(c, single)
@@ -534,7 +541,9 @@ local function request_for(r, c)
     heal = true,
     max_tokens = r.manual and conf.manual_max_tokens or conf.max_tokens,
     stops = stops(c, r.filter.single),
+    on_progress = on_progress,
     on_text = function(text)
+      reading = nil
       if rec ~= r or r.over then
         return
       end
@@ -643,13 +652,14 @@ local function warm_up()
   local pos = api.nvim_win_get_cursor(0)
   local c = context.gather(api.nvim_get_current_buf(), pos[1] - 1, pos[2], budget())
   local function over()
-    warm = nil
+    warm, reading = nil, nil
   end
   warm = engine.generate({
     parts = context.parts(c),
     session = 0,
     priority = 'background',
     max_tokens = 0,
+    on_progress = on_progress,
     on_done = over,
     on_error = over,
   })
@@ -787,8 +797,10 @@ function M.why()
   local why = M.reason(false)
   if why then
     return 'no suggestion: ' .. why
+  elseif (rec and not rec.over and rec.raw == '') or warm then
+    return reading and ('the model reads (%d %%).'):format(reading * 100) or 'the model reads.'
   elseif rec and not rec.over then
-    return rec.raw == '' and 'the model reads.' or 'the model writes.'
+    return 'the model writes.'
   elseif debounce.pending() then
     return 'waiting for a pause in typing.'
   elseif not api.nvim_get_mode().mode:match('^i') then

@@ -73,6 +73,11 @@ function Fake.fail(code, text, n)
   end
 end
 
+--- The model reads its prompt.
+function Fake.read(done, total, n)
+  push({ kind = 'progress', job = assert(pick(n), 'no job').id, done = done, total = total })
+end
+
 --- Ends a held load.
 function Fake.loaded()
   push({ kind = 'done', job = Fake.load_job })

@@ -91,6 +91,15 @@ test('status is a page that names model, device and speed', function()
   end
 end)
 
+test('status says how far the model has read', function()
+  local c = h.asking('x = |')
+  h.eq(here(c), 'the model reads.')
+  c:lua('Fake.read(30, 120)')
+  c:wait("require('gemma').status().here == 'the model reads (25 %).'")
+  c:lua("Fake.emit('alpha')")
+  c:wait("require('gemma').status().here == 'the model writes.'")
+end)
+
 test('the statusline says what goes on, without a call into the library', function()
   local c = h.child()
   local line = function()
