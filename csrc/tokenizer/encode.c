@@ -79,7 +79,7 @@ static unsigned read_symbol(const gm_vocab *v, const unsigned char *p, size_t n,
     unsigned len = gm_utf8_next(p, n, &cp);
     *id = -1;
     if (len == 0) return 1;
-    *id = v->char_id[cp == ' ' ? GM_SPACE_CP : cp] - 1;
+    *id = gm_vocab_char(v, cp == ' ' ? GM_SPACE_CP : cp);
     return len;
 }
 
@@ -393,8 +393,10 @@ static int encode_plain(encoder *e, const unsigned char *p, size_t n) {
         }
         size_t size = at - start;
         int rc;
-        if (size == 1 && p[start] < 0x80 && v->char_id[p[start]] && p[start] != ' ') {
-            rc = gm_ids_push(e->out, v->char_id[p[start]] - 1);
+        int32_t id = -1;
+        if (n_sym == 1) read_symbol(v, p + start, size, &id);
+        if (id >= 0) {
+            rc = gm_ids_push(e->out, id);
         } else if (e->cache && size <= CACHE_KEY) {
             rc = encode_cached(e, p + start, size, n_sym, n - start);
         } else {

@@ -240,15 +240,26 @@ static int read_types(gm_vocab *v, const gm_gguf *g, char *err, size_t errlen) {
 
 /* ---- characters and merges --------------------------------------------------------------- */
 
+/* The character that the token is, if it is one and text may become it. */
+static bool is_char(const gm_vocab *v, int32_t id, uint32_t *cp) {
+    gm_str s = v->piece[id];
+    return s.n > 0 && s.n <= 4 && gm_vocab_ordinary(v, id) &&
+           gm_utf8_next((const unsigned char *)s.p, s.n, cp) == s.n;
+}
+
 static int find_chars(gm_vocab *v, char *err, size_t errlen) {
-    v->char_id = gm_calloc(GM_MAX_CP, sizeof *v->char_id);
+    size_t n_page = 1;
+    uint32_t cp;
+    for (int32_t id = 0; id < v->n; id++) {
+        if (!is_char(v, id, &cp) || v->char_page[cp >> 8]) continue;
+        v->char_page[cp >> 8] = (uint16_t)n_page++;
+    }
+    v->char_id = gm_calloc(n_page, 256 * sizeof *v->char_id);
     if (!v->char_id) return gm_fail(err, errlen, GM_ENOMEM, "out of memory for the vocabulary");
     for (int32_t id = 0; id < v->n; id++) {
-        gm_str s = v->piece[id];
-        uint32_t cp;
-        if (s.n == 0 || s.n > 4 || !gm_vocab_ordinary(v, id)) continue;
-        if (gm_utf8_next((const unsigned char *)s.p, s.n, &cp) != s.n) continue;
-        if (!v->char_id[cp]) v->char_id[cp] = id + 1;
+        if (!is_char(v, id, &cp)) continue;
+        int32_t *slot = &v->char_id[(size_t)v->char_page[cp >> 8] << 8 | (cp & 255)];
+        if (!*slot) *slot = id + 1;
     }
     return 0;
 }

@@ -44,7 +44,10 @@ struct gm_vocab {
     gm_merge *merge; /* [merge_mask + 1] */
     size_t merge_mask;
 
-    int32_t *char_id;      /* [GM_MAX_CP], id + 1 of the ordinary token that is this character */
+    /* Characters in pages of 256, see gm_vocab_char. Page 0 is empty and shared by all scripts
+     * that the vocabulary lacks. */
+    uint16_t char_page[GM_MAX_CP >> 8];
+    int32_t *char_id;      /* [pages][256], id + 1; 0: no token */
     int32_t byte_id[256];  /* token of a byte, -1 when there is none */
     uint64_t join[256][4]; /* bit [a][b]: see gm_vocab_joins */
 
@@ -63,6 +66,11 @@ struct gm_vocab {
 /* Tokens that ordinary text may become. */
 static inline bool gm_vocab_ordinary(const gm_vocab *v, int32_t id) {
     return v->type[id] == GM_TOK_NORMAL || v->type[id] == GM_TOK_UNUSED;
+}
+
+/* The ordinary token that is exactly this character, or -1. */
+static inline int32_t gm_vocab_char(const gm_vocab *v, uint32_t cp) {
+    return v->char_id[(size_t)v->char_page[cp >> 8] << 8 | (cp & 255)] - 1;
 }
 
 /* Whether any merge has a left part ending in a character of class a and a right part beginning
