@@ -19,6 +19,7 @@
 #include <string.h>
 #include "base/err.h"
 #include "base/mem.h"
+#include "kernels/cpu/blas.h"
 #include "kernels/cpu/gemm_tile.h"
 
 /* Bytes of weights in a piece of decode: large enough that taking one costs nothing beside it,
@@ -31,10 +32,14 @@ enum {
     FINE_ROWS = 512 /* rows of a piece of dot products with fine activations, at most */
 };
 
+/* Stretch of K of one call of BLAS: long enough for its own packing to pay. */
+enum { BLAS_K = 1024 };
+
 /* What one thread needs for tiles. */
 typedef struct {
     gm_tile_scratch pack;
     float *sums; /* [MAX_PANELS, tok, GM_TILE_ROWS] */
+    float *rows; /* [GM_TILE_ROWS, BLAS_K], only for BLAS */
     float *rest; /* [GM_DOT_TOK, FINE_ROWS], only for fine activations */
 } thread_scratch;
 
@@ -50,6 +55,7 @@ struct gm_matmul_ctx {
     bool fine;
     float *fine_x;
     thread_scratch *threads; /* [gm_team_size] */
+    bool use_blas;           /* for float weights */
 };
 
 /* One job of the team. */
@@ -72,6 +78,7 @@ int gm_matmul_create(gm_matmul_ctx **out, gm_team *team, gm_cpu_level level, cha
     m->team = team;
     gm_dot_fill(&m->dot, level);
     gm_tile_fill(&m->tile, level);
+    m->use_blas = m->tile.slow_float && gm_blas_available();
     m->threads = gm_calloc((size_t)gm_team_size(team), sizeof *m->threads);
     if (!m->threads) {
         gm_matmul_destroy(out);
@@ -140,7 +147,8 @@ int gm_matmul_reserve(gm_matmul_ctx *m, int32_t max_tok, int32_t max_in) {
     bool ok = few->halves && few->evens && few->d16 && few->d_ds && x->q && x->d && x->s32 && x->s16 && x->ds32 && x->ds16;
     for (int i = 0; ok && i < gm_team_size(m->team); i++) {
         m->threads[i].sums = gm_malloc(tok * MAX_PANELS * GM_TILE_ROWS, sizeof(float));
-        ok = m->threads[i].sums != NULL;
+        m->threads[i].rows = gm_malloc(m->use_blas ? GM_TILE_ROWS * BLAS_K : 0, sizeof(float));
+        ok = m->threads[i].sums && m->threads[i].rows;
         if (!m->fine || !ok) continue;
         m->threads[i].rest = gm_malloc(GM_DOT_TOK * FINE_ROWS, sizeof(float));
         ok = m->threads[i].rest != NULL;
@@ -226,24 +234,43 @@ static void copy_sums(const float *sums, int n_tok, int n_row, float *out, size_
     }
 }
 
+/* sums += x times one panel of float rows, k0 .. k0 + kc - 1, by BLAS. */
+static void add_by_blas(const job *j, const gm_tensor *w, int row, int n_row, int k0, int kc,
+                        thread_scratch *s, float *sums) {
+    const gm_xq *x = &j->m->xq;
+    size_t elem = gm_dtype_get(w->dtype)->block_bytes;
+    for (int r = 0; r < n_row; r++) {
+        const uint8_t *src = gm_tensor_row(w, row + r);
+        j->m->tile.widen[w->dtype](src + (size_t)k0 * elem, kc, s->rows + r * BLAS_K);
+    }
+    gm_blas_add_product(j->n_tok, n_row, kc, x->x + k0, x->n_in, s->rows, BLAS_K, sums,
+                        GM_TILE_ROWS);
+}
+
 /* Rows of one piece for all tokens, through tiles. */
 static void compute_tiles(const job *j, int mat, int row, int n_row, thread_scratch *s) {
     const gm_matmul_ctx *m = j->m;
     const gm_tensor *w = j->op->w[mat];
     int n_in = m->xq.n_in, n_panel = (n_row + GM_TILE_ROWS - 1) / GM_TILE_ROWS;
     bool quantised = is_quantised(w);
-    int stretch = quantised ? GM_TILE_K : GM_TILE_K_FLOAT;
+    bool blas = !quantised && m->use_blas;
+    int stretch = blas ? BLAS_K : quantised ? GM_TILE_K : GM_TILE_K_FLOAT;
     gm_tile_fn tile = quantised ? m->tile.tile_quant : m->tile.tile_float;
     size_t panel_sums = (size_t)j->n_tok * GM_TILE_ROWS;
     memset(s->sums, 0, (size_t)n_panel * panel_sums * sizeof *s->sums);
     for (int k = 0; k < n_in; k += stretch) {
         int kc = n_in - k < stretch ? n_in - k : stretch;
         for (int i = 0; i < n_panel; i++) {
-            int first = i * GM_TILE_ROWS, n = n_row - first;
+            int first = i * GM_TILE_ROWS;
+            int n = n_row - first < GM_TILE_ROWS ? n_row - first : GM_TILE_ROWS;
+            float *sums = s->sums + (size_t)i * panel_sums;
+            if (blas) {
+                add_by_blas(j, w, row + first, n, k, kc, s, sums);
+                continue;
+            }
             gm_panel p = gm_tile_pack(&m->tile, &m->dot, w->dtype, gm_tensor_row(w, row + first),
-                                      w->row_bytes, n < GM_TILE_ROWS ? n : GM_TILE_ROWS, k, kc,
-                                      &s->pack);
-            tile(&p, &m->xq, 0, j->n_tok, s->sums + (size_t)i * panel_sums);
+                                      w->row_bytes, n, k, kc, &s->pack);
+            tile(&p, &m->xq, 0, j->n_tok, sums);
             if (m->fine && quantised)
                 tile(&p, &m->xq, j->n_tok, j->n_tok, s->sums + (size_t)i * panel_sums);
         }

@@ -59,12 +59,13 @@ void gm_tile_fill(gm_tile_fns *f, gm_cpu_level level) {
     f->widen[GM_F32] = widen_f32;
     f->widen[GM_F16] = widen_f16;
     f->widen[GM_BF16] = widen_bf16;
-    f->min_tok = 9;
+    f->min_tok = 7;
 #if defined(__x86_64__)
     gm_x86_fill_tile(f, level);
 #else
     (void)level;
 #endif
+    f->slow_float = f->tile_float == tile_float_ref;
 }
 
 /* The next stretch of the row will be wanted soon; rows lie too far apart for the hardware to

@@ -51,6 +51,7 @@ typedef struct {
     gm_pack_fn pack[GM_DTYPE_LIMIT]; /* NULL: unpack, then turn */
     gm_turn_fn turn;
     gm_widen_fn widen[GM_DTYPE_LIMIT]; /* float formats only */
+    bool slow_float; /* tile_float is the plain C one: a BLAS is faster, if there is one */
     int min_tok; /* from this many tokens on, tiles beat the kernels of dot.h; at most
                    GM_XQ_FEW + 1 */
 } gm_tile_fns;

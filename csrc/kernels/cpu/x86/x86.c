@@ -20,6 +20,9 @@ void gm_x86_fill_tile(gm_tile_fns *f, gm_cpu_level level) {
         gm_tile_fill_avx2(f);
     }
     if (use(level, GM_CPU_AVXVNNI)) gm_tile_fill_avxvnni(f);
-    if (use(level, GM_CPU_AVX512)) gm_pack_fill_avx512(f);
+    if (use(level, GM_CPU_AVX512)) {
+        gm_pack_fill_avx512(f);
+        gm_tile_fill_avx512(f);
+    }
     if (use(level, GM_CPU_AVX512VNNI)) gm_tile_fill_avx512vnni(f);
 }

@@ -1,0 +1,67 @@
+/* blas.c: the project's only user of dlopen for BLAS. */
+#include "kernels/cpu/blas.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include "base/log.h"
+
+/* Of the CBLAS interface; its enumerations are ints. */
+enum { ROW_MAJOR = 101, NO_TRANS = 111, TRANS = 112 };
+typedef void (*sgemm_fn)(int order, int trans_a, int trans_b, int m, int n, int k, float alpha,
+                         const float *a, int lda, const float *b, int ldb, float beta, float *c,
+                         int ldc);
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static sgemm_fn sgemm;
+static char description[128];
+
+/* POSIX lets a symbol be turned into a function this way and no other without a warning. */
+static bool find(void *lib, const char *name, void *fn, size_t size) {
+    void *p = dlsym(lib, name);
+    if (p) memcpy(fn, &p, size);
+    return p != NULL;
+}
+
+/* The library's threads would fight with our team for the cores: it gets one, which it must
+ * promise by having the call. */
+static bool take(void *lib) {
+    void (*set_threads)(int);
+    char *(*config)(void);
+    sgemm_fn fn;
+    if (!find(lib, "openblas_set_num_threads", &set_threads, sizeof set_threads)) return false;
+    if (!find(lib, "cblas_sgemm", &fn, sizeof fn)) return false;
+    set_threads(1);
+    if (find(lib, "openblas_get_config", &config, sizeof config))
+        snprintf(description, sizeof description, "%s", config());
+    sgemm = fn;
+    return true;
+}
+
+/* The library stays loaded: its threads may not survive being unmapped. */
+static void load(void) {
+    static const char *const names[] = {"libopenblas.so.0", "libopenblasp.so.0", "libopenblas.so",
+                                        "libopenblas.0.dylib", "libopenblas.dylib"};
+    for (size_t i = 0; i < sizeof names / sizeof *names && !sgemm; i++) {
+        void *lib = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+        if (lib && !take(lib)) dlclose(lib);
+    }
+    gm_log(GM_LOG_INFO, "kernels", "BLAS: %s", sgemm ? description : "none");
+}
+
+bool gm_blas_available(void) {
+    pthread_once(&once, load);
+    return sgemm != NULL;
+}
+
+const char *gm_blas_describe(void) {
+    pthread_once(&once, load);
+    return description;
+}
+
+void gm_blas_add_product(int32_t m, int32_t n, int32_t k, const float *a, int32_t lda,
+                         const float *b, int32_t ldb, float *c, int32_t ldc) {
+    sgemm(ROW_MAJOR, NO_TRANS, TRANS, m, n, k, 1.0f, a, lda, b, ldb, 1.0f, c, ldc);
+}
