@@ -523,6 +523,7 @@ static void check_stops(bool cancels) {
     f.b->vt = &broken;
     to_raise = cancels ? &cancel : NULL;
     gm_be_set_cancel(f.b, &cancel);
+    assert_true(gm_kv_can_rewind(kv, 30));
     int stops = 0, rc = 1;
     for (int n = 0; rc != 0; n++) {
         countdown = n;
@@ -531,6 +532,7 @@ static void check_stops(bool cancels) {
         if (rc == 0) break;
         assert_int_equal(rc, cancels ? GM_ECANCELLED : GM_EDEVICE);
         assert_int_equal(gm_kv_len(kv), 40);
+        assert_false(gm_kv_can_rewind(kv, 30)); /* the ring lost what it would need */
         stops++;
     }
     assert_true(stops >= 4 * f.c.n_layer - 1); /* everywhere in the pass */

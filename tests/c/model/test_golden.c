@@ -363,7 +363,9 @@ static void check_variant(const golden_set *s, const golden_case *c, int32_t var
     bool exact = is_float(f.w->main_type);
     sequence q = make_sequence(s, c, &f.c);
     float *want = read_floats(s, c->logits, c->positions.n * (size_t)f.c.n_vocab);
-    double limit = exact ? 1e-4 : 8e-2, close_call = exact ? 0.1 : 0.5;
+    /* Float arithmetic comes within 3e-6. A wrong eps makes 4e-5, the smallest effect of all the
+     * mistakes that are easily made. */
+    double limit = exact ? 2e-5 : 8e-2;
     double once = logits_error(&f, &q, c, want, GM_F32, N_BATCH);
     int32_t agreed = greedy_agreement(&f, s, c, &q, GM_F32);
     double parted_at = agreed < c->binding && agreed < 64 ? c->margin[agreed] : 0;
@@ -372,16 +374,17 @@ static void check_variant(const golden_set *s, const golden_case *c, int32_t var
     if (parted_at > 0) print_message(", parted at a margin of %.2f", parted_at);
     print_message("\n");
     complain(once < limit, "logits of the prompt at once");
-    /* Rounding activations to 8 bits moves the logits of these networks by 0.1 to 0.4 (they
-     * amplify it by ten), so only clear margins bind a quantised file. */
-    complain(agreed == c->binding || parted_at < close_call, "greedy tokens");
+    complain(agreed == c->binding, "greedy tokens");
     if (variant == 0) { /* the numbers of further files are the same, or nearly */
         double pieces = logits_error(&f, &q, c, want, GM_F32, 7);
+        complain(pieces < limit, "logits of the prompt in pieces");
+        print_message("%-28s in sevens %.1e\n", "", pieces);
+    }
+    if (variant == 0 && exact) {
         double half = logits_error(&f, &q, c, want, GM_F16, 64);
         double eight = logits_error(&f, &q, c, want, GM_Q8_0, 64);
-        print_message("%-28s in sevens %.1e, cache f16 %.1e, q8_0 %.1e\n", "", pieces, half, eight);
-        complain(pieces < limit, "logits of the prompt in pieces");
-        complain(half < (exact ? 5e-3 : 8e-2), "logits with an f16 cache");
+        print_message("%-28s f16 cache %.1e, q8_0 cache %.1e\n", "", half, eight);
+        complain(half < 5e-3, "logits with an f16 cache");
         complain(eight < 1e-1, "logits with a q8_0 cache");
     }
     if (exact && c->layers[0]) complain(layers_agree(&f, s, c, &q), "residual stream by layer");
