@@ -11,7 +11,7 @@
 
 enum {
     MESSAGE = GM_EVENT_MESSAGE, /* bytes */
-    FIRST_CHUNK = 128,  /* tokens, while nothing has been measured */
+    FIRST_CHUNK = 32,   /* tokens, while nothing has been measured */
     MIN_CHUNK = 32,     /* fewer would read all weights for too little work */
     MAX_CHUNK = 512,
     MIN_MEASURED = 16   /* tokens: shorter chunks say little about the rate of long ones */
