@@ -87,7 +87,10 @@ function Answer:write()
   vim.bo[self.buf].modifiable = false
   self:fit()
   if follow then
-    api.nvim_win_set_cursor(self.win, { api.nvim_buf_line_count(self.buf), 0 })
+    -- Its last column: a paragraph is one line, often longer than the window.
+    local end_row = last + #lines - 1
+    local end_col = (#lines == 1 and #line or 0) + #lines[#lines]
+    api.nvim_win_set_cursor(self.win, { end_row, end_col })
   end
 end
 

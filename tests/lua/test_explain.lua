@@ -121,6 +121,16 @@ test('explaining the explanation replaces it', function()
   h.eq(c:lua('return #vim.api.nvim_list_wins()'), 2)
 end)
 
+test('a paragraph longer than the window is followed to its end', function()
+  -- It is one line of the buffer; a cursor in its first column showed its beginning for ever.
+  local c = child()
+  c:cmd('3,5GemmaExplain')
+  c:wait('#Fake.jobs == 1')
+  c:lua("Fake.emit(('word '):rep(400)) Fake.emit('theend') Fake.done()")
+  c:wait("not require('gemma.answer').current():running()")
+  h.has(table.concat(c:screen(), '\n'), 'theend')
+end)
+
 test('<C-c> stops and keeps what is there', function()
   local c = child()
   c:cmd('3,5GemmaExplain')
