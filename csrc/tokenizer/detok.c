@@ -50,6 +50,7 @@ static size_t take(gm_detok *d, unsigned char b, char *dst) {
 /* Appends the bytes of one token as they are. */
 static int append_raw(const gm_vocab *v, int32_t id, bool control, gm_bytes *out) {
     size_t n = gm_vocab_bytes(v, id, control, NULL, 0);
+    if (n == 0) return 0; /* out->p may be NULL */
     int rc = gm_bytes_reserve(out, n);
     if (rc) return rc;
     out->n += gm_vocab_bytes(v, id, control, out->p + out->n, n);

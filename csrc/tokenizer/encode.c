@@ -29,9 +29,9 @@
 #define WINDOW 4096
 #define OVERLAP 128
 
-#define CACHE_KEY 16  /* bytes of the longest piece that is cached: most words */
-#define CACHE_IDS 10  /* its most ids; 64 bytes for an entry, one cache line */
-#define CACHE_MIN 128 /* bytes; a shorter text repeats too little */
+#define CACHE_KEY 16    /* bytes of the longest piece that is cached: most words */
+#define CACHE_IDS 10    /* its most ids; 64 bytes for an entry, one cache line */
+#define CACHE_MIN 128   /* bytes; a shorter text repeats too little */
 #define CACHE_MAX 8192u /* entries, 512 KB: stays in the second-level cache */
 
 #define NO_RANK UINT32_MAX
@@ -210,7 +210,8 @@ static int long_push(encoder *e, uint32_t i) {
 static int window_begin(encoder *e, const unsigned char *p, size_t n, size_t n_sym) {
     int rc = 0;
     if (n >= INT32_MAX) return GM_ENOMEM;
-    if (n_sym > e->sym_cap && (rc = gm_grow(&e->sym, &e->sym_cap, n_sym, sizeof *e->sym))) return rc;
+    if (n_sym > e->sym_cap && (rc = gm_grow(&e->sym, &e->sym_cap, n_sym, sizeof *e->sym)))
+        return rc;
     if (n_sym > e->heap_cap && (rc = gm_grow(&e->heap, &e->heap_cap, n_sym, sizeof *e->heap))) {
         return rc;
     }
@@ -349,7 +350,8 @@ static int encode_cached(encoder *e, const unsigned char *p, size_t n, size_t n_
     } else {
         memcpy(key, p, n);
     }
-    uint64_t h = (key[0] ^ n) * UINT64_C(0x9E3779B97F4A7C15) + key[1] * UINT64_C(0xD6E8FEB86659FD93);
+    uint64_t h =
+        (key[0] ^ n) * UINT64_C(0x9E3779B97F4A7C15) + key[1] * UINT64_C(0xD6E8FEB86659FD93);
     cache_entry *c = &e->cache[(h ^ h >> 32) & e->cache_mask];
     if (c->len == n && c->key[0] == key[0] && c->key[1] == key[1]) {
         return gm_ids_append(e->out, c->id, c->n);
@@ -457,7 +459,8 @@ int gm_encode(const gm_vocab *v, const char *text, size_t n, unsigned flags, gm_
         rc = gm_ids_push(out, v->ids.bos);
     }
     if (!rc) {
-        rc = special ? encode_markup(&e, text, n) : encode_plain(&e, (const unsigned char *)text, n);
+        rc =
+            special ? encode_markup(&e, text, n) : encode_plain(&e, (const unsigned char *)text, n);
     }
     encoder_finish(&e);
     if (rc) out->n = before;

@@ -260,8 +260,7 @@ static int put_message(writer *w, const gm_part *parts, size_t n_part, size_t i,
     treatment how = role != GM_PART_MODEL ? TRIMMED : end == n_part ? VERBATIM : HISTORY;
     if ((rc = put_contents(w, parts, n_part, i + 1, how, next))) return rc;
 
-    bool stays_open = role == GM_PART_MODEL &&
-                      (end == n_part || parts[end].kind == GM_PART_MODEL);
+    bool stays_open = role == GM_PART_MODEL && (end == n_part || parts[end].kind == GM_PART_MODEL);
     return stays_open ? 0 : close_turn(w);
 }
 

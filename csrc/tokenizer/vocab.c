@@ -559,11 +559,17 @@ void gm_vocab_destroy(gm_vocab **out) {
 
 /* ---- questions --------------------------------------------------------------------------- */
 
-static bool valid(const gm_vocab *v, int32_t id) { return id >= 0 && id < v->n; }
+static bool valid(const gm_vocab *v, int32_t id) {
+    return id >= 0 && id < v->n;
+}
 
-int32_t gm_vocab_size(const gm_vocab *v) { return v->n; }
+int32_t gm_vocab_size(const gm_vocab *v) {
+    return v->n;
+}
 
-const gm_special_ids *gm_vocab_special(const gm_vocab *v) { return &v->ids; }
+const gm_special_ids *gm_vocab_special(const gm_vocab *v) {
+    return &v->ids;
+}
 
 gm_str gm_vocab_piece(const gm_vocab *v, int32_t id) {
     return valid(v, id) ? v->piece[id] : (gm_str){"", 0};
@@ -608,7 +614,9 @@ size_t gm_vocab_bytes(const gm_vocab *v, int32_t id, bool control, char *dst, si
     return n;
 }
 
-size_t gm_vocab_max_bytes(const gm_vocab *v) { return v->max_bytes; }
+size_t gm_vocab_max_bytes(const gm_vocab *v) {
+    return v->max_bytes;
+}
 
 /* The longest special token that text[n] begins with. Narrows the sorted list byte by byte: all
  * entries in [lo, hi) begin with the first d bytes of the text, and shorter ones come first. */
@@ -647,8 +655,8 @@ static int32_t longest_special(const gm_vocab *v, const char *text, size_t n, si
     }
 }
 
-int32_t gm_vocab_next_special(const gm_vocab *v, const char *text, size_t n, size_t from, size_t *at,
-                              size_t *len) {
+int32_t gm_vocab_next_special(const gm_vocab *v, const char *text, size_t n, size_t from,
+                              size_t *at, size_t *len) {
     if (v->n_special == 0) return -1;
     for (size_t i = from; i < n; i++) {
         if (v->special_only >= 0) {

@@ -64,5 +64,5 @@ size_t gm_vocab_max_bytes(const gm_vocab *v);
 
 /* The first special token whose text occurs in text[n] at or after `from`: leftmost, then longest.
  * Its id, with *at its place and *len its length in bytes; -1 when there is none. */
-int32_t gm_vocab_next_special(const gm_vocab *v, const char *text, size_t n, size_t from, size_t *at,
-                              size_t *len);
+int32_t gm_vocab_next_special(const gm_vocab *v, const char *text, size_t n, size_t from,
+                              size_t *at, size_t *len);

@@ -21,8 +21,8 @@
 
 typedef struct {
     const gm_vocab *v;
-    FILE *ids;         /* NULL: do not compare */
-    double best_ms;    /* sum over files of the fastest round */
+    FILE *ids;      /* NULL: do not compare */
+    double best_ms; /* sum over files of the fastest round */
     size_t n_byte, n_id, n_file, n_differ, n_lost;
 } bench;
 

@@ -39,7 +39,8 @@ static size_t read_parts(const uint8_t *p, size_t n, gm_part *parts, bool *marku
 /* Special tokens that the format writes for these parts. */
 static size_t most_special(const gm_part *parts, size_t n_part) {
     size_t most = 8; /* bos, system turn with think, the model's turn with its thought */
-    for (size_t i = 0; i < n_part; i++) most += 4 + parts[i].n_row * (parts[i].kind >= GM_PART_IMAGE);
+    for (size_t i = 0; i < n_part; i++)
+        most += 4 + parts[i].n_row * (parts[i].kind >= GM_PART_IMAGE);
     return most;
 }
 
@@ -85,7 +86,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 void fuzz_seeds(void) {
 #define SEED(s) fuzz_seed(s, sizeof(s) - 1)
     SEED("0\x02\0\0\x05rules\x03\0\0\x07 hello \x04\0\0\x03 x=");
-    SEED("1\x03\0\x05\x04\0\x06 the \x06\x03\0\x05\xC2\xA0 it\n\x04\0\0\x18<|channel>a\n<channel|> b\n");
+    SEED("1\x03\0\x05\x04\0\x06 the \x06\x03\0\x05\xC2\xA0 it\n\x04\0\0\x18<|channel>a\n<channel|> "
+         "b\n");
     SEED("0\x01\x0C<bos><|turn>\0\x05hello\x01\x08<image|>");
-    SEED("0\x04\0\0\x03" "one\x04\0\0\x03two\x03\0\0\x06<|turn");
+    SEED("0\x04\0\0\x03"
+         "one\x04\0\0\x03two\x03\0\0\x06<|turn");
 }

@@ -80,7 +80,10 @@ static void detok_replaces_what_can_be_no_character(void **state) {
     assert_bytes_become(t.v, "\xE0\x80\xAF", FFFD FFFD FFFD);
     assert_bytes_become(t.v, "\xED\xA0\x80", FFFD FFFD FFFD);
     assert_bytes_become(t.v, "\xF4\x90\x80\x80", FFFD FFFD FFFD FFFD);
-    assert_bytes_become(t.v, "\xF0\x9F\x99" "x", FFFD "x");
+    assert_bytes_become(t.v,
+                        "\xF0\x9F\x99"
+                        "x",
+                        FFFD "x");
     assert_bytes_become(t.v, "\xFF", FFFD);
     close_vocab(&t);
 }
@@ -89,7 +92,8 @@ static void detok_shows_control_tokens_only_when_asked(void **state) {
     (void)state;
     test_vocab t;
     open_tiny_vocab(&t);
-    int32_t hello = gm_vocab_find(t.v, str("hello")), channel = gm_vocab_find(t.v, str("<|channel>"));
+    int32_t hello = gm_vocab_find(t.v, str("hello")),
+            channel = gm_vocab_find(t.v, str("<|channel>"));
     int32_t ids[] = {TINY_BOS, hello, channel, TINY_TURN_END, -5, 100000};
     for (int control = 0; control < 2; control++) {
         gm_detok d;
@@ -146,7 +150,8 @@ static void detok_gives_valid_utf8_for_any_ids(void **state) {
 
 static void detok_stream_equals_the_text_that_was_encoded(void **state) {
     (void)state;
-    static const char text[] = "Gr\xC3\xBC\xC3\x9F" "e \xE4\xB8\x96\xE7\x95\x8C \xF0\x9F\x99\x82  return hello\n\tend";
+    static const char text[] = "Gr\xC3\xBC\xC3\x9F"
+                               "e \xE4\xB8\x96\xE7\x95\x8C \xF0\x9F\x99\x82  return hello\n\tend";
     test_vocab t;
     gm_ids ids = {0};
     gm_detok d;

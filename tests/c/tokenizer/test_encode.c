@@ -102,8 +102,8 @@ typedef struct {
     int32_t n_merge;
 } random_vocab;
 
-static const char *const ALPHABET[] = {"a",  "b",        "c",        "\n",           SP,
-                                       "\t", "\xC3\xA9", "\xC3\xA8", "\xE2\x96\x82", "\xF0\x9F\x99\x82"};
+static const char *const ALPHABET[] = {
+    "a", "b", "c", "\n", SP, "\t", "\xC3\xA9", "\xC3\xA8", "\xE2\x96\x82", "\xF0\x9F\x99\x82"};
 #define N_ALPHABET (sizeof ALPHABET / sizeof *ALPHABET)
 
 static int32_t find_tok(const random_vocab *r, const char *text) {
@@ -405,8 +405,11 @@ static void encode_of_plain_text_never_gives_a_special_token(void **state) {
 /* A merge whose result is a marker of the model: text must stop short of it. */
 static void encode_does_not_merge_into_special_tokens(void **state) {
     (void)state;
-    static const tok toks[] = {{"<", GM_TOK_NORMAL}, {"x", GM_TOK_NORMAL}, {">", GM_TOK_NORMAL},
-                               {"<x", GM_TOK_NORMAL}, {"<x>", GM_TOK_USER_DEFINED}};
+    static const tok toks[] = {{"<", GM_TOK_NORMAL},
+                               {"x", GM_TOK_NORMAL},
+                               {">", GM_TOK_NORMAL},
+                               {"<x", GM_TOK_NORMAL},
+                               {"<x>", GM_TOK_USER_DEFINED}};
     static const char *const merges[] = {"< x", "<x >"};
     static const int32_t plain[] = {3, 2}, special[] = {4};
     gguf_writer w;
@@ -445,8 +448,8 @@ static void encode_gives_byte_tokens_for_broken_utf8_and_leaves_the_rest_alone(v
     open_tiny_vocab(&t);
     int32_t hello = gm_vocab_find(t.v, str("hello"));
     static const char *const broken[] = {
-        "\x80", "\xC3", "\xC0\xAF", "\xE0\x80\x80", "\xED\xA0\x80", "\xF4\x90\x80\x80", "\xFF\xFE",
-        "\xE2\x96", "\xF0\x9F\x99",
+        "\x80",     "\xC3",     "\xC0\xAF",     "\xE0\x80\x80", "\xED\xA0\x80", "\xF4\x90\x80\x80",
+        "\xFF\xFE", "\xE2\x96", "\xF0\x9F\x99",
     };
     for (size_t i = 0; i < sizeof broken / sizeof *broken; i++) {
         char text[32];
@@ -488,13 +491,19 @@ static void encode_uses_unk_where_a_vocabulary_lacks_bytes(void **state) {
     begin_vocab(&w, toks, 2);
     put_merges(&w, NULL, 0);
     assert_int_equal(open_writer(&t, &w), 0);
-    assert_encodes(t.v, "a\xC3\xA9\xFF" "a", 5, 0, want, 4, "with unk");
+    assert_encodes(t.v,
+                   "a\xC3\xA9\xFF"
+                   "a",
+                   5, 0, want, 4, "with unk");
     close_vocab(&t);
     begin_vocab(&w, toks + 1, 1);
     put_merges(&w, NULL, 0);
     assert_int_equal(open_writer(&t, &w), 0);
     static const int32_t alone[] = {0, 0};
-    assert_encodes(t.v, "a\xC3\xA9\xFF" "a", 5, 0, alone, 2, "without");
+    assert_encodes(t.v,
+                   "a\xC3\xA9\xFF"
+                   "a",
+                   5, 0, alone, 2, "without");
     close_vocab(&t);
 }
 

@@ -5,23 +5,52 @@
 #include "base/mem.h"
 #include "make_vocab.h"
 
-enum { N = GM_TOK_NORMAL, UNK = GM_TOK_UNKNOWN, C = GM_TOK_CONTROL, U = GM_TOK_USER_DEFINED,
-       B = GM_TOK_BYTE };
+enum {
+    N = GM_TOK_NORMAL,
+    UNK = GM_TOK_UNKNOWN,
+    C = GM_TOK_CONTROL,
+    U = GM_TOK_USER_DEFINED,
+    B = GM_TOK_BYTE
+};
 
 /* Ids are positions. */
 static const tok SMALL[] = {
-    {"<pad>", C},         {"<eos>", C},    {"<bos>", C},     {"<unk>", UNK},
-    {"<|turn>", C},       {"<turn|>", C},  {"<|channel>", U}, {"<channel|>", U},
-    {"<|tool_response>", U}, {"<|image>", C}, {"<image|>", C}, {"<audio|>", C},
-    {"<|video|>", N},     {"<0x41>", B},   {SP, N},          {"a", N},
-    {"b", N},             {"ab", N},       {SP "a", N},      {"</s>", N},
+    {"<pad>", C},      {"<eos>", C},      {"<bos>", C},
+    {"<unk>", UNK},    {"<|turn>", C},    {"<turn|>", C},
+    {"<|channel>", U}, {"<channel|>", U}, {"<|tool_response>", U},
+    {"<|image>", C},   {"<image|>", C},   {"<audio|>", C},
+    {"<|video|>", N},  {"<0x41>", B},     {SP, N},
+    {"a", N},          {"b", N},          {"ab", N},
+    {SP "a", N},       {"</s>", N},
 };
 #define N_SMALL (sizeof SMALL / sizeof *SMALL)
-enum { PAD, EOS, BOS, UNKNOWN, TURN, TURN_END, CHANNEL, CHANNEL_END, TOOL_RESPONSE, IMAGE_BEGIN,
-       IMAGE_END, AUDIO_END, VIDEO, BYTE_A, SPACE, A, B_, AB, SPACE_A, S_END };
+enum {
+    PAD,
+    EOS,
+    BOS,
+    UNKNOWN,
+    TURN,
+    TURN_END,
+    CHANNEL,
+    CHANNEL_END,
+    TOOL_RESPONSE,
+    IMAGE_BEGIN,
+    IMAGE_END,
+    AUDIO_END,
+    VIDEO,
+    BYTE_A,
+    SPACE,
+    A,
+    B_,
+    AB,
+    SPACE_A,
+    S_END
+};
 static const char *const SMALL_MERGES[] = {"a b", SP " a"};
 
-static int32_t id_of(const gm_vocab *v, const char *s) { return gm_vocab_find(v, str(s)); }
+static int32_t id_of(const gm_vocab *v, const char *s) {
+    return gm_vocab_find(v, str(s));
+}
 
 static void vocab_finds_pieces_by_their_exact_text(void **state) {
     (void)state;
@@ -147,8 +176,8 @@ static void vocab_gives_the_bytes_of_tokens(void **state) {
 
 static void vocab_takes_the_first_of_equal_pieces_and_bytes_by_name(void **state) {
     (void)state;
-    static const tok toks[] = {{"a", 0}, {"a", 0}, {"<0x0a>", 0}, {"<0x0A>", 0}, {"<bos>", 0},
-                               {"", 0},  {"<0xZZ>", 0}};
+    static const tok toks[] = {{"a", 0},     {"a", 0}, {"<0x0a>", 0}, {"<0x0A>", 0},
+                               {"<bos>", 0}, {"", 0},  {"<0xZZ>", 0}};
     gguf_writer w;
     test_vocab t;
     begin_vocab(&w, toks, 7); /* no types in the file */
@@ -284,7 +313,8 @@ static void vocab_refuses_lists_that_contradict_each_other(void **state) {
 
 static void vocab_leaves_out_merges_that_can_never_apply(void **state) {
     (void)state;
-    static const char *const merges[] = {"", " ", "a", "a ", " a", "  ", "a z", "z a", "b a", "a b"};
+    static const char *const merges[] = {"",   " ",   "a",   "a ",  " a",
+                                         "  ", "a z", "z a", "b a", "a b"};
     gguf_writer w;
     test_vocab t;
     begin_vocab(&w, SMALL, N_SMALL);
