@@ -18,7 +18,7 @@ check:
 ifeq ($(SAN),)
 ## test: all tests; installs what is missing; SAN=address,undefined or SAN=thread runs the C tests so
 test: deps-test
-	$(SUBMAKE) all ctest-build
+	$(SUBMAKE) $(if $(CI),WERROR=1) all ctest-build
 ifeq ($(T),)
 	+@for san in $(SANBUILDS); do \
 	    $(MAKE) --no-print-directory $(PARALLEL) SAN=$$san ctest-build || exit 1; done
