@@ -411,6 +411,8 @@ static void order_and_alignment_of_the_file_do_not_matter(void **state) {
         {.seed = 19, .alignment = 4096, .shuffle = true},
         {.seed = 19, .dtype = GM_F16},
         {.seed = 19, .dtype = GM_BF16, .alignment = 8},
+        {.seed = 19, .alignment = 1}, /* floats at odd addresses */
+        {.seed = 19, .dtype = GM_F16, .alignment = 1},
     };
     int32_t ids[N];
     random_ids(ids, N, 20);
