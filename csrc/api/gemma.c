@@ -197,6 +197,8 @@ static int check_generate(const gemma_generate_opts *o, char *err, size_t errlen
         return gm_fail(err, errlen, GM_EINVAL, "priority %u is unknown", o->priority);
     if (o->flags & ~(uint32_t)ALL_FLAGS)
         return gm_fail(err, errlen, GM_EINVAL, "unknown flags 0x%x", o->flags);
+    if (o->image_tokens > INT32_MAX)
+        return gm_fail(err, errlen, GM_EINVAL, "image_tokens is out of range");
     if (o->max_tokens > MAX_TOKENS)
         return gm_fail(err, errlen, GM_EINVAL, "max_tokens is out of range");
     if (o->n_part == 0 || o->n_part > MAX_PARTS || !o->parts)
@@ -270,6 +272,7 @@ static void fill_generate(gm_job *j, const gemma_generate_opts *o) {
     r->heal = o->flags & GEMMA_GEN_HEAL;
     r->ignore_eog = o->flags & GEMMA_GEN_IGNORE_EOG;
     r->max_tokens = (int32_t)o->max_tokens;
+    r->image_tokens = (int32_t)o->image_tokens;
     r->fork_from = (int32_t)o->fork_from - 1;
 }
 

@@ -134,7 +134,7 @@ typedef struct {
     float repeat_penalty;     /* 0 or 1: off */
     uint64_t seed;
     uint32_t fork_from;       /* session + 1 to continue from its cache when that helps; 0: none */
-    uint32_t reserved;
+    uint32_t image_tokens;    /* budget per image: 70, 140, 280; 0: 280 */
 } gemma_generate_opts;
 
 /* Each returns a job id (> 0) or an error (< 0) and copies what it is given. The outcome

@@ -5,6 +5,8 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "engine/attach.h"
+#include "media/projector.h"
 
 enum {
     DEFAULT_CTX = 8192,   /* positions */
@@ -79,8 +81,11 @@ static int open_model(gm_engine *e, const gm_engine_opts *o, char *err, size_t e
     if (rc < 0) return rc;
     int32_t n_batch;
     choose_sizes(e, o, &n_batch);
-    return gm_decoder_create(&e->decoder, &e->config, e->weights, e->backend, n_batch,
-                             longest_cache(e), err, errlen);
+    rc = gm_decoder_create(&e->decoder, &e->config, e->weights, e->backend, n_batch,
+                           longest_cache(e), err, errlen);
+    if (rc < 0 || !o->mmproj_path) return rc;
+    return gm_projector_open(&e->projector, o->mmproj_path, e->backend, e->config.n_embd, err,
+                             errlen);
 }
 
 int gm_engine_open(gm_engine **out, const gm_engine_opts *opts, char *err, size_t errlen) {
@@ -105,6 +110,8 @@ int gm_engine_open(gm_engine **out, const gm_engine_opts *opts, char *err, size_
 void gm_engine_close(gm_engine **ep) {
     if (!ep || !*ep) return;
     gm_engine *e = *ep;
+    for (int i = 0; i < GM_RECENT_ROWS; i++) gm_rows_release(&e->recent[i]);
+    gm_projector_close(&e->projector);
     gm_decoder_destroy(&e->decoder);
     if (e->weights) gm_weights_free(&e->weights, e->backend);
     gm_backend_close(&e->backend);

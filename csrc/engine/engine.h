@@ -12,6 +12,7 @@
 
 typedef struct {
     const char *model_path;
+    const char *mmproj_path; /* weights for pictures and sounds; NULL: none */
     const char *device;  /* NULL: "cpu" */
     int32_t n_threads;   /* 0: default */
     int32_t n_ctx;       /* 0: 8192, or the model's own if smaller */
@@ -22,6 +23,11 @@ typedef struct {
     const gm_cancel *cancel; /* borrowed for the life of the engine; NULL: never */
 } gm_engine_opts;
 
+struct gm_projector;
+struct gm_rows;
+
+enum { GM_RECENT_ROWS = 8 };
+
 typedef struct {
     gm_gguf *gguf;
     gm_vocab *vocab;
@@ -29,6 +35,8 @@ typedef struct {
     gm_backend *backend;
     gm_weights *weights;
     gm_decoder *decoder;
+    struct gm_projector *projector; /* NULL: text only */
+    struct gm_rows *recent[GM_RECENT_ROWS]; /* last attached media, newest first (attach.h) */
     gm_kv_opts kv;
     uint64_t load_ns;
 } gm_engine;

@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "engine/attach.h"
 
 enum {
     MESSAGE = GM_EVENT_MESSAGE, /* bytes */
@@ -37,6 +38,7 @@ struct gm_service {
 struct gm_work {
     gm_gen gen;
     gm_ids ids;
+    gm_attachments media;
     uint64_t epoch;
 };
 
@@ -67,6 +69,7 @@ void gm_service_destroy(gm_service **s) {
 void gm_service_drop(gm_job *j) {
     if (!j->work) return;
     gm_gen_finish(&j->work->gen);
+    gm_attachments_finish(&j->work->media);
     gm_ids_finish(&j->work->ids);
     gm_free(j->work);
     j->work = NULL;
@@ -117,6 +120,7 @@ static bool load(gm_service *s, gm_job *j) {
     unload(s); /* first: two models of this size would not fit */
     s->loading = j->id;
     gm_engine_opts o = {.model_path = r->model_path,
+                        .mmproj_path = r->mmproj_path,
                         .device = r->device,
                         .n_threads = r->n_threads,
                         .n_ctx = r->n_ctx,
@@ -127,22 +131,17 @@ static bool load(gm_service *s, gm_job *j) {
     int rc = gm_engine_open(&s->engine, &o, err, sizeof err);
     if (rc == GM_ECANCELLED) return false; /* comes again, as cancelled */
     if (rc < 0) return fail(s, j, rc, err);
-    if (r->mmproj_path)
-        gm_log(GM_LOG_WARN, "engine", "images and sounds are not supported yet; %s is not used",
-               r->mmproj_path);
     return done(s, j);
 }
 
 /* ---- beginning to generate ------------------------------------------------------------------- */
 
-static int encode(gm_service *s, const gm_generate_request *r, gm_ids *ids, char *err,
+/* Media files are read and embedded here, which may take tens of milliseconds. */
+static int encode(gm_service *s, const gm_generate_request *r, struct gm_work *w, char *err,
                   size_t errlen) {
-    for (size_t i = 0; i < r->n_part; i++)
-        if (r->parts[i].kind == GM_PART_IMAGE || r->parts[i].kind == GM_PART_AUDIO)
-            return gm_fail(err, errlen, GM_EUNSUPPORTED,
-                           "images and sounds are not supported yet");
     gm_turns_opts o = {.think = r->think};
-    return gm_turns_encode(s->engine->vocab, r->parts, r->n_part, &o, ids, NULL, err, errlen);
+    return gm_attachments_encode(&w->media, s->engine, r->parts, r->n_part, &o, r->image_tokens,
+                                 s->interrupt, &w->ids, err, errlen);
 }
 
 /* Continues from another session when that has more of the prompt than the job's own. */
@@ -181,7 +180,7 @@ static int begin(gm_service *s, gm_job *j, char *err, size_t errlen) {
     struct gm_work *w = j->work = gm_calloc(1, sizeof *j->work);
     if (!w) return gm_fail(err, errlen, GM_ENOMEM, "%s", gm_err_text(GM_ENOMEM));
     w->epoch = s->epoch;
-    int rc = encode(s, &j->gen, &w->ids, err, errlen);
+    int rc = encode(s, &j->gen, w, err, errlen);
     if (rc < 0) return rc;
     gm_session **mine = &s->session[j->session];
     if (!*mine) rc = gm_session_create(mine, s->engine, err, errlen);
@@ -190,7 +189,8 @@ static int begin(gm_service *s, gm_job *j, char *err, size_t errlen) {
         if (rc < 0) gm_fail(err, errlen, rc, "%s", gm_err_text(rc));
     }
     if (rc < 0) return rc;
-    gm_prompt p = {.ids = w->ids.v, .n = w->ids.n};
+    gm_prompt p = {
+        .ids = w->ids.v, .n = w->ids.n, .media = w->media.media, .n_media = w->media.n};
     rc = fork_if_better(s, j, &p);
     if (rc < 0) return gm_fail(err, errlen, rc, "%s", gm_err_text(rc));
     gm_gen_opts o = gen_options(s, &j->gen);
@@ -256,6 +256,10 @@ static bool generate(gm_service *s, gm_job *j) {
     int rc = GM_OK;
     if (!j->work) {
         rc = begin(s, j, err, sizeof err);
+        if (rc == GM_ECANCELLED) {
+            gm_service_drop(j);
+            return false; /* comes again: later, or as cancelled */
+        }
         if (rc < 0) return fail(s, j, rc, err);
         return false;
     }

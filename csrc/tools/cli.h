@@ -9,7 +9,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include "base/buf.h"
-#include "engine/session.h"
+#include "engine/attach.h"
 
 enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 
@@ -71,6 +71,7 @@ typedef struct {
     const char *model, *mmproj, *device;
     int32_t threads, chunk, ctx; /* 0: default */
     int32_t min_ctx; /* positions needed when ctx is 0 */
+    int32_t image_tokens; /* budget per image; chunks hold at least as many */
 } cli_model;
 
 /* 0, CLI_USAGE for what is no device, CLI_FAILED for one that is not there. */
@@ -79,16 +80,27 @@ int cli_check_device(const char *device);
 /* Opens with messages. The error sink for GEMMA_LOG is stderr. */
 int cli_open(gm_engine **e, const cli_model *m);
 
-/* The ids of a prompt from exactly one of ids and text; text has its control tokens parsed and
- * <bos> in front. */
+/* A prompt from exactly one of ids, text and file; text has its control tokens parsed and <bos> in
+ * front, and every <|image|> and <|audio|> in it stands for the next file of that list. */
 typedef struct {
     const char *ids, *text, *file;
     const cli_list *image, *audio;
 } cli_prompt;
 
+/* Encoded, with its media rows. Zeroed: empty. */
+typedef struct {
+    gm_ids ids;
+    gm_attachments media;
+} cli_encoded;
+
 int cli_check_prompt(const cli_prompt *p); /* usage, before anything is loaded */
 int32_t cli_prompt_bound(const cli_prompt *p); /* at most so many tokens; no more than 4 million */
-int cli_encode_prompt(const gm_vocab *v, const cli_prompt *p, gm_ids *out);
+int cli_encode_prompt(gm_engine *e, const cli_prompt *p, int32_t image_tokens, cli_encoded *out);
+void cli_encoded_finish(cli_encoded *c);
+gm_prompt cli_prompt_of(const cli_encoded *c); /* borrows */
+
+/* --image-tokens: 0 or CLI_USAGE. */
+int cli_check_image_tokens(int32_t n);
 
 /* ---- commands: arguments after the command's name ---- */
 

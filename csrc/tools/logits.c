@@ -4,6 +4,7 @@
 #include <string.h>
 #include "base/err.h"
 #include "base/mem.h"
+#include "media/vision.h"
 #include "tools/cli.h"
 
 /* Bytes of logits kept for one chunk when the caller does not say how long chunks are: 512
@@ -79,13 +80,12 @@ static int on_logits(void *ud, size_t pos, const float *logits) {
     return rc;
 }
 
-static int compute(gm_session *s, const gm_ids *ids, size_t chunk, row_writer *w) {
+static int compute(gm_session *s, const gm_prompt *prompt, size_t chunk, row_writer *w) {
     char err[512] = "";
     size_t reused;
     gm_logits_tap tap = {w->p->ascending, w->p->n_unique, on_logits, w};
     gm_session_set_tap(s, &tap);
-    gm_prompt prompt = {.ids = ids->v, .n = ids->n};
-    int rc = gm_session_begin(s, &prompt, &reused, err, sizeof err);
+    int rc = gm_session_begin(s, prompt, &reused, err, sizeof err);
     int64_t left = rc < 0 ? rc : 1;
     while (left > 0) left = gm_session_step(s, chunk);
     if (left == 0) return CLI_OK;
@@ -101,13 +101,13 @@ typedef struct {
 } logits_args;
 
 static int run_logits(gm_engine *e, const logits_args *a) {
-    gm_ids ids = {0};
+    cli_encoded prompt = {0};
     positions p = {0};
     cli_out out = {0};
     gm_session *s = NULL;
     char err[512] = "";
-    int rc = cli_encode_prompt(e->vocab, &a->prompt, &ids);
-    if (rc == CLI_OK) rc = choose_positions(&p, a->positions, &a->list, ids.n);
+    int rc = cli_encode_prompt(e, &a->prompt, a->model.image_tokens, &prompt);
+    if (rc == CLI_OK) rc = choose_positions(&p, a->positions, &a->list, prompt.ids.n);
     if (rc == CLI_OK && gm_session_create(&s, e, err, sizeof err) < 0) rc = cli_fail("%s", err);
     if (rc == CLI_OK) rc = cli_out_open(&out, a->out, a->model.model);
     if (rc == CLI_OK) {
@@ -116,18 +116,14 @@ static int run_logits(gm_engine *e, const logits_args *a) {
         if (chunk == 0 && p.n > fit) chunk = fit > 16 ? fit : 16;
         row_writer w = {.f = out.f, .p = &p, .n_vocab = n_vocab};
         w.in_order = p.n == p.n_unique && memcmp(p.pos, p.ascending, p.n * sizeof *p.pos) == 0;
-        rc = compute(s, &ids, chunk, &w);
+        const gm_prompt whole = cli_prompt_of(&prompt);
+        rc = compute(s, &whole, chunk, &w);
     }
     rc = cli_out_close(&out, rc);
     gm_session_destroy(&s);
     finish_positions(&p);
-    gm_ids_finish(&ids);
+    cli_encoded_finish(&prompt);
     return rc;
-}
-
-static int check_image_tokens(int32_t n) {
-    if (n == 70 || n == 140 || n == 280 || n == 560 || n == 1120) return CLI_OK;
-    return cli_usage("--image-tokens must be 70, 140, 280, 560 or 1120");
 }
 
 static int check_positions(const char *text, gm_ids *list) {
@@ -137,9 +133,8 @@ static int check_positions(const char *text, gm_ids *list) {
 }
 
 int cmd_logits(int n, char **argv) {
-    logits_args a = {0};
+    logits_args a = {.model.image_tokens = GM_IMAGE_TOKENS_DEFAULT};
     cli_list image = {0}, audio = {0};
-    int32_t image_tokens = 280;
     const cli_opt opts[] = {
         {.name = "-m", .kind = CLI_STR, .to = &a.model.model},
         {.name = "--mmproj", .kind = CLI_STR, .to = &a.model.mmproj},
@@ -150,7 +145,7 @@ int cmd_logits(int n, char **argv) {
         {.name = "--prompt-file", .kind = CLI_STR, .to = &a.prompt.file},
         {.name = "--image", .kind = CLI_LIST, .to = &image},
         {.name = "--audio", .kind = CLI_LIST, .to = &audio},
-        {.name = "--image-tokens", .kind = CLI_I32, .to = &image_tokens, .max = 1 << 20},
+        {.name = "--image-tokens", .kind = CLI_I32, .to = &a.model.image_tokens, .max = 1 << 20},
         {.name = "--chunk", .kind = CLI_I32, .to = &a.model.chunk, .min = 1, .max = 1 << 16},
         {.name = "--ctx", .kind = CLI_I32, .to = &a.model.ctx, .min = 1, .max = 1 << 22},
         {.name = "-t", .kind = CLI_I32, .to = &a.model.threads, .min = 1, .max = 1024},
@@ -161,7 +156,7 @@ int cmd_logits(int n, char **argv) {
     if (rc == CLI_OK && !a.model.model) rc = cli_usage("logits: -m MODEL is missing");
     if (rc == CLI_OK && !a.out) rc = cli_usage("logits: --out FILE is missing");
     if (rc == CLI_OK) rc = check_positions(a.positions, &a.list);
-    if (rc == CLI_OK) rc = check_image_tokens(image_tokens);
+    if (rc == CLI_OK) rc = cli_check_image_tokens(a.model.image_tokens);
     if (rc == CLI_OK) rc = cli_check_prompt(&a.prompt);
     if (rc == CLI_OK) rc = cli_check_device(a.model.device);
     gm_engine *e = NULL;
@@ -173,22 +168,45 @@ int cmd_logits(int n, char **argv) {
     return rc;
 }
 
+static int write_rows(gm_engine *e, const cli_model *m, gm_part_kind kind, const char *path,
+                      const char *to) {
+    gm_rows *rows = NULL;
+    cli_out out = {0};
+    char err[512] = "";
+    gm_str name = {path, strlen(path)};
+    if (gm_rows_open(&rows, e, kind, name, m->image_tokens, NULL, err, sizeof err) < 0)
+        return cli_fail("%s: %s", gm_path_tail(path), err);
+    const size_t n = (size_t)gm_rows_n(rows) * (size_t)e->config.n_embd;
+    int rc = cli_out_open(&out, to, m->model);
+    if (rc == CLI_OK && fwrite(gm_rows_data(rows), sizeof(float), n, out.f) != n)
+        rc = cli_fail("cannot write the rows: %s", strerror(errno));
+    rc = cli_out_close(&out, rc);
+    gm_rows_release(&rows);
+    return rc;
+}
+
 int cmd_embed(int n, char **argv) {
-    const char *model = NULL, *mmproj = NULL, *image = NULL, *audio = NULL, *out = NULL;
-    int32_t image_tokens = 280;
+    const char *image = NULL, *audio = NULL, *out = NULL;
+    cli_model m = {.image_tokens = GM_IMAGE_TOKENS_DEFAULT};
     const cli_opt opts[] = {
-        {.name = "-m", .kind = CLI_STR, .to = &model},
-        {.name = "--mmproj", .kind = CLI_STR, .to = &mmproj},
+        {.name = "-m", .kind = CLI_STR, .to = &m.model},
+        {.name = "--mmproj", .kind = CLI_STR, .to = &m.mmproj},
         {.name = "--image", .kind = CLI_STR, .to = &image},
         {.name = "--audio", .kind = CLI_STR, .to = &audio},
-        {.name = "--image-tokens", .kind = CLI_I32, .to = &image_tokens, .max = 1 << 20},
+        {.name = "--image-tokens", .kind = CLI_I32, .to = &m.image_tokens, .max = 1 << 20},
         {.name = "--out", .kind = CLI_STR, .to = &out},
+        {.name = "-t", .kind = CLI_I32, .to = &m.threads, .min = 1, .max = 1024},
         {0}};
     int rc = cli_parse("embed", opts, n, argv);
     if (rc) return rc;
-    if (!model || !mmproj || !out) return cli_usage("embed: -m, --mmproj and --out are needed");
+    if (!m.model || !m.mmproj || !out) return cli_usage("embed: -m, --mmproj and --out are needed");
     if (!image == !audio) return cli_usage("embed: one of --image and --audio is needed");
-    rc = check_image_tokens(image_tokens);
+    rc = cli_check_image_tokens(m.image_tokens);
     if (rc) return rc;
-    return cli_fail("images and sounds are not supported yet");
+    gm_engine *e = NULL;
+    rc = cli_open(&e, &m);
+    if (rc == CLI_OK)
+        rc = write_rows(e, &m, image ? GM_PART_IMAGE : GM_PART_AUDIO, image ? image : audio, out);
+    gm_engine_close(&e);
+    return rc;
 }

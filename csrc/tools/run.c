@@ -2,6 +2,7 @@
 #include <string.h>
 #include "base/err.h"
 #include "engine/generate.h"
+#include "media/vision.h"
 #include "tokenizer/turns.h"
 #include "tools/cli.h"
 
@@ -15,27 +16,35 @@ typedef struct {
     gm_sampler_opts sampling;
 } run_args;
 
+static gm_part media_part(gm_part_kind kind, const char *path) {
+    return (gm_part){.kind = kind, .text = {path, strlen(path)}};
+}
+
 /* The model's own turns around a prompt in which no control token is parsed. */
-static int encode_chat(const gm_vocab *v, const run_args *a, gm_ids *out) {
-    if (a->prompt.image->n > 0 || a->prompt.audio->n > 0)
-        return cli_fail("images and sounds are not supported yet");
+static int encode_chat(gm_engine *e, const run_args *a, cli_encoded *out) {
     gm_bytes text = {0};
     int rc = a->prompt.file ? cli_read(a->prompt.file, &text) : CLI_OK;
     gm_str user = {text.p, text.n};
     if (a->prompt.text) user = (gm_str){a->prompt.text, strlen(a->prompt.text)};
-    gm_part part[4];
+    gm_part part[4 + 2 * CLI_MAX_LIST];
     size_t n = 0;
     if (a->system) {
         part[n++] = (gm_part){.kind = GM_PART_SYSTEM};
         part[n++] = (gm_part){.kind = GM_PART_TEXT, .text = {a->system, strlen(a->system)}};
     }
     part[n++] = (gm_part){.kind = GM_PART_USER};
+    /* Media before the text, as the model's makers advise. */
+    for (size_t i = 0; i < a->prompt.image->n; i++)
+        part[n++] = media_part(GM_PART_IMAGE, a->prompt.image->item[i]);
+    for (size_t i = 0; i < a->prompt.audio->n; i++)
+        part[n++] = media_part(GM_PART_AUDIO, a->prompt.audio->item[i]);
     part[n++] = (gm_part){.kind = GM_PART_TEXT, .text = user};
     char err[512] = "";
     gm_turns_opts o = {.think = a->think};
     if (rc == CLI_OK) {
-        int e = gm_turns_encode(v, part, n, &o, out, NULL, err, sizeof err);
-        if (e < 0) rc = cli_fail("%s", err[0] ? err : gm_err_text(e));
+        int code = gm_attachments_encode(&out->media, e, part, n, &o, a->model.image_tokens, NULL,
+                                         &out->ids, err, sizeof err);
+        if (code < 0) rc = cli_fail("%s", err[0] ? err : gm_err_text(code));
     }
     gm_bytes_finish(&text);
     return rc;
@@ -79,7 +88,7 @@ static int print_json(const gm_gen *g, const gm_bytes *text) {
 }
 
 static int run(gm_engine *e, const run_args *a) {
-    gm_ids ids = {0};
+    cli_encoded prompt = {0};
     gm_bytes text = {0};
     gm_session *s = NULL;
     gm_gen g = {.pending = -1};
@@ -87,10 +96,11 @@ static int run(gm_engine *e, const run_args *a) {
     char err[512] = "";
     for (size_t i = 0; i < a->stops.n; i++)
         stops[i] = (gm_str){a->stops.item[i], strlen(a->stops.item[i])};
-    int rc = a->chat ? encode_chat(e->vocab, a, &ids) : cli_encode_prompt(e->vocab, &a->prompt, &ids);
+    int rc = a->chat ? encode_chat(e, a, &prompt)
+                     : cli_encode_prompt(e, &a->prompt, a->model.image_tokens, &prompt);
     if (rc == CLI_OK && gm_session_create(&s, e, err, sizeof err) < 0) rc = cli_fail("%s", err);
     if (rc == CLI_OK) {
-        gm_prompt p = {.ids = ids.v, .n = ids.n};
+        const gm_prompt p = cli_prompt_of(&prompt);
         gm_gen_opts o = {.sampling = a->sampling,
                          .max_tokens = a->n,
                          .ignore_eog = a->ignore_eos,
@@ -103,7 +113,7 @@ static int run(gm_engine *e, const run_args *a) {
     gm_gen_finish(&g);
     gm_session_destroy(&s);
     gm_bytes_finish(&text);
-    gm_ids_finish(&ids);
+    cli_encoded_finish(&prompt);
     return rc;
 }
 
@@ -115,13 +125,14 @@ static int check(const run_args *a) {
     if (a->chat && a->prompt.ids) return cli_usage("run: --chat needs --prompt or --prompt-file");
     if ((a->system || a->think) && !a->chat)
         return cli_usage("run: --system and --think go with --chat");
+    rc = cli_check_image_tokens(a->model.image_tokens);
+    if (rc) return rc;
     return cli_check_device(a->model.device);
 }
 
 int cmd_run(int n, char **argv) {
-    run_args a = {.n = -1};
+    run_args a = {.n = -1, .model.image_tokens = GM_IMAGE_TOKENS_DEFAULT};
     cli_list image = {0}, audio = {0};
-    int32_t image_tokens = 280;
     const cli_opt opts[] = {
         {.name = "-m", .kind = CLI_STR, .to = &a.model.model},
         {.name = "--mmproj", .kind = CLI_STR, .to = &a.model.mmproj},
@@ -131,7 +142,7 @@ int cmd_run(int n, char **argv) {
         {.name = "--ids", .kind = CLI_STR, .to = &a.prompt.ids},
         {.name = "--image", .kind = CLI_LIST, .to = &image},
         {.name = "--audio", .kind = CLI_LIST, .to = &audio},
-        {.name = "--image-tokens", .kind = CLI_I32, .to = &image_tokens, .max = 1 << 20},
+        {.name = "--image-tokens", .kind = CLI_I32, .to = &a.model.image_tokens, .max = 1 << 20},
         {.name = "--chat", .kind = CLI_FLAG, .to = &a.chat},
         {.name = "--system", .kind = CLI_STR, .to = &a.system},
         {.name = "--think", .kind = CLI_FLAG, .to = &a.think},

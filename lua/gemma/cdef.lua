@@ -78,7 +78,7 @@ typedef struct {
     float repeat_penalty;
     uint64_t seed;
     uint32_t fork_from;
-    uint32_t reserved;
+    uint32_t image_tokens;
 } gemma_generate_opts;
 int64_t gemma_load(gemma *g, const gemma_load_opts *opts, char *err, size_t errlen);
 int64_t gemma_unload(gemma *g);

@@ -106,7 +106,8 @@ static void free_scratch(gm_matmul_ctx *m) {
     for (int i = 0; m->threads && i < gm_team_size(m->team); i++) {
         gm_free(m->threads[i].sums);
         gm_free(m->threads[i].rest);
-        m->threads[i].sums = m->threads[i].rest = NULL;
+        gm_free(m->threads[i].rows);
+        m->threads[i].sums = m->threads[i].rest = m->threads[i].rows = NULL;
     }
     m->max_tok = m->max_in = 0;
 }

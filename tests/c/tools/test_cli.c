@@ -424,12 +424,37 @@ static void what_cannot_be_done_is_status_one_with_a_reason(void **state) {
     fails("logits -m %m --prompt-file %t/picture.txt --positions last --out %t/x", 1, "image");
     fails("logits -m %m --ids 2 --positions last --out %t/x --device vulkan", 1, "Vulkan");
     fails("run -m %m --prompt x -n 3 --device split:4", 1, "Vulkan");
-    fails("run -m %m --prompt x -n 3 --image a.png", 1, "supported");
-    fails("embed -m %m --mmproj x --image y --out %t/x", 1, "supported");
+    fails("run -m %m --prompt x -n 3 --image a.png", 1, "<|image|>");
+    fails("run -m %m --prompt x -n 3 --chat --image a.png", 1, "mmproj");
+    fails("embed -m %m --mmproj x --image y --out %t/x", 1, "x");
+    fails("embed -m %m --mmproj %m --image y --out %t/x", 1, "mmproj");
     fails("bench -m %m -p 4 -n 4 -b 600 --json", 1, "-b 600");
     /* Nothing of all that left a file behind or touched the model. */
     assert_int_equal(access(tmp_path(&tmp, "x"), F_OK), -1);
     succeeds("info -m %m");
+}
+
+/* The rows that a sound becomes, against the reference; and a prompt with the sound in it has as many
+ * positions as ids, rows included. */
+static void a_sound_becomes_rows_and_part_of_a_prompt(void **state) {
+    (void)state;
+    enum { ROWS = 34, N_EMBD = 64, N_VOCAB = 768 };
+    static float got[ROWS * N_EMBD + 1], want[ROWS * N_EMBD + 1]; /* read_file adds a zero */
+    const size_t bytes = ROWS * N_EMBD * sizeof(float);
+    succeeds("embed -m tests/golden/sets/nano/model-F16.gguf "
+             "--mmproj tests/golden/sets/nano/mmproj-BF16.gguf "
+             "--audio tests/golden/sets/nano/media/tones.wav --out %t/rows");
+    assert_int_equal(read_file(tmp_path(&tmp, "rows"), (char *)got, sizeof got), bytes);
+    assert_int_equal(read_file("tests/golden/sets/nano/data/audio.embd0.f32", (char *)want,
+                               sizeof want), bytes);
+    assert_rows_close(got, want, ROWS * N_EMBD, 1e-4);
+    write_file(tmp_path(&tmp, "heard.txt"), "<|audio|>", 9);
+    succeeds("logits -m tests/golden/sets/nano/model-F16.gguf "
+             "--mmproj tests/golden/sets/nano/mmproj-BF16.gguf --prompt-file %t/heard.txt "
+             "--audio tests/golden/sets/nano/media/tones.wav --positions all --out %t/all");
+    struct stat st;
+    assert_int_equal(stat(tmp_path(&tmp, "all"), &st), 0);
+    assert_int_equal(st.st_size, (1 + 1 + ROWS + 1) * N_VOCAB * (off_t)sizeof(float));
 }
 
 static void a_lost_standard_output_is_an_error_and_no_crash(void **state) {
@@ -495,6 +520,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(logits_come_in_the_order_asked_for),
         cmocka_unit_test(bad_usage_is_status_two),
         cmocka_unit_test(what_cannot_be_done_is_status_one_with_a_reason),
+        cmocka_unit_test(a_sound_becomes_rows_and_part_of_a_prompt),
         cmocka_unit_test(a_lost_standard_output_is_an_error_and_no_crash),
         cmocka_unit_test(an_output_file_is_complete_or_as_before),
     };

@@ -1,0 +1,34 @@
+/* attach.h: pictures and sounds of a prompt: files to rows, kept for the next question.
+ *
+ * Rows are counted references: the engine keeps the last few, and every prompt holds its own until
+ * its prefill is done. Thread: the worker.
+ */
+#pragma once
+
+#include "engine/session.h"
+#include "tokenizer/turns.h"
+
+typedef struct gm_rows gm_rows;
+
+/* The rows of a file, from memory when the same contents were attached before. kind: GM_PART_IMAGE or
+ * GM_PART_AUDIO; image_tokens: the budget of an image, 0 for the default. */
+int gm_rows_open(gm_rows **out, gm_engine *e, gm_part_kind kind, gm_str path, int32_t image_tokens,
+                 const gm_cancel *cancel, char *err, size_t errlen);
+void gm_rows_release(gm_rows **r);
+
+const float *gm_rows_data(const gm_rows *r); /* [n_row, n_embd] */
+int32_t gm_rows_n(const gm_rows *r);
+
+/* The media of one prompt. Zeroed: none. */
+typedef struct {
+    gm_rows **rows;       /* [n] */
+    gm_media_rows *media; /* [n] for gm_prompt */
+    size_t n;
+} gm_attachments;
+
+/* Opens the media parts (whose text is a path), fills in their number of rows, and encodes the whole
+ * list to ids. On failure *a is empty and ids as it was. */
+int gm_attachments_encode(gm_attachments *a, gm_engine *e, gm_part *parts, size_t n_part,
+                          const gm_turns_opts *turns, int32_t image_tokens, const gm_cancel *cancel,
+                          gm_ids *ids, char *err, size_t errlen);
+void gm_attachments_finish(gm_attachments *a);
