@@ -96,6 +96,9 @@ ifneq ($(T),)
 endif
 CTEST     := $(CTESTSRC:%.c=$(BUILD)/%)
 KTESTSRC  := $(wildcard tests/kernels/check_*.c)
+ifneq ($(T),)
+  KTESTSRC := $(filter %/check_$(T).c,$(KTESTSRC))
+endif
 KTEST     := $(KTESTSRC:%.c=$(BUILD)/%)
 
 $(BUILD)/obj/tests/%.o: tests/%.c
