@@ -39,6 +39,7 @@ typedef struct {
     int ended;  /* DONE and ERROR events */
     int order;  /* place of the last event among all */
     int n_text, n_progress;
+    uint64_t done; /* of the last progress */
     gemma_event last;
     char text[1 << 17];
     size_t n;
@@ -77,7 +78,10 @@ static void note(const gemma_event *ev) {
     assert_int_equal(ev->text[ev->len], '\0');
     r->order = n_event;
     r->last = *ev;
-    r->n_progress += ev->kind == GEMMA_EV_PROGRESS;
+    if (ev->kind == GEMMA_EV_PROGRESS) {
+        r->n_progress++;
+        r->done = ev->done;
+    }
     if (ev->kind == GEMMA_EV_TEXT) {
         assert_true(ev->len > 0 && r->n + ev->len < sizeof r->text);
         memcpy(r->text + r->n, ev->text, ev->len);
@@ -430,6 +434,70 @@ static void typing_comes_before_a_running_prefill(void **state) {
     close_editor(g);
 }
 
+/* A model whose steps take long enough to be caught in the middle of one. */
+static const char *slow_model(void) {
+    static char path[600];
+    tiny_opts o = {.seed = 5, .pattern = "sgsgsgsg", .n_embd = 256, .n_ff = 2048, .dtype = GM_F16};
+    if (TEST_SANITIZED) o = (tiny_opts){.seed = 5, .n_embd = 128, .dtype = GM_F16};
+    snprintf(path, sizeof path, "%s.slow", model);
+    assert_true(access(path, F_OK) == 0 || tiny_model_write(path, &o));
+    return path;
+}
+
+/* Progress is told after each chunk. So a job that is stopped after the first one, while the second
+ * is under way, and tells of no other, was stopped inside it. That the second is under way nothing
+ * tells; a quarter of the time that the first one took is waited for it. A busy machine may wait too
+ * long, hence several tries of which some must succeed; without interruption hardly one does. */
+enum { TRIES = 10, ENOUGH = 4 };
+
+static void wait_into_second_chunk(gemma *g, int64_t job) {
+    uint64_t start = gm_now_ns();
+    while (records[job].n_progress == 0 && !records[job].ended) wait_for_events(g);
+    poll(NULL, 0, (int)(gm_ms_since(start) / 4) + 1);
+    drain(g);
+}
+
+static void cancel_takes_effect_inside_a_chunk(void **state) {
+    (void)state;
+    gemma *g = open_editor();
+    assert_int_equal(wait_end(g, load(g, slow_model()))->last.kind, GEMMA_EV_DONE);
+    char *p = long_prompt(3000);
+    int inside = 0;
+    for (int i = 0; i < TRIES; i++) {
+        p[0] = (char)('A' + i); /* nothing in common with the prompt before */
+        int64_t job = generate(g, p, 0, GEMMA_PRIO_TYPING, 1, 0);
+        wait_into_second_chunk(g, job);
+        uint64_t done = records[job].done;
+        gemma_cancel(g, job);
+        assert_int_equal(wait_end(g, job)->last.code, GEMMA_ECANCELLED);
+        inside += records[job].done == done;
+    }
+    assert_true(inside >= ENOUGH);
+    free(p);
+    close_editor(g);
+}
+
+static void typing_interrupts_a_chunk_and_does_not_wait_for_its_end(void **state) {
+    (void)state;
+    gemma *g = open_editor();
+    assert_int_equal(wait_end(g, load(g, slow_model()))->last.kind, GEMMA_EV_DONE);
+    char *p = long_prompt(3000);
+    int inside = 0;
+    for (int i = 0; i < TRIES; i++) {
+        p[0] = (char)('A' + i);
+        int64_t ask = generate(g, p, 1, GEMMA_PRIO_BACKGROUND, 1, 0);
+        wait_into_second_chunk(g, ask);
+        uint64_t done = records[ask].done;
+        wait_end(g, generate(g, "x", 0, GEMMA_PRIO_TYPING, 1, GEMMA_GEN_IGNORE_EOG));
+        inside += records[ask].done == done;
+        gemma_cancel(g, ask);
+        wait_end(g, ask);
+    }
+    assert_true(inside >= ENOUGH);
+    free(p);
+    close_editor(g);
+}
+
 /* Interrupting must not change what is answered: each chat answer is interrupted by a stream of
  * typing requests and equals the one that nobody interrupted. */
 static void interruptions_leave_no_trace_in_the_answer(void **state) {
@@ -688,6 +756,8 @@ int main(void) {
         cmocka_unit_test(cancel_ends_a_prefill_and_waiting_jobs),
         cmocka_unit_test(typing_comes_before_a_running_answer),
         cmocka_unit_test(typing_comes_before_a_running_prefill),
+        cmocka_unit_test(cancel_takes_effect_inside_a_chunk),
+        cmocka_unit_test(typing_interrupts_a_chunk_and_does_not_wait_for_its_end),
         cmocka_unit_test(interruptions_leave_no_trace_in_the_answer),
         cmocka_unit_test(loading_again_replaces_the_model_and_its_sessions),
         cmocka_unit_test(files_that_are_no_model_leave_a_message_and_no_model),

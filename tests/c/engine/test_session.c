@@ -359,6 +359,27 @@ static void pictures_stay_whole_and_chunks_do_not_matter(void **state) {
         }
 }
 
+/* Rows of two runs do not lie together in memory, so no step may hold both. */
+static void two_runs_close_together_keep_their_own_rows(void **state) {
+    (void)state;
+    size_t chunks[] = {3, 50, 64};
+    int64_t n_vocab = engine->config.n_vocab;
+    for (int bidirectional = 0; bidirectional < 2; bidirectional++) {
+        gm_media_rows m[2] = {{4, N_ROW, rows[0], 1, bidirectional},
+                              {28, N_ROW, rows[1], 2, bidirectional}};
+        gm_prompt p = {.ids = text, .n = 60, .media = m, .n_media = 2};
+        gm_session *one = new_session(); /* one token a step where that is possible */
+        sync_to(one, &p, 1);
+        for (size_t i = 0; i < 3; i++) {
+            gm_session *s = new_session();
+            sync_to(s, &p, chunks[i]);
+            assert_rows_close(gm_session_logits(s), gm_session_logits(one), n_vocab, CLOSE);
+            gm_session_destroy(&s);
+        }
+        gm_session_destroy(&one);
+    }
+}
+
 static void rows_matter_and_so_does_seeing_both_ways(void **state) {
     (void)state;
     gm_media_rows m[2];
@@ -537,6 +558,7 @@ int main(void) {
         cmocka_unit_test(a_cancelled_step_can_be_repeated),
         cmocka_unit_test(going_back_after_a_cancelled_step_is_correct),
         cmocka_unit_test(pictures_stay_whole_and_chunks_do_not_matter),
+        cmocka_unit_test(two_runs_close_together_keep_their_own_rows),
         cmocka_unit_test(rows_matter_and_so_does_seeing_both_ways),
         cmocka_unit_test(the_same_picture_is_computed_once),
         cmocka_unit_test(a_cut_never_goes_through_a_picture),
