@@ -246,9 +246,13 @@ function Screen:dead()
   return self:tmux('list-panes', '-F', '#{pane_dead}'):match('1') ~= nil
 end
 
----@return integer? exit status of the editor
+--- Exit status of an editor that has ended. tmux may see the terminal close a moment before it
+--- has collected the process.
+---@return integer
 function Screen:status()
-  return tonumber(self:tmux('list-panes', '-F', '#{pane_dead_status}'))
+  return self:wait('tmux knows the exit status', 5000, function()
+    return tonumber(self:tmux('list-panes', '-F', '#{pane_dead_status}'))
+  end)
 end
 
 --- A screen with a border around it.

@@ -238,17 +238,21 @@ case.run({
       case.equal(#floats, 1, 'floats with the answer')
       case.equal(s:lua('return vim.api.nvim_get_current_win()'), win, 'the focus')
       case.equal(buffer(s), before, 'the buffer')
-      -- And it is on the screen: a word of its last lines.
-      local text = s:lua('return table.concat(vim.api.nvim_buf_get_lines(_G.answer, 0, -1, false), "\\n")')
-      local word
-      for w in text:gmatch('[%w_]+') do
-        word = #w > 2 and w or word
+      -- And it is on the screen: the longest plain word of the lines that the float shows.
+      local text = s:lua([[
+        for _, win in ipairs(vim.api.nvim_list_wins()) do
+          if vim.api.nvim_win_get_buf(win) == _G.answer then
+            local first, last = vim.fn.line('w0', win), vim.fn.line('w$', win)
+            return table.concat(vim.api.nvim_buf_get_lines(_G.answer, first - 1, last, false), '\n')
+          end
+        end]])
+      local word = ''
+      for w in text:gmatch('%w+') do
+        word = #w > #word and #w < 20 and w or word
       end
-      if word then
-        s:wait('the answer is on the screen', 3000, function()
-          return s:find(word)
-        end)
-      end
+      s:wait(('the answer, with %q, is on the screen'):format(word), 3000, function()
+        return s:find('Gemma') and s:find(word)
+      end)
     end,
   },
   {
