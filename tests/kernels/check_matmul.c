@@ -395,6 +395,38 @@ static void one_token_alone_equals_the_same_in_a_crowd(void **state) {
     for_each_level(alone_and_in_a_crowd);
 }
 
+/* With activations quantised twice the product is that of the activations as they were. */
+static void quantised_twice(gm_matmul_ctx *m, const char *variant) {
+    static const int toks[] = {1, 3, 4, 5, 8, 9, 33};
+    gm_matmul_set_fine(m);
+    assert_int_equal(gm_matmul_reserve(m, 40, 1024), GM_OK);
+    for (int i = 0; i < N_TYPE; i++)
+        for (size_t j = 0; j < sizeof toks / sizeof *toks; j++) {
+            shape s = {types[i], fit(types[i], 800), 37, toks[j], RANDOM};
+            operands o = make_operands(&s);
+            one_result(m, &s, &o, o.out);
+            size_t row_bytes = gm_dtype_row_bytes(s.dtype, (uint64_t)s.n_in);
+            for (int k = 0; k < s.n_tok * s.n_out; k++) {
+                const float *x = o.x + (size_t)(k / s.n_out) * (size_t)s.n_in;
+                double want = 0, size = 0;
+                gm_dequant_row(s.dtype, o.w.data + (size_t)(k % s.n_out) * row_bytes, o.row, s.n_in);
+                for (int e = 0; e < s.n_in; e++) {
+                    want += (double)o.row[e] * x[e];
+                    size += fabs((double)o.row[e] * x[e]);
+                }
+                if (!(fabs(o.out[k] - want) <= 5e-5 * size))
+                    fail_msg("%s %s, %d tokens, number %d: %.9g, not %.9g", variant,
+                             gm_dtype_get(s.dtype)->name, s.n_tok, k, (double)o.out[k], want);
+            }
+            free_operands(&o);
+        }
+}
+
+static void activations_quantised_twice_lose_next_to_nothing(void **state) {
+    (void)state;
+    for_each_level(quantised_twice);
+}
+
 static int setup(void **state) {
     (void)state;
     char err[128];
@@ -507,6 +539,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(matrices_that_share_x_may_differ_in_type),
         cmocka_unit_test(more_tokens_than_reserved_go_in_passes),
         cmocka_unit_test(one_token_alone_equals_the_same_in_a_crowd),
+        cmocka_unit_test(activations_quantised_twice_lose_next_to_nothing),
         cmocka_unit_test(cancel_is_seen),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
