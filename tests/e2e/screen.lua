@@ -77,8 +77,9 @@ function M.start(o)
   if o.file then
     cmd[#cmd + 1] = o.file
   end
-  -- Quoted once for tmux's shell. remain-on-exit keeps the exit status readable.
-  local line = 'exec ' .. table.concat(vim.tbl_map(vim.fn.shellescape, cmd), ' ')
+  -- Quoted once for tmux's shell. remain-on-exit keeps the last screen readable.
+  local line = table.concat(vim.tbl_map(vim.fn.shellescape, cmd), ' ')
+  line = ('%s; echo $? >%s'):format(line, vim.fn.shellescape(self.home .. '/status'))
   run({
     'tmux', '-L', self.socket, '-u', '-f', '/dev/null',
     'set-option', '-g', 'remain-on-exit', 'on', ';',
@@ -240,19 +241,21 @@ function Screen:wait(what, ms, check)
   end
 end
 
---- True when the editor's process has ended.
----@return boolean
-function Screen:dead()
-  return self:tmux('list-panes', '-F', '#{pane_dead}'):match('1') ~= nil
+--- Exit status of the editor when it has ended. From a file, because tmux 3.3 now and then misses
+--- that the process of a pane has ended, and then never learns its status.
+---@return integer?
+function Screen:status()
+  local file = io.open(self.home .. '/status')
+  local text = file and file:read('*a') or ''
+  if file then
+    file:close()
+  end
+  return tonumber(text:match('^(%d+)\n$'))
 end
 
---- Exit status of an editor that has ended. tmux may see the terminal close a moment before it
---- has collected the process.
----@return integer
-function Screen:status()
-  return self:wait('tmux knows the exit status', 5000, function()
-    return tonumber(self:tmux('list-panes', '-F', '#{pane_dead_status}'))
-  end)
+---@return boolean
+function Screen:dead()
+  return self:status() ~= nil
 end
 
 --- A screen with a border around it.

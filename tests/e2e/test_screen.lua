@@ -219,8 +219,8 @@ case.run({
         local sizes = s:lua('return _G.sizes')
         return #sizes >= 2 and sizes[#sizes] > sizes[1]
       end)
-      s:wait('the answer is done', LOADED, function()
-        return s:lua("return require('gemma').status().state") == 'ready'
+      s:wait('the footer says that one can go on', LOADED, function()
+        return s:find('ask on')
       end)
       -- Streaming means that text arrived in several steps, each longer than the last.
       local sizes = s:lua('return _G.sizes')
