@@ -742,9 +742,48 @@ static void every_failed_allocation_ends_in_an_event(void **state) {
     records = NULL;
 }
 
+/* A sound is 34 rows in the cache; the second question about the same recording finds them there,
+ * under another name of the file too. */
+static void a_second_question_about_a_sound_computes_no_row_again(void **state) {
+    (void)state;
+    static const char set[] = "tests/golden/sets/nano/";
+    static const char *const names[] = {"tests/golden/sets/nano/media/tones.wav",
+                                        "./tests/golden/sets/nano/media/tones.wav"};
+    if (access(set, R_OK) != 0) skip();
+    gemma *g = open_editor();
+    gemma_load_opts l = {.size = sizeof l,
+                         .n_threads = 1,
+                         .n_ctx = N_CTX,
+                         .model_path = "tests/golden/sets/nano/model-F16.gguf",
+                         .mmproj_path = "tests/golden/sets/nano/mmproj-BF16.gguf"};
+    assert_int_equal(wait_end(g, gemma_load(g, &l, err, sizeof err))->last.kind, GEMMA_EV_DONE);
+    for (int i = 0; i < 2; i++) {
+        const char *question = i ? "Again?" : "What is it?";
+        const gemma_part parts[] = {
+            {.kind = GEMMA_PART_USER},
+            {.kind = GEMMA_PART_AUDIO, .data = names[i], .len = strlen(names[i])},
+            {.kind = GEMMA_PART_TEXT, .data = question, .len = strlen(question)}};
+        gemma_generate_opts o = {
+            .size = sizeof o, .session = 1, .max_tokens = 2, .n_part = 3, .parts = parts};
+        const gemma_event *e = &wait_end(g, gemma_generate(g, &o, err, sizeof err))->last;
+        assert_int_equal(e->kind, GEMMA_EV_DONE);
+        assert_int_equal(e->n_media, i ? 0 : 34);
+        assert_true(e->n_prompt > 34);
+    }
+    assert_int_equal(status(g).media_rows, 34);
+    const gemma_part missing[] = {{.kind = GEMMA_PART_USER},
+                                  {.kind = GEMMA_PART_IMAGE, .data = "no/such.png", .len = 11}};
+    gemma_generate_opts o = {.size = sizeof o, .max_tokens = 2, .n_part = 2, .parts = missing};
+    const record *r = wait_end(g, gemma_generate(g, &o, err, sizeof err));
+    assert_int_equal(r->last.kind, GEMMA_EV_ERROR);
+    assert_int_equal(r->last.code, GEMMA_ENOENT);
+    close_editor(g);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nonsense_arguments_are_errors),
+        cmocka_unit_test(a_second_question_about_a_sound_computes_no_row_again),
         cmocka_unit_test(bad_requests_are_refused_with_a_reason),
         cmocka_unit_test(load_generate_unload),
         cmocka_unit_test(an_older_caller_with_smaller_structs_is_served),
