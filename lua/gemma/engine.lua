@@ -50,6 +50,10 @@ local function set_state(to, reason)
   M.state = to
   log.debug('state %s -> %s%s', from, to, reason and ': ' .. reason or '')
   notify.event('GemmaState', { from = from, to = to, reason = reason })
+  -- A statusline that shows the state would otherwise wait for the next key.
+  vim.schedule(function()
+    vim.cmd.redrawstatus()
+  end)
 end
 
 --- The state follows from what is under way.

@@ -13,11 +13,16 @@ local REASON = { [0] = 'none', 'eog', 'length', 'string', 'context' }
 local STATE = { [0] = 'empty', 'loading', 'ready', 'prefill', 'decode' }
 local ERRLEN = 512
 
+--- The folder of this file.
+---@return string
+local function here()
+  return vim.fs.dirname(vim.fn.fnamemodify(debug.getinfo(1, 'S').source:sub(2), ':p'))
+end
+
 --- The plugin's own folder.
 ---@return string
 function M.root()
-  local here = debug.getinfo(1, 'S').source:sub(2)
-  return vim.fs.dirname(vim.fs.dirname(vim.fs.dirname(vim.fn.fnamemodify(here, ':p'))))
+  return vim.fs.dirname(vim.fs.dirname(here()))
 end
 
 --- Where the library is expected: always absolute, so that no search path can bring another.
@@ -28,7 +33,10 @@ function M.path()
     return vim.fn.fnamemodify(vim.fn.expand(path), ':p')
   end
   local ext = vim.fn.has('mac') == 1 and 'dylib' or vim.fn.has('win32') == 1 and 'dll' or 'so'
-  return vim.fs.joinpath(M.root(), 'build', 'libgemma.' .. ext)
+  local built = vim.fs.joinpath(M.root(), 'build', 'libgemma.' .. ext)
+  -- A rock has the library beside its Lua files instead.
+  local beside = vim.fs.joinpath(here(), 'libgemma.' .. ext)
+  return not vim.uv.fs_stat(built) and vim.uv.fs_stat(beside) and beside or built
 end
 
 local loaded ---@type { C: ffi.namespace*, path: string }?
