@@ -1,7 +1,10 @@
 # The Lua side: its tests, and the files that are generated for it.
 # NVIM is a list of Neovims; each runs all tests.
 LUAJIT ?= luajit
-NVIM   ?= $(firstword $(wildcard .deps/nvim-0.12/nvim .deps/nvim-0.10/nvim) nvim)
+# In the environment NVIM is not a list but the socket of a Neovim that make was started from.
+ifneq ($(origin NVIM),command line)
+  NVIM := $(firstword $(wildcard .deps/nvim-0.12/nvim .deps/nvim-0.10/nvim) nvim)
+endif
 
 .PHONY: lua-check cdef cdef-check doc doc-check
 ## lua-check: Lua tests; T=name for one file, NVIM="a b" for several Neovims
