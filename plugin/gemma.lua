@@ -17,6 +17,7 @@ command('Gemma', function(args)
 end, {
   nargs = '*',
   bang = true,
+  range = true,
   desc = 'Gemma: state and control of the local model',
   complete = function(lead, line, pos)
     return require('gemma.command').complete(lead, line, pos)

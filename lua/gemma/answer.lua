@@ -15,6 +15,14 @@ local ns = api.nvim_create_namespace('gemma.answer')
 local FLUSH_MS = 33 -- the screen need not be faster than the eye
 local SESSION = 1 -- the chat cache
 
+--- Something that a question is about besides text: a picture, a sound, the frames of a recording.
+---@class (exact) gemma.Attachment
+---@field parts gemma.Part[] what the model gets, before the question's text
+---@field name string shown above the answer
+---@field note string? shown too, such as "640x480" or "3.2 s"
+---@field bytes integer? size of the file
+---@field tokens integer? rows that it takes in the context, when known
+
 ---@class gemma.Answer
 ---@field key string what was asked, to tell a repetition
 ---@field buf integer
@@ -23,7 +31,7 @@ local SESSION = 1 -- the chat cache
 ---@field mark integer? extmark on the lines asked about
 ---@field system string
 ---@field title string
----@field history { role: 'user'|'model', text: string }[]
+---@field history gemma.Turn[]
 ---@field handle gemma.Handle? while it runs
 ---@field pending string[] text that is not on the screen yet
 ---@field flush fun() at most every FLUSH_MS
@@ -41,6 +49,20 @@ local current ---@type gemma.Answer?
 ---@return string
 function M.printable(s)
   return (s:gsub('[%z\1-\8\11-\31\127]', ''))
+end
+
+--- The line that stands for an attachment.
+---@param a gemma.Attachment
+---@return string
+function M.attachment_line(a)
+  local facts = { a.name, a.note }
+  if a.bytes then
+    facts[#facts + 1] = util.bytes(a.bytes)
+  end
+  if a.tokens then
+    facts[#facts + 1] = ('%d token%s'):format(a.tokens, a.tokens == 1 and '' or 's')
+  end
+  return (M.printable('[' .. table.concat(facts, ' · ') .. ']'):gsub('[\n\t]', ' '))
 end
 
 ---@return boolean
@@ -122,13 +144,23 @@ end
 --- Asks the next question of this conversation.
 ---@param prompt string what the model gets
 ---@param max_tokens integer
-function Answer:ask(prompt, max_tokens)
+---@param attachments gemma.Attachment[]? shown above the answer, and given to the model
+function Answer:ask(prompt, max_tokens, attachments)
+  local parts = {} ---@type gemma.Part[]
+  for _, a in ipairs(attachments or {}) do
+    vim.list_extend(parts, a.parts)
+    self:add(M.attachment_line(a) .. '\n')
+  end
+  if #parts > 0 then
+    self:add('\n')
+    self.flush_now()
+  end
   if self.coloured then
     self.coloured = false
     vim.treesitter.stop(self.buf)
   end
   local history = vim.deepcopy(self.history)
-  self.history[#self.history + 1] = { role = 'user', text = prompt }
+  self.history[#self.history + 1] = { role = 'user', text = prompt, parts = parts }
   self:footer(require('gemma.engine').is_loaded() and 'reading' or 'loading the model')
   notify.event('GemmaAnswerStart', { buf = self.buf, source = self.source })
   local answered = false
@@ -136,6 +168,7 @@ function Answer:ask(prompt, max_tokens)
   handle = require('gemma').ask({
     system = self.system,
     history = history,
+    parts = parts,
     prompt = prompt,
     session = SESSION,
     max_tokens = max_tokens,
@@ -335,6 +368,7 @@ end
 ---@field source integer buffer
 ---@field first integer? lines asked about, 1-based
 ---@field last integer?
+---@field attachments gemma.Attachment[]?
 
 --- Opens the window and asks. The same question again gives the window the focus instead.
 ---@param o gemma.answer.Opts
@@ -367,7 +401,7 @@ function M.open(o)
       strict = false,
     })
   end
-  self:ask(o.prompt, o.max_tokens)
+  self:ask(o.prompt, o.max_tokens, o.attachments)
 end
 
 function M.close()

@@ -8,8 +8,17 @@ local M = {}
 ---@class gemma.Command
 ---@field desc string
 ---@field args string? for the help file
----@field complete string[]? first argument
----@field run fun(args: string[], bang: boolean)
+---@field complete (string[]|fun(lead: string): string[])? first argument
+---@field range boolean? takes one
+---@field run fun(args: string[], bang: boolean, given: gemma.command.Given)
+
+--- What a subcommand may need besides its words.
+---@class gemma.command.Given
+---@field range integer 0, 1 or 2: how many line numbers were given
+---@field line1 integer
+---@field line2 integer
+---@field text string everything after the subcommand, as it was typed
+---@field smods table :vertical and the like
 
 ---@param lines (string|{ [1]: string, [2]: string })[]
 local function echo(lines)
@@ -188,7 +197,16 @@ function M.run(args)
     local names = table.concat(M.names(), ', ')
     return notify.warn(('unknown command %s. There are: %s.'):format(name, names))
   end
-  cmd.run(words, args.bang)
+  if args.range > 0 and not cmd.range then
+    return notify.warn((':Gemma %s takes no range.'):format(name))
+  end
+  cmd.run(words, args.bang, {
+    range = args.range,
+    line1 = args.line1,
+    line2 = args.line2,
+    text = vim.trim(args.args):gsub('^%S+%s*', '', 1),
+    smods = args.smods,
+  })
 end
 
 ---@param lead string
@@ -196,12 +214,13 @@ end
 ---@param pos integer
 ---@return string[]
 function M.complete(lead, line, pos)
-  local words = vim.split(line:sub(1, pos):gsub('^.-Gemma!?%s+', ''), '%s+')
+  local words = vim.split(line:sub(1, pos):gsub('^.-Gemma!?%s+', '', 1), '%s+')
   local from
   if #words <= 1 then
     from = M.names()
   elseif #words == 2 then
     from = M.commands[words[1]] and M.commands[words[1]].complete or {}
+    from = type(from) == 'function' and from(lead) or from
   else
     from = {}
   end

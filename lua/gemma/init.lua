@@ -163,10 +163,16 @@ end
 ---@class (exact) gemma.Handle
 ---@field cancel fun()
 
+---@class (exact) gemma.Turn
+---@field role 'user'|'model'
+---@field text string
+---@field parts gemma.Part[]? of a user: pictures and sounds, before the text
+
 ---@class (exact) gemma.AskOpts
 ---@field prompt string
 ---@field system string?
----@field history { role: 'user'|'model', text: string }[]? earlier turns
+---@field parts gemma.Part[]? pictures and sounds, before the prompt's text
+---@field history gemma.Turn[]? earlier turns
 ---@field max_tokens integer? 1024
 ---@field thinking boolean?
 ---@field temperature number? when not set, the model file's own sampling
@@ -215,17 +221,18 @@ end
 ---@return gemma.Handle
 function M.ask(o)
   local parts = {}
-  local function add(role, text)
+  local function add(role, text, media)
     parts[#parts + 1] = { kind = role }
+    vim.list_extend(parts, media or {})
     parts[#parts + 1] = { kind = 'text', data = text }
   end
   if o.system then
     add('system', o.system)
   end
   for _, turn in ipairs(o.history or {}) do
-    add(turn.role, turn.text)
+    add(turn.role, turn.text, turn.parts)
   end
-  add('user', o.prompt)
+  add('user', o.prompt, o.parts)
   local text = {}
   return submit({
     parts = parts,
