@@ -293,6 +293,19 @@ int64_t gemma_generate(gemma *g, const gemma_generate_opts *opts, char *err, siz
     return submit(g, j, err, errlen);
 }
 
+int64_t gemma_hash_file(gemma *g, const char *path, char *err, size_t errlen) {
+    if (!g || !path || !*path)
+        return gm_fail(err, errlen, GM_EINVAL, "gemma_hash_file: no handle or no file name");
+    gm_job *j = gm_job_create(GM_JOB_HASH);
+    if (!j) return no_memory(err, errlen);
+    int rc = copy_path(&j->hash_path, path, err, errlen);
+    if (rc < 0) {
+        gm_job_destroy(&j);
+        return rc;
+    }
+    return submit(g, j, err, errlen);
+}
+
 void gemma_cancel(gemma *g, int64_t job) {
     if (g && job > 0) gm_worker_cancel(g->worker, job);
 }

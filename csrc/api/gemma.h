@@ -24,7 +24,7 @@ extern "C" {
 #pragma GCC visibility push(default)
 /* CDEF BEGIN */
 
-enum { GEMMA_ABI = 1 };
+enum { GEMMA_ABI = 2 };
 
 /* Errors: 0 or one of these. */
 enum {
@@ -143,13 +143,17 @@ int64_t gemma_load(gemma *g, const gemma_load_opts *opts, char *err, size_t errl
 int64_t gemma_unload(gemma *g);
 int64_t gemma_generate(gemma *g, const gemma_generate_opts *opts, char *err, size_t errlen);
 
+/* The SHA-256 of a file, computed when the worker has nothing else to do; needs no model. PROGRESS
+ * tells done of total bytes, and the text of DONE is 64 lower-case hex digits. */
+int64_t gemma_hash_file(gemma *g, const char *path, char *err, size_t errlen);
+
 /* Takes effect inside the running step. The job still ends with an event (ERROR with code
  * GEMMA_ECANCELLED). Unknown and finished ids are ignored. */
 void gemma_cancel(gemma *g, int64_t job);
 void gemma_cancel_all(gemma *g);
 
 enum {
-    GEMMA_EV_PROGRESS = 1, /* load: done of total bytes; generate: prompt tokens */
+    GEMMA_EV_PROGRESS = 1, /* load, hash: done of total bytes; generate: prompt tokens */
     GEMMA_EV_TEXT = 2,     /* UTF-8, never half a character */
     GEMMA_EV_DONE = 3,
     GEMMA_EV_ERROR = 4,    /* code, text */

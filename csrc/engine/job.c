@@ -22,6 +22,7 @@ void gm_job_destroy(gm_job **jp) {
     gm_free(j->gen.parts);
     gm_free(j->gen.stops);
     gm_free(j->gen.text);
+    gm_free(j->hash_path);
     gm_free(j);
     *jp = NULL;
 }

@@ -10,7 +10,7 @@
 
 enum { GM_MAX_SESSION = 8 };
 
-typedef enum { GM_JOB_LOAD, GM_JOB_UNLOAD, GM_JOB_GENERATE } gm_job_kind;
+typedef enum { GM_JOB_LOAD, GM_JOB_UNLOAD, GM_JOB_GENERATE, GM_JOB_HASH } gm_job_kind;
 
 typedef struct {
     char *model_path, *mmproj_path, *device; /* zero-terminated; the last two may be NULL */
@@ -39,6 +39,7 @@ typedef struct gm_job {
     bool cancelled;   /* guarded by the lock of the queue */
     gm_load_request load;
     gm_generate_request gen;
+    char *hash_path; /* HASH: zero-terminated */
     struct gm_job *next;
     struct gm_work *work; /* the worker's own; NULL until the job has begun */
 } gm_job;

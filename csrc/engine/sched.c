@@ -60,15 +60,20 @@ static gm_job *most_urgent(const session_queue *q) {
 gm_job *gm_sched_best(const gm_sched *s) {
     session_queue q[GM_MAX_SESSION] = {{0}};
     bool any = false;
+    gm_job *idle = NULL;
     for (gm_job *j = s->first; j; j = j->next) {
         if (j->cancelled) continue;
+        if (j->kind == GM_JOB_HASH) {
+            if (!idle) idle = j;
+            continue;
+        }
         if (j->kind != GM_JOB_GENERATE) return any ? most_urgent(q) : j;
         session_queue *mine = &q[j->session];
         if (!mine->head) *mine = (session_queue){j, j->priority};
         else if (j->priority < mine->priority) mine->priority = j->priority;
         any = true;
     }
-    return most_urgent(q);
+    return any ? most_urgent(q) : idle;
 }
 
 gm_job *gm_sched_pick(const gm_sched *s) {

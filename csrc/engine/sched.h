@@ -5,6 +5,7 @@
  *  - load and unload wait for all that was submitted before them, and all after them waits for
  *    them: a request runs on the model that its sender saw;
  *  - jobs of one session run in order;
+ *  - a file is hashed when there is nothing else to do, and nothing waits for that;
  *  - otherwise the lowest priority number first, then the oldest. A job that keeps a more urgent
  *    one of its session waiting is as urgent as that one.
  *

@@ -1,4 +1,4 @@
-/* service.c: loading, and answering in slices. */
+/* service.c: loading, answering in slices, and hashing files in the time that is left. */
 #include "engine/service.h"
 
 #include <stdio.h>
@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "engine/attach.h"
+#include "engine/digest.h"
 
 enum {
     MESSAGE = GM_EVENT_MESSAGE, /* bytes */
@@ -19,7 +20,7 @@ enum {
 };
 
 static const double CHUNK_SECONDS = 0.25;  /* what an interruption may cost at most */
-static const double PROGRESS_MS = 30;      /* between two progress events of a load */
+static const double PROGRESS_MS = 30;      /* between two progress events of a load or a hash */
 
 struct gm_service {
     const gm_cancel *interrupt;
@@ -34,8 +35,9 @@ struct gm_service {
     uint64_t last_progress;             /* ns */
 };
 
-/* What a generation has between its steps. */
+/* What a generation has between its steps, or a hash. */
 struct gm_work {
+    gm_digest *digest;
     gm_gen gen;
     gm_ids ids;
     gm_attachments media;
@@ -71,6 +73,7 @@ void gm_service_drop(gm_job *j) {
     gm_gen_finish(&j->work->gen);
     gm_attachments_finish(&j->work->media);
     gm_ids_finish(&j->work->ids);
+    gm_digest_close(&j->work->digest);
     gm_free(j->work);
     j->work = NULL;
 }
@@ -88,6 +91,8 @@ static bool fail(gm_service *s, gm_job *j, int code, const char *text) {
 
 static bool done(gm_service *s, gm_job *j) {
     gm_event ev = {.job = j->id, .kind = GM_EV_DONE};
+    char hex[GM_SHA256_HEX + 1] = "";
+    if (j->work && j->work->digest) gm_digest_hex(j->work->digest, hex);
     if (j->work) {
         const gm_gen *g = &j->work->gen;
         ev.stop_reason = (uint32_t)g->stop_reason;
@@ -100,7 +105,7 @@ static bool done(gm_service *s, gm_job *j) {
         ev.decode_ms = g->decode_ms;
     }
     gm_service_drop(j);
-    s->emit(s->ud, &ev, "", 0);
+    s->emit(s->ud, &ev, hex, strlen(hex));
     return true;
 }
 
@@ -272,12 +277,34 @@ static bool generate(gm_service *s, gm_job *j) {
     return more == 0 ? done(s, j) : false;
 }
 
+/* ---- hashing --------------------------------------------------------------------------------- */
+
+static bool hash(gm_service *s, gm_job *j) {
+    char err[MESSAGE] = "";
+    int rc = 1;
+    if (!j->work) {
+        j->work = gm_calloc(1, sizeof *j->work);
+        rc = j->work ? gm_digest_open(&j->work->digest, j->hash_path, err, sizeof err) : GM_ENOMEM;
+        return rc < 0 ? fail(s, j, rc, err) : false;
+    }
+    gm_digest *d = j->work->digest;
+    rc = gm_digest_step(d, s->interrupt, err, sizeof err);
+    if (rc < 0) return fail(s, j, rc, err);
+    gm_event ev = {.job = j->id,
+                   .kind = GM_EV_PROGRESS,
+                   .done = gm_digest_done(d),
+                   .total = gm_digest_total(d)};
+    s->emit(s->ud, &ev, "", 0);
+    return rc == 0 ? done(s, j) : false;
+}
+
 bool gm_service_step(gm_service *s, gm_job *j, bool cancelled) {
     if (cancelled) return fail(s, j, GM_ECANCELLED, NULL);
     switch (j->kind) {
     case GM_JOB_LOAD: return load(s, j);
     case GM_JOB_UNLOAD: unload(s); return done(s, j);
     case GM_JOB_GENERATE: return generate(s, j);
+    case GM_JOB_HASH: return hash(s, j);
     }
     return fail(s, j, GM_EINTERNAL, NULL);
 }

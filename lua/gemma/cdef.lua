@@ -1,8 +1,8 @@
 --- Generated from csrc/api/gemma.h by scripts/gen_cdef.lua; do not edit.
 return {
-  abi = 1,
+  abi = 2,
   text = [=[
-enum { GEMMA_ABI = 1 };
+enum { GEMMA_ABI = 2 };
 enum {
     GEMMA_OK = 0,
     GEMMA_ENOMEM = -1,
@@ -83,6 +83,7 @@ typedef struct {
 int64_t gemma_load(gemma *g, const gemma_load_opts *opts, char *err, size_t errlen);
 int64_t gemma_unload(gemma *g);
 int64_t gemma_generate(gemma *g, const gemma_generate_opts *opts, char *err, size_t errlen);
+int64_t gemma_hash_file(gemma *g, const char *path, char *err, size_t errlen);
 void gemma_cancel(gemma *g, int64_t job);
 void gemma_cancel_all(gemma *g);
 enum {

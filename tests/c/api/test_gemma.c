@@ -88,6 +88,10 @@ static void note(const gemma_event *ev) {
         r->n += ev->len;
         r->n_text++;
     }
+    if (ev->kind == GEMMA_EV_DONE && ev->len > 0) {
+        assert_true(ev->len < sizeof r->text);
+        memcpy(r->text, ev->text, ev->len + 1);
+    }
     if (ev->kind == GEMMA_EV_ERROR) snprintf(r->error, sizeof r->error, "%s", ev->text);
     r->ended += ev->kind == GEMMA_EV_DONE || ev->kind == GEMMA_EV_ERROR;
 }
@@ -166,6 +170,7 @@ static void nonsense_arguments_are_errors(void **state) {
     assert_int_equal(gemma_load(NULL, NULL, NULL, 0), GEMMA_EINVAL);
     assert_int_equal(gemma_unload(NULL), GEMMA_EINVAL);
     assert_int_equal(gemma_generate(NULL, NULL, NULL, 0), GEMMA_EINVAL);
+    assert_int_equal(gemma_hash_file(NULL, model, NULL, 0), GEMMA_EINVAL);
 
     gemma *g = open_editor();
     assert_int_equal(gemma_next_event(g, NULL), 0);
@@ -182,6 +187,8 @@ static void nonsense_arguments_are_errors(void **state) {
     assert_int_equal(gemma_load(g, &l, err, sizeof err), GEMMA_EINVAL);
     l = (gemma_load_opts){.size = sizeof l, .model_path = model, .n_threads = UINT32_MAX};
     assert_int_equal(gemma_load(g, &l, err, sizeof err), GEMMA_EINVAL);
+    assert_int_equal(gemma_hash_file(g, NULL, err, sizeof err), GEMMA_EINVAL);
+    assert_int_equal(gemma_hash_file(g, "", err, sizeof err), GEMMA_EINVAL);
     close_editor(g);
 }
 
@@ -780,8 +787,85 @@ static void a_second_question_about_a_sound_computes_no_row_again(void **state) 
     close_editor(g);
 }
 
+/* ---- hashing ---- */
+
+/* A hole of this many bytes: nothing on the disk, seconds of work. */
+static const char *long_file(off_t n) {
+    static char path[600];
+    snprintf(path, sizeof path, "%s.long", model);
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(ftruncate(fileno(f), n), 0);
+    fclose(f);
+    return path;
+}
+
+static void the_hash_of_a_file_needs_no_model(void **state) {
+    (void)state;
+    gemma *g = open_editor();
+    char path[600];
+    snprintf(path, sizeof path, "%s.abc", model);
+    write_file(path, "abc", 3);
+    const record *r = wait_end(g, gemma_hash_file(g, path, err, sizeof err));
+    assert_int_equal(r->last.kind, GEMMA_EV_DONE);
+    assert_string_equal(r->text, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    assert_int_equal(r->done, 3);
+    write_file(path, "", 0);
+    r = wait_end(g, gemma_hash_file(g, path, err, sizeof err));
+    assert_string_equal(r->text, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    assert_int_equal(status(g).state, GEMMA_STATE_EMPTY);
+    close_editor(g);
+}
+
+static void what_cannot_be_hashed_says_why(void **state) {
+    (void)state;
+    gemma *g = open_editor();
+    const char *names[] = {"/no/such/file", tmp.dir, "/dev/null"};
+    const int codes[] = {GEMMA_ENOENT, GEMMA_EINVAL, GEMMA_EINVAL};
+    for (int i = 0; i < 3; i++) {
+        const record *r = wait_end(g, gemma_hash_file(g, names[i], err, sizeof err));
+        assert_int_equal(r->last.kind, GEMMA_EV_ERROR);
+        assert_int_equal(r->last.code, codes[i]);
+        assert_non_null(strstr(r->error, i == 1 ? "gemma-test" : strrchr(names[i], '/') + 1));
+    }
+    close_editor(g);
+}
+
+static void hashing_waits_for_everything_else_and_can_be_cancelled(void **state) {
+    (void)state;
+    gemma *g = open_editor();
+    int64_t hash = gemma_hash_file(g, long_file((off_t)64 << 30), err, sizeof err);
+    while (records[hash].n_progress == 0) wait_for_events(g);
+    wait_end(g, load(g, model));
+    wait_end(g, generate(g, "local x", 0, GEMMA_PRIO_BACKGROUND, 8, GEMMA_GEN_IGNORE_EOG));
+    wait_end(g, gemma_unload(g));
+    assert_int_equal(records[hash].ended, 0);
+    int before = records[hash].n_progress;
+    while (records[hash].n_progress == before) wait_for_events(g); /* and goes on afterwards */
+    gemma_cancel(g, hash);
+    assert_int_equal(wait_end(g, hash)->last.code, GEMMA_ECANCELLED);
+    close_editor(g);
+}
+
+static void a_file_that_shrinks_while_it_is_hashed_is_an_error(void **state) {
+    (void)state;
+    gemma *g = open_editor();
+    const char *path = long_file((off_t)64 << 30);
+    int64_t hash = gemma_hash_file(g, path, err, sizeof err);
+    while (records[hash].n_progress == 0) wait_for_events(g);
+    assert_int_equal(truncate(path, 10), 0);
+    const record *r = wait_end(g, hash);
+    assert_int_equal(r->last.code, GEMMA_EIO);
+    assert_non_null(strstr(r->error, "changed while it was read"));
+    close_editor(g);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_hash_of_a_file_needs_no_model),
+        cmocka_unit_test(what_cannot_be_hashed_says_why),
+        cmocka_unit_test(hashing_waits_for_everything_else_and_can_be_cancelled),
+        cmocka_unit_test(a_file_that_shrinks_while_it_is_hashed_is_an_error),
         cmocka_unit_test(nonsense_arguments_are_errors),
         cmocka_unit_test(a_second_question_about_a_sound_computes_no_row_again),
         cmocka_unit_test(bad_requests_are_refused_with_a_reason),

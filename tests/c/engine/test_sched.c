@@ -87,6 +87,25 @@ static void cancelled_jobs_end_first_but_interrupt_nobody(void **state) {
     gm_sched_finish(&s);
 }
 
+static void a_hash_runs_last_and_nothing_waits_for_it(void **state) {
+    (void)state;
+    gm_sched s;
+    gm_sched_init(&s);
+    gm_job *hash = add(&s, GM_JOB_HASH, 0, 0);
+    gm_job *second = add(&s, GM_JOB_HASH, 0, 0);
+    assert_ptr_equal(gm_sched_pick(&s), hash);
+    gm_job *load = add(&s, GM_JOB_LOAD, 0, 0);
+    assert_ptr_equal(gm_sched_pick(&s), load);
+    drop(&s, load);
+    gm_job *background = add(&s, GM_JOB_GENERATE, 1, 2);
+    assert_ptr_equal(gm_sched_pick(&s), background);
+    drop(&s, background);
+    assert_ptr_equal(gm_sched_pick(&s), hash);
+    drop(&s, hash);
+    assert_ptr_equal(gm_sched_pick(&s), second);
+    gm_sched_finish(&s);
+}
+
 static void the_queue_is_bounded(void **state) {
     (void)state;
     gm_sched s;
@@ -183,6 +202,7 @@ int main(void) {
         cmocka_unit_test(jobs_of_one_session_run_in_order_and_lend_their_urgency),
         cmocka_unit_test(load_and_unload_keep_their_place),
         cmocka_unit_test(cancelled_jobs_end_first_but_interrupt_nobody),
+        cmocka_unit_test(a_hash_runs_last_and_nothing_waits_for_it),
         cmocka_unit_test(the_queue_is_bounded),
         cmocka_unit_test(text_of_one_job_is_joined_but_never_reordered),
         cmocka_unit_test(progress_replaces_progress),
