@@ -24,6 +24,7 @@ SAME(GEMMA_EV_TEXT, GM_EV_TEXT)
 SAME(GEMMA_EV_DONE, GM_EV_DONE)
 SAME(GEMMA_EV_ERROR, GM_EV_ERROR)
 SAME(GEMMA_EV_LOG, GM_EV_LOG)
+SAME(GEMMA_EV_THOUGHT, GM_EV_THOUGHT)
 SAME(GEMMA_STOP_EOG, GM_STOP_EOG)
 SAME(GEMMA_STOP_LENGTH, GM_STOP_LENGTH)
 SAME(GEMMA_STOP_STRING, GM_STOP_STRING)
@@ -45,7 +46,8 @@ enum {
     MAX_STOPS = 256,
     MAX_PATH_BYTES = 1 << 16,
     MAX_PROMPT_BYTES = 64 << 20, /* all parts and stop strings of one request */
-    ALL_FLAGS = GEMMA_GEN_THINK | GEMMA_GEN_HEAL | GEMMA_GEN_IGNORE_EOG | GEMMA_GEN_MODEL_SAMPLING
+    ALL_FLAGS = GEMMA_GEN_THINK | GEMMA_GEN_HEAL | GEMMA_GEN_IGNORE_EOG |
+                GEMMA_GEN_MODEL_SAMPLING | GEMMA_GEN_THOUGHTS
 };
 
 struct gemma {
@@ -271,6 +273,7 @@ static void fill_generate(gm_job *j, const gemma_generate_opts *o) {
     r->think = o->flags & GEMMA_GEN_THINK;
     r->heal = o->flags & GEMMA_GEN_HEAL;
     r->ignore_eog = o->flags & GEMMA_GEN_IGNORE_EOG;
+    r->thoughts = o->flags & GEMMA_GEN_THOUGHTS;
     r->max_tokens = (int32_t)o->max_tokens;
     r->image_tokens = (int32_t)o->image_tokens;
     r->fork_from = (int32_t)o->fork_from - 1;

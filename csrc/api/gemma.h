@@ -114,7 +114,8 @@ enum {
     GEMMA_GEN_THINK = 1,      /* thinking on */
     GEMMA_GEN_HEAL = 2,       /* token healing at the end of the last TEXT part */
     GEMMA_GEN_IGNORE_EOG = 4, /* never stop at an end token (benchmarks) */
-    GEMMA_GEN_MODEL_SAMPLING = 8 /* temperature, top_k, top_p from the model file */
+    GEMMA_GEN_MODEL_SAMPLING = 8, /* temperature, top_k, top_p from the model file */
+    GEMMA_GEN_THOUGHTS = 16 /* thoughts come as GEMMA_EV_THOUGHT; else as text, marks included */
 };
 
 typedef struct {
@@ -157,7 +158,8 @@ enum {
     GEMMA_EV_TEXT = 2,     /* UTF-8, never half a character */
     GEMMA_EV_DONE = 3,
     GEMMA_EV_ERROR = 4,    /* code, text */
-    GEMMA_EV_LOG = 5       /* job 0; level in code, text */
+    GEMMA_EV_LOG = 5,      /* job 0; level in code, text */
+    GEMMA_EV_THOUGHT = 6   /* as TEXT: what the model wrote in its thought channel */
 };
 
 /* stop_reason of GEMMA_EV_DONE */
@@ -176,12 +178,12 @@ typedef struct {
     const char *text;      /* valid until the next gemma_next_event; zero-terminated */
     size_t len;            /* bytes of text */
     uint64_t done, total;  /* PROGRESS */
-    /* TEXT: of the last token in this event; DONE: of the whole job */
+    /* TEXT, THOUGHT: of the last token in this event; DONE: of the whole job */
     float logprob;         /* natural log of the token's probability (mean in DONE) */
     uint32_t stop_reason;  /* DONE */
     uint32_t n_prompt;     /* DONE: tokens of the prompt */
     uint32_t n_reused;     /* DONE: of these, already in the cache */
-    uint32_t n_generated;  /* TEXT, DONE: tokens so far */
+    uint32_t n_generated;  /* TEXT, THOUGHT, DONE: tokens so far, thoughts included */
     uint32_t n_media;      /* DONE: media rows prefilled anew */
     double prefill_ms, decode_ms; /* DONE */
 } gemma_event;

@@ -47,7 +47,8 @@ static void set_fields(gm_event *slot, const gm_event *ev) {
 /* Whether ev can become part of the newest event. */
 static bool joins(const gm_event *last, const gm_event *ev, size_t n) {
     if (last->job != ev->job || last->kind != ev->kind) return false;
-    if (ev->kind == GM_EV_TEXT) return last->text.n + n <= GM_EVENT_TEXT_MAX;
+    if (ev->kind == GM_EV_TEXT || ev->kind == GM_EV_THOUGHT)
+        return last->text.n + n <= GM_EVENT_TEXT_MAX;
     return ev->kind == GM_EV_PROGRESS;
 }
 

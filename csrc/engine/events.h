@@ -1,6 +1,6 @@
 /* events.h: the bounded ring through which the worker tells what happened.
  *
- * Text that follows text of the same job is added to it, and progress replaces progress, so that a
+ * Text that follows text of the same job and kind is added to it, and progress replaces progress, so that a
  * reader who drains late finds few events rather than many. Every slot has room for a message
  * from the start: an error event never needs memory. No lock: the worker guards it with its own.
  */
@@ -10,7 +10,14 @@
 #include "base/buf.h"
 
 /* Values as GEMMA_EV_* of api/gemma.h. */
-typedef enum { GM_EV_PROGRESS = 1, GM_EV_TEXT, GM_EV_DONE, GM_EV_ERROR, GM_EV_LOG } gm_event_kind;
+typedef enum {
+    GM_EV_PROGRESS = 1,
+    GM_EV_TEXT,
+    GM_EV_DONE,
+    GM_EV_ERROR,
+    GM_EV_LOG,
+    GM_EV_THOUGHT
+} gm_event_kind;
 
 typedef struct {
     int64_t job;

@@ -46,8 +46,10 @@ int gm_gen_init(gm_gen *g, gm_session *s, const gm_vocab *vocab, const gm_prompt
                   .vocab = vocab,
                   .max_tokens = o->max_tokens,
                   .ignore_eog = o->ignore_eog,
+                  .thoughts = o->thoughts,
                   .pending = -1};
     gm_detok_init(&g->detok, vocab, false);
+    if (o->thoughts) gm_channel_init(&g->channel, vocab, prompt->ids, prompt->n);
     int rc = begin(g, prompt, o, err, errlen);
     if (rc < 0) gm_gen_finish(g);
     return rc;
@@ -59,6 +61,7 @@ void gm_gen_finish(gm_gen *g) {
     gm_heal_finish(&g->heal);
     gm_ids_finish(&g->tokens);
     gm_bytes_finish(&g->text);
+    gm_bytes_finish(&g->thought);
     *g = (gm_gen){.pending = -1};
 }
 
@@ -72,11 +75,18 @@ static int prefill(gm_gen *g, size_t max_tok) {
     return GM_OK;
 }
 
+/* Where a piece belongs: to the thought that is open, or to the answer. */
+static int put(gm_gen *g, bool thought, const gm_bytes *piece) {
+    if (!thought) return gm_stop_push(&g->stop, piece->p, piece->n, &g->text);
+    gm_str body = gm_channel_body(&g->channel, (gm_str){piece->p, piece->n});
+    return gm_bytes_append(&g->thought, body.p, body.n);
+}
+
 /* Everything that was held back comes out, unless a stop string took it. */
 static int end(gm_gen *g, gm_stop_reason why) {
     gm_bytes rest = {0};
     int rc = gm_detok_flush(&g->detok, &rest);
-    if (rc == GM_OK) rc = gm_stop_push(&g->stop, rest.p, rest.n, &g->text);
+    if (rc == GM_OK) rc = put(g, g->channel.inside, &rest);
     if (rc == GM_OK) rc = gm_stop_flush(&g->stop, &g->text);
     gm_bytes_finish(&rest);
     g->stop_reason = g->stop.hit ? GM_STOP_STRING : why;
@@ -93,13 +103,21 @@ static int pick(gm_gen *g, int32_t *id) {
     return *id < 0 ? GM_EINTERNAL : GM_OK;
 }
 
+/* Adds what a token says. A mark only ends what was held back before it. */
+static int add_text(gm_gen *g, int32_t id) {
+    gm_bytes piece = {0};
+    bool thought = g->channel.inside;
+    bool mark = g->thoughts && gm_channel_mark(&g->channel, id);
+    int rc = mark ? gm_detok_flush(&g->detok, &piece) : gm_detok_push(&g->detok, id, &piece);
+    if (rc == GM_OK) rc = put(g, thought, &piece);
+    gm_bytes_finish(&piece);
+    return rc;
+}
+
 /* Adds a sampled token to the answer. */
 static int take(gm_gen *g, int32_t id) {
-    gm_bytes piece = {0};
     int rc = gm_ids_push(&g->tokens, id);
-    if (rc == GM_OK) rc = gm_detok_push(&g->detok, id, &piece);
-    if (rc == GM_OK) rc = gm_stop_push(&g->stop, piece.p, piece.n, &g->text);
-    gm_bytes_finish(&piece);
+    if (rc == GM_OK) rc = add_text(g, id);
     if (rc < 0) return rc;
     gm_sampler_accept(g->sampler, id);
     g->pending = id;
@@ -129,7 +147,7 @@ static int decode(gm_gen *g) {
 }
 
 int gm_gen_step(gm_gen *g, size_t max_tok) {
-    g->text.n = 0;
+    g->text.n = g->thought.n = 0;
     if (g->stop_reason != GM_STOP_NONE) return 0;
     uint64_t start = gm_now_ns();
     bool prefilling = g->prefilling;

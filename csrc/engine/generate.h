@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "engine/channel.h"
 #include "engine/heal.h"
 #include "engine/sampler.h"
 #include "engine/session.h"
@@ -26,6 +27,7 @@ typedef struct {
     gm_sampler_opts sampling;
     int32_t max_tokens; /* 0: prefill only */
     bool ignore_eog;
+    bool thoughts; /* thoughts apart from the text, without their marks; else as written */
     const gm_str *stops; /* [n_stop]; copied */
     size_t n_stop;
     const gm_heal_index *heal; /* NULL: no healing */
@@ -37,6 +39,8 @@ typedef struct {
     const gm_vocab *vocab;
     gm_sampler *sampler;
     gm_detok detok;
+    bool thoughts;
+    gm_channel channel;
     gm_stop stop;
     gm_heal heal;
     int32_t max_tokens;
@@ -51,6 +55,7 @@ typedef struct {
     gm_ids tokens;       /* all that was sampled, an end token excepted */
     uint32_t n_generated;
     gm_bytes text;       /* what the last step added; not terminated */
+    gm_bytes thought;    /* the same of thoughts; stop strings do not apply to them */
     float logprob;       /* of the last token */
     double logprob_sum;  /* over n_generated */
     double prefill_ms, decode_ms; /* spent in steps */

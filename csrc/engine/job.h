@@ -25,7 +25,7 @@ typedef struct {
     char *text;
     gm_sampler_opts sampling;
     bool model_sampling; /* temperature, top_k and top_p come from the file instead */
-    bool think, heal, ignore_eog;
+    bool think, heal, ignore_eog, thoughts;
     int32_t max_tokens;
     int32_t image_tokens; /* budget of an image; 0: default */
     int32_t fork_from; /* session; -1: none */

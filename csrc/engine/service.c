@@ -164,6 +164,7 @@ static gm_gen_opts gen_options(const gm_service *s, const gm_generate_request *r
     gm_gen_opts o = {.sampling = r->sampling,
                      .max_tokens = r->max_tokens,
                      .ignore_eog = r->ignore_eog,
+                     .thoughts = r->thoughts,
                      .stops = r->stops,
                      .n_stop = r->n_stop};
     if (r->model_sampling) {
@@ -219,13 +220,17 @@ static size_t chunk_for(const gm_service *s, const gm_job *j) {
     return n < MIN_CHUNK ? MIN_CHUNK : n > MAX_CHUNK ? MAX_CHUNK : (size_t)n;
 }
 
+static int emit_piece(gm_service *s, const gm_job *j, const gm_gen *g, gm_event_kind kind,
+                      const gm_bytes *piece) {
+    if (piece->n == 0) return GM_OK;
+    gm_event ev = {
+        .job = j->id, .kind = kind, .logprob = g->logprob, .n_generated = g->n_generated};
+    return s->emit(s->ud, &ev, piece->p, piece->n);
+}
+
 static int emit_text(gm_service *s, const gm_job *j, const gm_gen *g) {
-    if (g->text.n == 0) return GM_OK;
-    gm_event ev = {.job = j->id,
-                   .kind = GM_EV_TEXT,
-                   .logprob = g->logprob,
-                   .n_generated = g->n_generated};
-    return s->emit(s->ud, &ev, g->text.p, g->text.n);
+    int rc = emit_piece(s, j, g, GM_EV_THOUGHT, &g->thought);
+    return rc < 0 ? rc : emit_piece(s, j, g, GM_EV_TEXT, &g->text);
 }
 
 static int emit_progress(gm_service *s, const gm_job *j, const gm_gen *g) {

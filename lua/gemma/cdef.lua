@@ -59,7 +59,8 @@ enum {
     GEMMA_GEN_THINK = 1,
     GEMMA_GEN_HEAL = 2,
     GEMMA_GEN_IGNORE_EOG = 4,
-    GEMMA_GEN_MODEL_SAMPLING = 8
+    GEMMA_GEN_MODEL_SAMPLING = 8,
+    GEMMA_GEN_THOUGHTS = 16
 };
 typedef struct {
     uint32_t size;
@@ -91,7 +92,8 @@ enum {
     GEMMA_EV_TEXT = 2,
     GEMMA_EV_DONE = 3,
     GEMMA_EV_ERROR = 4,
-    GEMMA_EV_LOG = 5
+    GEMMA_EV_LOG = 5,
+    GEMMA_EV_THOUGHT = 6
 };
 enum {
     GEMMA_STOP_NONE = 0,

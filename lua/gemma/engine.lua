@@ -174,12 +174,12 @@ end
 ---@param job gemma.Job
 ---@param ev table
 local function on_job_event(job, ev)
-  if ev.kind == 'text' then
+  if ev.kind == 'text' or ev.kind == 'thought' then
     if not job.started then
       job.started = true
       settle()
     end
-    call(job, 'on_text', ev.text, ev.logprob)
+    call(job, 'on_' .. ev.kind, ev.text, ev.logprob)
   elseif ev.kind == 'progress' then
     call(job, 'on_progress', ev.done, ev.total)
   else

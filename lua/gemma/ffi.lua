@@ -7,8 +7,8 @@ local M = {}
 
 local PART = { text = 0, markup = 1, system = 2, user = 3, model = 4, image = 5, audio = 6 }
 local PRIO = { typing = 0, ask = 1, background = 2 }
-local FLAG_THINK, FLAG_HEAL, FLAG_MODEL_SAMPLING = 1, 2, 8
-local KIND = { 'progress', 'text', 'done', 'error', 'log' }
+local FLAG_THINK, FLAG_HEAL, FLAG_IGNORE_EOG, FLAG_MODEL_SAMPLING, FLAG_THOUGHTS = 1, 2, 4, 8, 16
+local KIND = { 'progress', 'text', 'done', 'error', 'log', 'thought' }
 local REASON = { [0] = 'none', 'eog', 'length', 'string', 'context' }
 local STATE = { [0] = 'empty', 'loading', 'ready', 'prefill', 'decode' }
 local ERRLEN = 512
@@ -114,7 +114,7 @@ end
 local function unpack_event(ffi, ev)
   local kind = KIND[tonumber(ev.kind)]
   local out = { kind = kind, job = tonumber(ev.job) }
-  if kind == 'text' then
+  if kind == 'text' or kind == 'thought' then
     out.text = ffi.string(ev.text, ev.len)
     out.logprob = tonumber(ev.logprob)
   elseif kind == 'progress' then
@@ -203,8 +203,11 @@ function M.open()
     keep.parts, keep.stops = pack_parts(ffi, req.parts), pack_stops(ffi, stops)
     local o = ffi.new('gemma_generate_opts')
     o.size = ffi.sizeof(o)
-    o.flags = (req.think and FLAG_THINK or 0)
+    -- What no one listens to is dropped: a thought must never end up in somebody's code.
+    o.flags = FLAG_THOUGHTS
+      + (req.think and FLAG_THINK or 0)
       + (req.heal and FLAG_HEAL or 0)
+      + (req.ignore_eog and FLAG_IGNORE_EOG or 0)
       + (req.model_sampling and FLAG_MODEL_SAMPLING or 0)
     o.session = req.session or 0
     o.priority = PRIO[req.priority or 'ask']
@@ -216,6 +219,7 @@ function M.open()
     o.top_p, o.min_p = req.top_p or 0, req.min_p or 0
     o.repeat_penalty = req.repeat_penalty or 0
     o.seed = req.seed or 0
+    o.fork_from = req.fork_from and req.fork_from + 1 or 0
     err[0] = 0
     local id, msg = id_or_error(C.gemma_generate(g, o, err, ERRLEN))
     keep.parts, keep.stops = nil, nil

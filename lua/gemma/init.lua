@@ -179,6 +179,7 @@ end
 ---@field seed integer?
 ---@field session integer? 1..7, one cache each; 2
 ---@field on_token fun(text: string)?
+---@field on_thought fun(text: string)? what the model thinks, with thinking on
 ---@field on_progress fun(done: integer, total: integer)? tokens of the prompt read
 ---@field on_done fun(text: string?, info: gemma.Done|string)? nil and one line on failure
 
@@ -244,6 +245,7 @@ function M.ask(o)
     temperature = o.temperature,
     seed = o.seed,
     on_progress = o.on_progress,
+    on_thought = o.on_thought,
     on_text = function(piece)
       text[#text + 1] = piece
       if o.on_token then

@@ -50,6 +50,8 @@
 ---@field priority 'typing'|'ask'|'background'|nil
 ---@field heal boolean? token healing at the end of the last text part
 ---@field think boolean?
+---@field ignore_eog boolean? never stop at an end token (benchmarks)
+---@field fork_from integer? another session to continue from, where its cache has more of the prompt
 ---@field model_sampling boolean? temperature, top_k and top_p of the model file; else greedy
 ---@field temperature number?
 ---@field top_k integer?
@@ -59,6 +61,7 @@
 ---@field seed integer?
 ---@field stops string[]?
 ---@field on_text fun(text: string, logprob: number)?
+---@field on_thought fun(text: string)? what the model thinks aloud; never part of on_text
 ---@field on_progress fun(done: integer, total: integer)?
 ---@field on_done fun(info: gemma.Done)?
 ---@field on_error fun(err: gemma.Error)? also for a cancelled job: err.name is 'ECANCELLED'

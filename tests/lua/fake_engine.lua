@@ -47,6 +47,16 @@ function Fake.emit(text, n)
   return job.live
 end
 
+--- The model thinks.
+function Fake.think(text, n)
+  local job = assert(pick(n), 'no job')
+  if job.live then
+    job.n = job.n + 1
+    push({ kind = 'thought', job = job.id, text = text })
+  end
+  return job.live
+end
+
 function Fake.done(n, reason)
   local job = assert(pick(n), 'no job')
   if job.live then

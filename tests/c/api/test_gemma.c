@@ -38,7 +38,7 @@ static int end(void **state) {
 typedef struct {
     int ended;  /* DONE and ERROR events */
     int order;  /* place of the last event among all */
-    int n_text, n_progress;
+    int n_text, n_progress, n_thought;
     uint64_t done; /* of the last progress */
     gemma_event last;
     char text[1 << 17];
@@ -82,11 +82,12 @@ static void note(const gemma_event *ev) {
         r->n_progress++;
         r->done = ev->done;
     }
-    if (ev->kind == GEMMA_EV_TEXT) {
+    r->n_thought += ev->kind == GEMMA_EV_THOUGHT;
+    if (ev->kind == GEMMA_EV_TEXT || ev->kind == GEMMA_EV_THOUGHT) {
         assert_true(ev->len > 0 && r->n + ev->len < sizeof r->text);
         memcpy(r->text + r->n, ev->text, ev->len);
         r->n += ev->len;
-        r->n_text++;
+        r->n_text += ev->kind == GEMMA_EV_TEXT;
     }
     if (ev->kind == GEMMA_EV_DONE && ev->len > 0) {
         assert_true(ev->len < sizeof r->text);
@@ -340,6 +341,33 @@ static void stops_and_healing_work_through_the_api(void **state) {
     o.n_part = 3;
     r = wait_end(g, gemma_generate(g, &o, err, sizeof err));
     assert_int_equal(r->last.kind, GEMMA_EV_DONE);
+    close_editor(g);
+}
+
+/* The model's turn is left open in a thought: all of it is thought until its end mark. */
+static void thoughts_are_events_of_their_own_when_asked_for(void **state) {
+    (void)state;
+    gemma *g = open_loaded();
+    static const char markup[] = "<|channel>thought\n";
+    gemma_part parts[] = {{.kind = GEMMA_PART_USER},
+                          {.kind = GEMMA_PART_TEXT, .data = "hello", .len = 5},
+                          {.kind = GEMMA_PART_MODEL},
+                          {.kind = GEMMA_PART_MARKUP, .data = markup, .len = sizeof markup - 1}};
+    gemma_generate_opts o = {.size = sizeof o,
+                             .flags = GEMMA_GEN_IGNORE_EOG | GEMMA_GEN_THINK,
+                             .max_tokens = 20,
+                             .n_part = 4,
+                             .parts = parts};
+    record *plain = wait_end(g, gemma_generate(g, &o, err, sizeof err));
+    o.flags |= GEMMA_GEN_THOUGHTS;
+    record *apart = wait_end(g, gemma_generate(g, &o, err, sizeof err));
+    assert_int_equal(plain->last.kind, GEMMA_EV_DONE);
+    assert_int_equal(apart->last.kind, GEMMA_EV_DONE);
+    assert_int_equal(plain->n_thought, 0);
+    assert_int_equal(apart->n_text, 0);
+    assert_true(apart->n_thought > 0);
+    assert_true(apart->n > 0);
+    assert_string_equal(apart->text, plain->text);
     close_editor(g);
 }
 
@@ -873,6 +901,7 @@ int main(void) {
         cmocka_unit_test(an_older_caller_with_smaller_structs_is_served),
         cmocka_unit_test(a_prompt_is_computed_once),
         cmocka_unit_test(stops_and_healing_work_through_the_api),
+        cmocka_unit_test(thoughts_are_events_of_their_own_when_asked_for),
         cmocka_unit_test(what_is_not_there_yet_says_so),
         cmocka_unit_test(a_prompt_beyond_the_context_is_refused),
         cmocka_unit_test(cancel_ends_a_running_answer_and_the_session_lives),

@@ -267,6 +267,59 @@ static void a_stop_string_cuts_the_text_wherever_it_falls(void **state) {
     gm_session_destroy(&s);
 }
 
+/* The tokens are the same with and without; what comes out is the plain text without its marks. */
+static void thoughts_come_apart_from_the_answer(void **state) {
+    (void)state;
+    int both = 0;
+    for (uint64_t seed = 0; seed < 30; seed++) {
+        gm_session *s = new_session();
+        gm_gen_opts o = {.max_tokens = 200, .ignore_eog = true,
+                         .sampling = {.temperature = 30, .seed = seed}};
+        /* Left open in a thought, whose end is somewhere in a long random answer, or nowhere. */
+        const char *prompt = "<|turn>model\n<|channel>thought\n";
+        gm_ids ids = encode(prompt, GM_ENC_SPECIAL);
+        gm_prompt p = {.ids = ids.v, .n = ids.n};
+        gm_gen g;
+        assert_int_equal(gm_gen_init(&g, s, engine->vocab, &p, &o, err, sizeof err), GM_OK);
+        answer plain = finish_answer(&g);
+        gm_gen_finish(&g);
+        o.thoughts = true;
+        assert_int_equal(gm_gen_init(&g, s, engine->vocab, &p, &o, err, sizeof err), GM_OK);
+        gm_bytes thought = {0}, text = {0};
+        for (int more = 1; more == 1;) {
+            more = gm_gen_step(&g, 0);
+            assert_true(more >= 0);
+            assert_int_equal(gm_bytes_append(&thought, g.thought.p, g.thought.n), GM_OK);
+            assert_int_equal(gm_bytes_append(&text, g.text.p, g.text.n), GM_OK);
+        }
+        assert_int_equal(g.tokens.n, plain.tokens.n);
+        assert_memory_equal(g.tokens.v, plain.tokens.v, plain.tokens.n * sizeof *plain.tokens.v);
+        assert_int_equal(g.n_generated, plain.n_generated);
+        /* Up to the first mark all is thought; a random model seldom writes a second one. */
+        const char *mark = memmem(plain.text.p, plain.text.n, "<channel|>", 10);
+        const char *other = memmem(plain.text.p, plain.text.n, "<|channel>", 10);
+        if (!other && mark) {
+            size_t n = (size_t)(mark - plain.text.p), rest = plain.text.n - n - 10;
+            bool once = !memmem(mark + 10, rest, "<channel|>", 10);
+            assert_int_equal(thought.n, n);
+            assert_memory_equal(thought.p, plain.text.p, n);
+            if (once) assert_int_equal(text.n, rest);
+            if (once) assert_memory_equal(text.p, mark + 10, rest);
+            both += once && n > 0 && rest > 0;
+        } else if (!other) {
+            assert_int_equal(text.n, 0);
+            assert_int_equal(thought.n, plain.text.n);
+        }
+        gm_bytes_finish(&thought);
+        gm_bytes_finish(&text);
+        free_answer(&plain);
+        gm_gen_finish(&g);
+        gm_ids_finish(&ids);
+        gm_session_destroy(&s);
+    }
+    assert_true(both >= 3);
+}
+
 /* Whatever is sampled, what was typed plus what comes out begins with what was typed: the tokens
  * of the whole text spell prompt and answer. */
 static void a_healed_answer_continues_the_typed_text(void **state) {
@@ -383,6 +436,7 @@ int main(void) {
         cmocka_unit_test(an_answer_ends_with_the_context),
         cmocka_unit_test(an_end_token_ends_the_answer_unless_ignored),
         cmocka_unit_test(a_stop_string_cuts_the_text_wherever_it_falls),
+        cmocka_unit_test(thoughts_come_apart_from_the_answer),
         cmocka_unit_test(a_healed_answer_continues_the_typed_text),
         cmocka_unit_test(an_interrupted_answer_goes_on_as_if_nothing_had_happened),
         cmocka_unit_test(every_failed_allocation_is_an_error_and_no_leak),
