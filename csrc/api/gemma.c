@@ -6,6 +6,7 @@
 #include <string.h>
 #include "base/err.h"
 #include "base/mem.h"
+#include "engine/sound.h"
 #include "engine/worker.h"
 #include "kernels/cpu/cpuid.h"
 
@@ -19,6 +20,8 @@ SAME(GEMMA_PART_USER, GM_PART_USER)
 SAME(GEMMA_PART_MODEL, GM_PART_MODEL)
 SAME(GEMMA_PART_IMAGE, GM_PART_IMAGE)
 SAME(GEMMA_PART_AUDIO, GM_PART_AUDIO)
+SAME(GEMMA_PART_SOUND, GM_PART_SOUND)
+SAME(GEMMA_SOUND_SECONDS, GM_SOUND_SECONDS)
 SAME(GEMMA_EV_PROGRESS, GM_EV_PROGRESS)
 SAME(GEMMA_EV_TEXT, GM_EV_TEXT)
 SAME(GEMMA_EV_DONE, GM_EV_DONE)
@@ -53,6 +56,11 @@ enum {
 struct gemma {
     gm_worker *worker;
     gm_event current; /* what the last gemma_next_event handed out */
+    int64_t next_sound;
+    struct {
+        int64_t id; /* 0: free */
+        gm_sound *sound;
+    } sounds[GEMMA_SOUND_MAX];
 };
 
 uint32_t gemma_abi(void) { return GEMMA_ABI; }
@@ -80,6 +88,7 @@ int gemma_create(gemma **out, char *err, size_t errlen) {
         gm_free(g);
         return rc;
     }
+    g->next_sound = 1;
     *out = g;
     return GM_OK;
 }
@@ -89,6 +98,7 @@ int gemma_destroy(gemma **gp, uint32_t timeout_ms) {
     gemma *g = *gp;
     *gp = NULL;
     int rc = gm_worker_destroy(&g->worker, timeout_ms);
+    for (int i = 0; i < GEMMA_SOUND_MAX; i++) gm_sound_release(&g->sounds[i].sound);
     gm_event_finish(&g->current);
     gm_free(g);
     return rc;
@@ -174,6 +184,46 @@ int64_t gemma_unload(gemma *g) {
     return j ? submit(g, j, NULL, 0) : GM_ENOMEM;
 }
 
+/* ---- sounds ---------------------------------------------------------------------------------- */
+
+/* Index of the sound, -1 when there is none of this number. */
+static int find_sound(const gemma *g, int64_t id) {
+    for (int i = 0; g && id > 0 && i < GEMMA_SOUND_MAX; i++)
+        if (g->sounds[i].id == id) return i;
+    return -1;
+}
+
+int64_t gemma_sound_create(gemma *g, uint32_t rate, uint32_t channels, char *err, size_t errlen) {
+    if (!g) return gm_fail(err, errlen, GM_EINVAL, "gemma_sound_create: no handle");
+    int i = 0;
+    while (i < GEMMA_SOUND_MAX && g->sounds[i].id != 0) i++;
+    if (i == GEMMA_SOUND_MAX || g->next_sound == INT32_MAX)
+        return gm_fail(err, errlen, GM_EBUSY, "there are %d sounds already", (int)GEMMA_SOUND_MAX);
+    int rc = gm_sound_create(&g->sounds[i].sound, rate, channels, err, errlen);
+    if (rc < 0) return rc;
+    return g->sounds[i].id = g->next_sound++;
+}
+
+int gemma_sound_append(gemma *g, int64_t sound, const void *data, size_t len) {
+    int i = find_sound(g, sound);
+    if (i < 0 || (len > 0 && !data)) return GM_EINVAL;
+    return gm_sound_append(g->sounds[i].sound, data, len);
+}
+
+int gemma_sound_end(gemma *g, int64_t sound) {
+    int i = find_sound(g, sound);
+    if (i < 0) return GM_EINVAL;
+    gm_sound_end(g->sounds[i].sound);
+    return GM_OK;
+}
+
+void gemma_sound_destroy(gemma *g, int64_t sound) {
+    int i = find_sound(g, sound);
+    if (i < 0) return;
+    g->sounds[i].id = 0;
+    gm_sound_release(&g->sounds[i].sound);
+}
+
 /* ---- generating ------------------------------------------------------------------------------ */
 
 static bool in_range(float v, float min, float max) { return v >= min && v <= max; } /* no NaN */
@@ -215,7 +265,7 @@ static int measure_texts(const gemma_generate_opts *o, size_t *total, char *err,
     *total = 0;
     for (uint32_t i = 0; i < o->n_part; i++) {
         const gemma_part *p = &o->parts[i];
-        if (p->kind > GEMMA_PART_AUDIO)
+        if (p->kind > GEMMA_PART_SOUND)
             return gm_fail(err, errlen, GM_EINVAL, "part %u is of unknown kind %u", i, p->kind);
         if (p->len > 0 && !p->data)
             return gm_fail(err, errlen, GM_EINVAL, "part %u has no data", i);
@@ -230,6 +280,28 @@ static int measure_texts(const gemma_generate_opts *o, size_t *total, char *err,
         if (n > MAX_PROMPT_BYTES - *total)
             return gm_fail(err, errlen, GM_ETOOLONG, "the stop strings are too long");
         *total += n;
+    }
+    return GM_OK;
+}
+
+/* Takes what there is of the sounds now. */
+static int copy_sounds(gemma *g, gm_generate_request *r, const gemma_generate_opts *o, char *err,
+                       size_t errlen) {
+    size_t n = 0;
+    for (uint32_t i = 0; i < o->n_part; i++) n += o->parts[i].kind == GEMMA_PART_SOUND;
+    if (n == 0) return GM_OK;
+    r->sounds = gm_calloc(n, sizeof *r->sounds);
+    if (!r->sounds) return no_memory(err, errlen);
+    for (uint32_t i = 0; i < o->n_part; i++) {
+        if (o->parts[i].kind != GEMMA_PART_SOUND) continue;
+        int k = find_sound(g, o->parts[i].id);
+        if (k < 0) return gm_fail(err, errlen, GM_EINVAL, "there is no sound %u", o->parts[i].id);
+        gm_sound_view *v = &r->sounds[r->n_sound++];
+        *v = gm_sound_look(g->sounds[k].sound);
+        r->parts[i].sound = v;
+        if (!v->ended && o->max_tokens > 0)
+            return gm_fail(err, errlen, GM_EINVAL, "sound %u has not ended; it can only be read ahead",
+                           o->parts[i].id);
     }
     return GM_OK;
 }
@@ -289,6 +361,7 @@ int64_t gemma_generate(gemma *g, const gemma_generate_opts *opts, char *err, siz
     if (!j) return no_memory(err, errlen);
     fill_generate(j, &o);
     rc = copy_texts(&j->gen, &o, err, errlen);
+    if (rc == GM_OK) rc = copy_sounds(g, &j->gen, &o, err, errlen);
     if (rc < 0) {
         gm_job_destroy(&j);
         return rc;
@@ -359,6 +432,8 @@ void gemma_get_status(const gemma *g, gemma_status *out) {
         s.prefill_tok_s = st.prefill_tok_s;
         s.decode_tok_s = st.decode_tok_s;
         s.media_rows = st.media_rows;
+        s.media = (st.sees ? GEMMA_MEDIA_IMAGE : 0) | (st.hears ? GEMMA_MEDIA_AUDIO : 0);
+        for (int i = 0; i < GEMMA_SOUND_MAX; i++) s.n_sound += g->sounds[i].id != 0;
         memcpy(s.name, st.name, sizeof s.name);
         memcpy(s.type, st.type, sizeof s.type);
         memcpy(s.device, st.device, sizeof s.device);

@@ -92,12 +92,13 @@ enum {
     GEMMA_PART_USER = 3,
     GEMMA_PART_MODEL = 4,
     GEMMA_PART_IMAGE = 5, /* data: path of a file */
-    GEMMA_PART_AUDIO = 6
+    GEMMA_PART_AUDIO = 6,
+    GEMMA_PART_SOUND = 7  /* id: of a sound made with gemma_sound_create */
 };
 
 typedef struct {
     uint32_t kind;    /* GEMMA_PART_* */
-    uint32_t reserved;
+    uint32_t id;      /* SOUND */
     const char *data; /* copied */
     size_t len;       /* bytes */
 } gemma_part;
@@ -147,6 +148,29 @@ int64_t gemma_generate(gemma *g, const gemma_generate_opts *opts, char *err, siz
 /* The SHA-256 of a file, computed when the worker has nothing else to do; needs no model. PROGRESS
  * tells done of total bytes, and the text of DONE is 64 lower-case hex digits. */
 int64_t gemma_hash_file(gemma *g, const char *path, char *err, size_t errlen);
+/* A sound that is being recorded, so that the model hears it while it grows. Samples are signed
+ * 16-bit little-endian, channels interleaved; rate is 1000 to 192000 Hz, channels 1 to 8. Returns
+ * the sound's number (> 0, below 2^31) or an error; at most GEMMA_SOUND_MAX exist at a time.
+ *
+ * A job with a SOUND part takes the sound as it is when the job is submitted. While the sound has
+ * not ended, only its complete frames of 40 ms count, and the prompt ends behind them, whatever
+ * parts follow: such a job must have max_tokens 0. Submitted about once a second, with the parts
+ * that the question will have, it leaves in the session what the model has heard so far. After
+ * gemma_sound_end the same parts give the whole prompt, and only the last second is computed. */
+enum { GEMMA_SOUND_MAX = 16, GEMMA_SOUND_SECONDS = 30 };
+
+int64_t gemma_sound_create(gemma *g, uint32_t rate, uint32_t channels, char *err, size_t errlen);
+
+/* Any number of bytes, also half a sample. GEMMA_ETOOLONG when the sound has reached
+ * GEMMA_SOUND_SECONDS, the length the model was trained for: what fits was taken, the rest belongs
+ * into another sound. GEMMA_EINVAL for an unknown sound and after its end. */
+int gemma_sound_append(gemma *g, int64_t sound, const void *data, size_t len);
+
+/* Nothing more will come. GEMMA_EINVAL for an unknown sound; a second call changes nothing. */
+int gemma_sound_end(gemma *g, int64_t sound);
+
+/* Jobs that were submitted before keep what they need. Unknown numbers are ignored. */
+void gemma_sound_destroy(gemma *g, int64_t sound);
 
 /* Takes effect inside the running step. The job still ends with an event (ERROR with code
  * GEMMA_ECANCELLED). Unknown and finished ids are ignored. */
@@ -200,6 +224,9 @@ enum {
     GEMMA_STATE_DECODE = 4
 };
 
+/* What may be in a prompt besides text: needs the mmproj file. */
+enum { GEMMA_MEDIA_IMAGE = 1, GEMMA_MEDIA_AUDIO = 2 };
+
 typedef struct {
     uint32_t size;
     uint32_t state;           /* GEMMA_STATE_* */
@@ -215,6 +242,8 @@ typedef struct {
     char name[128];           /* general.name, zero-terminated */
     char type[32];            /* dominant weight type: "Q4_0" */
     char device[64];          /* "cpu avx512vnni" */
+    uint32_t media;           /* GEMMA_MEDIA_*: what the model was loaded for */
+    uint32_t n_sound;         /* sounds that exist */
 } gemma_status;
 
 void gemma_get_status(const gemma *g, gemma_status *out);

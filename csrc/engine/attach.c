@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "base/map.h"
 #include "base/mem.h"
+#include "engine/sound.h"
 #include "media/decode.h"
 
 struct gm_rows {
@@ -12,7 +13,7 @@ struct gm_rows {
     gm_part_kind kind;
     int32_t image_tokens;
     uint64_t hash; /* of the file's bytes, the kind and the budget */
-    int32_t n;
+    int32_t n, n_embd;
     float *v; /* [n, n_embd] */
 };
 
@@ -23,6 +24,24 @@ void gm_rows_release(gm_rows **r) {
         gm_free(*r);
     }
     *r = NULL;
+}
+
+gm_rows *gm_rows_retain(gm_rows *r) {
+    r->count++;
+    return r;
+}
+
+int gm_rows_create(gm_rows **out, int32_t n, int32_t n_embd, uint64_t hash) {
+    gm_rows *r = *out = gm_calloc(1, sizeof *r);
+    if (!r) return GM_ENOMEM;
+    *r = (gm_rows){.count = 1, .kind = GM_PART_SOUND, .hash = hash, .n = n, .n_embd = n_embd};
+    r->v = gm_malloc((size_t)n * (size_t)n_embd, sizeof *r->v);
+    if (!r->v) gm_rows_release(out);
+    return *out ? 0 : GM_ENOMEM;
+}
+
+float *gm_rows_at(gm_rows *r, int32_t i) {
+    return r->v + (size_t)i * (size_t)r->n_embd;
 }
 
 const float *gm_rows_data(const gm_rows *r) {
@@ -128,6 +147,7 @@ int gm_rows_open(gm_rows **out, gm_engine *e, gm_part_kind kind, gm_str path, in
     r->count = 1;
     r->kind = kind;
     r->image_tokens = kind == GM_PART_IMAGE ? image_tokens : 0;
+    r->n_embd = e->config.n_embd;
     rc = open_path(r, e, name, cancel, &known, err, errlen);
     if (rc) goto done;
     if (known) {
@@ -147,7 +167,7 @@ done:
 /* ---- the media of a prompt ----------------------------------------------------------------- */
 
 static bool is_media(const gm_part *p) {
-    return p->kind == GM_PART_IMAGE || p->kind == GM_PART_AUDIO;
+    return p->kind == GM_PART_IMAGE || p->kind == GM_PART_AUDIO || p->kind == GM_PART_SOUND;
 }
 
 void gm_attachments_finish(gm_attachments *a) {
@@ -165,38 +185,67 @@ static int check_fits(const gm_engine *e, const gm_part *p, char *err, size_t er
                    "model was loaded for %d", p->n_row, (int)n_batch);
 }
 
+static int open_part(gm_attachments *a, gm_engine *e, gm_part *p, int32_t image_tokens,
+                     const gm_cancel *cancel, char *err, size_t errlen) {
+    gm_rows *r = NULL;
+    int32_t n = 0;
+    int rc;
+    p->open = false;
+    if (p->kind == GM_PART_SOUND) {
+        if (!p->sound) return gm_fail(err, errlen, GM_EINVAL, "a sound part without a sound");
+        rc = gm_sound_rows(p->sound, e, &r, &n, cancel, err, errlen);
+        p->open = !p->sound->ended;
+    } else {
+        rc = gm_rows_open(&r, e, p->kind, p->text, image_tokens, cancel, err, errlen);
+        if (rc == 0) n = r->n;
+    }
+    p->n_row = (uint32_t)n;
+    if (rc == 0 && r) a->rows[a->n++] = r;
+    return rc ? rc : check_fits(e, p, err, errlen);
+}
+
+/* Opens what is in front of the first open sound, that sound included. */
+static int open_parts(gm_attachments *a, gm_engine *e, gm_part *parts, size_t n_part,
+                      int32_t image_tokens, const gm_cancel *cancel, char *err, size_t errlen) {
+    for (size_t i = 0; i < n_part; i++) {
+        if (!is_media(&parts[i])) continue;
+        int rc = open_part(a, e, &parts[i], image_tokens, cancel, err, errlen);
+        if (rc || parts[i].open) return rc;
+    }
+    return 0;
+}
+
+/* One run for each part that has rows, in order. */
+static void place_rows(gm_attachments *a, const gm_media_span *spans) {
+    for (size_t k = 0; k < a->n; k++, spans++) {
+        const gm_rows *r = a->rows[k];
+        a->media[k] = (gm_media_rows){.start = spans->start,
+                                      .n_row = spans->n_row,
+                                      .rows = r->v,
+                                      .hash = r->hash,
+                                      .bidirectional = r->kind == GM_PART_IMAGE};
+    }
+}
+
 int gm_attachments_encode(gm_attachments *a, gm_engine *e, gm_part *parts, size_t n_part,
                           const gm_turns_opts *turns, int32_t image_tokens, const gm_cancel *cancel,
                           gm_ids *ids, char *err, size_t errlen) {
     gm_media_span *spans = NULL;
     const size_t n_before = ids->n;
+    size_t n_media = 0;
     int rc = 0;
     memset(a, 0, sizeof *a);
-    for (size_t i = 0; i < n_part; i++) a->n += is_media(&parts[i]);
-    if (a->n > 0) {
-        a->rows = gm_calloc(a->n, sizeof *a->rows);
-        a->media = gm_calloc(a->n, sizeof *a->media);
-        spans = gm_calloc(a->n, sizeof *spans);
+    for (size_t i = 0; i < n_part; i++) n_media += is_media(&parts[i]);
+    if (n_media > 0) {
+        a->rows = gm_calloc(n_media, sizeof *a->rows);
+        a->media = gm_calloc(n_media, sizeof *a->media);
+        spans = gm_calloc(n_media, sizeof *spans);
         if (!a->rows || !a->media || !spans)
             rc = gm_fail(err, errlen, GM_ENOMEM, "%s", gm_err_text(GM_ENOMEM));
     }
-    for (size_t i = 0, k = 0; !rc && i < n_part; i++) {
-        if (!is_media(&parts[i])) continue;
-        rc = gm_rows_open(&a->rows[k], e, parts[i].kind, parts[i].text, image_tokens, cancel, err,
-                          errlen);
-        if (rc) break;
-        parts[i].n_row = (uint32_t)gm_rows_n(a->rows[k++]);
-        rc = check_fits(e, &parts[i], err, errlen);
-    }
+    if (!rc) rc = open_parts(a, e, parts, n_part, image_tokens, cancel, err, errlen);
     if (!rc) rc = gm_turns_encode(e->vocab, parts, n_part, turns, ids, spans, err, errlen);
-    for (size_t k = 0; !rc && k < a->n; k++) {
-        const gm_rows *r = a->rows[k];
-        a->media[k] = (gm_media_rows){.start = spans[k].start,
-                                      .n_row = spans[k].n_row,
-                                      .rows = r->v,
-                                      .hash = r->hash,
-                                      .bidirectional = r->kind == GM_PART_IMAGE};
-    }
+    if (!rc) place_rows(a, spans);
     if (rc) {
         gm_attachments_finish(a);
         ids->n = n_before;

@@ -16,6 +16,11 @@ int gm_rows_open(gm_rows **out, gm_engine *e, gm_part_kind kind, gm_str path, in
                  const gm_cancel *cancel, char *err, size_t errlen);
 void gm_rows_release(gm_rows **r);
 
+/* Rows that somebody else fills in: room for n of n_embd floats, none of them set. */
+int gm_rows_create(gm_rows **out, int32_t n, int32_t n_embd, uint64_t hash);
+float *gm_rows_at(gm_rows *r, int32_t i);
+gm_rows *gm_rows_retain(gm_rows *r);
+
 const float *gm_rows_data(const gm_rows *r); /* [n_row, n_embd] */
 int32_t gm_rows_n(const gm_rows *r);
 
@@ -26,8 +31,9 @@ typedef struct {
     size_t n;
 } gm_attachments;
 
-/* Opens the media parts (whose text is a path), fills in their number of rows, and encodes the whole
- * list to ids. On failure *a is empty and ids as it was. */
+/* Opens the media parts (whose text is a path, or which have a view of a sound), fills in their
+ * number of rows, and encodes the whole list to ids. Behind a sound that has not ended nothing is
+ * opened and nothing encoded. On failure *a is empty and ids as it was. */
 int gm_attachments_encode(gm_attachments *a, gm_engine *e, gm_part *parts, size_t n_part,
                           const gm_turns_opts *turns, int32_t image_tokens, const gm_cancel *cancel,
                           gm_ids *ids, char *err, size_t errlen);

@@ -1,6 +1,7 @@
 /* engine.c: opens a model file from bottom to top and closes it from top to bottom. */
 #include "engine/engine.h"
 
+#include <stdatomic.h>
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
@@ -89,6 +90,7 @@ static int open_model(gm_engine *e, const gm_engine_opts *o, char *err, size_t e
 }
 
 int gm_engine_open(gm_engine **out, const gm_engine_opts *opts, char *err, size_t errlen) {
+    static atomic_uint_fast64_t serial;
     *out = NULL;
     uint64_t start = gm_now_ns();
     int rc = check_opts(opts, err, errlen);
@@ -100,6 +102,7 @@ int gm_engine_open(gm_engine **out, const gm_engine_opts *opts, char *err, size_
         gm_engine_close(&e);
         return rc;
     }
+    e->serial = atomic_fetch_add(&serial, 1) + 1;
     e->load_ns = gm_now_ns() - start;
     gm_log(GM_LOG_INFO, "engine", "loaded %s in %.0f ms on %s, context %d", e->config.name,
            (double)e->load_ns / 1e6, e->backend->desc, (int)e->kv.n_ctx);

@@ -39,6 +39,7 @@ typedef struct {
     struct gm_rows *recent[GM_RECENT_ROWS]; /* last attached media, newest first (attach.h) */
     gm_kv_opts kv;
     uint64_t load_ns;
+    uint64_t serial; /* no other engine of this process has it */
 } gm_engine;
 
 int gm_engine_open(gm_engine **out, const gm_engine_opts *opts, char *err, size_t errlen);

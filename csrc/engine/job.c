@@ -19,6 +19,8 @@ void gm_job_destroy(gm_job **jp) {
     gm_free(j->load.model_path);
     gm_free(j->load.mmproj_path);
     gm_free(j->load.device);
+    for (size_t i = 0; i < j->gen.n_sound; i++) gm_sound_view_finish(&j->gen.sounds[i]);
+    gm_free(j->gen.sounds);
     gm_free(j->gen.parts);
     gm_free(j->gen.stops);
     gm_free(j->gen.text);

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "engine/generate.h"
+#include "engine/sound.h"
 #include "tokenizer/turns.h"
 
 enum { GM_MAX_SESSION = 8 };
@@ -20,6 +21,8 @@ typedef struct {
 typedef struct {
     gm_part *parts; /* [n_part]; texts point into `text`; n_row 0 */
     size_t n_part;
+    gm_sound_view *sounds; /* [n_sound], what the parts of kind SOUND point to */
+    size_t n_sound;
     gm_str *stops;
     size_t n_stop;
     char *text;

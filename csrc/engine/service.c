@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "engine/attach.h"
 #include "engine/digest.h"
+#include "media/projector.h"
 
 enum {
     MESSAGE = GM_EVENT_MESSAGE, /* bytes */
@@ -337,6 +338,8 @@ void gm_service_describe(const gm_service *s, gm_status *out) {
     out->n_ctx = (uint32_t)e->kv.n_ctx;
     out->n_ctx_train = (uint32_t)e->config.n_ctx_train;
     out->n_threads = threads_in(e->backend->desc);
+    out->sees = gm_projector_has_vision(e->projector);
+    out->hears = gm_projector_has_audio(e->projector);
     out->model_bytes = gm_gguf_file_bytes(e->gguf);
     out->n_param = e->weights->n_param;
     for (int i = 0; i < GM_MAX_SESSION; i++) {

@@ -23,6 +23,7 @@ typedef enum {
 typedef struct {
     gm_state state;
     uint32_t n_ctx, n_ctx_train, n_threads, n_queued;
+    bool sees, hears; /* pictures, sounds */
     uint64_t model_bytes, cache_bytes, n_param, media_rows;
     double prefill_tok_s, decode_tok_s;
     char name[128], type[32], device[64];

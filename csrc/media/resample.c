@@ -43,46 +43,90 @@ static double tap(double x, double cutoff, double half) {
     return cutoff * sinc * bessel_i0(KAISER_BETA * sqrt(1.0 - r * r)) / bessel_i0(KAISER_BETA);
 }
 
-int gm_resample(const float *in, size_t n, uint32_t rate, gm_samples *out, const gm_cancel *cancel) {
-    memset(out, 0, sizeof *out);
-    if (rate < 1000 || rate > 768000 || n > SIZE_MAX / GM_SAMPLE_RATE) return GM_EINVAL;
-    const uint32_t g = gcd(GM_SAMPLE_RATE, rate);
-    const uint64_t up = GM_SAMPLE_RATE / g, down = rate / g;
-    const uint64_t n_out = (n * up + down - 1) / down;
-    out->v = gm_malloc(n_out ? n_out : 1, sizeof *out->v);
-    if (!out->v) return GM_ENOMEM;
-    out->n = n_out;
-    if (up == down) {
-        memcpy(out->v, in, n * sizeof *in);
-        return 0;
-    }
-    const double cutoff = ROLL_OFF * (up < down ? (double)up / (double)down : 1.0);
+struct gm_resampler {
+    uint64_t up, down;
+    int32_t reach; /* inputs on either side of the centre */
+    float *table;  /* [up, 2 * reach + 1]; NULL when nothing is to be done */
+};
+
+static int make_table(gm_resampler *r, const gm_cancel *cancel) {
+    const double cutoff = ROLL_OFF * (r->up < r->down ? (double)r->up / (double)r->down : 1.0);
     const double half = ZERO_CROSSINGS / cutoff;
-    const int32_t reach = (int32_t)ceil(half);
+    const int32_t reach = r->reach = (int32_t)ceil(half);
     const size_t width = (size_t)(2 * reach + 1);
-    float *table = gm_malloc((size_t)up * width, sizeof *table); /* [up, width] */
-    int rc = table ? 0 : GM_ENOMEM;
-    for (uint64_t phase = 0; !rc && phase < up; phase++) {
-        float *row = table + phase * width;
+    r->table = gm_malloc((size_t)r->up * width, sizeof *r->table);
+    if (!r->table) return GM_ENOMEM;
+    for (uint64_t phase = 0; phase < r->up; phase++) {
+        float *row = r->table + phase * width;
+        const double at = (double)phase / (double)r->up;
         double sum = 0.0;
-        for (int32_t j = -reach; j <= reach; j++)
-            sum += tap(j - (double)phase / (double)up, cutoff, half);
+        for (int32_t j = -reach; j <= reach; j++) sum += tap(j - at, cutoff, half);
         /* Each phase passes a constant unchanged. */
         for (int32_t j = -reach; j <= reach; j++)
-            row[j + reach] = (float)(tap(j - (double)phase / (double)up, cutoff, half) / sum);
-        if (gm_cancelled(cancel)) rc = GM_ECANCELLED;
+            row[j + reach] = (float)(tap(j - at, cutoff, half) / sum);
+        if (gm_cancelled(cancel)) return GM_ECANCELLED;
     }
-    for (uint64_t i = 0; !rc && i < n_out; i++) {
-        const int64_t center = (int64_t)(i * down / up);
-        const float *row = table + (i * down % up) * width;
+    return 0;
+}
+
+int gm_resampler_create(gm_resampler **out, uint32_t rate, const gm_cancel *cancel) {
+    *out = NULL;
+    if (rate < 1000 || rate > 768000) return GM_EINVAL;
+    gm_resampler *r = gm_calloc(1, sizeof *r);
+    if (!r) return GM_ENOMEM;
+    const uint32_t g = gcd(GM_SAMPLE_RATE, rate);
+    r->up = GM_SAMPLE_RATE / g;
+    r->down = rate / g;
+    const int rc = r->up == r->down ? 0 : make_table(r, cancel);
+    if (rc) gm_resampler_destroy(&r);
+    *out = r;
+    return rc;
+}
+
+void gm_resampler_destroy(gm_resampler **r) {
+    if (!r || !*r) return;
+    gm_free((*r)->table);
+    gm_free(*r);
+    *r = NULL;
+}
+
+size_t gm_resampler_ready(const gm_resampler *r, size_t n, bool ended) {
+    if (!ended && r->table) n = n > (size_t)r->reach ? n - (size_t)r->reach : 0;
+    return (size_t)(((uint64_t)n * r->up + r->down - 1) / r->down);
+}
+
+int gm_resampler_run(const gm_resampler *r, const float *in, size_t n, size_t from, size_t to,
+                     float *out, const gm_cancel *cancel) {
+    if (!r->table) {
+        memcpy(out, in + from, (to - from) * sizeof *out);
+        return 0;
+    }
+    const int64_t reach = r->reach;
+    const size_t width = (size_t)(2 * reach + 1);
+    for (uint64_t i = from; i < to; i++) {
+        const int64_t center = (int64_t)(i * r->down / r->up);
+        const float *row = r->table + (i * r->down % r->up) * width;
         const int64_t lo = center - reach > 0 ? center - reach : 0;
         const int64_t hi = center + reach < (int64_t)n - 1 ? center + reach : (int64_t)n - 1;
         float sum = 0.0f;
         for (int64_t j = lo; j <= hi; j++) sum += in[j] * row[j - center + reach];
-        out->v[i] = sum;
-        if ((i & 0xffff) == 0 && gm_cancelled(cancel)) rc = GM_ECANCELLED;
+        out[i - from] = sum;
+        if ((i & 0xffff) == 0 && gm_cancelled(cancel)) return GM_ECANCELLED;
     }
-    gm_free(table);
+    return 0;
+}
+
+int gm_resample(const float *in, size_t n, uint32_t rate, gm_samples *out, const gm_cancel *cancel) {
+    gm_resampler *r = NULL;
+    memset(out, 0, sizeof *out);
+    if (n > SIZE_MAX / GM_SAMPLE_RATE) return GM_EINVAL;
+    int rc = gm_resampler_create(&r, rate, cancel);
+    if (rc) return rc;
+    const size_t n_out = gm_resampler_ready(r, n, true);
+    out->v = gm_malloc(n_out ? n_out : 1, sizeof *out->v);
+    out->n = n_out;
+    rc = out->v ? gm_resampler_run(r, in, n, 0, n_out, out->v, cancel) : GM_ENOMEM;
+    gm_resampler_destroy(&r);
     if (rc) {
         gm_free(out->v);
         memset(out, 0, sizeof *out);

@@ -35,6 +35,7 @@ typedef struct {
     gm_ids *out;
     gm_media_span *spans;
     size_t n_span;
+    size_t cut;    /* length of out behind the rows of an open sound; 0: none came yet */
     gm_bytes run;  /* plain text that waits to be encoded */
     gm_bytes text; /* contents between two media parts */
     gm_bytes mark; /* [text.n] 1 where the byte was written by us */
@@ -86,14 +87,20 @@ static int put_media(writer *w, const gm_part *part, size_t index) {
     const gm_special_ids *s = w->ids;
     bool image = part->kind == GM_PART_IMAGE;
     int32_t soft = image ? s->image : s->audio;
+    if (w->cut > 0) return 0; /* what stands behind an open sound is not there yet */
     if (!w->spans) return gm_fail(w->err, w->errlen, GM_EINVAL, "no room for media spans");
     int rc = image ? put_special(w, s->image_begin, "<|image>")
                    : put_special(w, s->audio_begin, "<|audio>");
     if (rc) return rc;
     if (soft < 0) return put_special(w, soft, image ? "<|image|>" : "<|audio|>");
     if (gm_ids_reserve(w->out, part->n_row)) return no_memory(w);
-    w->spans[w->n_span++] = (gm_media_span){index, w->out->n, part->n_row};
+    if (part->n_row > 0 || !part->open)
+        w->spans[w->n_span++] = (gm_media_span){index, w->out->n, part->n_row};
     for (uint32_t i = 0; i < part->n_row; i++) w->out->v[w->out->n++] = soft;
+    if (part->open) {
+        w->cut = w->out->n;
+        return 0;
+    }
     return image ? put_special(w, s->image_end, "<image|>")
                  : put_special(w, s->audio_end, "<audio|>");
 }
@@ -217,7 +224,8 @@ static int put_contents(writer *w, const gm_part *parts, size_t n_part, size_t i
                         size_t *next) {
     while (i < n_part && !is_role(parts[i].kind)) {
         int rc;
-        if (parts[i].kind == GM_PART_IMAGE || parts[i].kind == GM_PART_AUDIO) {
+        if (parts[i].kind == GM_PART_IMAGE || parts[i].kind == GM_PART_AUDIO ||
+            parts[i].kind == GM_PART_SOUND) {
             if ((rc = put_media(w, &parts[i], i))) return rc;
             i++;
         } else if (parts[i].kind == GM_PART_TEXT || parts[i].kind == GM_PART_MARKUP) {
@@ -317,6 +325,7 @@ int gm_turns_encode(const gm_vocab *v, const gm_part *parts, size_t n_part,
         rc = put_contents(&w, parts, n_part, 0, VERBATIM, &i);
     }
     if (!rc) rc = flush(&w);
+    if (!rc && w.cut > 0) out->n = w.cut;
     gm_bytes_finish(&w.run);
     gm_bytes_finish(&w.text);
     gm_bytes_finish(&w.mark);

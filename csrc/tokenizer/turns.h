@@ -26,12 +26,18 @@ typedef enum {
     GM_PART_MODEL,
     GM_PART_IMAGE, /* placeholder: begin token, n_rows soft tokens, end token */
     GM_PART_AUDIO,
+    GM_PART_SOUND, /* as AUDIO, of a sound that may still be growing */
 } gm_part_kind;
+
+struct gm_sound_view;
+
 
 typedef struct {
     gm_part_kind kind;
     gm_str text;    /* TEXT, MARKUP */
-    uint32_t n_row; /* IMAGE, AUDIO: soft tokens */
+    uint32_t n_row; /* media: soft tokens */
+    bool open;      /* SOUND: more rows will follow, so the prompt ends behind the rows there are */
+    const struct gm_sound_view *sound; /* SOUND: for whoever counts the rows; not read here */
 } gm_part;
 
 typedef struct {

@@ -45,11 +45,12 @@ enum {
     GEMMA_PART_USER = 3,
     GEMMA_PART_MODEL = 4,
     GEMMA_PART_IMAGE = 5,
-    GEMMA_PART_AUDIO = 6
+    GEMMA_PART_AUDIO = 6,
+    GEMMA_PART_SOUND = 7
 };
 typedef struct {
     uint32_t kind;
-    uint32_t reserved;
+    uint32_t id;
     const char *data;
     size_t len;
 } gemma_part;
@@ -85,6 +86,11 @@ int64_t gemma_load(gemma *g, const gemma_load_opts *opts, char *err, size_t errl
 int64_t gemma_unload(gemma *g);
 int64_t gemma_generate(gemma *g, const gemma_generate_opts *opts, char *err, size_t errlen);
 int64_t gemma_hash_file(gemma *g, const char *path, char *err, size_t errlen);
+enum { GEMMA_SOUND_MAX = 16, GEMMA_SOUND_SECONDS = 30 };
+int64_t gemma_sound_create(gemma *g, uint32_t rate, uint32_t channels, char *err, size_t errlen);
+int gemma_sound_append(gemma *g, int64_t sound, const void *data, size_t len);
+int gemma_sound_end(gemma *g, int64_t sound);
+void gemma_sound_destroy(gemma *g, int64_t sound);
 void gemma_cancel(gemma *g, int64_t job);
 void gemma_cancel_all(gemma *g);
 enum {
@@ -125,6 +131,7 @@ enum {
     GEMMA_STATE_PREFILL = 3,
     GEMMA_STATE_DECODE = 4
 };
+enum { GEMMA_MEDIA_IMAGE = 1, GEMMA_MEDIA_AUDIO = 2 };
 typedef struct {
     uint32_t size;
     uint32_t state;
@@ -140,6 +147,8 @@ typedef struct {
     char name[128];
     char type[32];
     char device[64];
+    uint32_t media;
+    uint32_t n_sound;
 } gemma_status;
 void gemma_get_status(const gemma *g, gemma_status *out);
 ]=],

@@ -330,6 +330,11 @@ function M.generate(req)
   if not binding or not M.model then
     return nil, M.reason or 'the model is not loaded. Run :Gemma load.'
   end
+  for _, part in ipairs(req.parts) do
+    if part.kind == 'sound' and not (part.sound and part.sound.live) then
+      return nil, 'the sound is gone'
+    end
+  end
   local id, err = binding.generate(req)
   if not id then
     return nil, err
@@ -339,6 +344,65 @@ function M.generate(req)
   n_generating = n_generating + 1
   settle()
   return job
+end
+
+--- A sound that is being recorded; the model can hear it while it grows. While it has not ended, a
+--- request with it must have max_tokens 0 and only fills the cache: everything up to and with what
+--- was heard so far. Ask about once a second with the parts that the question will have; after
+--- finish() the question itself computes only the rest.
+---@class gemma.Sound
+---@field id integer
+---@field package live boolean
+local Sound = {}
+Sound.__index = Sound
+
+--- Signed 16-bit little-endian samples, channels interleaved.
+---@param rate integer Hz, 1000 to 192000
+---@param channels integer 1 to 8
+---@return gemma.Sound?
+---@return string? err
+function M.sound(rate, channels)
+  local b, why = open()
+  if not b then
+    return nil, why
+  end
+  local id, err = b.sound_create(rate, channels)
+  if not id then
+    return nil, err
+  end
+  return setmetatable({ id = id, live = true }, Sound)
+end
+
+--- Takes any number of bytes, also half a sample. False when the sound is over: ended, dropped, or
+--- full (30 seconds; what fits was taken, the rest belongs into another sound).
+---@param bytes string
+---@return boolean taken
+---@return string? err 'full', or one line
+function Sound:append(bytes)
+  if not self.live or not binding then
+    return false, 'the sound is gone'
+  end
+  local rc = binding.sound_append(self.id, bytes)
+  if rc == 0 then
+    return true
+  end
+  local name = binding.err_name(rc)
+  return false, name == 'ETOOLONG' and 'full' or name == 'EINVAL' and 'the sound has ended' or name
+end
+
+--- Nothing more will come: from now on questions can be asked about it.
+function Sound:finish()
+  if self.live and binding then
+    binding.sound_end(self.id)
+  end
+end
+
+--- Gives the memory back. Requests that were submitted before still get their answer.
+function Sound:drop()
+  if self.live and binding then
+    binding.sound_destroy(self.id)
+  end
+  self.live = false
 end
 
 --- The job still ends by on_error with ECANCELLED, some milliseconds later.

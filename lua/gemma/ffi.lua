@@ -5,12 +5,14 @@
 
 local M = {}
 
-local PART = { text = 0, markup = 1, system = 2, user = 3, model = 4, image = 5, audio = 6 }
+local PART =
+  { text = 0, markup = 1, system = 2, user = 3, model = 4, image = 5, audio = 6, sound = 7 }
 local PRIO = { typing = 0, ask = 1, background = 2 }
 local FLAG_THINK, FLAG_HEAL, FLAG_IGNORE_EOG, FLAG_MODEL_SAMPLING, FLAG_THOUGHTS = 1, 2, 4, 8, 16
 local KIND = { 'progress', 'text', 'done', 'error', 'log', 'thought' }
 local REASON = { [0] = 'none', 'eog', 'length', 'string', 'context' }
 local STATE = { [0] = 'empty', 'loading', 'ready', 'prefill', 'decode' }
+local MEDIA_IMAGE, MEDIA_AUDIO = 1, 2
 local ERRLEN = 512
 
 --- The folder of this file.
@@ -90,6 +92,9 @@ local function pack_parts(ffi, parts)
     c[i - 1].kind = assert(PART[p.kind], p.kind)
     c[i - 1].data = data -- the string is held by the caller's table during the call
     c[i - 1].len = #data
+    if p.kind == 'sound' then
+      c[i - 1].id = p.sound.id
+    end
   end
   return c
 end
@@ -123,6 +128,7 @@ local function unpack_event(ffi, ev)
     out.reason = REASON[tonumber(ev.stop_reason)] or 'none'
     out.n_prompt, out.n_reused = tonumber(ev.n_prompt), tonumber(ev.n_reused)
     out.n_generated = tonumber(ev.n_generated)
+    out.n_media = tonumber(ev.n_media)
     out.prefill_ms, out.decode_ms = tonumber(ev.prefill_ms), tonumber(ev.decode_ms)
     out.logprob = tonumber(ev.logprob)
   else
@@ -220,10 +226,25 @@ function M.open()
     o.repeat_penalty = req.repeat_penalty or 0
     o.seed = req.seed or 0
     o.fork_from = req.fork_from and req.fork_from + 1 or 0
+    o.image_tokens = req.image_tokens or 0
     err[0] = 0
     local id, msg = id_or_error(C.gemma_generate(g, o, err, ERRLEN))
     keep.parts, keep.stops = nil, nil
     return id, msg
+  end
+
+  function b.sound_create(rate, channels)
+    err[0] = 0
+    return id_or_error(C.gemma_sound_create(g, rate, channels, err, ERRLEN))
+  end
+  function b.sound_append(sound, bytes)
+    return C.gemma_sound_append(g, sound, bytes, #bytes)
+  end
+  function b.sound_end(sound)
+    return C.gemma_sound_end(g, sound)
+  end
+  function b.sound_destroy(sound)
+    C.gemma_sound_destroy(g, sound)
   end
 
   function b.cancel(job)
@@ -254,6 +275,9 @@ function M.open()
       n_param = tonumber(status.n_param),
       prefill_tok_s = tonumber(status.prefill_tok_s),
       decode_tok_s = tonumber(status.decode_tok_s),
+      media_rows = tonumber(status.media_rows),
+      images = bit.band(tonumber(status.media), MEDIA_IMAGE) ~= 0,
+      sounds = bit.band(tonumber(status.media), MEDIA_AUDIO) ~= 0,
       name = ffi.string(status.name),
       type = ffi.string(status.type),
       device = ffi.string(status.device),

@@ -40,8 +40,9 @@
 
 --- One piece of a prompt. Text parts are data and can never become control tokens.
 ---@class (exact) gemma.Part
----@field kind 'text'|'system'|'user'|'model'|'image'|'audio'
----@field data string? nil for the three kinds that open a turn
+---@field kind 'text'|'system'|'user'|'model'|'image'|'audio'|'sound'
+---@field data string? text, or the path of a file; nil for sounds and for kinds that open a turn
+---@field sound gemma.Sound? of kind sound: made by engine.sound()
 
 ---@class (exact) gemma.Request
 ---@field parts gemma.Part[]
@@ -60,6 +61,7 @@
 ---@field repeat_penalty number?
 ---@field seed integer?
 ---@field stops string[]?
+---@field image_tokens integer? budget per picture: 70, 140, 280 (default), 560 or 1120
 ---@field on_text fun(text: string, logprob: number)?
 ---@field on_thought fun(text: string)? what the model thinks aloud; never part of on_text
 ---@field on_progress fun(done: integer, total: integer)?
@@ -71,6 +73,7 @@
 ---@field n_prompt integer
 ---@field n_reused integer
 ---@field n_generated integer
+---@field n_media integer rows of pictures and sounds that had to be computed
 ---@field prefill_ms number
 ---@field decode_ms number
 ---@field logprob number
@@ -90,6 +93,10 @@
 ---@field load fun(opts: table): integer?, string?
 ---@field unload fun(): integer
 ---@field generate fun(req: gemma.Request): integer?, string?
+---@field sound_create fun(rate: integer, channels: integer): integer?, string?
+---@field sound_append fun(sound: integer, bytes: string): integer
+---@field sound_end fun(sound: integer): integer
+---@field sound_destroy fun(sound: integer)
 ---@field cancel fun(job: integer)
 ---@field cancel_all fun()
 ---@field next_event fun(): table?

@@ -21,11 +21,12 @@ static bool is_special(const gm_vocab *v, int32_t id) {
 static size_t read_parts(const uint8_t *p, size_t n, gm_part *parts, bool *markup) {
     size_t n_part = 0;
     while (n >= 2 && n_part < MAX_PART) {
-        gm_part_kind kind = (gm_part_kind)(p[0] % 8); /* 7 is no kind */
+        gm_part_kind kind = (gm_part_kind)(p[0] % 9); /* 8 is no kind */
         size_t len = p[1];
         p += 2, n -= 2;
         if (len > n) len = n;
         parts[n_part] = (gm_part){.kind = kind, .n_row = (uint32_t)len};
+        parts[n_part].open = kind == GM_PART_SOUND && p[0] >= 128;
         if (kind == GM_PART_TEXT || kind == GM_PART_MARKUP) {
             parts[n_part].text = (gm_str){(const char *)p, len};
             p += len, n -= len;
@@ -70,7 +71,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         FUZZ_CHECK(ids.n >= 1 && is_special(v, ids.v[0]));
         FUZZ_CHECK(markup || n_special <= most_special(parts, n_part));
         for (size_t i = 0; i < n_part; i++) {
-            if (parts[i].kind != GM_PART_IMAGE && parts[i].kind != GM_PART_AUDIO) continue;
+            if (parts[i].kind < GM_PART_IMAGE) continue;
+            if (parts[i].open) { /* the prompt ends behind its rows */
+                FUZZ_CHECK(ids.v[ids.n - parts[i].n_row - 1] == gm_vocab_special(v)->audio_begin);
+                break;
+            }
             const gm_media_span *s = &spans[n_span++];
             const gm_special_ids *id = gm_vocab_special(v);
             int32_t soft = parts[i].kind == GM_PART_IMAGE ? id->image : id->audio;

@@ -888,6 +888,96 @@ static void a_file_that_shrinks_while_it_is_hashed_is_an_error(void **state) {
     close_editor(g);
 }
 
+/* The samples of the golden sound: 16 kHz, mono, 16 bit, behind a header of 44 bytes. */
+static size_t read_tones(uint8_t *p, size_t n) {
+    FILE *f = fopen("tests/golden/sets/nano/media/tones.wav", "rb");
+    assert_non_null(f);
+    assert_int_equal(fseek(f, 44, SEEK_SET), 0);
+    n = fread(p, 1, n, f);
+    fclose(f);
+    return n;
+}
+
+/* While a sound is recorded, each job computes only the rows that have come since; after the end
+ * only the last rows and the question are left, and the answer is that to the file. */
+static void a_sound_is_heard_while_it_is_recorded(void **state) {
+    (void)state;
+    static uint8_t pcm[1 << 17];
+    static const char name[] = "tests/golden/sets/nano/media/tones.wav";
+    if (access(name, R_OK) != 0) skip();
+    const size_t n = read_tones(pcm, sizeof pcm);
+    gemma *g = open_editor();
+    gemma_load_opts l = {.size = sizeof l,
+                         .n_threads = 1,
+                         .n_ctx = N_CTX,
+                         .model_path = "tests/golden/sets/nano/model-F16.gguf",
+                         .mmproj_path = "tests/golden/sets/nano/mmproj-BF16.gguf"};
+    assert_int_equal(wait_end(g, gemma_load(g, &l, err, sizeof err))->last.kind, GEMMA_EV_DONE);
+    assert_int_equal(status(g).media, GEMMA_MEDIA_IMAGE | GEMMA_MEDIA_AUDIO);
+    int64_t sound = gemma_sound_create(g, 16000, 1, err, sizeof err);
+    assert_true(sound > 0);
+    assert_int_equal(status(g).n_sound, 1);
+    gemma_part parts[] = {{.kind = GEMMA_PART_USER},
+                          {.kind = GEMMA_PART_TEXT, .data = "Listen: ", .len = 8},
+                          {.kind = GEMMA_PART_SOUND, .id = (uint32_t)sound},
+                          {.kind = GEMMA_PART_TEXT, .data = "What is it?", .len = 11}};
+    gemma_generate_opts o = {.size = sizeof o, .session = 1, .n_part = 4, .parts = parts};
+    uint32_t prompt = 0;
+    for (size_t at = 0; at < n; at += n / 4 + 1) {
+        const size_t piece = n - at < n / 4 + 1 ? n - at : n / 4 + 1;
+        const gemma_event *e = &wait_end(g, gemma_generate(g, &o, err, sizeof err))->last;
+        assert_int_equal(e->kind, GEMMA_EV_DONE);
+        const uint32_t rows = (uint32_t)(at / 2 / 640);
+        assert_true(at == 0 || e->n_prompt == prompt + rows);
+        if (at == 0) prompt = e->n_prompt; /* up to the begin token */
+        assert_in_range(e->n_media, at ? 8 : 0, at ? 9 : 0);
+        assert_int_equal(status(g).media_rows, rows);
+        assert_int_equal(gemma_sound_append(g, sound, pcm + at, piece), GEMMA_OK);
+    }
+    o.max_tokens = 6;
+    assert_int_equal(gemma_generate(g, &o, err, sizeof err), GEMMA_EINVAL);
+    assert_non_null(strstr(err, "not ended"));
+    assert_int_equal(gemma_sound_end(g, sound), GEMMA_OK);
+    int64_t job = gemma_generate(g, &o, err, sizeof err);
+    gemma_sound_destroy(g, sound); /* the job has what it needs */
+    const record *heard = wait_end(g, job);
+    assert_int_equal(heard->last.kind, GEMMA_EV_DONE);
+    assert_in_range(heard->last.n_media, 1, 10);
+    assert_int_equal(status(g).media_rows, 34);
+
+    parts[2] = (gemma_part){.kind = GEMMA_PART_AUDIO, .data = name, .len = sizeof name - 1};
+    const record *file = wait_end(g, gemma_generate(g, &o, err, sizeof err));
+    assert_int_equal(file->last.n_prompt, heard->last.n_prompt);
+    assert_string_equal(file->text, heard->text);
+    close_editor(g);
+}
+
+static void sounds_have_limits(void **state) {
+    (void)state;
+    gemma *g = open_editor();
+    int64_t sound[GEMMA_SOUND_MAX];
+    for (int i = 0; i < GEMMA_SOUND_MAX; i++) {
+        sound[i] = gemma_sound_create(g, 16000, 1, err, sizeof err);
+        assert_true(sound[i] > 0);
+    }
+    assert_int_equal(gemma_sound_create(g, 16000, 1, err, sizeof err), GEMMA_EBUSY);
+    gemma_sound_destroy(g, sound[3]);
+    assert_int_equal(gemma_sound_append(g, sound[3], "ab", 2), GEMMA_EINVAL);
+    assert_int_equal(gemma_sound_end(g, sound[3]), GEMMA_EINVAL);
+    gemma_sound_destroy(g, sound[3]);
+    gemma_sound_destroy(g, -1);
+    assert_true(gemma_sound_create(g, 16000, 1, err, sizeof err) > 0);
+    assert_int_equal(gemma_sound_append(g, sound[0], NULL, 2), GEMMA_EINVAL);
+    gemma_sound_destroy(g, sound[5]);
+    assert_int_equal(gemma_sound_create(g, 0, 1, err, sizeof err), GEMMA_EINVAL);
+    assert_int_equal(gemma_sound_create(NULL, 16000, 1, err, sizeof err), GEMMA_EINVAL);
+    gemma_part part = {.kind = GEMMA_PART_SOUND, .id = (uint32_t)sound[3]};
+    gemma_generate_opts o = {.size = sizeof o, .n_part = 1, .parts = &part};
+    assert_int_equal(gemma_generate(g, &o, err, sizeof err), GEMMA_EINVAL);
+    assert_non_null(strstr(err, "no sound"));
+    close_editor(g);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_hash_of_a_file_needs_no_model),
@@ -895,6 +985,8 @@ int main(void) {
         cmocka_unit_test(hashing_waits_for_everything_else_and_can_be_cancelled),
         cmocka_unit_test(a_file_that_shrinks_while_it_is_hashed_is_an_error),
         cmocka_unit_test(nonsense_arguments_are_errors),
+        cmocka_unit_test(a_sound_is_heard_while_it_is_recorded),
+        cmocka_unit_test(sounds_have_limits),
         cmocka_unit_test(a_second_question_about_a_sound_computes_no_row_again),
         cmocka_unit_test(bad_requests_are_refused_with_a_reason),
         cmocka_unit_test(load_generate_unload),
