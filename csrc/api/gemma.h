@@ -136,7 +136,9 @@ typedef struct {
     float repeat_penalty;     /* 0 or 1: off */
     uint64_t seed;
     uint32_t fork_from;       /* session + 1 to continue from its cache when that helps; 0: none */
-    uint32_t image_tokens;    /* budget per image: 70, 140, 280; 0: 280 */
+    uint32_t image_tokens;    /* budget per image: 70, 140, 280, 560, 1120; 0: 280. More reads
+                               * smaller print and costs as many positions; beyond 512 also some
+                               * hundred MiB, once, because an image is computed in one piece */
 } gemma_generate_opts;
 
 /* Each returns a job id (> 0) or an error (< 0) and copies what it is given. The outcome

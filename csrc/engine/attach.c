@@ -177,12 +177,11 @@ void gm_attachments_finish(gm_attachments *a) {
     memset(a, 0, sizeof *a);
 }
 
-/* An image is computed in one piece, because its rows see one another. */
-static int check_fits(const gm_engine *e, const gm_part *p, char *err, size_t errlen) {
-    const int32_t n_batch = gm_decoder_n_batch(e->decoder);
-    if (p->kind != GM_PART_IMAGE || (int64_t)p->n_row <= n_batch) return 0;
-    return gm_fail(err, errlen, GM_ETOOLONG, "an image of %u rows needs chunks of that size; this "
-                   "model was loaded for %d", p->n_row, (int)n_batch);
+int32_t gm_attachments_longest(const gm_attachments *a) {
+    size_t n = 0;
+    for (size_t i = 0; i < a->n; i++)
+        if (a->media[i].bidirectional && a->media[i].n_row > n) n = a->media[i].n_row;
+    return (int32_t)n;
 }
 
 static int open_part(gm_attachments *a, gm_engine *e, gm_part *p, int32_t image_tokens,
@@ -201,7 +200,7 @@ static int open_part(gm_attachments *a, gm_engine *e, gm_part *p, int32_t image_
     }
     p->n_row = (uint32_t)n;
     if (rc == 0 && r) a->rows[a->n++] = r;
-    return rc ? rc : check_fits(e, p, err, errlen);
+    return rc;
 }
 
 /* Opens what is in front of the first open sound, that sound included. */

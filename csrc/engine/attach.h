@@ -38,3 +38,7 @@ int gm_attachments_encode(gm_attachments *a, gm_engine *e, gm_part *parts, size_
                           const gm_turns_opts *turns, int32_t image_tokens, const gm_cancel *cancel,
                           gm_ids *ids, char *err, size_t errlen);
 void gm_attachments_finish(gm_attachments *a);
+
+/* Rows of the longest run that must be computed in one piece, because its rows see one another; 0:
+ * none. */
+int32_t gm_attachments_longest(const gm_attachments *a);

@@ -110,6 +110,25 @@ int gm_engine_open(gm_engine **out, const gm_engine_opts *opts, char *err, size_
     return GM_OK;
 }
 
+int gm_engine_widen(gm_engine *e, int32_t n, char *err, size_t errlen) {
+    if (n <= gm_decoder_n_batch(e->decoder)) return GM_OK;
+    if (n > e->kv.n_ctx)
+        return gm_fail(err, errlen, GM_ETOOLONG, "an image of %d rows does not fit the context of %d",
+                       (int)n, (int)e->kv.n_ctx);
+    const int32_t slack = e->kv.n_slack;
+    gm_decoder *wider = NULL;
+    if (e->kv.n_slack < n) e->kv.n_slack = n;
+    int rc = gm_decoder_create(&wider, &e->config, e->weights, e->backend, n, longest_cache(e), err,
+                               errlen);
+    if (rc < 0) {
+        e->kv.n_slack = slack;
+        return rc;
+    }
+    gm_decoder_destroy(&e->decoder);
+    e->decoder = wider;
+    return GM_OK;
+}
+
 void gm_engine_close(gm_engine **ep) {
     if (!ep || !*ep) return;
     gm_engine *e = *ep;

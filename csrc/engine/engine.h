@@ -44,3 +44,8 @@ typedef struct {
 
 int gm_engine_open(gm_engine **out, const gm_engine_opts *opts, char *err, size_t errlen);
 void gm_engine_close(gm_engine **e);
+
+/* Makes chunks of n positions possible, for sessions that are created from now on: a large image is
+ * computed in one piece. Costs memory for the activations of that many tokens, so it is done when
+ * such an image comes and not before. On failure nothing has changed. */
+int gm_engine_widen(gm_engine *e, int32_t n, char *err, size_t errlen);

@@ -30,6 +30,7 @@ struct gm_service {
     gm_engine *engine;
     gm_session *session[GM_MAX_SESSION];
     gm_heal_index *heal;
+    uint64_t media_rows; /* computed by sessions that are gone */
     uint64_t epoch; /* counts unloads, so that work begun before one is recognised */
     double prefill_tok_s, decode_tok_s; /* moving averages; 0: not measured */
     int64_t loading;                    /* job */
@@ -59,6 +60,7 @@ static void unload(gm_service *s) {
     gm_heal_index_destroy(&s->heal);
     gm_engine_close(&s->engine);
     s->prefill_tok_s = s->decode_tok_s = 0;
+    s->media_rows = 0;
     s->epoch++;
 }
 
@@ -161,6 +163,25 @@ static int fork_if_better(gm_service *s, const gm_job *j, const gm_prompt *p) {
     return rc < 0 ? (int)rc : GM_OK;
 }
 
+/* The job's session, made when it is first asked for, and again, with what it holds, when an image
+ * needs longer chunks than it was made for. No other answer of this session is under way. */
+static int open_session(gm_service *s, const gm_job *j, char *err, size_t errlen) {
+    gm_session **mine = &s->session[j->session], *wider = NULL;
+    const int32_t longest = gm_attachments_longest(&j->work->media);
+    if (*mine && gm_session_chunk(*mine) >= (size_t)longest) return GM_OK;
+    int rc = gm_engine_widen(s->engine, longest, err, errlen);
+    if (rc == GM_OK) rc = gm_session_create(&wider, s->engine, err, errlen);
+    if (rc < 0) return rc;
+    if (*mine) {
+        int64_t n = gm_session_fork(wider, *mine, gm_session_len(*mine));
+        if (n == GM_EDEVICE) rc = gm_fail(err, errlen, (int)n, "%s", gm_err_text((int)n));
+        s->media_rows += gm_session_media_rows(*mine);
+        gm_session_destroy(mine);
+    }
+    *mine = wider;
+    return rc;
+}
+
 static gm_gen_opts gen_options(const gm_service *s, const gm_generate_request *r) {
     gm_gen_opts o = {.sampling = r->sampling,
                      .max_tokens = r->max_tokens,
@@ -188,9 +209,7 @@ static int begin(gm_service *s, gm_job *j, char *err, size_t errlen) {
     if (!w) return gm_fail(err, errlen, GM_ENOMEM, "%s", gm_err_text(GM_ENOMEM));
     w->epoch = s->epoch;
     int rc = encode(s, &j->gen, w, err, errlen);
-    if (rc < 0) return rc;
-    gm_session **mine = &s->session[j->session];
-    if (!*mine) rc = gm_session_create(mine, s->engine, err, errlen);
+    if (rc == GM_OK) rc = open_session(s, j, err, errlen);
     if (rc == GM_OK && j->gen.heal && !s->heal) {
         rc = gm_heal_index_create(&s->heal, s->engine->vocab);
         if (rc < 0) gm_fail(err, errlen, rc, "%s", gm_err_text(rc));
@@ -201,7 +220,7 @@ static int begin(gm_service *s, gm_job *j, char *err, size_t errlen) {
     rc = fork_if_better(s, j, &p);
     if (rc < 0) return gm_fail(err, errlen, rc, "%s", gm_err_text(rc));
     gm_gen_opts o = gen_options(s, &j->gen);
-    return gm_gen_init(&w->gen, *mine, s->engine->vocab, &p, &o, err, errlen);
+    return gm_gen_init(&w->gen, s->session[j->session], s->engine->vocab, &p, &o, err, errlen);
 }
 
 /* ---- generating ------------------------------------------------------------------------------ */
@@ -342,6 +361,7 @@ void gm_service_describe(const gm_service *s, gm_status *out) {
     out->hears = gm_projector_has_audio(e->projector);
     out->model_bytes = gm_gguf_file_bytes(e->gguf);
     out->n_param = e->weights->n_param;
+    out->media_rows = s->media_rows;
     for (int i = 0; i < GM_MAX_SESSION; i++) {
         if (!s->session[i]) continue;
         out->cache_bytes += gm_session_bytes(s->session[i]);

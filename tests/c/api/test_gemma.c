@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "helper/tiny_model.h"
 #include "helper/tmp.h"
+#include "media/avlib.h"
 
 enum { MAX_JOB = 2048, N_CTX = 8192 };
 
@@ -898,6 +899,19 @@ static size_t read_tones(uint8_t *p, size_t n) {
     return n;
 }
 
+static gemma *open_nano(const char *weights) {
+    char path[128];
+    gemma *g = open_editor();
+    snprintf(path, sizeof path, "tests/golden/sets/nano/model-%s.gguf", weights);
+    gemma_load_opts l = {.size = sizeof l,
+                         .n_threads = 1,
+                         .n_ctx = N_CTX,
+                         .model_path = path,
+                         .mmproj_path = "tests/golden/sets/nano/mmproj-BF16.gguf"};
+    assert_int_equal(wait_end(g, gemma_load(g, &l, err, sizeof err))->last.kind, GEMMA_EV_DONE);
+    return g;
+}
+
 /* While a sound is recorded, each job computes only the rows that have come since; after the end
  * only the last rows and the question are left, and the answer is that to the file. */
 static void a_sound_is_heard_while_it_is_recorded(void **state) {
@@ -906,13 +920,7 @@ static void a_sound_is_heard_while_it_is_recorded(void **state) {
     static const char name[] = "tests/golden/sets/nano/media/tones.wav";
     if (access(name, R_OK) != 0) skip();
     const size_t n = read_tones(pcm, sizeof pcm);
-    gemma *g = open_editor();
-    gemma_load_opts l = {.size = sizeof l,
-                         .n_threads = 1,
-                         .n_ctx = N_CTX,
-                         .model_path = "tests/golden/sets/nano/model-F16.gguf",
-                         .mmproj_path = "tests/golden/sets/nano/mmproj-BF16.gguf"};
-    assert_int_equal(wait_end(g, gemma_load(g, &l, err, sizeof err))->last.kind, GEMMA_EV_DONE);
+    gemma *g = open_nano("F16");
     assert_int_equal(status(g).media, GEMMA_MEDIA_IMAGE | GEMMA_MEDIA_AUDIO);
     int64_t sound = gemma_sound_create(g, 16000, 1, err, sizeof err);
     assert_true(sound > 0);
@@ -952,6 +960,44 @@ static void a_sound_is_heard_while_it_is_recorded(void **state) {
     close_editor(g);
 }
 
+static const record *ask_about(gemma *g, uint32_t session, const char *image, uint32_t budget,
+                               const char *question) {
+    const gemma_part parts[] = {
+        {.kind = GEMMA_PART_USER},
+        {.kind = GEMMA_PART_TEXT, .data = "A picture: ", .len = 11},
+        {.kind = GEMMA_PART_IMAGE, .data = image, .len = strlen(image)},
+        {.kind = GEMMA_PART_TEXT, .data = question, .len = strlen(question)}};
+    gemma_generate_opts o = {.size = sizeof o,
+                             .session = session,
+                             .max_tokens = 4,
+                             .image_tokens = budget,
+                             .n_part = 4,
+                             .parts = parts};
+    return wait_end(g, gemma_generate(g, &o, err, sizeof err));
+}
+
+/* Chunks hold 512 positions until an image is longer; then the session is made anew with room for
+ * it and keeps what it had. */
+static void every_image_budget_works(void **state) {
+    (void)state;
+    static const char photo[] = "tests/golden/sets/nano/media/photo.png";
+    static const uint32_t budgets[] = {70, 1120, 0, 560, 140, 280, 1120};
+    static const uint32_t rows[] = {60, 1107, 260, 551, 126, 260, 1107};
+    if (access(photo, R_OK) != 0 || gm_avlib_load(NULL, 0) != 0) skip();
+    gemma *g = open_nano("F16");
+    for (int i = 0; i < 7; i++) {
+        const record *r = ask_about(g, 1, photo, budgets[i], "What?");
+        if (r->last.kind != GEMMA_EV_DONE) fail_msg("%s", r->error);
+        assert_int_equal(r->last.n_media, rows[i]);
+        assert_true(i == 0 || r->last.n_reused > 4); /* the text in front of it */
+        r = ask_about(g, 1, photo, budgets[i], "And?");
+        assert_int_equal(r->last.n_media, 0);
+    }
+    assert_int_equal(status(g).media_rows, 60 + 1107 + 260 + 551 + 126 + 260 + 1107);
+    assert_int_equal(ask_about(g, 1, photo, 99, "What?")->last.code, GEMMA_EINVAL);
+    close_editor(g);
+}
+
 static void sounds_have_limits(void **state) {
     (void)state;
     gemma *g = open_editor();
@@ -986,6 +1032,7 @@ int main(void) {
         cmocka_unit_test(a_file_that_shrinks_while_it_is_hashed_is_an_error),
         cmocka_unit_test(nonsense_arguments_are_errors),
         cmocka_unit_test(a_sound_is_heard_while_it_is_recorded),
+        cmocka_unit_test(every_image_budget_works),
         cmocka_unit_test(sounds_have_limits),
         cmocka_unit_test(a_second_question_about_a_sound_computes_no_row_again),
         cmocka_unit_test(bad_requests_are_refused_with_a_reason),
