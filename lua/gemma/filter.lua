@@ -4,6 +4,7 @@
 --- cursor. What body() returns is always a prefix of what came in, so text that is on the screen
 --- stays valid while more arrives, and typing through it is plain string comparison.
 
+local brackets = require('gemma.brackets')
 local util = require('gemma.util')
 
 local M = {}
@@ -17,10 +18,10 @@ local M = {}
 ---@field fence boolean a line of ``` ends the answer
 ---@field tabstop integer
 ---@field max_lines integer
-
-local OPEN = { ['('] = ')', ['['] = ']', ['{'] = '}' }
-local CLOSE = { [')'] = true, [']'] = true, ['}'] = true }
-local QUOTE = { ['"'] = true, ["'"] = true, ['`'] = true }
+---@field expandtab boolean? nil: leave indentation as the model wrote it
+---@field unit integer? columns of one level, with expandtab
+---@field floor integer? indentation of the line that opens the scope, when a parser knows it
+---@field open string[]? brackets to be closed after the cursor; nil when that is not known
 
 --- Words that close a block when they stand alone on a line.
 local CLOSING_WORD = {
@@ -112,6 +113,90 @@ function M.is_closer(line)
   return word ~= nil and CLOSING_WORD[word] == true
 end
 
+--- Does the first line of the answer begin a line of the buffer?
+---@param ctx gemma.filter.Context
+---@return boolean
+local function begins_line(ctx)
+  return not ctx.before:find('%S')
+end
+
+--- One level in a text that is indented by spaces: what its first indented line shows, and the
+--- buffer's own width where that fits. Later lines never change it, so what is shown stays.
+---@param lines string[]
+---@param from integer
+---@param ctx gemma.filter.Context
+---@return integer?
+local function unit_of(lines, from, ctx)
+  for i = from, #lines do
+    local width = #lines[i]:match('^ *')
+    if width > 1 and lines[i]:find('^ +%S') then
+      for _, unit in ipairs({ ctx.tabstop, ctx.unit or ctx.tabstop, 4, 2 }) do
+        if width % unit == 0 then
+          return unit
+        end
+      end
+    end
+  end
+end
+
+--- Indents as the buffer does: no tabs with 'expandtab', and else tabs where the model took spaces.
+--- Mixed indentation and everything behind it is left alone.
+---@param text string
+---@param ctx gemma.filter.Context
+---@return string
+function M.indentation(text, ctx)
+  if ctx.expandtab == nil or ctx.prose then
+    return text
+  end
+  local lines = vim.split(text, '\n', { plain = true })
+  local from = begins_line(ctx) and 1 or 2
+  if ctx.expandtab then
+    local level = (' '):rep(ctx.unit or ctx.tabstop)
+    for i = from, #lines do
+      local tabs = lines[i]:match('^\t+')
+      if tabs then
+        lines[i] = level:rep(#tabs) .. lines[i]:sub(#tabs + 1)
+      end
+    end
+  else
+    local unit = unit_of(lines, from, ctx)
+    for i = from, unit and #lines or 0 do
+      local spaces = #lines[i]:match('^ *')
+      if lines[i]:find('^ +%S') then
+        local levels = math.floor(spaces / unit)
+        lines[i] = ('\t'):rep(levels) .. (' '):rep(spaces % unit) .. lines[i]:sub(spaces + 1)
+      end
+    end
+  end
+  return table.concat(lines, '\n')
+end
+
+--- What the model wrote, fit for this buffer: clean, indented as the buffer is, and ending before
+--- a bracket that nothing has opened.
+---@param raw string
+---@param ctx gemma.filter.Context
+---@return string
+---@return boolean cut the answer ends here
+---@return string? why
+function M.prepare(raw, ctx)
+  local text, cut = M.clean(raw)
+  local why = cut and 'a control character' or nil
+  text = M.indentation(text, ctx)
+  local surplus = ctx.open and brackets.surplus(text, ctx.open)
+  if surplus then
+    return text:sub(1, surplus - 1), true, 'a bracket that nothing opens'
+  end
+  return text, cut, why
+end
+
+--- Is a token with this logarithm of its probability one to go on after?
+---@param logprob number?
+---@param least number probability; 0 takes every token
+---@return boolean
+function M.sure(logprob, least)
+  return least <= 0 or not logprob or math.exp(logprob) >= least
+end
+
 --- Do two lines differ by at most one edit in twenty?
 ---@param a string
 ---@param b string
@@ -189,7 +274,7 @@ local function verdict(lines, i, ctx, st)
   local line = lines[i]
   local full = i == 1 and ctx.before .. line or line
   local blank = not line:find('%S')
-  if ctx.fence and line:find('^%s*```') and (i > 1 or not ctx.before:find('%S')) then
+  if ctx.fence and line:find('^%s*```') and (i > 1 or begins_line(ctx)) then
     return 'before', 'end of the code'
   end
   if blank then
@@ -212,9 +297,10 @@ local function verdict(lines, i, ctx, st)
     st.base = ind
   elseif i > 1 and ind > st.base then
     st.deeper = true
-  elseif i > 1 and ind < st.base then
+  elseif i > 1 and (ctx.floor and ind <= ctx.floor or not ctx.floor and ind < st.base) then
     local closed = st.below and M.is_closer(st.below) and M.indent(st.below, ctx.tabstop) == ind
-    return M.is_closer(line) and not closed and 'after' or 'before', 'the block ends'
+    local ends = M.is_closer(line) and not closed and (not ctx.floor or ind == ctx.floor)
+    return ends and 'after' or 'before', 'the block ends'
   elseif i > 1 and st.deeper and M.is_closer(line) then
     return 'after', 'the block ends'
   end
@@ -224,15 +310,14 @@ end
 ---@param text string everything the model wrote so far
 ---@param ctx gemma.filter.Context
 ---@param done boolean no more will come
----@return string body a prefix of clean(text), without blanks at its end
+---@return string body a prefix of prepare(text), without blanks at its end
 ---@return boolean stop the model need not go on
 ---@return string? why it stopped
 ---@return string tail the unfinished line after body; '' when there is nothing to add
 function M.body(text, ctx, done)
-  local cut
-  text, cut = M.clean(text)
+  local cut, why
+  text, cut, why = M.prepare(text, ctx)
   done = done or cut
-  local why = cut and 'a control character' or nil
   local lines = vim.split(text, '\n', { plain = true })
   local n_whole = done and #lines or #lines - 1
   local st = { base = nil, deeper = false, below = first_text(ctx.below) }
@@ -308,58 +393,6 @@ function M.partial(tail, ctx)
   return head .. words
 end
 
---- Closing brackets and quotes of s that s itself does not open.
----@param s string
----@param quote string? a quote that is open where s begins
----@return { pos: integer, char: string }[]
-function M.unpaired(s, quote)
-  local stack, out = {}, {}
-  local i, n = 1, #s
-  while i <= n do
-    local c = s:sub(i, i)
-    if c == '\\' then
-      i = i + 1
-    elseif quote then
-      if c == quote then
-        quote = nil
-        if #stack > 0 and stack[#stack] == c then
-          stack[#stack] = nil
-        else
-          out[#out + 1] = { pos = i, char = c }
-        end
-      end
-    elseif QUOTE[c] and not (c == "'" and s:sub(i - 1, i - 1):find('%w')) then
-      quote = c
-      stack[#stack + 1] = c
-    elseif OPEN[c] then
-      stack[#stack + 1] = OPEN[c]
-    elseif CLOSE[c] then
-      if stack[#stack] == c then
-        stack[#stack] = nil
-      else
-        out[#out + 1] = { pos = i, char = c }
-      end
-    end
-    i = i + 1
-  end
-  return out
-end
-
---- The quote that is open at the end of the text before the cursor, if the text after it
---- begins with the same one.
----@param before string
----@param after string
----@return string?
-local function open_quote(before, after)
-  local q = after:sub(1, 1)
-  if not QUOTE[q] then
-    return nil
-  end
-  local plain = before:gsub('\\.', '')
-  local _, count = plain:gsub(q, q)
-  return count % 2 == 1 and q or nil
-end
-
 --- Makes a suggestion fit the text right of the cursor: drops an end that is there already, and
 --- says how many closing characters after the cursor it replaces.
 ---@param text string
@@ -372,7 +405,7 @@ function M.fit_after(text, before, after)
   if there == '' or text == '' then
     return text, 0
   end
-  local unpaired = M.unpaired(text, open_quote(before, after))
+  local unpaired = brackets.unpaired(text, brackets.open_quote(before, after))
   local is_unpaired = {}
   for _, u in ipairs(unpaired) do
     is_unpaired[u.pos] = true
@@ -384,7 +417,7 @@ function M.fit_after(text, before, after)
       local foreign = true
       for p = start, #text do
         local c = text:sub(p, p)
-        if (CLOSE[c] or QUOTE[c]) and not is_unpaired[p] then
+        if (brackets.CLOSE[c] or brackets.QUOTE[c]) and not is_unpaired[p] then
           foreign = false
         end
       end
