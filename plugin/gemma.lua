@@ -32,6 +32,8 @@ for plug, verb in pairs({
   ['<Plug>(gemma-accept)'] = 'accept',
   ['<Plug>(gemma-accept-word)'] = 'accept_word',
   ['<Plug>(gemma-accept-line)'] = 'accept_line',
+  ['<Plug>(gemma-next)'] = 'next',
+  ['<Plug>(gemma-prev)'] = 'prev',
   ['<Plug>(gemma-dismiss)'] = 'dismiss',
   ['<Plug>(gemma-ask)'] = 'request',
 }) do

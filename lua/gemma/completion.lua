@@ -1,10 +1,12 @@
 --- completion.lua: when to ask the model, and whether its answer still fits.
 ---
---- Owns one record: the request that is under way or on the screen, with the place it was made
---- for. Every change of text or cursor is compared with it in the same tick: what was typed as
---- predicted only trims the ghost text, and generation goes on; anything else drops it. ghost.lua
---- draws, filter.lua judges, context.lua reads.
+--- Owns one record: the place that a request was made for, with the suggestions for it that are
+--- under way or on the screen. Every change of text or cursor is compared with it in the same tick:
+--- what was typed as predicted only trims the ghost text, and generation goes on; anything else
+--- drops it. allow.lua says whether, pace.lua how soon, filter.lua how much; context.lua reads,
+--- ghost.lua draws, recall.lua remembers.
 
+local allow = require('gemma.allow')
 local config = require('gemma.config')
 local context = require('gemma.context')
 local engine = require('gemma.engine')
@@ -12,53 +14,43 @@ local filter = require('gemma.filter')
 local ghost = require('gemma.ghost')
 local log = require('gemma.log')
 local notify = require('gemma.notify')
+local pace = require('gemma.pace')
+local place = require('gemma.place')
+local power = require('gemma.power')
+local recall = require('gemma.recall')
+local scope = require('gemma.scope')
+local suggestion = require('gemma.suggestion')
 local util = require('gemma.util')
 
 local M = {}
 
 local api = vim.api
 
-local WINDOW = 128 -- bytes left and right of the cursor that must not change
-local TYPED_LINES, TYPED_BYTES = 40, 4096 -- more than this was not typed through
-local AHEAD = 16 -- bytes a user may be ahead of a running answer
-local SLOW_MS = 700 -- first characters later than this: manual
-local SAMPLES = 3 -- answers that are measured before judging the speed
+local SESSION, OTHER_SESSION = 0, 7 -- caches: the completion's own, and a fork for other candidates
+local TEMPERATURE, TOP_P = 0.8, 0.95 -- of other candidates
+local TRIES = 3 -- for one more candidate that differs
+local FLUSH_MS = 33 -- between two repaints while text streams in
+local NEAR = 128 -- bytes right of the cursor that a suggestion is compared with
 
 ---@class gemma.completion.Record
----@field buf integer
----@field win integer
----@field row integer where the answer begins, 0-based
----@field col integer
----@field tick integer changedtick for which the record was last found to fit
----@field cursor integer[] the cursor then
----@field left string bytes before the place
----@field right string bytes after it
----@field first_line integer first line changed since the request
----@field lines_after integer lines below all changes since the request
+---@field place gemma.Place
 ---@field filter gemma.filter.Context
----@field job gemma.Job?
----@field raw string all the model wrote
----@field clean string the part of it that may be in a buffer
----@field text string the part of that which may be shown
----@field why string? why the answer ended
----@field over boolean nothing more will come
+---@field list gemma.Suggestion[]
+---@field at integer the one that is shown
+---@field coming gemma.Suggestion? asked for by cycling, not yet known to differ
+---@field tries integer how many of these came to nothing in a row
+---@field cycled boolean
 ---@field manual boolean
 ---@field shown boolean it has been on the screen
----@field asked number ms
----@field first number? ms at which the first token came
----@field info gemma.Done?
 
 local rec ---@type gemma.completion.Record?
-local warm ---@type gemma.Job? a prefill-only job
-local on = true -- :Gemma enable / disable
-local slow = false -- measured: ghost text is manual
-local samples = 0
+local warm ---@type { job: gemma.Job?, again: boolean, urgent: boolean }? a prefill-only job
+local ahead ---@type gemma.Job? the answer as if the shown one were accepted
 local failed_version = -1 -- of the options, when loading failed
 local reading = nil ---@type number? share of the prompt that is in the cache, while it is read
 local seen = { buf = -1, tick = -1, row = -1, col = -1 } -- the last state that was looked at
-local attached = {} ---@type table<integer, true>
 local debounce = util.debounce(function()
-  if vim.api.nvim_get_mode().mode:match('^i') then
+  if api.nvim_get_mode().mode:match('^i') then
     M.request(false)
   end
 end)
@@ -66,438 +58,186 @@ end)
 --- What became of the last request, for :Gemma status.
 M.last = nil ---@type { what: string, ms_first: number?, ms_total: number? }?
 
+M.is_excluded = allow.is_excluded
+M.buffer_reason = allow.buffer_reason
+M.reason = allow.reason
+
 ---@return number
 local function now()
   return vim.uv.hrtime() / 1e6
 end
 
--- ---- may there be ghost text here? ---------------------------------------------------------
-
-local verdicts = {} ---@type table<integer, { key: string, why: string? }>
-local patterns = { version = -1, list = {} } ---@type { version: integer, list: table[] }
-
----@return table[]
-local function exclude_patterns()
-  if patterns.version ~= config.version then
-    patterns = { version = config.version, list = {} }
-    for _, glob in ipairs(config.get().exclude) do
-      local whole = glob:find('/', 1, true) ~= nil
-      patterns.list[#patterns.list + 1] = { pattern = util.glob(glob), whole = whole }
-    end
-  end
-  return patterns.list
-end
-
---- Is the file one that is never read, not even as context?
----@param name string full path
 ---@return boolean
-function M.is_excluded(name)
-  if name == '' then
-    return false
-  end
-  local path = vim.fs.normalize(name):lower()
-  local base = vim.fs.basename(path)
-  for _, p in ipairs(exclude_patterns()) do
-    if (p.whole and path or base):find(p.pattern) then
-      return true
-    end
-  end
-  return false
-end
-
---- What depends on the buffer's name, type and options only.
----@param buf integer
----@return string? why not
-local function static_reason(buf)
-  local bo = vim.bo[buf]
-  local name = api.nvim_buf_get_name(buf)
-  local key = table.concat({ name, bo.filetype, bo.buftype, config.version }, '\0')
-  local v = verdicts[buf]
-  if v and v.key == key then
-    return v.why
-  end
-  local conf = config.get()
-  local why
-  local allowed = conf.filetypes[bo.filetype]
-  if allowed == nil then
-    allowed = conf.filetypes['*'] ~= false
-  end
-  if bo.buftype ~= '' and bo.buftype ~= 'acwrite' then
-    why = ("this is not a file ('buftype' is %s)."):format(bo.buftype)
-  elseif not allowed then
-    why = ("filetype %s is off (filetypes)."):format(bo.filetype)
-  elseif M.is_excluded(name) then
-    why = ('%s is excluded (exclude list).'):format(vim.fs.basename(name))
-  end
-  verdicts[buf] = { key = key, why = why }
-  return why
-end
-
---- Why this buffer gets no ghost text at all; nil when it may.
----@param buf integer
----@return string?
-function M.buffer_reason(buf)
-  local why = static_reason(buf)
-  if why then
-    return why
-  end
-  if vim.b[buf].gemma == false then
-    return 'this buffer is off (b:gemma). Run :Gemma enable buffer.'
-  elseif not vim.bo[buf].modifiable then
-    return "'modifiable' is off."
-  end
-  local enabled = config.get().enabled
-  if enabled then
-    local ok, yes = pcall(enabled, buf)
-    if not ok then
-      notify.once('enabled(): ' .. tostring(yes))
-      return 'enabled() failed: ' .. tostring(yes)
-    elseif yes == false then
-      return 'enabled() says no.'
-    end
-  end
-end
-
---- Why the engine cannot answer now.
----@return string?
-local function engine_reason()
-  if engine.state == 'loading' then
-    local p = engine.load_progress()
-    return ('the model is loading%s.'):format(p and (' (%d %%)'):format(p * 100) or '')
-  elseif engine.is_loaded() then
-    return nil
-  elseif engine.reason then
-    return engine.reason
-  elseif engine.kept_out then
-    return 'the model was unloaded. Run :Gemma load.'
-  elseif config.get().load == 'manual' then
-    return 'the model is not loaded (load is manual). Run :Gemma load.'
-  end
-  return 'the model is not loaded yet; the first Insert mode loads it. Or run :Gemma load.'
-end
-
---- What may change with every key.
----@return string?
-local function moment_reason()
-  if vim.o.paste then
-    return "'paste' is on."
-  elseif vim.fn.getcmdwintype() ~= '' then
-    return 'this is the command-line window.'
-  elseif vim.fn.reg_executing() ~= '' then
-    return 'a macro is running.'
-  elseif vim.fn.reg_recording() ~= '' and not config.get().completion.in_macros then
-    return 'a macro is being recorded (completion.in_macros).'
-  end
-end
-
---- Is the popup menu in the way?
----@return boolean
-local function menu_hides()
-  local menu = config.get().completion.menu
-  if menu == false or vim.fn.pumvisible() == 0 then
-    return false
-  end
-  return menu == true or vim.fn.complete_info({ 'selected' }).selected ~= -1
-end
-
----@return boolean
-local function auto_on()
-  local auto = config.get().completion.auto
-  return auto == true or (auto == 'auto' and not slow)
-end
-
----@param buf integer
----@return boolean
-local function too_big(buf)
-  local size = api.nvim_buf_get_offset(buf, api.nvim_buf_line_count(buf))
-  return size > config.get().context.max_file
-end
-
---- Why nothing comes by itself at the cursor of the current window; nil when it may.
----@return string?
-local function auto_reason()
-  local conf = config.get().completion
-  local buf = api.nvim_get_current_buf()
-  if not auto_on() then
-    return slow and conf.auto == 'auto' and 'the model is slow here, so ghost text is manual.'
-      or 'ghost text is manual (completion.auto).'
-  elseif too_big(buf) then
-    return 'the buffer is large (context.max_file), so ghost text is manual.'
-  end
-  local pos = api.nvim_win_get_cursor(0)
-  local row, col = pos[1] - 1, pos[2]
-  local len = api.nvim_buf_get_offset(buf, row + 1) - api.nvim_buf_get_offset(buf, row) - 1
-  local right = api.nvim_buf_get_text(buf, row, col, row, math.min(len, col + 1024), {})[1]
-  if filter.weight_after(right) > conf.max_line_suffix then
-    return 'there is text to the right of the cursor (completion.max_line_suffix).'
-  end
-end
-
---- The first reason against ghost text in the current buffer, in the order in which a user would
---- repair them.
----@param manual boolean asked for by key
----@return string?
-function M.reason(manual)
-  if not on then
-    return 'ghost text is off. Run :Gemma enable.'
-  end
-  return M.buffer_reason(api.nvim_get_current_buf())
-    or engine_reason()
-    or moment_reason()
-    or (not manual and auto_reason() or nil)
+local function in_insert()
+  return api.nvim_get_mode().mode:match('^i') ~= nil
 end
 
 -- ---- the record ----------------------------------------------------------------------------
 
-local function cancel_warm()
-  if warm then
-    warm:cancel()
-    warm = nil
+--- Ends what was begun without being asked for.
+local function cancel_background()
+  if warm and warm.job then
+    warm.job:cancel()
+  end
+  warm = nil
+  if ahead then
+    ahead:cancel()
+    ahead = nil
   end
 end
 
---- Forgets the record, stops its job and clears the screen.
+--- Forgets the record, stops its jobs and clears the screen.
 ---@param why string
 local function drop(why)
   local r = rec
   rec = nil
-  if r and r.job then
-    r.job:cancel()
-  end
-  if r and not r.over then
-    M.last = { what = why }
+  if r then
+    for _, s in ipairs(r.list) do
+      if s.job then
+        s.job:cancel()
+      end
+      if not s.over then
+        M.last = { what = why }
+      end
+    end
+    if r.coming and r.coming.job then
+      r.coming.job:cancel()
+    end
   end
   ghost.dismiss(why)
 end
 
---- Remembers which lines of the buffer change, so that an edit elsewhere (a formatter, another
---- plugin) is told from typing at the cursor.
----@param buf integer
-local function attach(buf)
-  if attached[buf] then
-    return
-  end
-  attached[buf] = api.nvim_buf_attach(buf, false, {
-    on_lines = function(_, b, _, first, _, new_last)
-      if rec and rec.buf == b then
-        rec.first_line = math.min(rec.first_line, first)
-        rec.lines_after = math.min(rec.lines_after, api.nvim_buf_line_count(b) - new_last)
-      end
-    end,
-    on_reload = function(_, b)
-      if rec and rec.buf == b then
-        rec.first_line = -1
-      end
-    end,
-    on_detach = function(_, b)
-      attached[b] = nil
-      verdicts[b] = nil
-    end,
-  }) or nil
-end
-
---- May the right side differ from the one at the time of the request? Only by closers: autopairs
---- put them in, and typing over them takes them out.
----@param was string
----@param is string
----@return boolean
-local function same_right(was, is)
-  if was == is then
-    return true
-  end
-  local long, short = was, is
-  if #long < #short then
-    long, short = short, long
-  end
-  local extra = #long - #short
-  -- Both are windows of WINDOW bytes, so the longer text may be cut at its end.
-  if extra == 0 then
-    local n = is:match('^[%]%)}"\'`]+()') or was:match('^[%]%)}"\'`]+()')
-    return n ~= nil
-      and (is:sub(n) == was:sub(1, #is - n + 1) or was:sub(n) == is:sub(1, #was - n + 1))
-  end
-  local head = long:sub(1, extra)
-  return head:find('^[%]%)}"\'`]+$') ~= nil and long:sub(extra + 1) == short
-end
-
----@param buf integer
----@param row integer
----@param col integer
----@param from integer bytes left of col
----@param to integer bytes right of col
----@return string left
----@return string right
-local function around(buf, row, col, from, to)
-  local len = api.nvim_buf_get_offset(buf, row + 1) - api.nvim_buf_get_offset(buf, row) - 1
-  local left = api.nvim_buf_get_text(buf, row, math.max(0, col - from), row, col, {})[1]
-  local right = ''
-  if col < len then
-    right = api.nvim_buf_get_text(buf, row, col, row, math.min(len, col + to), {})[1]
-  end
-  return left, right
-end
-
---- Does the record fit the buffer as it is now, and what was typed since the request?
+--- What the events tell about a suggestion.
 ---@param r gemma.completion.Record
----@return string? typed nil when it does not fit
----@return string? why
-local function typed_since(r)
-  local mode = api.nvim_get_mode().mode
-  if api.nvim_get_current_buf() ~= r.buf or api.nvim_get_current_win() ~= r.win then
-    return nil, 'the window was left'
-  elseif not mode:match('^i[cx]?$') then
-    return nil, 'Insert mode was left'
-  end
-  local pos = api.nvim_win_get_cursor(0)
-  local row, col = pos[1] - 1, pos[2]
-  local tick = api.nvim_buf_get_changedtick(r.buf)
-  local moved = row ~= r.cursor[1] or col ~= r.cursor[2]
-  if tick == r.tick and moved then
-    return nil, 'the cursor moved'
-  elseif row < r.row or (row == r.row and col < r.col) then
-    return nil, 'text before it was deleted'
-  elseif row - r.row > TYPED_LINES or col > r.col + TYPED_BYTES then
-    return nil, 'the text changed'
-  end
-  local n_lines = api.nvim_buf_line_count(r.buf)
-  if r.first_line < r.row or r.lines_after < n_lines - row - 1 then
-    return nil, 'the text changed elsewhere'
-  end
-  local left = around(r.buf, r.row, r.col, WINDOW, 0)
-  local _, right = around(r.buf, row, col, 0, WINDOW)
-  if left ~= r.left or not same_right(r.right, right) then
-    return nil, 'the text changed'
-  end
-  r.tick, r.cursor = tick, { row, col }
-  return table.concat(api.nvim_buf_get_text(r.buf, r.row, r.col, row, col, {}), '\n')
+---@return table
+local function numbers_of(r)
+  local s = r.list[r.at]
+  return {
+    ms_first = s.first and s.first - s.asked or nil,
+    ms_total = now() - s.asked,
+    tokens = s.info and s.info.n_generated or nil,
+    reused = s.info and s.info.n_reused or nil,
+  }
 end
 
---- Judges what has come so far, and ends the job when the rest is not wanted.
----@param r gemma.completion.Record
-local function judge(r)
-  local body, stop, why, tail = filter.body(r.raw, r.filter, r.over)
-  r.clean = filter.clean(r.raw)
-  if stop and not r.over then
-    r.over = true
-    r.why = why
-    if r.job then
-      r.job:cancel()
-    end
-  elseif stop then
-    r.why = r.why or why
-  end
-  local text = body
-  if tail ~= '' and r.first and now() - r.first >= config.get().completion.first_paint then
-    text = body .. filter.partial(tail, r.filter)
-  end
-  -- What is painted only grows, except that the end of the answer has the last word.
-  if #text >= #r.text or r.over then
-    r.text = text
-  end
-end
-
+--- The suggestion that goes with what was typed: the one that is shown, or else another of the
+--- candidates.
 ---@param r gemma.completion.Record
 ---@param typed string
----@return string? rest to show; nil when the typed text contradicts the answer
-local function rest_after(r, typed)
-  if vim.startswith(r.text, typed) then
-    return r.text:sub(#typed + 1)
-  elseif vim.startswith(r.clean, typed) then
-    return ''
-  elseif not r.over and r.clean ~= '' and vim.startswith(typed, r.clean) then
-    return #typed - #r.clean <= AHEAD and '' or nil
+---@return string? rest nil: none of them
+local function fitting(r, typed)
+  local rest = r.list[r.at]:rest(typed)
+  if rest then
+    return rest
+  end
+  for i, s in ipairs(r.list) do
+    rest = s:rest(typed)
+    if rest and rest ~= '' then
+      r.at = i
+      return rest
+    end
   end
 end
 
 local on_accept, schedule
 
+--- Puts up the rest of a suggestion, or takes it down where there is nothing worth showing.
+---@param r gemma.completion.Record
+---@param typed string
+---@param rest string
+local function show(r, typed, rest)
+  local s, p = r.list[r.at], r.place
+  local before = r.filter.before .. typed
+  local _, right = place.around(p.buf, p.cursor[1], p.cursor[2], 0, NEAR)
+  local text, swallow = filter.fit_after(rest, before:match('[^\n]*$'), right)
+  local chars = #(text:gsub('%s', ''))
+  local enough = r.shown or r.manual or chars >= config.get().completion.min_chars
+  local hides = allow.menu_hides()
+  if chars == 0 or not enough or hides then
+    ghost.dismiss('hidden')
+    if s.over and not hides then
+      M.last = { what = chars == 0 and 'it is in the text already' or 'too short' }
+    end
+    return
+  end
+  r.shown = true
+  ghost.present({
+    row = p.cursor[1],
+    col = p.cursor[2],
+    text = text,
+    right = right,
+    swallow = swallow,
+    on_accept = on_accept,
+    kind = s.kind,
+    numbers = function()
+      return numbers_of(r)
+    end,
+  })
+end
+
 --- Brings the screen in line with the record and the buffer.
 ---@return boolean alive the record goes on
+---@return boolean? contradicted something else was typed, for which nothing has been asked yet
 local function sync()
   local r = rec
   if not r then
     return false
   end
-  local typed, why = typed_since(r)
+  local typed, why = r.place:typed()
   if not typed then
     drop(why --[[@as string]])
     return false
   end
-  local rest = rest_after(r, typed)
+  local rest = fitting(r, typed)
   if not rest then
     drop('something else was typed')
-    return false
-  end
-  if rest == '' then
-    ghost.dismiss('typed')
-    if r.over then
-      local whole = r.text == ''
-      M.last = { what = whole and (r.why or 'the model had nothing to add') or 'it was used up' }
-      rec = nil
-      return false
-    end
-    return r.raw ~= '' or typed == ''
-  end
-  local before = r.filter.before .. typed
-  local _, right = around(r.buf, r.cursor[1], r.cursor[2], 0, WINDOW)
-  local text, swallow = filter.fit_after(rest, before:match('[^\n]*$'), right)
-  local chars = #(text:gsub('%s', ''))
-  local enough = r.shown or r.manual or chars >= config.get().completion.min_chars
-  if chars == 0 or not enough or menu_hides() then
-    ghost.dismiss('hidden')
-    if r.over and not menu_hides() then
-      M.last = { what = chars == 0 and 'it is in the text already' or 'too short' }
-    end
+    return false, true
+  elseif rest ~= '' then
+    show(r, typed, rest)
     return true
   end
-  r.shown = true
-  ghost.present({
-    row = r.cursor[1],
-    col = r.cursor[2],
-    text = text,
-    swallow = swallow,
-    on_accept = on_accept,
-  })
-  return true
+  local s = r.list[r.at]
+  ghost.dismiss('typed')
+  if not s.over then
+    return true
+  end
+  M.last = { what = s.text == '' and (s.why or 'the model had nothing to add') or 'it was used up' }
+  drop('typed')
+  return false
 end
+
+--- Text streams in: the screen follows, but not more often than an eye can.
+local repaint = util.throttle(FLUSH_MS, function()
+  local _, contradicted = sync()
+  if contradicted then
+    schedule()
+  end
+end)
 
 ---@param piece string
 ---@param kind gemma.ghost.Kind
 on_accept = function(piece, kind)
   local r = rec
   if r then
-    notify.event('GemmaGhostAccept', {
-      buf = r.buf,
-      kind = kind,
-      chars = vim.fn.strchars(piece),
-      ms_first = r.first and r.first - r.asked or nil,
-      ms_total = now() - r.asked,
-      tokens = r.info and r.info.n_generated or nil,
-      reused = r.info and r.info.n_reused or nil,
-    })
+    local data = numbers_of(r)
+    data.buf, data.kind, data.chars = r.place.buf, kind, vim.fn.strchars(piece)
+    notify.event('GemmaGhostAccept', data)
   end
   M.on_change()
 end
 
 -- ---- requests ------------------------------------------------------------------------------
 
---- After some answers it is known how fast this machine is with this model. Two steps of the
---- decoder (the new key, the first token) are what a keystroke waits for.
-local function measure()
-  samples = samples + 1
-  if samples < SAMPLES or config.get().completion.auto ~= 'auto' then
-    return
-  end
+---@return number?
+local function decode_tok_s()
   local numbers = engine.numbers()
-  local tok_s = numbers and numbers.decode_tok_s or 0
-  if tok_s <= 0 then
-    return
-  end
-  local was = slow
-  slow = 2000 / tok_s > SLOW_MS
-  if slow and not was then
-    local fmt = 'measured %.1f tok/s here, so ghost text is manual. Press <M-\\>.'
-    notify.once(fmt:format(tok_s))
+  return numbers and numbers.decode_tok_s
+end
+
+local function measure()
+  local message = pace.measured(decode_tok_s())
+  if message then
+    notify.once(message)
   end
 end
 
@@ -514,7 +254,34 @@ local function on_progress(done, total)
   reading = total > 0 and done / total or nil
 end
 
+---@param buf integer
+---@param row integer
+---@param col integer
 ---@param c gemma.Context
+---@return gemma.filter.Context
+local function filter_context(buf, row, col, c)
+  local bo = vim.bo[buf]
+  local prose = context.is_prose(bo.filetype)
+  local around = prose and {} or scope.at(buf, row, col, c.before_line)
+  local max_lines = pace.max_lines()
+  return {
+    before = c.before_line,
+    after = c.after_line,
+    below = c.below_lines,
+    single = max_lines == 1 or filter.weight_after(c.after_line) > 0,
+    prose = prose,
+    fence = c.fence,
+    tabstop = bo.tabstop,
+    expandtab = bo.expandtab,
+    unit = bo.shiftwidth > 0 and bo.shiftwidth or bo.tabstop,
+    max_lines = max_lines,
+    floor = around.floor,
+    open = around.open,
+  }
+end
+
+---@param c gemma.Context
+---@param single boolean
 ---@return string[]
 local function stops(c, single)
   local list = {}
@@ -527,59 +294,91 @@ local function stops(c, single)
   return list
 end
 
---- The callbacks of a request hold its own record: when it is not the current one any more,
---- they come too late and do nothing.
 ---@param r gemma.completion.Record
+---@param s gemma.Suggestion
+---@return boolean is anybody still waiting for it?
+local function wanted(r, s)
+  return rec == r and (vim.tbl_contains(r.list, s) or r.coming == s)
+end
+
+local prefetch, arrived
+
+--- The callbacks of a request hold their own record and suggestion: when these are not current any
+--- more, they come too late and do nothing.
+---@param r gemma.completion.Record
+---@param s gemma.Suggestion
 ---@param c gemma.Context
 ---@return gemma.Request
-local function request_for(r, c)
+local function request_for(r, s, c)
   local conf = config.get().completion
+  local function finish(why)
+    if wanted(r, s) and not s.over then
+      s:finish(r.filter, why)
+      arrived(r, s)
+    end
+  end
   return {
     parts = context.parts(c),
-    session = 0,
+    session = SESSION,
     priority = 'typing',
     heal = true,
     max_tokens = r.manual and conf.manual_max_tokens or conf.max_tokens,
     stops = stops(c, r.filter.single),
     on_progress = on_progress,
-    on_text = function(text)
+    on_text = function(text, logprob)
       reading = nil
-      if rec ~= r or r.over then
+      if s.over or not wanted(r, s) then
         return
       end
-      r.first = r.first or now()
-      r.raw = r.raw .. text
-      judge(r)
-      if not sync() then
-        schedule()
+      s:add(text, logprob, r.filter, {
+        now = now(),
+        first_paint = conf.first_paint,
+        min_confidence = conf.min_confidence,
+      })
+      if s.over then
+        if s.job then
+          s.job:cancel()
+        end
+        arrived(r, s)
+      elseif r.coming == s then
+        arrived(r, s)
+      else
+        repaint()
       end
     end,
     on_done = function(info)
-      r.info = info
-      r.job = nil
+      s.info, s.job = info, nil
       measure()
-      if rec == r and not r.over then
-        r.over = true
-        judge(r)
-        M.last = { what = 'shown', ms_first = r.first and r.first - r.asked }
-        sync()
-      end
+      finish()
     end,
     on_error = function(err)
-      r.job = nil
-      if r.first then
+      s.job = nil
+      if s.first then
         measure()
       end
-      if rec == r and not r.over then
-        r.over = true
-        if err.name ~= 'ECANCELLED' then
-          r.why = err.text
-        end
-        judge(r)
-        sync()
-      end
+      finish(err.name ~= 'ECANCELLED' and err.text or nil)
     end,
   }
+end
+
+---@param manual boolean
+---@return gemma.completion.Record
+---@return gemma.Context
+local function new_record(manual)
+  local p = place.here()
+  local c = context.gather(p.buf, p.row, p.col, budget())
+  ---@type gemma.completion.Record
+  local r = {
+    place = p,
+    filter = filter_context(p.buf, p.row, p.col, c),
+    list = {},
+    at = 1,
+    tries = 0,
+    cycled = false,
+    manual = manual,
+    shown = false,
+  }
+  return r, c
 end
 
 --- Asks for a suggestion at the cursor.
@@ -587,7 +386,7 @@ end
 function M.request(manual)
   debounce.stop()
   drop('asked again')
-  local why = M.reason(manual)
+  local why = allow.reason(manual)
   if why then
     M.last = { what = why }
     if manual then
@@ -595,88 +394,258 @@ function M.request(manual)
     end
     return
   end
-  cancel_warm()
-  local buf = api.nvim_get_current_buf()
-  local pos = api.nvim_win_get_cursor(0)
-  local row, col = pos[1] - 1, pos[2]
-  local c = context.gather(buf, row, col, budget())
-  local left, right = around(buf, row, col, WINDOW, WINDOW)
-  local conf = config.get().completion
-  attach(buf)
-  ---@type gemma.completion.Record
-  local r = {
-    buf = buf,
-    win = api.nvim_get_current_win(),
-    row = row,
-    col = col,
-    tick = api.nvim_buf_get_changedtick(buf),
-    cursor = { row, col },
-    left = left,
-    right = right,
-    first_line = math.huge,
-    lines_after = math.huge,
-    filter = {
-      before = c.before_line,
-      after = c.after_line,
-      below = c.below_lines,
-      single = conf.max_lines == 1 or filter.weight_after(c.after_line) > 0,
-      prose = context.is_prose(vim.bo[buf].filetype),
-      fence = c.fence,
-      tabstop = vim.bo[buf].tabstop,
-      max_lines = conf.max_lines,
-    },
-    raw = '',
-    clean = '',
-    text = '',
-    over = false,
-    manual = manual,
-    shown = false,
-    asked = now(),
-  }
-  local err
+  -- What is being read for this very key goes on: the request finds it in the cache.
+  if not (warm and warm.urgent) then
+    cancel_background()
+  end
+  local r, c = new_record(manual)
+  local s = suggestion.new(manual and 'manual' or 'auto', now())
+  r.list[1] = s
   rec = r
-  r.job, err = engine.generate(request_for(r, c))
-  if not r.job then
+  local err
+  s.job, err = engine.generate(request_for(r, s, c))
+  if not s.job then
     rec = nil
     M.last = { what = err --[[@as string]] }
     log.warn('completion: %s', err)
   end
 end
 
---- Lets the model read the buffer before the first key, so that the first answer is as quick as
---- the later ones.
-local function warm_up()
-  if warm or rec or M.reason(false) then
+--- Lets the model read the buffer before somebody waits for it: at the start of Insert mode, and
+--- the new key during the delay after it (urgent).
+---@param urgent boolean
+local function read_ahead(urgent)
+  if warm then
+    warm.again = warm.again or urgent
+    return
+  elseif rec or allow.reason(false) then
     return
   end
   local pos = api.nvim_win_get_cursor(0)
   local c = context.gather(api.nvim_get_current_buf(), pos[1] - 1, pos[2], budget())
+  local mine = { again = false, urgent = urgent }
   local function over()
+    if warm ~= mine then
+      return
+    end
     warm, reading = nil, nil
+    if mine.again and in_insert() then
+      read_ahead(true)
+    end
   end
-  warm = engine.generate({
+  warm = mine
+  mine.job = engine.generate({
     parts = context.parts(c),
-    session = 0,
-    priority = 'background',
+    session = SESSION,
+    priority = urgent and 'typing' or 'background',
+    heal = urgent,
+    quiet = urgent,
     max_tokens = 0,
     on_progress = on_progress,
     on_done = over,
     on_error = over,
   })
+  if not mine.job then
+    warm = nil
+  end
 end
 
----@return integer ms
-local function delay()
-  local d = config.get().completion.delay
-  if d == 'auto' then
-    return engine.is_gpu() and 40 or 75
+--- Keeps a suggestion that is complete for when the same text is there again.
+---@param r gemma.completion.Record
+---@param s gemma.Suggestion
+local function remember(r, s)
+  local p = r.place
+  if s.text ~= '' and s.base == 0 and s.kind ~= 'kept' and api.nvim_buf_is_valid(p.buf) then
+    local typed = p:typed()
+    if typed then
+      recall.put(place.likeness(p.buf, p.row, p.col), s.text, now())
+    end
   end
-  return d --[[@as integer]]
 end
+
+--- Works on the answer that would follow if the shown one were accepted. Only where nobody pays for
+--- it: an idle GPU, with the editor in front.
+---@param r gemma.completion.Record
+---@param s gemma.Suggestion
+prefetch = function(r, s)
+  local p = r.place
+  local typed = p:typed()
+  if ahead or warm or not typed or s.text == '' or not pace.may_prefetch(engine.is_gpu()) then
+    return
+  elseif r.filter.after:find('%S') then
+    return
+  end
+  local c = context.gather(p.buf, p.row, p.col, budget())
+  local like = place.likeness(p.buf, p.row, p.col, s.text)
+  local fctx = filter_context(p.buf, p.row, p.col, c)
+  c.mouth = c.mouth .. s.text
+  fctx.before = like.line
+  -- The scope was looked up for another place.
+  fctx.floor, fctx.open = nil, nil
+  local next_one = suggestion.new('kept', now())
+  local opts = { now = now(), first_paint = math.huge, min_confidence = 0 }
+  local function over()
+    ahead = nil
+    next_one:finish(fctx)
+    if next_one.text ~= '' then
+      recall.put(like, next_one.text, now())
+    end
+  end
+  ahead = engine.generate({
+    parts = context.parts(c),
+    session = SESSION,
+    priority = 'background',
+    heal = true,
+    quiet = true,
+    max_tokens = config.get().completion.max_tokens,
+    stops = stops(c, fctx.single),
+    on_text = function(text, logprob)
+      next_one:add(text, logprob, fctx, opts)
+      if next_one.over and ahead then
+        ahead:cancel()
+      end
+    end,
+    on_done = over,
+    on_error = function()
+      if next_one.over then
+        over()
+      else
+        ahead = nil
+      end
+    end,
+  })
+end
+
+--- Shows what is remembered for this text.
+---@return boolean
+local function show_kept()
+  local buf = api.nvim_get_current_buf()
+  if not recall.knows(buf) or allow.reason(false, true) then
+    return false
+  end
+  local pos = api.nvim_win_get_cursor(0)
+  local text = recall.get(place.likeness(buf, pos[1] - 1, pos[2]), now())
+  if not text then
+    return false
+  end
+  local r = new_record(false)
+  r.list[1] = suggestion.complete(text, 'kept', now())
+  rec = r
+  return sync()
+end
+
+-- ---- candidates ----------------------------------------------------------------------------
+
+--- Asks for one more candidate: from a fork of the cache, with another seed. The one on the screen
+--- stays until the new one is known to say something else.
+---@param r gemma.completion.Record
+local function ask_another(r)
+  local typed = r.place:typed()
+  if not typed or r.coming or allow.reason(true) then
+    return
+  end
+  local buf, cursor = r.place.buf, r.place.cursor
+  local s = suggestion.new('next', now(), typed)
+  local req = request_for(r, s, context.gather(buf, cursor[1], cursor[2], budget()))
+  req.session, req.fork_from = OTHER_SESSION, SESSION
+  req.temperature, req.top_p = TEMPERATURE, TOP_P
+  req.seed = #r.list + r.tries
+  r.coming = s
+  s.job = engine.generate(req)
+  if not s.job then
+    r.coming = nil
+  end
+end
+
+---@param r gemma.completion.Record
+---@return integer
+local function most(r)
+  return r.tries >= TRIES and #r.list or math.max(#r.list, config.get().completion.candidates)
+end
+
+--- More text, or the end, of a suggestion.
+---@param r gemma.completion.Record
+---@param s gemma.Suggestion
+arrived = function(r, s)
+  if r.coming ~= s then
+    if s.over then
+      remember(r, s)
+    end
+    local alive, contradicted = sync()
+    if s.over and alive and ghost.visible() then
+      M.last = { what = 'shown', ms_first = s.first and s.first - s.asked }
+      prefetch(r, s)
+    elseif contradicted then
+      schedule()
+    end
+    return
+  end
+  local differs = s.text:sub(s.base + 1):find('%S') and s:differs(r.list)
+  if differs then
+    r.coming, r.tries = nil, 0
+    r.list[#r.list + 1] = s
+    r.at = #r.list
+    sync()
+    vim.cmd.redrawstatus()
+  elseif s.over then
+    r.coming = nil
+    r.tries = r.tries + 1
+    if r.tries < TRIES then
+      ask_another(r)
+    else
+      notify.info('the model has no other suggestion here.')
+      vim.cmd.redrawstatus()
+    end
+  end
+end
+
+--- Shows the next or the previous candidate. Past the last one the model is asked for another, up
+--- to completion.candidates of them.
+---@param step 1|-1
+---@return boolean
+function M.cycle(step)
+  local r = rec
+  if not r or not ghost.visible() then
+    return false
+  end
+  r.cycled = true
+  local to = r.at + step
+  if to > #r.list and #r.list < most(r) then
+    ask_another(r)
+  else
+    r.at = (to - 1) % #r.list + 1
+    local typed = r.place:typed()
+    -- One that does not go with what was typed since is passed over.
+    for _ = 1, #r.list do
+      local rest = typed and r.list[r.at]:rest(typed)
+      if rest and rest ~= '' then
+        break
+      end
+      r.at = (r.at + step - 1) % #r.list + 1
+    end
+    sync()
+  end
+  vim.cmd.redrawstatus()
+  return true
+end
+
+--- Which candidate is shown, once somebody has cycled.
+---@return integer? at
+---@return integer? of
+function M.position()
+  if rec and rec.cycled and ghost.visible() then
+    return rec.at, most(rec)
+  end
+end
+
+-- ---- keys ----------------------------------------------------------------------------------
 
 schedule = function()
-  if on and auto_on() and engine.is_loaded() then
-    debounce.start(delay())
+  if allow.on and engine.is_loaded() and not pace.manual_reason() then
+    debounce.start(pace.delay(engine.is_gpu()))
+    if pace.reads_ahead(engine.is_gpu(), decode_tok_s()) then
+      read_ahead(true)
+    end
   end
 end
 
@@ -690,14 +659,16 @@ function M.on_change()
     return
   end
   seen.buf, seen.tick, seen.row, seen.col = buf, tick, pos[1], pos[2]
-  if moment_reason() then
+  if allow.moment_reason() then
     drop('a macro, paste or the command-line window')
     debounce.stop()
     return
   end
-  if sync() then
-    debounce.stop()
-  elseif same then
+  if not same then
+    pace.key(now())
+    power.set_focus(true) -- who types is in front, whatever the terminal says
+  end
+  if sync() or same or show_kept() then
     -- A movement without an edit asks for nothing.
     debounce.stop()
   else
@@ -716,7 +687,7 @@ end
 ---@param why string
 local function leave(why)
   debounce.stop()
-  cancel_warm()
+  cancel_background()
   drop(why)
 end
 
@@ -724,15 +695,18 @@ local function on_insert_enter()
   for _, p in ipairs(config.reload()) do
     notify.once('vim.g.gemma: ' .. p .. '.')
   end
+  if config.get().battery ~= 'same' then
+    power.refresh()
+  end
   local buf = api.nvim_get_current_buf()
   local pos = api.nvim_win_get_cursor(0)
   seen.buf, seen.row, seen.col = buf, pos[1], pos[2]
   seen.tick = api.nvim_buf_get_changedtick(buf)
-  if not on or M.buffer_reason(buf) then
+  if not allow.on or allow.buffer_reason(buf) then
     return
   end
   if engine.is_loaded() then
-    warm_up()
+    read_ahead(false)
   elseif config.get().load == 'insert' and not engine.busy() and not engine.kept_out then
     -- What failed once is not tried again on every Insert mode, unless the options changed.
     if not engine.reason or failed_version ~= config.version then
@@ -746,8 +720,8 @@ function M.load()
   local ok, why = engine.load(function(err)
     if err then
       failed_version = config.version
-    elseif api.nvim_get_mode().mode:match('^i') then
-      warm_up()
+    elseif in_insert() then
+      read_ahead(false)
     end
   end)
   if not ok then
@@ -760,7 +734,7 @@ end
 
 ---@return boolean
 function M.is_enabled()
-  return on
+  return allow.on
 end
 
 ---@param yes boolean
@@ -769,7 +743,7 @@ function M.enable(yes, buf)
   if buf then
     vim.b[buf].gemma = yes
   else
-    on = yes
+    allow.on = yes
     require('gemma.sentinel').forget()
   end
   if not yes then
@@ -778,11 +752,17 @@ function M.enable(yes, buf)
 end
 
 function M.dismiss()
-  if rec and not rec.over then
+  local r = rec
+  if r and not r.list[r.at].over then
     M.last = { what = 'dismissed' }
   end
-  if ghost.visible() then
-    notify.event('GemmaGhostDismiss', { buf = api.nvim_get_current_buf() })
+  if r and ghost.visible() then
+    local data = numbers_of(r)
+    data.buf, data.kind = r.place.buf, r.list[r.at].kind
+    data.chars = vim.fn.strchars(ghost.text() --[[@as string]])
+    notify.event('GemmaGhostDismiss', data)
+    -- Who does not want it does not want it back after one key and a backspace.
+    recall.drop(place.likeness(r.place.buf, r.place.cursor[1], r.place.cursor[2]))
   end
   leave('dismissed')
 end
@@ -794,16 +774,17 @@ function M.why()
     local n = #vim.split(ghost.text() --[[@as string]], '\n')
     return ('a suggestion of %d line%s is shown.'):format(n, n == 1 and '' or 's')
   end
-  local why = M.reason(false)
+  local why = allow.reason(false)
+  local s = rec and rec.list[rec.at]
   if why then
     return 'no suggestion: ' .. why
-  elseif (rec and not rec.over and rec.raw == '') or warm then
+  elseif (s and not s.over and s:is_empty()) or warm then
     return reading and ('the model reads (%d %%).'):format(reading * 100) or 'the model reads.'
-  elseif rec and not rec.over then
+  elseif s and not s.over then
     return 'the model writes.'
   elseif debounce.pending() then
     return 'waiting for a pause in typing.'
-  elseif not api.nvim_get_mode().mode:match('^i') then
+  elseif not in_insert() then
     local last = M.last and (' The last one: %s.'):format(M.last.what) or ''
     return 'suggestions come in Insert mode.' .. last
   elseif M.last then
@@ -821,7 +802,7 @@ function M.setup()
   end
   ready = true
   if require('gemma.sentinel').tripped() then
-    on = false
+    allow.on = false
     notify.warn(
       'Neovim ended during GPU work last time. Ghost text stays off; '
         .. ':Gemma enable or :Gemma device cpu.'
@@ -842,9 +823,21 @@ function M.setup()
   au({ 'BufLeave', 'WinLeave', 'CmdwinEnter' }, function()
     leave('the window was left')
   end)
+  au('OptionSet', function()
+    leave("'paste' was set")
+  end, 'paste')
+  au('FocusLost', function()
+    power.set_focus(false)
+    debounce.stop()
+    cancel_background()
+  end)
+  au('FocusGained', function()
+    power.set_focus(true)
+  end)
   au({ 'BufUnload', 'BufWipeout' }, function(ev)
     context.forget(ev.buf)
-    verdicts[ev.buf] = nil
+    allow.forget(ev.buf)
+    recall.forget(ev.buf)
   end)
 end
 

@@ -49,6 +49,18 @@ function T.integer(min, max)
   }
 end
 
+---@param min number
+---@param max number
+---@return gemma.config.Type
+function T.number(min, max)
+  return {
+    text = ('number %g..%g'):format(min, max),
+    ok = function(v)
+      return type(v) == 'number' and v >= min and v <= max
+    end,
+  }
+end
+
 ---@param ... string
 ---@return gemma.config.Type
 function T.choice(...)
@@ -177,6 +189,16 @@ that need it.]],
 memory.]],
   },
   {
+    name = 'battery',
+    type = T.choice('same', 'slow', 'manual', 'off'),
+    default = 'slow',
+    desc = [[What changes when the machine runs on battery. 'slow': three times the
+delay, suggestions of one line, and nothing is worked on ahead of time.
+'manual': ghost text only when asked for. 'off': none. 'same': nothing.
+Known on Linux only; looked at when you begin to type, at most every 30
+seconds.]],
+  },
+  {
     name = 'completion.auto',
     type = T.any(T.boolean, AUTO),
     default = 'auto',
@@ -188,8 +210,9 @@ manual (|gemma-key-ask|), and says so once.]],
     name = 'completion.delay',
     type = T.any(T.integer(0, 10000), AUTO),
     default = 'auto',
-    desc = [[Milliseconds without a key before the model starts to write. 'auto' is 75
-on the CPU and 40 on a GPU.]],
+    desc = [[Milliseconds without a key before the model starts to write. 'auto' is 40
+on a GPU; on the CPU it is a little more than the time you usually leave
+between two keys, and from 100 to 400.]],
   },
   {
     name = 'completion.first_paint',
@@ -236,6 +259,28 @@ itself. Closing brackets and quotes at the end of the line do not count.]],
     default = 'selected',
     desc = [[Hide ghost text beside the popup menu: 'selected' when an entry is
 selected, true whenever the menu is open, false never.]],
+  },
+  {
+    name = 'completion.candidates',
+    type = T.integer(1, 9),
+    default = 3,
+    desc = [[How many suggestions |gemma-key-next| goes through at one place. All but
+the first are made when they are asked for, from the same cache; the first
+use takes memory for one more cache.]],
+  },
+  {
+    name = 'completion.min_confidence',
+    type = T.number(0, 1),
+    default = 0,
+    desc = [[A suggestion ends before the first token that the model gives less than
+this probability. 0 lets all of them through; with 0.1 suggestions are
+shorter and surer.]],
+  },
+  {
+    name = 'completion.in_comments',
+    type = T.boolean,
+    default = true,
+    desc = [[Ghost text in comments. When false it has to be asked for there.]],
   },
   {
     name = 'completion.in_macros',

@@ -63,8 +63,10 @@ local function settle()
   elseif M.model then
     local any, text = false, false
     for _, job in pairs(jobs) do
-      any = true
-      text = text or job.started
+      if not job.req.quiet then
+        any = true
+        text = text or job.started
+      end
     end
     set_state(text and 'generating' or any and 'prefill' or 'ready')
   end

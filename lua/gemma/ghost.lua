@@ -16,7 +16,10 @@ local MARK = 1 -- the extmark's id: one per buffer
 ---@field col integer bytes
 ---@field text string
 ---@field swallow integer bytes right of the cursor that an accept of all replaces
+---@field right string what stands right of the cursor
 ---@field on_accept fun(piece: string, kind: gemma.ghost.Kind)?
+---@field kind string? how it came about, for the events
+---@field numbers (fun(): table)? more for the events
 ---@field augroup integer
 
 ---@alias gemma.ghost.Kind 'all'|'word'|'line'
@@ -52,6 +55,26 @@ local function cursor_width(row, col)
   return vim.fn.strdisplaywidth(api.nvim_buf_get_text(0, row, from, row, col, {})[1])
 end
 
+--- With several lines, what stands right of the cursor will end up behind the last one. Where it is
+--- short enough it is drawn there, and the first line is laid over it.
+---@param c gemma.ghost.Current
+---@param first string
+---@return string? first as wide as what it covers; nil when it cannot be done
+local function cover(c, first)
+  if c.right == '' then
+    return nil
+  end
+  local from = cursor_width(c.row, c.col)
+  local hidden = vim.fn.strdisplaywidth(c.right, from)
+  local shown = vim.fn.strdisplaywidth(first, from)
+  local info = vim.fn.getwininfo(api.nvim_get_current_win())[1]
+  local room = info.width - info.textoff - from
+  if math.max(hidden, shown) > room then
+    return nil
+  end
+  return first .. (' '):rep(hidden - shown)
+end
+
 ---@param c gemma.ghost.Current
 local function paint(c)
   local lines = vim.split(c.text, '\n', { plain = true })
@@ -59,19 +82,35 @@ local function paint(c)
   if first:find('\t', 1, true) then
     first = untab(first, cursor_width(c.row, c.col))
   end
-  local virt_lines
-  for i = 2, #lines do
-    virt_lines = virt_lines or {}
-    virt_lines[i - 1] = { { untab(lines[i], 0), 'GemmaGhost' } }
+  local virt_lines, over
+  if #lines > 1 then
+    over = cover(c, first)
+    virt_lines = {}
+    for i = 2, #lines do
+      virt_lines[i - 1] = { { untab(lines[i], 0), 'GemmaGhost' } }
+    end
+    if over then
+      first = over
+      table.insert(virt_lines[#virt_lines], { c.right:sub(c.swallow + 1) })
+    end
   end
   api.nvim_buf_set_extmark(c.buf, ns, c.row, c.col, {
     id = MARK,
     virt_text = first ~= '' and { { first, 'GemmaGhost' } } or nil,
-    virt_text_pos = 'inline',
+    virt_text_pos = over and 'overlay' or 'inline',
     virt_lines = virt_lines,
     hl_mode = 'combine',
     undo_restore = false,
   })
+end
+
+---@param name string
+---@param c gemma.ghost.Current
+---@param data table
+local function event(name, c, data)
+  data.buf, data.kind, data.chars = c.buf, c.kind, vim.fn.strchars(c.text)
+  data = vim.tbl_extend('keep', data, c.numbers and c.numbers() or {})
+  require('gemma.notify').event(name, data)
 end
 
 --- Takes down what present() put up. Harmless when nothing is shown.
@@ -86,7 +125,7 @@ function M.dismiss(why)
   if api.nvim_buf_is_valid(c.buf) then
     api.nvim_buf_del_extmark(c.buf, ns, MARK)
   end
-  require('gemma.notify').event('GemmaGhostClear', { buf = c.buf, why = why })
+  event('GemmaGhostClear', c, { why = why })
 end
 
 --- Whatever ends Insert mode in this window ends the ghost text. ModeChanged and not
@@ -112,8 +151,18 @@ local function watch()
   return group
 end
 
+---@class gemma.ghost.Text
+---@field row integer
+---@field col integer
+---@field text string
+---@field right string? right of the cursor
+---@field swallow integer?
+---@field on_accept fun(piece: string, kind: gemma.ghost.Kind)?
+---@field kind string?
+---@field numbers (fun(): table)?
+
 --- Shows text at a position of the current buffer, or changes what is shown.
----@param o { row: integer, col: integer, text: string, swallow: integer?, on_accept: function? }
+---@param o gemma.ghost.Text
 function M.present(o)
   local buf = api.nvim_get_current_buf()
   local c = current
@@ -126,15 +175,18 @@ function M.present(o)
     require('gemma.highlight').ensure()
     c = { buf = buf, augroup = watch() }
     current = c --[[@as gemma.ghost.Current]]
-  elseif c.row == o.row and c.col == o.col and c.text == o.text then
-    c.swallow, c.on_accept = o.swallow or 0, o.on_accept
+  end
+  local right, swallow = o.right or '', o.swallow or 0
+  local same = c.row == o.row and c.col == o.col and c.text == o.text
+  same = same and c.right == right and c.swallow == swallow
+  c.row, c.col, c.text, c.right, c.swallow = o.row, o.col, o.text, right, swallow
+  c.on_accept, c.kind, c.numbers = o.on_accept, o.kind, o.numbers
+  if same then
     return
   end
-  c.row, c.col, c.text = o.row, o.col, o.text
-  c.swallow, c.on_accept = o.swallow or 0, o.on_accept
   paint(c)
   if fresh then
-    require('gemma.notify').event('GemmaGhostShow', { buf = buf, chars = vim.fn.strchars(o.text) })
+    event('GemmaGhostShow', c, {})
   end
 end
 
@@ -168,6 +220,31 @@ local function piece_of(kind)
   return text
 end
 
+--- Changes the buffer and lets Neovim note the text as typed, so that `.`, a count and the `.`
+--- register have it. Only a paste notes text without working on it (indenting, wrapping,
+--- abbreviations), so the change is made in place of what a paste would do.
+---@param c gemma.ghost.Current
+---@param piece string
+---@param swallow integer
+local function put(c, piece, swallow)
+  local done = false
+  local function change()
+    if not done then
+      done = true
+      local lines = vim.split(piece, '\n', { plain = true })
+      api.nvim_buf_set_text(c.buf, c.row, c.col, c.row, c.col + swallow, lines)
+      local col = #lines == 1 and c.col + #piece or #lines[#lines]
+      api.nvim_win_set_cursor(0, { c.row + #lines, col })
+    end
+    return true
+  end
+  local paste = vim.paste
+  vim.paste = change
+  pcall(api.nvim_paste, piece, false, -1)
+  vim.paste = paste
+  change()
+end
+
 --- Puts a piece of the text into the buffer, exactly as it is, with the cursor behind it. The
 --- caller has broken the undo sequence before and breaks it after, so that `u` takes back
 --- exactly this.
@@ -186,11 +263,7 @@ function M.insert(kind)
   local piece = piece_of(kind)
   -- Closers that the text replaces go with its last piece.
   local swallow = piece == c.text and c.swallow or 0
-  local lines = vim.split(piece, '\n', { plain = true })
-  api.nvim_buf_set_text(c.buf, c.row, c.col, c.row, c.col + swallow, lines)
-  local row = c.row + #lines - 1
-  local col = #lines == 1 and c.col + #piece or #lines[#lines]
-  api.nvim_win_set_cursor(0, { row + 1, col })
+  put(c, piece, swallow)
   if c.on_accept then
     c.on_accept(piece, kind)
   else

@@ -95,6 +95,17 @@ function M.accept_line()
   return feed('accept_line')
 end
 
+--- The next candidate; past the last one the model is asked for another.
+---@return boolean something is shown
+function M.next()
+  return require('gemma.completion').cycle(1)
+end
+
+---@return boolean
+function M.prev()
+  return require('gemma.completion').cycle(-1)
+end
+
 function M.dismiss()
   require('gemma.completion').dismiss()
 end
@@ -139,6 +150,7 @@ function M.status()
 end
 
 --- A few characters for a statusline; makes no call into the library.
+---   "G 2/3" the second of three candidates is shown
 ---   ""  not loaded · "G" ready · "G~" busy · "G 42%" loading · "G!" a problem · "G-" off
 ---@return string
 function M.statusline()
@@ -147,7 +159,14 @@ function M.statusline()
     return ''
   end
   local s = engine.state
-  if s == 'loading' then
+  local completion = package.loaded['gemma.completion']
+  local at, of
+  if completion then
+    at, of = completion.position()
+  end
+  if at then
+    return ('G %d/%d'):format(at, of)
+  elseif s == 'loading' then
     local p = engine.load_progress()
     return p and ('G %d%%'):format(p * 100) or 'G~'
   elseif s == 'prefill' or s == 'generating' then
@@ -155,7 +174,7 @@ function M.statusline()
   elseif s ~= 'ready' then
     return 'G!'
   end
-  return require('gemma.completion').is_enabled() and 'G' or 'G-'
+  return (not completion or completion.is_enabled()) and 'G' or 'G-'
 end
 
 -- ---- for other plugins ---------------------------------------------------------------------

@@ -36,6 +36,20 @@ M.keys = {
     passes = true,
   },
   {
+    key = '<M-]>',
+    plug = '<Plug>(gemma-next)',
+    verb = 'next',
+    desc = 'Gemma: another suggestion',
+    passes = true,
+  },
+  {
+    key = '<M-[>',
+    plug = '<Plug>(gemma-prev)',
+    verb = 'prev',
+    desc = 'Gemma: the suggestion before',
+    passes = true,
+  },
+  {
     key = '<C-]>',
     plug = '<Plug>(gemma-dismiss)',
     verb = 'dismiss',
@@ -68,8 +82,8 @@ function M.run(verb, key)
       api.nvim_feedkeys(vim.keycode(key), 'nit', false)
     end
     return ''
-  elseif verb == 'dismiss' then
-    return '<Cmd>lua require("gemma").dismiss()<CR>'
+  elseif not KIND[verb] then
+    return ('<Cmd>lua require("gemma").%s()<CR>'):format(verb)
   end
   return ('<C-g>u<Cmd>lua require("gemma.ghost").insert("%s")<CR><C-g>u'):format(KIND[verb])
 end

@@ -8,6 +8,7 @@
 ---@field load 'insert'|'startup'|'manual'
 ---@field threads integer?
 ---@field n_ctx integer
+---@field battery 'same'|'slow'|'manual'|'off'
 ---@field completion gemma.Config.Completion
 ---@field context gemma.Config.Context
 ---@field filetypes table<string, boolean>
@@ -28,6 +29,9 @@
 ---@field max_line_suffix integer
 ---@field menu boolean|'selected'
 ---@field in_macros boolean
+---@field in_comments boolean
+---@field min_confidence number
+---@field candidates integer
 
 ---@class (exact) gemma.Config.Context
 ---@field tokens integer|'auto'
@@ -60,6 +64,7 @@
 ---@field min_p number?
 ---@field repeat_penalty number?
 ---@field seed integer?
+---@field quiet boolean? work ahead of time that the state does not tell of
 ---@field stops string[]?
 ---@field image_tokens integer? budget per picture: 70, 140, 280 (default), 560 or 1120
 ---@field on_text fun(text: string, logprob: number)?

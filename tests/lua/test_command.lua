@@ -319,7 +319,7 @@ test('keys are mapped on the first Insert mode, never Tab', function()
   local before = c:lua("return #vim.api.nvim_get_keymap('i')")
   local tab = c:lua("return vim.fn.maparg('<Tab>', 'i', false, true).desc or ''")
   c:insert_at('|')
-  h.eq(c:lua("return #vim.api.nvim_get_keymap('i')") - before, 5)
+  h.eq(c:lua("return #vim.api.nvim_get_keymap('i')") - before, 7)
   h.eq(c:lua("return vim.fn.maparg('<Tab>', 'i', false, true).desc or ''"), tab)
 end)
 

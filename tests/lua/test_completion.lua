@@ -328,7 +328,7 @@ end)
 
 test('tabs are drawn as wide as the buffer draws them', function()
   local c = h.suggesting('a|', '\tb\n\tc')
-  c:lua('vim.bo.tabstop = 4')
+  c:lua('vim.bo.tabstop, vim.bo.expandtab = 4, false')
   c:feed('<C-]>')
   c:feed([[<M-Bslash>]])
   c:wait('#Fake.jobs == 2')

@@ -1,0 +1,225 @@
+--- allow.lua: may there be ghost text here and now? If not, why, in one sentence.
+---
+--- From what hardly changes (switches, file, filetype) to what may change with every key. The
+--- order is the one in which a user would repair things, since :Gemma status shows the first.
+
+local config = require('gemma.config')
+local engine = require('gemma.engine')
+local filter = require('gemma.filter')
+local notify = require('gemma.notify')
+local pace = require('gemma.pace')
+local util = require('gemma.util')
+
+local M = {}
+
+local api = vim.api
+
+--- Ghost text is on (`:Gemma enable`).
+M.on = true
+
+local verdicts = {} ---@type table<integer, { key: string, why: string? }>
+local patterns = { version = -1, list = {} } ---@type { version: integer, list: table[] }
+
+---@return table[]
+local function exclude_patterns()
+  if patterns.version ~= config.version then
+    patterns = { version = config.version, list = {} }
+    for _, glob in ipairs(config.get().exclude) do
+      local whole = glob:find('/', 1, true) ~= nil
+      patterns.list[#patterns.list + 1] = { pattern = util.glob(glob), whole = whole }
+    end
+  end
+  return patterns.list
+end
+
+--- Is the file one that is never read, not even as context?
+---@param name string full path
+---@return boolean
+function M.is_excluded(name)
+  if name == '' then
+    return false
+  end
+  local path = vim.fs.normalize(name):lower()
+  local base = vim.fs.basename(path)
+  for _, p in ipairs(exclude_patterns()) do
+    if (p.whole and path or base):find(p.pattern) then
+      return true
+    end
+  end
+  return false
+end
+
+--- What depends on the buffer's name, type and options only.
+---@param buf integer
+---@return string? why not
+local function static_reason(buf)
+  local bo = vim.bo[buf]
+  local name = api.nvim_buf_get_name(buf)
+  local key = table.concat({ name, bo.filetype, bo.buftype, config.version }, '\0')
+  local v = verdicts[buf]
+  if v and v.key == key then
+    return v.why
+  end
+  local conf = config.get()
+  local why
+  local allowed = conf.filetypes[bo.filetype]
+  if allowed == nil then
+    allowed = conf.filetypes['*'] ~= false
+  end
+  if bo.buftype ~= '' and bo.buftype ~= 'acwrite' then
+    why = ("this is not a file ('buftype' is %s)."):format(bo.buftype)
+  elseif not allowed then
+    why = ("filetype %s is off (filetypes)."):format(bo.filetype)
+  elseif M.is_excluded(name) then
+    why = ('%s is excluded (exclude list).'):format(vim.fs.basename(name))
+  end
+  verdicts[buf] = { key = key, why = why }
+  return why
+end
+
+---@param buf integer
+function M.forget(buf)
+  verdicts[buf] = nil
+end
+
+--- Why this buffer gets no ghost text at all; nil when it may.
+---@param buf integer
+---@return string?
+function M.buffer_reason(buf)
+  local why = static_reason(buf)
+  if why then
+    return why
+  end
+  if vim.b[buf].gemma == false then
+    return 'this buffer is off (b:gemma). Run :Gemma enable buffer.'
+  elseif not vim.bo[buf].modifiable then
+    return "'modifiable' is off."
+  end
+  local enabled = config.get().enabled
+  if enabled then
+    local ok, yes = pcall(enabled, buf)
+    if not ok then
+      notify.once('enabled(): ' .. tostring(yes))
+      return 'enabled() failed: ' .. tostring(yes)
+    elseif yes == false then
+      return 'enabled() says no.'
+    end
+  end
+end
+
+--- Why the engine cannot answer now.
+---@return string?
+local function engine_reason()
+  if engine.state == 'loading' then
+    local p = engine.load_progress()
+    return ('the model is loading%s.'):format(p and (' (%d %%)'):format(p * 100) or '')
+  elseif engine.is_loaded() then
+    return nil
+  elseif engine.reason then
+    return engine.reason
+  elseif engine.kept_out then
+    return 'the model was unloaded. Run :Gemma load.'
+  elseif config.get().load == 'manual' then
+    return 'the model is not loaded (load is manual). Run :Gemma load.'
+  end
+  return 'the model is not loaded yet; the first Insert mode loads it. Or run :Gemma load.'
+end
+
+--- What may change with every key.
+---@return string?
+function M.moment_reason()
+  if vim.o.paste then
+    return "'paste' is on."
+  elseif vim.fn.getcmdwintype() ~= '' then
+    return 'this is the command-line window.'
+  elseif vim.fn.reg_executing() ~= '' then
+    return 'a macro is running.'
+  elseif vim.fn.reg_recording() ~= '' and not config.get().completion.in_macros then
+    return 'a macro is being recorded (completion.in_macros).'
+  end
+end
+
+--- Is the popup menu in the way?
+---@return boolean
+function M.menu_hides()
+  local menu = config.get().completion.menu
+  if menu == false or vim.fn.pumvisible() == 0 then
+    return false
+  end
+  return menu == true or vim.fn.complete_info({ 'selected' }).selected ~= -1
+end
+
+---@param buf integer
+---@return boolean
+local function too_big(buf)
+  local size = api.nvim_buf_get_offset(buf, api.nvim_buf_line_count(buf))
+  return size > config.get().context.max_file
+end
+
+--- Is the text left of the cursor a comment? By treesitter or syntax, whichever draws the buffer;
+--- else by 'commentstring'.
+---@param buf integer
+---@param row integer
+---@param col integer
+---@return boolean
+function M.in_comment(buf, row, col)
+  local at = math.max(0, col - 1)
+  if vim.treesitter.highlighter.active[buf] then
+    local ok, captures = pcall(vim.treesitter.get_captures_at_pos, buf, row, at)
+    for _, c in ipairs(ok and captures or {}) do
+      if c.capture:match('^comment') then
+        return true
+      end
+    end
+    return false
+  elseif vim.bo[buf].syntax ~= '' and vim.g.syntax_on then
+    for _, id in ipairs(vim.fn.synstack(row + 1, at + 1)) do
+      if vim.fn.synIDattr(vim.fn.synIDtrans(id), 'name') == 'Comment' then
+        return true
+      end
+    end
+    return false
+  end
+  local leader = vim.trim(vim.bo[buf].commentstring:match('^(.-)%%s') or '')
+  local text = api.nvim_buf_get_text(buf, row, 0, row, math.min(col, 200), {})[1]
+  return leader ~= '' and vim.startswith(vim.trim(text), leader)
+end
+
+--- Why nothing comes by itself at the cursor of the current window; nil when it may.
+---@return string?
+local function auto_reason()
+  local conf = config.get().completion
+  local buf = api.nvim_get_current_buf()
+  local why = pace.manual_reason()
+  if why then
+    return why
+  elseif too_big(buf) then
+    return 'the buffer is large (context.max_file), so ghost text is manual.'
+  end
+  local pos = api.nvim_win_get_cursor(0)
+  local row, col = pos[1] - 1, pos[2]
+  local len = api.nvim_buf_get_offset(buf, row + 1) - api.nvim_buf_get_offset(buf, row) - 1
+  local right = api.nvim_buf_get_text(buf, row, col, row, math.min(len, col + 1024), {})[1]
+  if filter.weight_after(right) > conf.max_line_suffix then
+    return 'there is text to the right of the cursor (completion.max_line_suffix).'
+  elseif not conf.in_comments and M.in_comment(buf, row, col) then
+    return 'the cursor is in a comment (completion.in_comments).'
+  end
+end
+
+--- The first reason against ghost text in the current buffer; nil when there is none.
+---@param manual boolean asked for by key
+---@param without_engine boolean? the text is there already
+---@return string?
+function M.reason(manual, without_engine)
+  if not M.on then
+    return 'ghost text is off. Run :Gemma enable.'
+  end
+  return M.buffer_reason(api.nvim_get_current_buf())
+    or pace.off_reason()
+    or (not without_engine and engine_reason() or nil)
+    or M.moment_reason()
+    or (not manual and auto_reason() or nil)
+end
+
+return M
