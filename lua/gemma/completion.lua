@@ -646,6 +646,8 @@ schedule = function()
     if pace.reads_ahead(engine.is_gpu(), decode_tok_s()) then
       read_ahead(true)
     end
+  elseif allow.on and engine.rested and not allow.buffer_reason(api.nvim_get_current_buf()) then
+    M.load()
   end
 end
 
@@ -707,7 +709,9 @@ local function on_insert_enter()
   end
   if engine.is_loaded() then
     read_ahead(false)
-  elseif config.get().load == 'insert' and not engine.busy() and not engine.kept_out then
+  elseif
+    (config.get().load == 'insert' or engine.rested) and not engine.busy() and not engine.kept_out
+  then
     -- What failed once is not tried again on every Insert mode, unless the options changed.
     if not engine.reason or failed_version ~= config.version then
       M.load()

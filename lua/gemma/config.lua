@@ -177,6 +177,22 @@ text is allowed, after start-up, or only by `:Gemma load` and by commands
 that need it.]],
   },
   {
+    name = 'unload_idle',
+    type = T.integer(0, 31536000),
+    default = 900,
+    desc = [[Seconds without use after which the memory of the model is given back;
+half of that while Neovim does not have the focus. The next use loads it
+again. 0 keeps it.]],
+  },
+  {
+    name = 'shared',
+    type = T.choice('borrow', 'cpu', 'off', 'own'),
+    default = 'borrow',
+    desc = [[What a second Neovim does when another one has the model: 'borrow' uses
+that one's (|gemma-two|), 'cpu' loads its own on the CPU, 'off' does
+without, 'own' loads its own as if there were no other.]],
+  },
+  {
     name = 'threads',
     type = T.integer(1, 1024),
     desc = [[Compute threads. When not set, the number of physical cores less one.]],

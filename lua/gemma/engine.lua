@@ -8,13 +8,15 @@
 local config = require('gemma.config')
 local log = require('gemma.log')
 local notify = require('gemma.notify')
+local owner = require('gemma.owner')
 local sentinel = require('gemma.sentinel')
 
 local M = {}
 
 local LEVEL = { [0] = 'error', 'warn', 'info', 'debug', 'trace' } -- of the library
 
----@alias gemma.State 'off'|'nolib'|'nomodel'|'loading'|'ready'|'prefill'|'generating'|'error'
+---@alias gemma.State
+---| 'off'|'nolib'|'nomodel'|'loading'|'ready'|'borrowed'|'prefill'|'generating'|'error'
 
 local binding ---@type gemma.Binding?
 local poll ---@type uv.uv_poll_t?
@@ -23,12 +25,20 @@ local n_generating = 0
 local loader ---@type { job: integer, path: string, done: integer, total: integer }?
 local waiters = {} ---@type fun(err: string?)[]
 local drain_scheduled = false
+local hashes = {} ---@type table<integer, gemma.Job>
+local rest_timer ---@type uv.uv_timer_t?
+local last_use = 0 -- ms, of the loop's clock
+local focused = true
+local leave_hooks = {} ---@type fun(why: string)[]
 
 --- What is known without asking the library; statuslines read this.
 M.state = 'off' ---@type gemma.State
 M.reason = nil ---@type string? why, in the states nolib, nomodel and error
 M.model = nil ---@type string? path of the loaded model
 M.kept_out = false -- unloaded by hand
+M.rested = false -- unloaded since nobody used it; comes back with the next use
+M.beside = false -- loaded on the CPU since another Neovim has the device
+M.lender = nil ---@type gemma.Lock? the Neovim whose model this one borrows
 M.device = nil ---@type string? device given by :Gemma device; wins over the option
 
 ---@class gemma.Job
@@ -56,6 +66,22 @@ local function set_state(to, reason)
   end)
 end
 
+--- One timer, armed when the last job ends, so that an idle Neovim wakes up once and then never.
+local function rest_later()
+  if rest_timer then
+    rest_timer:stop()
+  end
+  local seconds = config.get().unload_idle
+  if not M.model or M.lender or seconds == 0 then
+    return
+  end
+  local ms = seconds * (focused and 1000 or 500) - (vim.uv.now() - last_use)
+  rest_timer = rest_timer or assert(vim.uv.new_timer())
+  rest_timer:start(math.max(ms, 1), 0, vim.schedule_wrap(function()
+    M.rest()
+  end))
+end
+
 --- The state follows from what is under way.
 local function settle()
   if loader then
@@ -68,7 +94,13 @@ local function settle()
         text = text or job.started
       end
     end
-    set_state(text and 'generating' or any and 'prefill' or 'ready')
+    if not any then
+      vim.uv.update_time()
+      last_use = vim.uv.now()
+      rest_later()
+    end
+    local idle = M.lender and 'borrowed' or 'ready'
+    set_state(text and 'generating' or any and 'prefill' or idle)
   end
 end
 
@@ -79,6 +111,11 @@ end
 
 ---@return boolean
 function M.is_gpu()
+  if M.lender then
+    return binding ~= nil and binding.about().gpu == true
+  elseif M.beside then
+    return false
+  end
   local dev = M.device or config.get().device
   return dev:match('^vulkan') ~= nil
 end
@@ -155,6 +192,10 @@ local function on_load_event(ev)
   elseif ev.kind == 'done' then
     local path = loader.path
     loader = nil
+    if M.lender then
+      path = binding.about().model or path
+      notify.info(('this Neovim borrows the model of pid %d.'):format(M.lender.pid))
+    end
     M.model = path
     log.info('loaded %s', path)
     settle()
@@ -163,6 +204,7 @@ local function on_load_event(ev)
     loader = nil
     M.model = nil
     sentinel.disarm()
+    owner.release()
     local cancelled = binding and binding.err_name(ev.code) == 'ECANCELLED'
     set_state(cancelled and 'off' or 'error', not cancelled and ev.text or nil)
     if not cancelled then
@@ -203,6 +245,79 @@ local function on_job_event(job, ev)
   end
 end
 
+---@param job gemma.Job
+---@param ev table
+local function on_hash_event(job, ev)
+  if ev.kind == 'progress' then
+    call(job, 'on_progress', ev.done, ev.total)
+    return
+  end
+  hashes[job.id] = nil
+  job.over = true
+  if not M.busy() then
+    rest_later()
+  end
+  if ev.kind == 'done' then
+    call(job, 'on_done', ev.text)
+  else
+    local name = binding and binding.err_name(ev.code) or 'EINTERNAL'
+    call(job, 'on_error', { code = ev.code, name = name, text = ev.text })
+  end
+end
+
+--- Lets go of the binding. What was submitted to it has ended, or ends without a word.
+---@param timeout_ms integer
+local function drop(timeout_ms)
+  local b = binding
+  binding = nil
+  if poll then
+    poll:stop()
+    poll:close()
+    poll = nil
+  end
+  if b then
+    b.destroy(timeout_ms)
+  end
+  for _, job in pairs(hashes) do
+    job.over = true
+    call(job, 'on_error', { code = -7, name = 'ECANCELLED', text = 'cancelled' })
+  end
+  jobs, hashes, loader, n_generating = {}, {}, nil, 0
+  M.model, M.lender = nil, nil
+end
+
+local LOST = {
+  closed = 'the Neovim with the model (pid %d) closed; :Gemma load to take over.',
+  unloaded = 'pid %d unloaded the model; :Gemma load to load it here.',
+  silent = 'pid %d has the model and does not answer; :Gemma load to try again.',
+  differs = 'pid %d has another version of gemma.nvim; restart it, or set shared to own.',
+}
+
+--- The Neovim that lent its model is gone, or has it no more. Its jobs have ended before.
+---@param ev { why: string, stale: boolean?, pid: integer }
+local function on_lost(ev)
+  local lender = M.lender --[[@as gemma.Lock]]
+  drop(0)
+  if ev.stale then
+    -- Its lock was left behind. Whoever waits for the model gets it here.
+    owner.evict(lender)
+    local ok, err = M.load()
+    if not ok then
+      loaded(err)
+    end
+  elseif ev.why == 'rested' then
+    M.rested = true
+    set_state('off')
+    loaded('cancelled')
+  else
+    local why = (LOST[ev.why] or ('pid %d: ' .. ev.why)):format(ev.pid)
+    M.kept_out = true
+    set_state('off', why)
+    notify.warn(why)
+    loaded(why)
+  end
+end
+
 --- Takes everything out of the ring: wakes coalesce, events do not.
 local function drain()
   drain_scheduled = false
@@ -218,6 +333,10 @@ local function drain()
     local job = jobs[ev.job]
     if job then
       on_job_event(job, ev)
+    elseif hashes[ev.job] then
+      on_hash_event(hashes[ev.job], ev)
+    elseif ev.kind == 'lost' then
+      on_lost(ev)
     elseif loader and ev.job == loader.job then
       on_load_event(ev)
     elseif ev.kind == 'log' then
@@ -226,19 +345,11 @@ local function drain()
   end
 end
 
----@return gemma.Binding?
----@return string? err
-local function open()
-  if binding then
-    return binding
-  end
-  local err
-  binding, err = require('gemma.ffi').open()
-  if not binding then
-    set_state('nolib', err)
-    return nil, err
-  end
-  poll = assert(vim.uv.new_poll(binding.wake_fd()))
+--- From now on this answers.
+---@param b gemma.Binding
+local function use(b)
+  binding = b
+  poll = assert(vim.uv.new_poll(b.wake_fd()))
   poll:start('r', function()
     -- The descriptor stays readable until the scheduled drain clears it; one drain is enough.
     if not drain_scheduled then
@@ -246,13 +357,61 @@ local function open()
       vim.schedule(drain)
     end
   end)
+  local group = vim.api.nvim_create_augroup('gemma.engine', {})
   vim.api.nvim_create_autocmd('VimLeavePre', {
-    group = vim.api.nvim_create_augroup('gemma.engine', {}),
+    group = group,
     callback = function()
       M.shutdown(200)
     end,
   })
-  return binding
+  vim.api.nvim_create_autocmd({ 'FocusLost', 'FocusGained' }, {
+    group = group,
+    callback = function(ev)
+      focused = ev.event == 'FocusGained'
+      if not M.busy() then
+        rest_later()
+      end
+    end,
+  })
+end
+
+---@return gemma.Binding?
+---@return string? err
+local function open()
+  if binding then
+    return binding
+  end
+  local b, err = require('gemma.ffi').open()
+  if not b then
+    set_state('nolib', err)
+    return nil, err
+  end
+  use(b)
+  return b
+end
+
+--- Another Neovim that has the model, when it matters. Otherwise it is ours from now on.
+---@return gemma.Lock?
+local function find_lender()
+  if config.get().shared == 'own' then
+    return nil
+  end
+  local other = owner.other()
+  if not other and not M.lender then
+    local taken, faster = owner.take()
+    other = not taken and faster or nil
+  end
+  return other
+end
+
+---@param lender gemma.Lock
+local function borrow(lender)
+  drop(0)
+  M.lender = lender
+  use(require('gemma.borrow').open(lender))
+  loader = { job = binding.load({}), path = '', done = 0, total = 0 }
+  log.info('borrowing the model of pid %d', lender.pid)
+  settle()
 end
 
 --- Starts loading the model unless it is there. on_ready hears of the end, with an error text
@@ -267,7 +426,7 @@ function M.load(on_ready)
     end
     return true
   end
-  M.kept_out = false
+  M.kept_out, M.rested = false, false
   if on_ready then
     waiters[#waiters + 1] = on_ready
   end
@@ -278,8 +437,17 @@ function M.load(on_ready)
     if on_ready then
       waiters[#waiters] = nil
     end
+    owner.release()
     set_state(state, err)
     return false, err
+  end
+  local lender = find_lender()
+  local shared = config.get().shared
+  if lender and shared == 'borrow' then
+    borrow(lender)
+    return true
+  elseif lender and shared == 'off' then
+    return failed('off', ('pid %d has the model (shared is off).'):format(lender.pid))
   end
   local path, why = M.find_model()
   if not path then
@@ -290,7 +458,8 @@ function M.load(on_ready)
     return failed('nolib', err)
   end
   local conf = config.get()
-  local device = M.device or conf.device
+  M.beside = lender ~= nil
+  local device = M.beside and 'cpu' or M.device or conf.device
   sentinel.arm(device)
   local job, msg = b.load({
     model_path = path,
@@ -308,20 +477,65 @@ function M.load(on_ready)
   return true
 end
 
+--- Tells those who borrow, and lets another Neovim have it.
+---@param why 'closed'|'unloaded'|'rested'
+local function leave(why)
+  for _, fn in ipairs(leave_hooks) do
+    fn(why)
+  end
+  owner.release()
+  if rest_timer then
+    rest_timer:stop()
+  end
+end
+
+--- fn hears when this Neovim gives its model up.
+---@param fn fun(why: 'closed'|'unloaded'|'rested')
+function M.on_leave(fn)
+  leave_hooks[#leave_hooks + 1] = fn
+end
+
+---@param why 'unloaded'|'rested'
+local function give_up(why)
+  if not binding then
+    return
+  end
+  local b = binding --[[@as gemma.Binding]]
+  leave(why)
+  for _, job in pairs(jobs) do
+    job:cancel()
+  end
+  if loader then
+    b.cancel(loader.job)
+  end
+  b.unload()
+  M.model = nil
+  -- A load that was under way is not ours any more, however it ends.
+  loader = nil
+  if M.lender then
+    for _, job in pairs(jobs) do
+      call(job, 'on_error', { code = -7, name = 'ECANCELLED', text = 'cancelled' })
+    end
+    drop(0)
+  end
+  set_state('off')
+  loaded('cancelled')
+end
+
 --- Gives the memory back. Running jobs end as cancelled. Who unloads by hand wants the memory: the
 --- next Insert mode does not load it again.
 function M.unload()
   M.kept_out = true
-  if not binding then
-    return
+  give_up('unloaded')
+end
+
+--- Gives the memory back when nobody has used it for a while; the next use loads it again.
+function M.rest()
+  if M.model and not M.lender and not M.busy() and next(hashes) == nil then
+    log.info('unloaded: not used for %d seconds', config.get().unload_idle)
+    M.rested = true
+    give_up('rested')
   end
-  binding.cancel_all()
-  binding.unload()
-  M.model = nil
-  -- A load that was under way is not ours any more, however it ends.
-  loader = nil
-  set_state('off')
-  loaded('cancelled')
 end
 
 --- Submits a generation. Returns nil and one line when it cannot even be queued.
@@ -407,6 +621,30 @@ function Sound:drop()
   self.live = false
 end
 
+---@class gemma.HashOpts
+---@field on_progress fun(done: integer, total: integer)?
+---@field on_done fun(hex: string)
+---@field on_error fun(err: gemma.Error)
+
+--- The SHA-256 of a file, computed when there is nothing else to do; needs the library and no model.
+---@param path string
+---@param o gemma.HashOpts
+---@return gemma.Job?
+---@return string? err
+function M.hash(path, o)
+  local b, why = open()
+  if not b then
+    return nil, why
+  end
+  local id, err = b.hash(path)
+  if not id then
+    return nil, err
+  end
+  local job = setmetatable({ id = id, req = o, started = false, over = false }, Job)
+  hashes[id] = job
+  return job
+end
+
 --- The job still ends by on_error with ECANCELLED, some milliseconds later.
 function Job:cancel()
   if not self.over and binding then
@@ -455,17 +693,10 @@ function M.shutdown(timeout_ms)
   if not binding then
     return
   end
-  local b = binding
-  binding = nil
-  if poll then
-    poll:stop()
-    poll:close()
-    poll = nil
-  end
-  b.destroy(timeout_ms)
+  leave('closed')
+  drop(timeout_ms)
   sentinel.disarm()
-  jobs, loader, waiters, n_generating = {}, nil, {}, 0
-  M.model = nil
+  waiters = {}
   M.state = 'off'
 end
 

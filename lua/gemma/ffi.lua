@@ -131,6 +131,7 @@ local function unpack_event(ffi, ev)
     out.n_media = tonumber(ev.n_media)
     out.prefill_ms, out.decode_ms = tonumber(ev.prefill_ms), tonumber(ev.decode_ms)
     out.logprob = tonumber(ev.logprob)
+    out.text = ev.len > 0 and ffi.string(ev.text, ev.len) or nil
   else
     out.code = tonumber(ev.code)
     out.text = ev.text ~= nil and ffi.string(ev.text, ev.len) or ''
@@ -245,6 +246,11 @@ function M.open()
   end
   function b.sound_destroy(sound)
     C.gemma_sound_destroy(g, sound)
+  end
+
+  function b.hash(path)
+    err[0] = 0
+    return id_or_error(C.gemma_hash_file(g, path, err, ERRLEN))
   end
 
   function b.cancel(job)

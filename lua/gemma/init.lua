@@ -142,6 +142,7 @@ function M.status()
     state = engine.state,
     reason = engine.reason,
     model_path = engine.model,
+    lender = engine.lender and engine.lender.pid,
     enabled = completion.is_enabled(),
     here = completion.why(),
     progress = engine.load_progress(),
@@ -171,7 +172,7 @@ function M.statusline()
     return p and ('G %d%%'):format(p * 100) or 'G~'
   elseif s == 'prefill' or s == 'generating' then
     return 'G~'
-  elseif s ~= 'ready' then
+  elseif s ~= 'ready' and s ~= 'borrowed' then
     return 'G!'
   end
   return (not completion or completion.is_enabled()) and 'G' or 'G-'

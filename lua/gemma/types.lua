@@ -6,6 +6,8 @@
 ---@field lib_path string?
 ---@field device string
 ---@field load 'insert'|'startup'|'manual'
+---@field unload_idle integer
+---@field shared 'borrow'|'cpu'|'off'|'own'
 ---@field threads integer?
 ---@field n_ctx integer
 ---@field battery 'same'|'slow'|'manual'|'off'
@@ -102,8 +104,10 @@
 ---@field sound_append fun(sound: integer, bytes: string): integer
 ---@field sound_end fun(sound: integer): integer
 ---@field sound_destroy fun(sound: integer)
+---@field hash fun(path: string): integer?, string?
 ---@field cancel fun(job: integer)
 ---@field cancel_all fun()
 ---@field next_event fun(): table?
 ---@field status fun(): table
 ---@field destroy fun(timeout_ms: integer)
+---@field about (fun(): table)? of a borrowed one: what its owner told of itself

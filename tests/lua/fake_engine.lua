@@ -10,6 +10,7 @@ local Fake = {
   jobs = {}, -- every generate() that asks for tokens, oldest first: { id, req, live }
   warm = {}, -- those that only fill the cache
   loads = {}, -- options of every load()
+  hashes = {}, -- { id, path } of every hash(); a test answers with Fake.hashed()
   cancelled = {}, -- ids
   hold_load = false, -- true: a test ends the load itself with Fake.loaded()
   load_error = nil, -- text: loading fails with it
@@ -97,6 +98,11 @@ function Fake.progress(done, total)
   push({ kind = 'progress', job = Fake.load_job, done = done, total = total })
 end
 
+--- The hash of the n-th file is known.
+function Fake.hashed(hex, n)
+  push({ kind = 'done', job = Fake.hashes[n or #Fake.hashes].id, text = hex })
+end
+
 function Fake.log(level, text)
   push({ kind = 'log', job = 0, code = level, text = text })
 end
@@ -155,6 +161,11 @@ function b.generate(req)
     Fake.done()
   end
   return job.id
+end
+function b.hash(path)
+  local id = new_id()
+  Fake.hashes[#Fake.hashes + 1] = { id = id, path = path }
+  return id
 end
 function b.cancel(id)
   local job = by_id[id]

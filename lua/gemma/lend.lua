@@ -1,0 +1,254 @@
+--- lend.lua: other Neovims ask the model that this one has loaded.
+---
+--- They connect to this Neovim's own RPC pipe and call receive(); answers go back over the same
+--- connection, as notifications, so that neither side ever waits. Each request carries a number
+--- that its sender chose. A borrower that is gone shows when an answer cannot be sent; its jobs are
+--- cancelled then. The wire format is that of borrow.lua; both know VERSION.
+
+local engine = require('gemma.engine')
+local log = require('gemma.log')
+
+local M = {}
+
+M.VERSION = 1
+
+--- Every borrower uses these two of the caches, whatever number it asked for, so that it never
+--- disturbs those of this Neovim and their memory stays bounded.
+local SESSION_TYPING, SESSION_OTHER = 6, 7
+
+---@class gemma.lend.Client
+---@field chan integer
+---@field jobs table<integer, gemma.Job> by the borrower's number
+---@field sounds table<integer, gemma.Sound>
+local clients = {} ---@type table<string, gemma.lend.Client>
+
+---@param name string
+local function forget(name)
+  local client = clients[name]
+  clients[name] = nil
+  if client then
+    log.info('%s does not borrow any more', name)
+    for _, job in pairs(client.jobs) do
+      job:cancel()
+    end
+    for _, sound in pairs(client.sounds) do
+      sound:drop()
+    end
+  end
+end
+
+---@param name string
+---@param ev table
+local function send(name, ev)
+  local client = clients[name]
+  if client and not pcall(vim.rpcnotify, client.chan, 'gemma', ev) then
+    forget(name)
+  end
+end
+
+--- The connection on which that name was announced.
+---@param name string
+---@return integer?
+local function channel_of(name)
+  for _, chan in ipairs(vim.api.nvim_list_chans()) do
+    if chan.client and chan.client.name == name then
+      return chan.id
+    end
+  end
+end
+
+---@return table
+local function description()
+  return {
+    version = M.VERSION,
+    pid = vim.uv.os_getpid(),
+    model = engine.model,
+    mmproj = engine.mmproj,
+    gpu = engine.is_gpu(),
+    lib = engine.version(),
+    cpu = engine.cpu(),
+    status = engine.numbers(),
+  }
+end
+
+local receive = {}
+
+--- Answered when the model is there.
+function receive.load(name, id)
+  if not engine.is_loaded() and engine.state ~= 'loading' then
+    return send(name, { kind = 'gone', why = 'unloaded' })
+  end
+  engine.load(function(err)
+    if err then
+      send(name, { kind = 'error', job = id, code = -1, name = 'EBUSY', text = err })
+    else
+      send(name, { kind = 'done', job = id, about = description() })
+    end
+  end)
+end
+
+---@param client gemma.lend.Client
+---@param parts gemma.Part[]
+local function find_sounds(client, parts)
+  for _, part in ipairs(parts) do
+    if part.kind == 'sound' then
+      part.sound = client.sounds[part.sound.id] or { id = 0 }
+    end
+  end
+end
+
+---@param session integer?
+---@return integer
+local function session_for(session)
+  return (session or 0) == 0 and SESSION_TYPING or SESSION_OTHER
+end
+
+---@param name string
+---@param id integer
+---@param req gemma.Request without its callbacks
+function receive.generate(name, id, req)
+  local client = clients[name]
+  local function over(ev)
+    if clients[name] then
+      clients[name].jobs[id] = nil
+    end
+    ev.job = id
+    send(name, ev)
+  end
+  req.session = session_for(req.session)
+  req.fork_from = req.fork_from and session_for(req.fork_from)
+  find_sounds(client, req.parts)
+  req.on_text = function(text, logprob)
+    send(name, { kind = 'text', job = id, text = text, logprob = logprob })
+  end
+  req.on_thought = function(text, logprob)
+    send(name, { kind = 'thought', job = id, text = text, logprob = logprob })
+  end
+  req.on_progress = function(done, total)
+    send(name, { kind = 'progress', job = id, done = done, total = total })
+  end
+  req.on_done = function(info)
+    local ev = vim.tbl_extend('force', {}, info)
+    ev.kind = 'done'
+    ev.about = { status = engine.numbers() }
+    over(ev)
+  end
+  req.on_error = function(err)
+    over({ kind = 'error', code = err.code, name = err.name, text = err.text })
+  end
+  local job, err = engine.generate(req)
+  if job then
+    client.jobs[id] = job
+  else
+    req.on_error({ code = -2, name = 'EINVAL', text = err })
+  end
+end
+
+---@param name string
+---@param id integer
+---@param path string
+function receive.hash(name, id, path)
+  local job, err = engine.hash(path, {
+    on_progress = function(done, total)
+      send(name, { kind = 'progress', job = id, done = done, total = total })
+    end,
+    on_done = function(hex)
+      send(name, { kind = 'done', job = id, text = hex })
+    end,
+    on_error = function(e)
+      send(name, { kind = 'error', job = id, code = e.code, name = e.name, text = e.text })
+    end,
+  })
+  if job then
+    clients[name].jobs[id] = job
+  else
+    send(name, { kind = 'error', job = id, code = -2, name = 'EINVAL', text = err })
+  end
+end
+
+function receive.cancel(name, id)
+  local job = clients[name].jobs[id]
+  if job then
+    job:cancel()
+  end
+end
+
+function receive.sound_create(name, id, rate, channels)
+  clients[name].sounds[id] = engine.sound(rate, channels)
+end
+
+function receive.sound_append(name, id, bytes)
+  local sound = clients[name].sounds[id]
+  if sound then
+    sound:append(bytes)
+  end
+end
+
+function receive.sound_end(name, id)
+  local sound = clients[name].sounds[id]
+  if sound then
+    sound:finish()
+  end
+end
+
+function receive.sound_destroy(name, id)
+  local sound = clients[name].sounds[id]
+  clients[name].sounds[id] = nil
+  if sound then
+    sound:drop()
+  end
+end
+
+function receive.bye(name)
+  local chan = clients[name].chan
+  forget(name)
+  pcall(vim.fn.chanclose, chan)
+end
+
+--- A message of a borrower.
+---@param name string under which it announced its connection
+---@param what string
+---@param id integer its own number for a job or a sound
+---@param ... any
+function M.receive(name, what, id, ...)
+  if not clients[name] then
+    local chan = channel_of(name)
+    if not chan then
+      return
+    end
+    log.info('%s borrows the model', name)
+    clients[name] = { chan = chan, jobs = {}, sounds = {} }
+    -- At once, since loading may take its time.
+    send(name, { kind = 'hello', about = { version = M.VERSION } })
+  end
+  local handler = receive[what]
+  local ok, err
+  if handler then
+    ok, err = pcall(handler, name, id, ...)
+  else
+    err = ('unknown message %s'):format(tostring(what))
+  end
+  if not ok then
+    log.warn('%s: %s', name, err)
+    send(name, { kind = 'error', job = id, code = -2, name = 'EINVAL', text = tostring(err) })
+  end
+end
+
+--- How many Neovims borrow.
+---@return integer
+function M.count()
+  return vim.tbl_count(clients)
+end
+
+--- The model is given up.
+---@param why 'closed'|'unloaded'|'rested'
+local function farewell(why)
+  for name in pairs(clients) do
+    send(name, { kind = 'gone', why = why })
+  end
+  clients = {}
+end
+
+engine.on_leave(farewell)
+
+return M

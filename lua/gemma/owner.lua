@@ -1,0 +1,53 @@
+--- owner.lua: which Neovim of this machine has the model in memory.
+---
+--- The first one to load takes a lock that names its pid and its server address; others find it
+--- there and borrow (borrow.lua) instead of loading a second copy. Knows nothing of models.
+
+local lock = require('gemma.lock')
+
+local M = {}
+
+--- One per machine: a state folder may be shared by several.
+---@return string
+function M.path()
+  local host = vim.uv.os_gethostname():gsub('[^%w.-]', '_')
+  return vim.fs.joinpath(vim.fn.stdpath('state') --[[@as string]], 'gemma', 'owner-' .. host)
+end
+
+--- The address of this Neovim's own RPC pipe; never one that a network could reach.
+---@return string? address nil when there is none and none can be made
+local function server()
+  for _, name in ipairs(vim.fn.serverlist()) do
+    if name:find('[/\\]') then
+      return name
+    end
+  end
+  local ok, name = pcall(vim.fn.serverstart)
+  return ok and name ~= '' and name or nil
+end
+
+--- Another Neovim that has the model and can be talked to.
+---@return gemma.Lock?
+function M.other()
+  local other = lock.holder(M.path())
+  return other and type(other.server) == 'string' and other or nil
+end
+
+--- From now on this Neovim has the model; or tells who was faster.
+---@return boolean
+---@return gemma.Lock? other
+function M.take()
+  return lock.take(M.path(), { server = server() })
+end
+
+function M.release()
+  lock.release(M.path())
+end
+
+--- Nobody listens at that address.
+---@param other gemma.Lock
+function M.evict(other)
+  lock.evict(M.path(), other)
+end
+
+return M

@@ -1,0 +1,343 @@
+--- Two Neovims, one model: the second borrows what the first has loaded.
+---
+--- Both are real processes that talk over a real pipe. With the fake engine a test speaks for the
+--- model in the first one; the last tests use the library and the smallest model.
+
+local h = require('helper')
+
+local T = {}
+
+local function test(name, fn)
+  T[#T + 1] = { name, fn }
+end
+
+local READY = "require('gemma.engine').is_loaded()"
+
+--- The second Neovim: what the first one has in its state folder is its own, too.
+local function second(a, o)
+  return h.child(vim.tbl_extend('keep', {
+    env = { XDG_STATE_HOME = a.dir .. '/state' },
+  }, o or {}, { fake = true, cols = 70, lines = 20 }))
+end
+
+local function load(c)
+  c:lua("require('gemma').load()")
+  c:wait(READY)
+end
+
+--- One that has the model and one that borrows it.
+local function pair(o)
+  local a = h.child()
+  load(a)
+  local b = second(a, o)
+  load(b)
+  return a, b
+end
+
+local function state(c)
+  return c:lua("return require('gemma.engine').state")
+end
+
+local function kill(c)
+  vim.uv.kill(c:lua('return vim.uv.os_getpid()'), 'sigkill')
+  vim.fn.jobwait({ c.chan }, 3000)
+  c.chan = nil
+end
+
+test('the second Neovim answers through the first and loads nothing', function()
+  local a, b = pair()
+  h.eq(state(b), 'borrowed')
+  h.eq(b:lua('return #Fake.loads'), 0)
+  local pid = a:lua('return vim.uv.os_getpid()')
+  h.eq(b:messages(), { ('gemma: this Neovim borrows the model of pid %d.'):format(pid) })
+  b:lua([[_G.Got = {}
+    require('gemma').ask({ prompt = 'why?', max_tokens = 7, on_token = function(t)
+      table.insert(Got, t) end, on_done = function(text, info) _G.Text, _G.Info = text, info end })]])
+  a:wait('#Fake.jobs == 1')
+  h.eq(a:lua([[local r = Fake.jobs[1].req
+    return { r.max_tokens, r.priority, r.parts[2].data, r.session }]]), { 7, 'ask', 'why?', 7 })
+  a:lua("Fake.emit('be\\0cause')")
+  b:wait('#Got == 1', 'the text streams')
+  h.eq(state(b), 'generating')
+  a:lua("Fake.emit(' so') Fake.done()")
+  b:wait('Text ~= nil')
+  h.eq(b:lua('return { Text, Info.reason, Info.n_generated }'), { 'be\0cause so', 'eog', 2 })
+  h.eq(state(b), 'borrowed')
+  h.eq(b:lua("return require('gemma').statusline()"), 'G')
+  h.eq(b:lua("return require('gemma').status().decode_tok_s"), 50, 'numbers of the other one')
+end)
+
+test('ghost text comes through the other Neovim, with the urgency of typing', function()
+  local a, b = pair()
+  b:insert_at('x = |')
+  b:feed([[<M-Bslash>]])
+  a:wait('#Fake.jobs == 1')
+  h.eq(a:lua('return { Fake.jobs[1].req.priority, Fake.jobs[1].req.session }'), { 'typing', 6 })
+  a:lua("Fake.emit('alpha + beta') Fake.done()")
+  b:wait("require('gemma').visible()")
+  h.eq(b:ghost(), 'alpha + beta')
+  b:feed('<M-l>')
+  h.eq(b:lines(), { 'x = alpha + beta' })
+end)
+
+test('stopping in the second Neovim stops in the first, and only its own', function()
+  local a, b = pair()
+  a:lua("require('gemma').ask({ prompt = 'mine' })")
+  b:lua("require('gemma').ask({ prompt = 'x', on_done = function(_, why) _G.Why = why end })")
+  a:wait('#Fake.jobs == 2')
+  b:cmd('Gemma stop')
+  b:wait('Why ~= nil')
+  h.eq(b:lua('return Why'), 'cancelled')
+  h.eq(a:lua('return { #Fake.cancelled, Fake.jobs[1].live }'), { 1, true })
+end)
+
+test('killing the first leaves the second alive, told, and able to take over', function()
+  local a, b = pair()
+  local pid = a:lua('return vim.uv.os_getpid()')
+  b:lua("require('gemma').ask({ prompt = 'x', on_done = function(_, why) _G.Why = why end })")
+  a:wait('#Fake.jobs == 1')
+  kill(a)
+  b:wait('#Seen.messages == 2')
+  h.eq(b:messages()[2],
+    ('gemma: the Neovim with the model (pid %d) closed; :Gemma load to take over.'):format(pid))
+  h.eq(b:lua('return Why'), 'the Neovim with the model closed')
+  h.eq(state(b), 'off')
+  h.eq(b:lua("return require('gemma').statusline()"), 'G!')
+  b:insert_at('still = |')
+  b:type('1')
+  h.eq(b:lines(), { 'still = 1' })
+  h.has(b:lua("return require('gemma').status().here"), 'to take over')
+  h.eq(b:lua('return #Fake.loads'), 0, 'nothing is loaded unasked')
+  b:cmd('stopinsert')
+  b:cmd('Gemma load')
+  b:wait(READY)
+  h.eq(b:lua('return #Fake.loads'), 1)
+  h.eq(state(b), 'ready')
+  local c = second(a)
+  load(c)
+  h.eq(state(c), 'borrowed', 'it lends now')
+end)
+
+test('when the first quits or unloads, the second says so', function()
+  local a, b = pair()
+  local pid = a:lua('return vim.uv.os_getpid()')
+  a:cmd('Gemma unload')
+  b:wait("require('gemma.engine').state == 'off'")
+  h.eq(b:messages()[2], ('gemma: pid %d unloaded the model; :Gemma load to load it here.')
+    :format(pid))
+  b:cmd('Gemma load')
+  b:wait(READY)
+  h.eq(state(b), 'ready')
+  a:cmd('Gemma load')
+  a:wait(READY)
+  h.eq(state(a), 'borrowed', 'now the other way round')
+  vim.rpcnotify(b.chan, 'nvim_command', 'qall!')
+  a:wait("require('gemma.engine').state == 'off'")
+  h.has(a:messages()[#a:messages()], 'closed; :Gemma load to take over.')
+end)
+
+test('a second Neovim that dies leaves no work behind', function()
+  local a, b = pair()
+  b:lua("require('gemma').ask({ prompt = 'x' })")
+  a:wait('#Fake.jobs == 1')
+  kill(b)
+  a:lua("Fake.emit('text for nobody')")
+  a:wait('#Fake.cancelled == 1')
+  h.eq(a:lua("return require('gemma.lend').count()"), 0)
+end)
+
+test('a first Neovim that is busy with something else does not make the second wait', function()
+  local a = h.child()
+  load(a)
+  local b = second(a)
+  vim.rpcnotify(a.chan, 'nvim_exec_lua', 'vim.uv.sleep(700)', {})
+  local t0 = vim.uv.hrtime()
+  b:lua("require('gemma').load()")
+  b:insert_at('x = |')
+  b:type('12')
+  h.eq(b:lines(), { 'x = 12' })
+  local ms = (vim.uv.hrtime() - t0) / 1e6
+  h.eq(state(b), 'loading')
+  b:wait(READY)
+  h.ok(ms < 700, ('%d ms'):format(ms))
+end)
+
+test('a lock that was left behind counts for nothing', function()
+  local a = h.child()
+  a:lua([[local path = require('gemma.owner').path()
+    vim.fn.mkdir(vim.fs.dirname(path), 'p')
+    vim.fn.writefile({ '{"pid":999999999,"server":"/nowhere"}' }, path)]])
+  load(a)
+  h.eq(state(a), 'ready', 'its process is dead')
+  -- The pid belongs to another program by now: alive, but nobody listens.
+  local b = h.child()
+  b:lua([[local path = require('gemma.owner').path()
+    vim.fn.mkdir(vim.fs.dirname(path), 'p')
+    vim.fn.writefile({ ('{"pid":%d,"server":"/nowhere/x"}'):format(...) }, path)]],
+    vim.uv.os_getpid())
+  load(b)
+  h.eq(state(b), 'ready')
+  h.eq(b:messages(), {})
+  local c = h.child()
+  c:lua([[local path = require('gemma.owner').path()
+    vim.fn.mkdir(vim.fs.dirname(path), 'p')
+    vim.fn.writefile({ 'not { json' }, path)]])
+  load(c)
+  h.eq(state(c), 'ready')
+end)
+
+test('of several that want to take over one gets the model and the others borrow', function()
+  local a, b = pair()
+  local c = second(a)
+  load(c)
+  kill(a)
+  for _, n in ipairs({ b, c }) do
+    n:wait("require('gemma.engine').state == 'off'")
+  end
+  for _, n in ipairs({ b, c }) do
+    vim.rpcnotify(n.chan, 'nvim_command', 'Gemma load')
+  end
+  b:wait(READY)
+  c:wait(READY)
+  local states = { state(b), state(c) }
+  table.sort(states)
+  h.eq(states, { 'borrowed', 'ready' })
+end)
+
+test("shared = 'own', 'cpu' and 'off'", function()
+  local a = h.child()
+  load(a)
+  local own = second(a, { config = "vim.g.gemma = { shared = 'own', device = 'vulkan' }" })
+  load(own)
+  h.eq({ state(own), own:lua('return Fake.loads[1].device') }, { 'ready', 'vulkan' })
+  local cpu = second(a, { config = "vim.g.gemma = { shared = 'cpu', device = 'vulkan' }" })
+  load(cpu)
+  h.eq({ state(cpu), cpu:lua('return Fake.loads[1].device') }, { 'ready', 'cpu' })
+  h.eq(cpu:lua("return require('gemma.engine').is_gpu()"), false)
+  local off = second(a, { config = "vim.g.gemma = { shared = 'off' }" })
+  off:cmd('Gemma load')
+  off:wait('#Seen.messages == 1')
+  h.has(off:messages()[1], 'has the model (shared is off).')
+  h.eq(off:lua('return #Fake.loads'), 0)
+end)
+
+test('another version of the plugin is refused with a reason', function()
+  local a = h.child()
+  load(a)
+  a:lua("require('gemma.lend').VERSION = 99")
+  local b = second(a)
+  b:lua("require('gemma').load()")
+  b:wait('#Seen.messages == 1')
+  h.has(b:messages()[1], 'another version of gemma.nvim')
+end)
+
+test('who unloads in the second Neovim only lets go', function()
+  local a, b = pair()
+  b:lua("require('gemma').ask({ prompt = 'x', on_done = function(_, why) _G.Why = why end })")
+  a:wait('#Fake.jobs == 1')
+  b:cmd('Gemma unload')
+  b:wait("Why == 'cancelled'")
+  a:wait('#Fake.cancelled == 1')
+  h.eq({ state(a), state(b) }, { 'ready', 'off' })
+  b:cmd('Gemma load')
+  b:wait(READY)
+  h.eq(state(b), 'borrowed')
+end)
+
+-- ---- memory that nobody uses ---------------------------------------------------------------
+
+test('unload_idle gives the memory back, and the next use brings the model', function()
+  local a = h.child({ config = 'vim.g.gemma = { unload_idle = 1 }' })
+  a:insert_at('x = |')
+  a:wait(READY)
+  local b = second(a)
+  load(b)
+  a:wait("require('gemma.engine').state == 'off'")
+  b:wait("require('gemma.engine').state == 'off'")
+  h.eq({ a:messages(), #b:messages() }, { {}, 1 }, 'nothing to tell')
+  h.eq(a:lua("return require('gemma').statusline()"), '')
+  b:insert_at('y = |')
+  b:type('1')
+  b:wait(READY)
+  h.eq(state(b), 'ready', 'who comes first has it')
+  a:type('1') -- still in Insert mode: no new InsertEnter
+  a:wait("require('gemma.engine').state == 'borrowed'")
+end)
+
+test('unload_idle counts from the last use, is halved without focus, and 0 is never', function()
+  local c = h.child({ config = 'vim.g.gemma = { unload_idle = 3 }' })
+  c:lua([[local new = vim.uv.new_timer
+    _G.Armed = {}
+    vim.uv.new_timer = function()
+      local t = new()
+      return setmetatable({}, { __index = function(_, k)
+        return function(_, ms, again, fn)
+          if k == 'start' then table.insert(Armed, ms) return t:start(ms, again, fn) end
+          return t[k](t)
+        end
+      end })
+    end
+    require('gemma').load()]])
+  c:wait(READY)
+  h.eq(c:lua('return Armed[#Armed]'), 3000)
+  c:cmd('doautocmd FocusLost')
+  local ms = c:lua('return Armed[#Armed]')
+  h.ok(ms <= 1500 and ms > 500, ms)
+  c:cmd('doautocmd FocusGained')
+  ms = c:lua('return Armed[#Armed]')
+  h.ok(ms <= 3000 and ms > 1500, ms)
+  local n = c:lua('return #Armed')
+  c:lua("vim.g.gemma = { unload_idle = 0 } require('gemma.config').reload()")
+  c:cmd('doautocmd FocusLost')
+  h.eq(c:lua('return #Armed'), n)
+end)
+
+-- ---- the real thing ------------------------------------------------------------------------
+
+local function library()
+  local build = vim.env.BUILD or 'build'
+  build = build:sub(1, 1) == '/' and build or h.root .. '/' .. build
+  return build .. '/libgemma.so'
+end
+
+local REAL = [[vim.g.gemma = { lib_path = %q, model_path = %q, n_ctx = 512, threads = 1 }]]
+
+--- The first words that the model writes after a prompt.
+local function words(c)
+  c:lua([[_G.Text = nil
+    require('gemma').ask({ prompt = 'hello', max_tokens = 12, temperature = 0,
+      on_done = function(text, info) _G.Text, _G.Info = text or false, info end })]])
+  c:wait('Text ~= nil')
+  h.ok(c:lua('return Text ~= false'), c:lua('return tostring(Info)'))
+  return c:lua('return Text')
+end
+
+test('the real library: the second completes through the first and takes over from it', function()
+  if not vim.uv.fs_stat(library()) then
+    io.stdout:write('skip: no library was built\n')
+    return
+  end
+  local config = REAL:format(library(), h.root .. '/tests/golden/sets/nano/model-Q8_0.gguf')
+  local a = h.child({ fake = false, config = config, cols = 70, lines = 20 })
+  load(a)
+  local want = words(a)
+  h.ok(#want > 0)
+  local b = second(a, { fake = false, config = config })
+  load(b)
+  h.eq(state(b), 'borrowed')
+  h.eq(words(b), want)
+  h.eq(b:lua("return require('gemma').status().n_threads"), 1)
+  local maps = ('/proc/%d/maps'):format(b:lua('return vim.uv.os_getpid()'))
+  if vim.uv.fs_stat(maps) then
+    local text = table.concat(vim.fn.readfile(maps), '\n')
+    h.ok(not text:find('libgemma', 1, true), 'the second has no library in memory')
+  end
+  kill(a)
+  b:wait("require('gemma.engine').state == 'off'")
+  b:cmd('Gemma load')
+  b:wait(READY)
+  h.eq(state(b), 'ready')
+  h.eq(words(b), want)
+end)
+
+return T
