@@ -8,7 +8,6 @@ local engine = require('gemma.engine')
 local filter = require('gemma.filter')
 local notify = require('gemma.notify')
 local pace = require('gemma.pace')
-local util = require('gemma.util')
 
 local M = {}
 
@@ -18,36 +17,7 @@ local api = vim.api
 M.on = true
 
 local verdicts = {} ---@type table<integer, { key: string, why: string? }>
-local patterns = { version = -1, list = {} } ---@type { version: integer, list: table[] }
-
----@return table[]
-local function exclude_patterns()
-  if patterns.version ~= config.version then
-    patterns = { version = config.version, list = {} }
-    for _, glob in ipairs(config.get().exclude) do
-      local whole = glob:find('/', 1, true) ~= nil
-      patterns.list[#patterns.list + 1] = { pattern = util.glob(glob), whole = whole }
-    end
-  end
-  return patterns.list
-end
-
---- Is the file one that is never read, not even as context?
----@param name string full path
----@return boolean
-function M.is_excluded(name)
-  if name == '' then
-    return false
-  end
-  local path = vim.fs.normalize(name):lower()
-  local base = vim.fs.basename(path)
-  for _, p in ipairs(exclude_patterns()) do
-    if (p.whole and path or base):find(p.pattern) then
-      return true
-    end
-  end
-  return false
-end
+M.is_excluded = require('gemma.exclude').is_excluded
 
 --- What depends on the buffer's name, type and options only.
 ---@param buf integer

@@ -241,13 +241,6 @@ local function measure()
   end
 end
 
----@return gemma.context.Budget
-local function budget()
-  local conf = config.get().context
-  local tokens = conf.tokens == 'auto' and (engine.is_gpu() and 4096 or 1024) or conf.tokens
-  return { tokens = tokens --[[@as integer]], suffix_tokens = conf.suffix_tokens }
-end
-
 ---@param done integer
 ---@param total integer
 local function on_progress(done, total)
@@ -366,7 +359,7 @@ end
 ---@return gemma.Context
 local function new_record(manual)
   local p = place.here()
-  local c = context.gather(p.buf, p.row, p.col, budget())
+  local c = context.gather(p.buf, p.row, p.col, context.budget())
   ---@type gemma.completion.Record
   local r = {
     place = p,
@@ -422,7 +415,7 @@ local function read_ahead(urgent)
     return
   end
   local pos = api.nvim_win_get_cursor(0)
-  local c = context.gather(api.nvim_get_current_buf(), pos[1] - 1, pos[2], budget())
+  local c = context.gather(api.nvim_get_current_buf(), pos[1] - 1, pos[2], context.budget())
   local mine = { again = false, urgent = urgent }
   local function over()
     if warm ~= mine then
@@ -475,7 +468,7 @@ prefetch = function(r, s)
   elseif r.filter.after:find('%S') then
     return
   end
-  local c = context.gather(p.buf, p.row, p.col, budget())
+  local c = context.gather(p.buf, p.row, p.col, context.budget())
   local like = place.likeness(p.buf, p.row, p.col, s.text)
   local fctx = filter_context(p.buf, p.row, p.col, c)
   c.mouth = c.mouth .. s.text
@@ -546,7 +539,7 @@ local function ask_another(r)
   end
   local buf, cursor = r.place.buf, r.place.cursor
   local s = suggestion.new('next', now(), typed)
-  local req = request_for(r, s, context.gather(buf, cursor[1], cursor[2], budget()))
+  local req = request_for(r, s, context.gather(buf, cursor[1], cursor[2], context.budget()))
   req.session, req.fork_from = OTHER_SESSION, SESSION
   req.temperature, req.top_p = TEMPERATURE, TOP_P
   req.seed = #r.list + r.tries
@@ -805,6 +798,7 @@ function M.setup()
     return
   end
   ready = true
+  require('gemma.context.project').setup()
   if require('gemma.sentinel').tripped() then
     allow.on = false
     notify.warn(

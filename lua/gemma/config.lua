@@ -320,10 +320,58 @@ on the CPU and 4096 on a GPU.]],
 quarter.]],
   },
   {
+    name = 'context.project_tokens',
+    type = T.any(T.integer(0, 65536), AUTO),
+    default = 'auto',
+    desc = [[About how many tokens a completion may read beyond the buffer: pieces of
+other files, edits, declarations. 0 turns all of it off. 'auto' is 2048 on
+a GPU and 256 on the CPU, where reading is slow: declarations, but hardly
+a piece of a file. See |gemma-context|.]],
+  },
+  {
+    name = 'context.ring_chunks',
+    type = T.integer(0, 64),
+    default = 16,
+    desc = [[How many pieces of other files are kept; 0 keeps none.]],
+  },
+  {
+    name = 'context.chunk_lines',
+    type = T.integer(8, 512),
+    default = 64,
+    desc = [[Lines of a piece, at most.]],
+  },
+  {
+    name = 'context.edits',
+    type = T.boolean,
+    default = true,
+    desc = [[Use what was changed in other files in this session, saved or not.]],
+  },
+  {
+    name = 'context.lsp',
+    type = T.boolean,
+    default = true,
+    desc = [[Use declarations of names near the cursor. The language server is asked
+while nobody types, and never waited for.]],
+  },
+  {
+    name = 'context.diagnostics',
+    type = T.boolean,
+    default = true,
+    desc = [[Use errors and warnings within three lines of the cursor, as they are when
+Insert mode begins.]],
+  },
+  {
+    name = 'context.notes',
+    type = T.boolean,
+    default = true,
+    desc = [[Use the project's notes, a file named .gemma.md: see |gemma-notes|.]],
+  },
+  {
     name = 'context.max_file',
     type = T.integer(0, 2 ^ 40),
     default = 2 * 1024 * 1024,
-    desc = [[Buffers with more bytes than this get ghost text only when asked for.]],
+    desc = [[Buffers with more bytes than this get ghost text only when asked for, and
+no piece of them is shown to the model for other files.]],
   },
   {
     name = 'filetypes',
@@ -356,7 +404,8 @@ Merged with the default, key by key.]],
     },
     desc = [[File patterns that are never completed and never read as context. `*` and
 `?` as in a shell; a pattern with a slash is matched against the whole
-path, one without against the file's name, in both cases ignoring case.]],
+path, one without against the file's name, in both cases ignoring case. A
+link is excluded when the file is to which it leads.]],
   },
   {
     name = 'enabled',

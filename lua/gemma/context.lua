@@ -1,9 +1,10 @@
 --- context.lua: the text around the cursor, as the parts of a prompt.
 ---
 --- gather() reads the buffer, by byte budgets and never as a whole; parts() is pure. The model
---- has no fill-in-the-middle tokens, so the order is least-changing first: rules, file, text
---- further below, text above, text right after the cursor, and last the lines before the cursor
---- as the beginning of the model's own turn, where typing appends.
+--- has no fill-in-the-middle tokens, so the order is least-changing first: rules, what the project
+--- says (context/project.lua), file, text further below, text above, text right after the cursor,
+--- and last the lines before the cursor as the beginning of the model's own turn, where typing
+--- appends.
 ---
 --- The cache keeps the longest common prefix of two prompts. So the windows must not slide with
 --- every key: they begin at anchors (extmarks, which move with edits) that stay where they are
@@ -12,6 +13,7 @@
 local M = {}
 
 local api = vim.api
+local text_of = require('gemma.context.text')
 local ns = api.nvim_create_namespace('gemma.context')
 
 local BYTES_PER_TOKEN = 3 -- of source code; errs to the small side
@@ -22,6 +24,8 @@ local LINE_BYTES = 512 -- of the cursor's line, for the filters
 local BELOW_LINES = 8 -- for the filters
 
 ---@class gemma.Context
+---@field project gemma.Project? what stands before the file
+---@field scope string? heads of what the text above begins in
 ---@field path string
 ---@field language string
 ---@field indent string "2 spaces" or "tabs"
@@ -41,6 +45,8 @@ last character and write only what belongs in the hole.
 
 - Keep the file's indentation, names and style exactly.
 - Never repeat what stands in <next> or <below>; it is in the file already.
+- <notes> are the project's rules for you. <pieces>, <edits> and <declarations> come from other
+  places of the project: use what they tell, never copy them.
 - Finish the statement or the block that the cursor is in, then end your turn. A few lines at most.
 - No explanations, no remarks about the code. When nothing is missing, end your turn at once.
 
@@ -73,6 +79,8 @@ end
 ---@param c gemma.Context
 ---@return gemma.Part[]
 function M.parts(c)
+  local p = c.project or require('gemma.context.project').EMPTY
+  local scope = (c.scope or '') ~= '' and c.scope .. '\n...\n' or ''
   local head = ('File: %s\nLanguage: %s\nIndentation: %s\n\n'):format(c.path, c.language, c.indent)
   return {
     { kind = 'system' },
@@ -80,10 +88,15 @@ function M.parts(c)
     { kind = 'user' },
     {
       kind = 'text',
-      data = head
+      data = block('notes', p.notes)
+        .. block('pieces', p.ring)
+        .. block('edits', p.edits)
+        .. block('declarations', p.declarations)
+        .. head
         .. block('below', c.below)
-        .. block('above', c.above)
+        .. block('above', c.above ~= '' and scope .. c.above or '')
         .. block('next', c.next)
+        .. block('problems', p.diagnostics)
         .. 'Write what stands between <above> and <next>.',
     },
     { kind = 'model' },
@@ -102,23 +115,7 @@ function M.flat(parts)
   return table.concat(out)
 end
 
----@param s string
----@return string without the rest of a character at its start
-local function from_char(s)
-  return (s:gsub('^[\128-\191]+', '', 1))
-end
-
----@param s string
----@return string without the start of a character at its end
-local function to_char(s)
-  local lead = s:match('[\192-\247][\128-\191]*$')
-  if not lead then
-    return s
-  end
-  local b = lead:byte()
-  local want = b >= 240 and 4 or b >= 224 and 3 or 2
-  return #lead < want and s:sub(1, #s - #lead) or s
-end
+local from_char, to_char, line_len = text_of.from_char, text_of.to_char, text_of.line_len
 
 ---@param buf integer
 ---@param r1 integer
@@ -133,17 +130,12 @@ local function text(buf, r1, c1, r2, c2)
   return table.concat(api.nvim_buf_get_text(buf, r1, c1, r2, c2, {}), '\n')
 end
 
----@param buf integer
----@param row integer
----@return integer bytes of the line, without its end
-local function line_len(buf, row)
-  return api.nvim_buf_get_offset(buf, row + 1) - api.nvim_buf_get_offset(buf, row) - 1
-end
-
 ---@class gemma.Anchors
 ---@field above integer? extmark ids
 ---@field mouth integer?
 ---@field below integer?
+---@field scope string? heads of what the line of `above` stands in
+---@field moved table<string, boolean>? which of them were set anew since the last prompt
 
 local anchors = {} ---@type table<integer, gemma.Anchors>
 
@@ -174,6 +166,8 @@ end
 local function set_anchor(buf, name, row, col)
   local a = anchors[buf] or {}
   anchors[buf] = a
+  a.moved = a.moved or {}
+  a.moved[name] = true
   -- Left gravity: text typed at the anchor belongs to the window that begins there.
   a[name] = api.nvim_buf_set_extmark(buf, ns, row, col, {
     id = a[name],
@@ -248,6 +242,10 @@ local function above_start(buf, row, col, budget)
     c = col - budget
   end
   set_anchor(buf, 'above', r, c)
+  -- Of the window's first line and not of the cursor's, so that it stands still with the window:
+  -- a head that is not in the window encloses its first line too.
+  local heads = r > 0 and c == 0 and require('gemma.context.heads').heads(buf, r) or {}
+  anchors[buf].scope = table.concat(heads, '\n')
   return r, c
 end
 
@@ -304,6 +302,24 @@ end
 ---@class gemma.context.Budget
 ---@field tokens integer
 ---@field suffix_tokens integer
+---@field project_tokens integer? for what does not come from the buffer; not set is none
+---@field quick boolean? reading costs little
+
+--- What the options say, for this device.
+---@return gemma.context.Budget
+function M.budget()
+  local conf = require('gemma.config').get().context
+  local gpu = require('gemma.engine').is_gpu()
+  local function auto(v, on_gpu, on_cpu)
+    return v == 'auto' and (gpu and on_gpu or on_cpu) or v
+  end
+  return {
+    tokens = auto(conf.tokens, 4096, 1024),
+    suffix_tokens = conf.suffix_tokens,
+    project_tokens = auto(conf.project_tokens, 2048, 256),
+    quick = gpu,
+  }
+end
 
 --- Reads what a completion at this place needs. Costs a few line reads, whatever the size of the
 --- buffer and of its lines.
@@ -318,6 +334,8 @@ function M.gather(buf, row, col, budget)
   local n_lines = api.nvim_buf_line_count(buf)
 
   local mr, mc = mouth_start(buf, row, col)
+  local a = anchors[buf] or {}
+  anchors[buf] = a
   local ar, ac = above_start(buf, mr, mc, total - suffix - MOUTH_GOAL)
   local br = below_start(buf, row)
 
@@ -333,14 +351,33 @@ function M.gather(buf, row, col, budget)
   for r = row + 1, math.min(row + BELOW_LINES, n_lines - 1) do
     below_lines[#below_lines + 1] = text(buf, r, 0, r, math.min(line_len(buf, r), LINE_BYTES))
   end
+  local above = from_char(text(buf, ar, ac, mr, mc))
+  local after = suffix > 0 and forward(buf, row, col, next_limit, br or n_lines) or ''
+  local mouth = from_char(text(buf, mr, mc, row, col))
+  local project
+  if (budget.project_tokens or 0) > 0 then
+    local function near()
+      return table.concat({ above .. mouth .. after, below }, '\n')
+    end
+    -- The text below stands before the text above: when it moved, all of the text is read anew.
+    local moved = a.moved or {}
+    project = require('gemma.context.project').parts(buf, row, near, {
+      tokens = budget.project_tokens,
+      quick = budget.quick == true,
+      moved = moved.below or (not br and moved.above) or false,
+    })
+  end
+  a.moved = nil
   return {
-    path = name == '' and '(no name)' or vim.fn.fnamemodify(name, ':~:.'),
+    project = project,
+    scope = a.scope,
+    path = text_of.name(name),
     language = language == '' and 'text' or language,
     indent = indent_name(buf),
     below = below,
-    above = from_char(text(buf, ar, ac, mr, mc)),
-    next = suffix > 0 and forward(buf, row, col, next_limit, br or n_lines) or '',
-    mouth = from_char(text(buf, mr, mc, row, col)),
+    above = above,
+    next = after,
+    mouth = mouth,
     fence = not M.is_prose(language),
     before_line = from_char(text(buf, row, math.max(0, col - LINE_BYTES), row, col)),
     after_line = text(buf, row, col, row, math.min(len, col + LINE_BYTES)),

@@ -308,9 +308,7 @@ function M.complete(o)
   if o.prefix then
     c = context.from_strings(o.prefix, o.suffix or '', { language = o.language, path = o.path })
   else
-    local conf = require('gemma.config').get().context
-    local tokens = conf.tokens == 'auto' and 1024 or conf.tokens
-    c = context.gather(o.buf, o.row, o.col, { tokens = tokens, suffix_tokens = conf.suffix_tokens })
+    c = context.gather(o.buf, o.row, o.col, context.budget())
   end
   local fctx = {
     before = c.before_line,

@@ -38,6 +38,13 @@
 ---@class (exact) gemma.Config.Context
 ---@field tokens integer|'auto'
 ---@field suffix_tokens integer
+---@field project_tokens integer|'auto'
+---@field ring_chunks integer
+---@field chunk_lines integer
+---@field edits boolean
+---@field lsp boolean
+---@field diagnostics boolean
+---@field notes boolean
 ---@field max_file integer
 
 ---@class (exact) gemma.Config.Explain

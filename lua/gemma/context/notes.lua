@@ -1,0 +1,115 @@
+--- context/notes.lua: what a project says about itself in a file named .gemma.md.
+---
+--- The file steers what the model writes, so it is read only when the user trusts it: Neovim's own
+--- trust database decides (|:trust|), and vim.secure.read() asks, once in a session and never
+--- while somebody is typing.
+
+local M = {}
+
+local notify = require('gemma.notify')
+
+M.FILE = '.gemma.md'
+M.MAX_FILE = 32 * 1024 -- bytes; larger files are not notes
+
+local found = {} ---@type table<string, string|false> by folder: path of the file
+local read = {} ---@type table<string, { stamp: string, text: string? }> by path
+local asked = {} ---@type table<string, true>
+
+--- The nearest notes file of a folder or of those above it. The home folder's own is the last.
+---@param dir string
+---@return string?
+function M.find(dir)
+  if found[dir] == nil then
+    found[dir] = vim.fs.find(M.FILE, { path = dir, upward = true, type = 'file' })[1] or false
+  end
+  return found[dir] or nil
+end
+
+--- A notes file may have been written or removed.
+function M.forget()
+  found, read = {}, {}
+end
+
+--- Does the trust database say yes to a content?
+---@param db string content of stdpath('state')/trust: a hash and a path on each line
+---@param path string real path
+---@param hash string sha256
+---@return boolean trusted
+---@return boolean denied
+function M.verdict(db, path, hash)
+  for line in vim.gsplit(db, '\n', { plain = true }) do
+    local h, p = line:match('^(%S+) (.+)$')
+    if p == path then
+      return h == hash, h == '!'
+    end
+  end
+  return false, false
+end
+
+---@param path string
+---@return string?
+local function slurp(path)
+  local f = io.open(path, 'rb')
+  if f then
+    local s = f:read('*a')
+    f:close()
+    return s
+  end
+end
+
+---@param path string
+---@return string? text when it is trusted
+---@return boolean? ask nobody has decided about it yet
+local function trusted(path)
+  local real = vim.uv.fs_realpath(path)
+  local content = real and slurp(real)
+  if not content or content:find('\0', 1, true) then
+    return nil, false
+  end
+  local db = slurp(vim.fs.joinpath(vim.fn.stdpath('state') --[[@as string]], 'trust')) or ''
+  local yes, denied = M.verdict(db, real --[[@as string]], vim.fn.sha256(content))
+  return yes and content or nil, not yes and not denied
+end
+
+--- The notes for a buffer's file, when they may be used. Never asks; costs one stat when nothing
+--- changed.
+---@param name string full path of the buffer's file
+---@return string? text
+---@return string? ask path of a file that needs a decision
+function M.get(name)
+  local path = name ~= '' and M.find(vim.fs.dirname(name)) or nil
+  local stat = path and vim.uv.fs_stat(path)
+  if not path or not stat then
+    return nil
+  end
+  local stamp = ('%d.%d %d'):format(stat.mtime.sec, stat.mtime.nsec, stat.size)
+  local r = read[path]
+  if r and r.stamp == stamp and r.text then
+    return r.text
+  end
+  if stat.size > M.MAX_FILE then
+    local fmt = '%s is larger than %d kB and not used. Shorten it.'
+    notify.once(fmt:format(vim.fn.fnamemodify(path, ':~:.'), M.MAX_FILE / 1024))
+    return nil
+  end
+  local text, ask = trusted(path)
+  read[path] = { stamp = stamp, text = text }
+  return text, ask and path or nil
+end
+
+--- Asks the user whether a notes file is to be trusted. Only in Normal mode and with somebody to
+--- answer; once in a session.
+---@param path string
+---@return boolean asked
+function M.ask(path)
+  local busy = vim.api.nvim_get_mode().mode ~= 'n' or vim.fn.reg_executing() ~= ''
+  if asked[path] or busy or #vim.api.nvim_list_uis() == 0 or vim.fn.getcmdwintype() ~= '' then
+    return false
+  end
+  asked[path] = true
+  vim.secure.read(path)
+  read[path] = nil
+  return true
+end
+
+return M

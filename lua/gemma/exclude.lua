@@ -1,0 +1,60 @@
+--- exclude.lua: which files are never read: not completed, not taken as context, not logged.
+---
+--- matches() is pure; is_excluded() asks it with the patterns of the options, for the name under
+--- which a file was opened and for the file that it really is.
+
+local M = {}
+
+local config = require('gemma.config')
+local util = require('gemma.util')
+
+---@class gemma.exclude.Pattern
+---@field pattern string
+---@field whole boolean the whole path is meant, not the file's name
+
+---@param globs string[]
+---@return gemma.exclude.Pattern[]
+function M.compile(globs)
+  local out = {}
+  for _, glob in ipairs(globs) do
+    out[#out + 1] = { pattern = util.glob(glob), whole = glob:find('/', 1, true) ~= nil }
+  end
+  return out
+end
+
+---@param patterns gemma.exclude.Pattern[]
+---@param path string full path
+---@return boolean
+function M.matches(patterns, path)
+  path = vim.fs.normalize(path):lower()
+  local base = vim.fs.basename(path)
+  for _, p in ipairs(patterns) do
+    if (p.whole and path or base):find(p.pattern) then
+      return true
+    end
+  end
+  return false
+end
+
+local compiled = { version = -1, list = {} }
+
+--- Is the file one that is never read? A link is what it points to, too.
+---@param name string full path; '' is no file
+---@return boolean
+function M.is_excluded(name)
+  if name == '' then
+    return false
+  end
+  if compiled.version ~= config.version then
+    -- get() may read the options for the first time, which counts as a version.
+    local list = M.compile(config.get().exclude)
+    compiled = { version = config.version, list = list }
+  end
+  if M.matches(compiled.list, name) then
+    return true
+  end
+  local real = vim.uv.fs_realpath(name)
+  return real ~= nil and real ~= name and M.matches(compiled.list, real)
+end
+
+return M
