@@ -22,6 +22,7 @@ local SESSION = 1 -- the chat cache
 ---@field note string? shown too, such as "640x480" or "3.2 s"
 ---@field bytes integer? size of the file
 ---@field tokens integer? rows that it takes in the context, when known
+---@field release fun()? called when the conversation is over
 
 ---@class gemma.Answer
 ---@field key string what was asked, to tell a repetition
@@ -32,6 +33,7 @@ local SESSION = 1 -- the chat cache
 ---@field system string
 ---@field title string
 ---@field history gemma.Turn[]
+---@field attachments { [1]: gemma.Attachment, mark: integer }[] with the marks on their lines
 ---@field handle gemma.Handle? while it runs
 ---@field pending string[] text that is not on the screen yet
 ---@field flush fun() at most every FLUSH_MS
@@ -141,6 +143,38 @@ function Answer:running()
   return self.handle ~= nil
 end
 
+--- Puts the line of an attachment at the end of the window.
+---@param a gemma.Attachment
+function Answer:attach(a)
+  self.flush_now()
+  local row = api.nvim_buf_line_count(self.buf) - 1
+  self:add(M.attachment_line(a) .. '\n')
+  self.flush_now()
+  local mark = api.nvim_buf_set_extmark(self.buf, ns, row, 0, {
+    end_row = row + 1,
+    hl_group = 'GemmaMedia',
+  })
+  self.attachments[#self.attachments + 1] = { a, mark = mark }
+end
+
+--- Writes the number of tokens into the line of an attachment of which only decoding told it.
+---@param info gemma.Done
+function Answer:count(info)
+  local list = vim.tbl_map(function(entry)
+    return entry[1]
+  end, self.attachments)
+  local changed = require('gemma.media').learn(list, info.n_media)
+  for _, entry in ipairs(self.attachments) do
+    if entry[1] == changed then
+      local row = api.nvim_buf_get_extmark_by_id(self.buf, ns, entry.mark, {})[1]
+      local old = api.nvim_buf_get_lines(self.buf, row, row + 1, true)[1]
+      vim.bo[self.buf].modifiable = true
+      api.nvim_buf_set_text(self.buf, row, 0, row, #old, { M.attachment_line(entry[1]) })
+      vim.bo[self.buf].modifiable = false
+    end
+  end
+end
+
 --- Asks the next question of this conversation.
 ---@param prompt string what the model gets
 ---@param max_tokens integer
@@ -149,7 +183,7 @@ function Answer:ask(prompt, max_tokens, attachments)
   local parts = {} ---@type gemma.Part[]
   for _, a in ipairs(attachments or {}) do
     vim.list_extend(parts, a.parts)
-    self:add(M.attachment_line(a) .. '\n')
+    self:attach(a)
   end
   if #parts > 0 then
     self:add('\n')
@@ -159,7 +193,8 @@ function Answer:ask(prompt, max_tokens, attachments)
     self.coloured = false
     vim.treesitter.stop(self.buf)
   end
-  local history = vim.deepcopy(self.history)
+  -- The turns themselves do not change, and what their parts point to cannot be copied.
+  local history = vim.list_extend({}, self.history)
   self.history[#self.history + 1] = { role = 'user', text = prompt, parts = parts }
   self:footer(require('gemma.engine').is_loaded() and 'reading' or 'loading the model')
   notify.event('GemmaAnswerStart', { buf = self.buf, source = self.source })
@@ -205,6 +240,7 @@ function Answer:finished(text, info)
     self:colour()
   end
   if text then
+    self:count(info --[[@as gemma.Done]])
     self.history[#self.history + 1] = { role = 'model', text = text }
     local cut = info.reason == 'length' and 'cut at the limit · ' or ''
     self:footer(cut .. '<CR> ask on · gy yank · q close')
@@ -238,6 +274,12 @@ function Answer:close()
   if self.mark and api.nvim_buf_is_valid(self.source) then
     api.nvim_buf_del_extmark(self.source, ns, self.mark)
   end
+  for _, entry in ipairs(self.attachments) do
+    if entry[1].release then
+      entry[1].release()
+    end
+  end
+  self.attachments = {}
   if api.nvim_win_is_valid(self.win) then
     api.nvim_win_close(self.win, true)
   end
@@ -385,6 +427,7 @@ function M.open(o)
     system = o.system,
     source = o.source,
     history = {},
+    attachments = {},
     pending = {},
   }, Answer)
   self.flush, self.flush_now = util.throttle(FLUSH_MS, function()

@@ -57,6 +57,12 @@ function M.status_lines()
     add('file', '%s', vim.fn.fnamemodify(s.model_path, ':~'))
     add('device', '%s', s.device or '?')
     add('memory', '%s of caches, %d positions each', util.bytes(s.cache_bytes or 0), s.n_ctx or 0)
+    if s.mmproj_path then
+      local fmt = '%s; %d rows of pictures and sounds read so far'
+      add('media', fmt, vim.fs.basename(s.mmproj_path), s.media_rows or 0)
+    else
+      add('media', 'none: %s', require('gemma.engine').media_reason() or '?')
+    end
     if (s.decode_tok_s or 0) > 0 then
       local fmt = 'reads %.0f, writes %.1f tokens per second'
       add('speed', fmt, s.prefill_tok_s or 0, s.decode_tok_s)
@@ -158,6 +164,23 @@ M.commands = {
       end
     end,
   },
+  image = {
+    desc = 'ask about a picture, see |gemma-media|',
+    args = '[path] [question]',
+    complete = function(lead)
+      return require('gemma.attach').complete(lead)
+    end,
+    run = function(_, _, given)
+      require('gemma.attach').image(given.text)
+    end,
+  },
+  shot = {
+    desc = 'take a screenshot and ask about it',
+    args = '[question]',
+    run = function(_, _, given)
+      require('gemma.attach').shot(given.text)
+    end,
+  },
   log = {
     desc = 'open the log of this session',
     run = function()
@@ -214,7 +237,9 @@ end
 ---@param pos integer
 ---@return string[]
 function M.complete(lead, line, pos)
-  local words = vim.split(line:sub(1, pos):gsub('^.-Gemma!?%s+', '', 1), '%s+')
+  -- An escaped blank is part of a word.
+  local typed = line:sub(1, pos):gsub('^.-Gemma!?%s+', '', 1):gsub('\\.', '__')
+  local words = vim.split(typed, '%s+')
   local from
   if #words <= 1 then
     from = M.names()

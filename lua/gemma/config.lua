@@ -66,7 +66,7 @@ end
 function T.choice(...)
   local choices = { ... }
   return {
-    text = "'" .. table.concat(choices, "' | '") .. "'",
+    text = table.concat(vim.tbl_map(vim.inspect, choices), ' | '):gsub('"', "'"),
     ok = function(v)
       return vim.tbl_contains(choices, v)
     end,
@@ -145,6 +145,7 @@ T.device = {
 M.types = T
 
 local AUTO = T.choice('auto')
+local TOOL = T.any(T.string, T.list(T.string))
 
 ---@type gemma.config.Option[]
 M.schema = {
@@ -154,6 +155,12 @@ M.schema = {
     desc = [[The model file (GGUF). When not set, the newest `*.gguf` in
 stdpath('data')/gemma is taken; files whose name begins with `mmproj` are
 passed over.]],
+  },
+  {
+    name = 'mmproj_path',
+    type = T.string,
+    desc = [[The file with the weights for pictures and sounds (GGUF). When not set,
+`mmproj*.gguf` beside the model.]],
   },
   {
     name = 'lib_path',
@@ -424,6 +431,60 @@ there. `vim.b.gemma = false` does the same for one buffer.]],
     type = T.integer(0, 1000),
     default = 30,
     desc = [[Lines around the selection that are shown to the model with it.]],
+  },
+  {
+    name = 'media.image_tokens',
+    type = T.choice(70, 140, 280, 560, 1120),
+    default = 280,
+    desc = [[The most tokens one picture may take. More read small print better, and
+take longer.]],
+  },
+  {
+    name = 'media.max_tokens',
+    type = T.integer(1, 65536),
+    default = 1024,
+    desc = [[Longest answer about a picture or a recording, in tokens.]],
+  },
+  {
+    name = 'media.seconds',
+    type = T.integer(1, 30),
+    default = 30,
+    desc = [[A recording stops by itself after this time. The model was trained on at
+most 30 seconds.]],
+  },
+  {
+    name = 'media.recorder',
+    type = TOOL,
+    default = 'auto',
+    desc = [[What records voice: 'auto' takes the first of pw-record, parecord,
+arecord, sox and ffmpeg that works; a name takes that one. A list is a
+command that writes WAV, or 16-bit mono samples at 16 kHz, to its standard
+output until it is interrupted.]],
+  },
+  {
+    name = 'media.screen',
+    type = TOOL,
+    default = 'auto',
+    desc = [[What records the screen: 'auto', 'wf-recorder' or 'ffmpeg'. A list is a
+command that records until it is interrupted, with the file's name in
+place of `{file}`.]],
+  },
+  {
+    name = 'media.shot',
+    type = TOOL,
+    default = 'auto',
+    desc = [[What takes screenshots: 'auto' takes the first of grim (with slurp), maim,
+spectacle, gnome-screenshot, screencapture and PowerShell that there is; a
+name takes that one. A list is a command, with the file's name in place of
+`{file}`.]],
+  },
+  {
+    name = 'media.keep',
+    type = T.any(T.boolean, T.string),
+    default = false,
+    desc = [[Keep screenshots, recordings and pictures of the clipboard: true in
+stdpath('data')/gemma/media, a string is another folder. Otherwise they
+are deleted with the answer.]],
   },
   {
     name = 'keymaps',

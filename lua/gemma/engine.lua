@@ -22,7 +22,7 @@ local binding ---@type gemma.Binding?
 local poll ---@type uv.uv_poll_t?
 local jobs = {} ---@type table<integer, gemma.Job>
 local n_generating = 0
-local loader ---@type { job: integer, path: string, done: integer, total: integer }?
+local loader ---@type gemma.Loader?
 local waiters = {} ---@type fun(err: string?)[]
 local drain_scheduled = false
 local hashes = {} ---@type table<integer, gemma.Job>
@@ -35,11 +35,21 @@ local leave_hooks = {} ---@type fun(why: string)[]
 M.state = 'off' ---@type gemma.State
 M.reason = nil ---@type string? why, in the states nolib, nomodel and error
 M.model = nil ---@type string? path of the loaded model
+M.mmproj = nil ---@type string? path of what was loaded with it for pictures and sounds
+M.no_mmproj = nil ---@type string? why not, when the model is loaded without
 M.kept_out = false -- unloaded by hand
 M.rested = false -- unloaded since nobody used it; comes back with the next use
 M.beside = false -- loaded on the CPU since another Neovim has the device
 M.lender = nil ---@type gemma.Lock? the Neovim whose model this one borrows
 M.device = nil ---@type string? device given by :Gemma device; wins over the option
+
+---@class (exact) gemma.Loader
+---@field job integer
+---@field path string
+---@field mmproj string?
+---@field no_mmproj string? why it is loaded without
+---@field done integer
+---@field total integer
 
 ---@class gemma.Job
 ---@field id integer
@@ -160,6 +170,76 @@ function M.find_model()
   return nil, ('no model. Put it in %s or set model_path.'):format(dir)
 end
 
+--- The file for pictures and sounds: mmproj_path, or mmproj*.gguf beside the model. Of several the
+--- one whose name has most words of the model's, and the newest of those.
+---@param model string
+---@return string? path
+---@return string? err
+function M.find_mmproj(model)
+  local path = config.get().mmproj_path
+  if path then
+    path = vim.fn.fnamemodify(vim.fn.expand(path), ':p')
+    if vim.uv.fs_stat(path) then
+      return path
+    end
+    return nil, ('no file at %s. Check mmproj_path.'):format(path)
+  end
+  local dir = vim.fs.dirname(model)
+  local words = {}
+  for word in vim.fs.basename(model):lower():gmatch('%w+') do
+    words[word] = true
+  end
+  local best, best_score, best_time
+  local ok, iter, state = pcall(vim.fs.dir, dir)
+  if ok then
+    for name in iter, state do
+      if name:match('^mmproj.*%.gguf$') then
+        local score = 0
+        for word in name:lower():gmatch('%w+') do
+          score = score + (words[word] and 1 or 0)
+        end
+        local file = vim.fs.joinpath(dir, name)
+        local stat = vim.uv.fs_stat(file)
+        local time = stat and stat.type == 'file' and stat.mtime.sec
+        local better = not best or score > best_score or (score == best_score and time > best_time)
+        if time and better then
+          best, best_score, best_time = file, score, time
+        end
+      end
+    end
+  end
+  if best then
+    return best
+  end
+  local fmt = 'no mmproj file, so no pictures and sounds. Put mmproj*.gguf into %s or set mmproj_path.'
+  return nil, fmt:format(vim.fn.fnamemodify(dir, ':~'))
+end
+
+--- Why pictures and sounds cannot be asked about; nil when they can, or when only loading will
+--- tell.
+---@return string?
+function M.media_reason()
+  if M.mmproj then
+    return nil
+  end
+  local path, no_model
+  if M.model then
+    path = M.model
+  else
+    path, no_model = M.find_model()
+    if not path then
+      return no_model
+    end
+  end
+  local mmproj, why = M.find_mmproj(path)
+  if not mmproj then
+    return why
+  elseif M.model then
+    return M.no_mmproj or ('%s came after the model was loaded. Run :Gemma unload and ask again.')
+      :format(vim.fs.basename(mmproj))
+  end
+end
+
 ---@param job gemma.Job
 ---@param name string
 ---@param ... any
@@ -185,27 +265,68 @@ local function loaded(err)
   end
 end
 
+---@return string as in the option
+local function device_now()
+  return M.beside and 'cpu' or M.device or config.get().device
+end
+
+--- Hands a load to the library.
+---@param path string
+---@param mmproj string?
+---@param no_mmproj string? why there is none, when there should be one
+---@return boolean
+---@return string? err
+local function begin_load(path, mmproj, no_mmproj)
+  local conf = config.get()
+  local device = device_now()
+  local job, err = (binding --[[@as gemma.Binding]]).load({
+    model_path = path,
+    mmproj_path = mmproj,
+    device = device ~= 'auto' and device or nil,
+    n_threads = conf.threads,
+    n_ctx = conf.n_ctx,
+  })
+  if not job then
+    return false, err
+  end
+  loader = { job = job, path = path, mmproj = mmproj, no_mmproj = no_mmproj, done = 0, total = 0 }
+  log.info('loading %s on %s', path, device)
+  return true
+end
+
 ---@param ev table
 local function on_load_event(ev)
   if ev.kind == 'progress' then
     loader.done, loader.total = ev.done, ev.total
   elseif ev.kind == 'done' then
     local path = loader.path
+    M.model, M.mmproj, M.no_mmproj = path, loader.mmproj, loader.no_mmproj
     loader = nil
     if M.lender then
       path = binding.about().model or path
+      M.model, M.mmproj = path, binding.about().mmproj
       notify.info(('this Neovim borrows the model of pid %d.'):format(M.lender.pid))
     end
-    M.model = path
     log.info('loaded %s', path)
+    if M.no_mmproj then
+      notify.warn(M.no_mmproj)
+    end
     settle()
     loaded(nil)
   elseif ev.kind == 'error' then
+    local cancelled = binding and binding.err_name(ev.code) == 'ECANCELLED'
+    if loader.mmproj and not cancelled then
+      -- A broken companion must not cost the user the model. If it is the model itself that is
+      -- broken, it will say so again.
+      local mmproj = vim.fs.basename(loader.mmproj)
+      if begin_load(loader.path, nil, ('%s: %s; no pictures and sounds.'):format(mmproj, ev.text)) then
+        return
+      end
+    end
     loader = nil
-    M.model = nil
+    M.model, M.mmproj = nil, nil
     sentinel.disarm()
     owner.release()
-    local cancelled = binding and binding.err_name(ev.code) == 'ECANCELLED'
     set_state(cancelled and 'off' or 'error', not cancelled and ev.text or nil)
     if not cancelled then
       notify.error(ev.text)
@@ -283,7 +404,7 @@ local function drop(timeout_ms)
     call(job, 'on_error', { code = -7, name = 'ECANCELLED', text = 'cancelled' })
   end
   jobs, hashes, loader, n_generating = {}, {}, nil, 0
-  M.model, M.lender = nil, nil
+  M.model, M.mmproj, M.lender = nil, nil, nil
 end
 
 local LOST = {
@@ -457,22 +578,14 @@ function M.load(on_ready)
   if not b then
     return failed('nolib', err)
   end
-  local conf = config.get()
   M.beside = lender ~= nil
-  local device = M.beside and 'cpu' or M.device or conf.device
-  sentinel.arm(device)
-  local job, msg = b.load({
-    model_path = path,
-    device = device ~= 'auto' and device or nil,
-    n_threads = conf.threads,
-    n_ctx = conf.n_ctx,
-  })
-  if not job then
+  local mmproj, why_not = M.find_mmproj(path)
+  sentinel.arm(device_now())
+  local ok, msg = begin_load(path, mmproj, config.get().mmproj_path and why_not or nil)
+  if not ok then
     sentinel.disarm()
     return failed('error', msg)
   end
-  loader = { job = job, path = path, done = 0, total = 0 }
-  log.info('loading %s on %s', path, device)
   settle()
   return true
 end
@@ -509,7 +622,7 @@ local function give_up(why)
     b.cancel(loader.job)
   end
   b.unload()
-  M.model = nil
+  M.model, M.mmproj = nil, nil
   -- A load that was under way is not ours any more, however it ends.
   loader = nil
   if M.lender then

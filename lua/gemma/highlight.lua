@@ -7,6 +7,7 @@ local M = {}
 M.groups = {
   { name = 'GemmaGhost', links = { 'ComplHint', 'NonText' }, desc = 'ghost text' },
   { name = 'GemmaSource', links = { 'Visual' }, desc = 'text that is being explained' },
+  { name = 'GemmaMedia', links = { 'Directory' }, desc = 'a picture or sound in the answer window' },
   { name = 'GemmaTitle', links = { 'FloatTitle' }, desc = 'title of the answer window' },
 }
 

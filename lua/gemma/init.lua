@@ -143,6 +143,7 @@ function M.status()
     reason = engine.reason,
     model_path = engine.model,
     lender = engine.lender and engine.lender.pid,
+    mmproj_path = engine.mmproj,
     enabled = completion.is_enabled(),
     here = completion.why(),
     progress = engine.load_progress(),
@@ -187,11 +188,18 @@ end
 ---@field role 'user'|'model'
 ---@field text string
 ---@field parts gemma.Part[]? of a user: pictures and sounds, before the text
+---@field images string[]? paths; with the next two another way to give parts
+---@field audio string[]?
+---@field video string[]?
 
 ---@class (exact) gemma.AskOpts
 ---@field prompt string
 ---@field system string?
 ---@field parts gemma.Part[]? pictures and sounds, before the prompt's text
+---@field images string[]? paths; with the next two another way to give parts
+---@field audio string[]?
+---@field video string[]?
+---@field image_tokens integer? of each picture at most; |gemma-option-media.image_tokens|
 ---@field history gemma.Turn[]? earlier turns
 ---@field max_tokens integer? 1024
 ---@field thinking boolean?
@@ -242,18 +250,21 @@ end
 ---@return gemma.Handle
 function M.ask(o)
   local parts = {}
-  local function add(role, text, media)
+  local function add(role, text, turn)
     parts[#parts + 1] = { kind = role }
-    vim.list_extend(parts, media or {})
+    if turn then
+      vim.list_extend(parts, turn.parts or {})
+      vim.list_extend(parts, require('gemma.media').parts(turn))
+    end
     parts[#parts + 1] = { kind = 'text', data = text }
   end
   if o.system then
     add('system', o.system)
   end
   for _, turn in ipairs(o.history or {}) do
-    add(turn.role, turn.text, turn.parts)
+    add(turn.role, turn.text, turn)
   end
-  add('user', o.prompt, o.parts)
+  add('user', o.prompt, o)
   local text = {}
   return submit({
     parts = parts,
@@ -264,6 +275,7 @@ function M.ask(o)
     model_sampling = o.temperature == nil,
     temperature = o.temperature,
     seed = o.seed,
+    image_tokens = o.image_tokens or require('gemma.config').get().media.image_tokens,
     on_progress = o.on_progress,
     on_thought = o.on_thought,
     on_text = function(piece)

@@ -3,6 +3,7 @@
 
 ---@class (exact) gemma.Config
 ---@field model_path string?
+---@field mmproj_path string?
 ---@field lib_path string?
 ---@field device string
 ---@field load 'insert'|'startup'|'manual'
@@ -17,6 +18,7 @@
 ---@field exclude string[]
 ---@field enabled (fun(buf: integer): boolean)?
 ---@field explain gemma.Config.Explain
+---@field media gemma.Config.Media
 ---@field keymaps boolean
 ---@field log string
 
@@ -51,9 +53,18 @@
 ---@field max_tokens integer
 ---@field context_lines integer
 
+---@class (exact) gemma.Config.Media
+---@field image_tokens integer
+---@field max_tokens integer
+---@field seconds integer
+---@field recorder string|string[]
+---@field screen string|string[]
+---@field shot string|string[]
+---@field keep boolean|string
+
 --- One piece of a prompt. Text parts are data and can never become control tokens.
 ---@class (exact) gemma.Part
----@field kind 'text'|'system'|'user'|'model'|'image'|'audio'|'sound'
+---@field kind 'text'|'system'|'user'|'model'|'image'|'audio'|'video'|'sound'
 ---@field data string? text, or the path of a file; nil for sounds and for kinds that open a turn
 ---@field sound gemma.Sound? of kind sound: made by engine.sound()
 

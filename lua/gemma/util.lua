@@ -132,8 +132,18 @@ function M.bytes(n)
     return ('%.1f GB'):format(n / 1e9)
   elseif n >= 1e6 then
     return ('%.1f MB'):format(n / 1e6)
+  elseif n < 1e3 then
+    return ('%d bytes'):format(n)
   end
   return ('%.0f kB'):format(n / 1e3)
+end
+
+--- 67.4 -> "1:07"
+---@param seconds number
+---@return string
+function M.duration(seconds)
+  local s = math.floor(seconds + 0.5)
+  return ('%d:%02d'):format(math.floor(s / 60), s % 60)
 end
 
 return M

@@ -14,6 +14,7 @@ local Fake = {
   cancelled = {}, -- ids
   hold_load = false, -- true: a test ends the load itself with Fake.loaded()
   load_error = nil, -- text: loading fails with it
+  load_error_if = nil, -- only when this field of the load's options is set
   open_error = nil, -- text: there is no library
   decode_tok_s = 50,
   destroyed = nil, -- timeout given to destroy()
@@ -58,21 +59,22 @@ function Fake.think(text, n)
   return job.live
 end
 
-function Fake.done(n, reason)
+function Fake.done(n, reason, more)
   local job = assert(pick(n), 'no job')
   if job.live then
     job.live = false
-    push({
+    push(vim.tbl_extend('force', {
       kind = 'done',
       job = job.id,
       reason = reason or 'eog',
       n_prompt = 100,
       n_reused = 90,
       n_generated = job.n,
+      n_media = 0,
       prefill_ms = 10,
       decode_ms = job.n * 1000 / Fake.decode_tok_s,
       logprob = -0.1,
-    })
+    }, more or {}))
   end
 end
 
@@ -127,7 +129,7 @@ end
 function b.load(opts)
   Fake.loads[#Fake.loads + 1] = opts
   Fake.load_job = new_id()
-  if Fake.load_error then
+  if Fake.load_error and (not Fake.load_error_if or opts[Fake.load_error_if]) then
     push({ kind = 'error', job = Fake.load_job, code = -5, text = Fake.load_error })
   elseif not Fake.hold_load then
     push({ kind = 'progress', job = Fake.load_job, done = 1, total = 1 })
@@ -194,6 +196,7 @@ function b.status()
     n_param = 12e9,
     prefill_tok_s = 100,
     decode_tok_s = Fake.decode_tok_s,
+    media_rows = 0,
     name = 'Fake 12B',
     type = 'Q4_0',
     device = 'fake cpu',

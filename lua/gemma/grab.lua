@@ -1,0 +1,175 @@
+--- grab.lua: a picture from the clipboard or the screen, as a file of our own.
+---
+--- Runs the programs of tools.lua, never waits for them, and hands over a path in a private folder.
+--- The caller deletes it, unless the user wants such files kept.
+
+local tools = require('gemma.tools')
+
+local M = {}
+
+local uv = vim.uv
+
+local CLIPBOARD_MS = 5000 -- the owner of a selection may never answer
+local SHOT_MS = 120000 -- somebody draws a rectangle
+
+--- Where a new file goes, and whether it stays. Created for this user only.
+---@param stem string
+---@param ext string
+---@return string? path
+---@return boolean|string keep or the error
+function M.place(stem, ext)
+  local keep = require('gemma.config').get().media.keep
+  local name = ('%s-%s.%s'):format(stem, os.date('%Y%m%d-%H%M%S'), ext)
+  if not keep then
+    -- The folder of tempname() can be entered by nobody else, and Neovim removes it in the end.
+    return vim.fn.tempname() .. '-' .. name, false
+  end
+  local dir = type(keep) == 'string' and vim.fn.fnamemodify(vim.fn.expand(keep), ':p')
+    or vim.fs.joinpath(vim.fn.stdpath('data') --[[@as string]], 'gemma', 'media')
+  local ok = pcall(vim.fn.mkdir, dir, 'p', tonumber('700', 8))
+  if not ok then
+    return nil, ('cannot make the folder %s. Check media.keep.'):format(dir)
+  end
+  local path, n = vim.fs.joinpath(dir, name), 1
+  while uv.fs_stat(path) do
+    n = n + 1
+    path = vim.fs.joinpath(dir, ('%s-%d.%s'):format(name:match('^(.*)%.'), n, ext))
+  end
+  return path, true
+end
+
+--- Writes what a program gave, readable by this user only.
+---@param path string
+---@param data string
+---@return string? err
+function M.write(path, data)
+  local fd, err = uv.fs_open(path, 'w', tonumber('600', 8))
+  if not fd then
+    return err
+  end
+  local _, why = uv.fs_write(fd, data, 0)
+  uv.fs_close(fd)
+  return why
+end
+
+---@param argv string[]
+---@param ms integer
+---@param limit integer bytes of output; more ends the program
+---@param on_exit fun(out: string?, err: string?)
+local function run(argv, ms, limit, on_exit)
+  local chunks, size = {}, 0
+  local proc, too_much
+  local ok, err = pcall(function()
+    proc = vim.system(argv, {
+      timeout = ms,
+      stdout = function(_, data)
+        if data and not too_much then
+          size = size + #data
+          chunks[#chunks + 1] = data
+          too_much = size > limit
+          if too_much then
+            proc:kill(9)
+          end
+        end
+      end,
+    }, vim.schedule_wrap(function(done)
+      if too_much then
+        return on_exit(nil, 'it is too large')
+      elseif done.code ~= 0 or done.signal ~= 0 then
+        local line = vim.trim(done.stderr or ''):match('[^\n]*$')
+        return on_exit(nil, line ~= '' and line or nil)
+      end
+      on_exit(table.concat(chunks))
+    end))
+  end)
+  if not ok then
+    on_exit(nil, tostring(err):gsub('^.-: ', ''):match('[^\n]*'))
+  end
+end
+
+--- The picture of the clipboard. done(nil) when there is none; done(nil, why) when it cannot be had.
+---@param done fun(a: gemma.Media?, err: string?)
+function M.clipboard(done)
+  local env = tools.env()
+  local media = require('gemma.media')
+  local tool = tools.usable(tools.clipboard, env)[1] ---@type gemma.tools.Clipboard?
+  if not tool then
+    return done(nil, tools.missing('clipboard', env))
+  end
+  local function read(type)
+    run(tool.read(type), CLIPBOARD_MS, media.MAX_BYTES, function(data, err)
+      if data and tool.base64 then
+        local ok, bytes = pcall(vim.base64.decode, (data:gsub('%s', '')))
+        data = ok and bytes or ''
+      end
+      if not data or data == '' then
+        return done(nil, err)
+      end
+      local ext = (type or 'image/png'):match('%w+$')
+      local path, keep = M.place('clipboard', ext)
+      if not path then
+        return done(nil, keep --[[@as string]])
+      end
+      local why = M.write(path, data)
+      if why then
+        return done(nil, ('cannot write %s: %s.'):format(path, why))
+      end
+      done(media.file(path, { temp = not keep, name = 'clipboard.' .. ext }))
+    end)
+  end
+  if not tool.types then
+    return read(nil)
+  end
+  run(tool.types, CLIPBOARD_MS, 65536, function(out)
+    local type = out and tools.clipboard_type(out)
+    if not type then
+      return done(nil) -- empty, or text
+    end
+    read(type)
+  end)
+end
+
+--- A screenshot. done(nil) when the user gave up.
+---@param done fun(a: gemma.Media?, err: string?)
+function M.shot(done)
+  local env = tools.env()
+  local media = require('gemma.media')
+  local found, why = tools.choose('shot', require('gemma.config').get().media.shot, env)
+  local tool = found[1]
+  if not tool then
+    return done(nil, why)
+  end
+  local path, keep = M.place('shot', 'png')
+  if not path then
+    return done(nil, keep --[[@as string]])
+  end
+  run(tool.argv(env, path), SHOT_MS, media.MAX_BYTES, function(out, err)
+    if out and tool.stdout then
+      local ok, bytes = pcall(vim.base64.decode, (out:gsub('%s', '')))
+      if ok and bytes ~= '' then
+        M.write(path, bytes)
+      elseif out:sub(1, 4) == '\137PNG' then
+        M.write(path, out)
+      end
+    end
+    local stat = uv.fs_stat(path)
+    if not stat or stat.size == 0 then
+      uv.fs_unlink(path)
+      if err then
+        require('gemma.log').warn('%s: %s', tool.name, err)
+      end
+      -- Most programs end the same way whether the user gave up or there was nothing to take.
+      return done(nil, out and ('%s took no picture.'):format(tool.name)
+        or err and ('%s: %s.'):format(tool.name, (err:gsub('%.$', ''))) or nil)
+    end
+    uv.fs_chmod(path, tonumber('600', 8))
+    local a, bad = media.file(path, { temp = not keep, name = 'screenshot.png' })
+    if not a and not keep then
+      uv.fs_unlink(path)
+    end
+    done(a, bad)
+  end)
+end
+
+
+return M
