@@ -60,7 +60,8 @@ isa_flags = $(if $(findstring _avx512vnni.c,$1),-mavx512f -mavx512bw -mavx512dq 
             $(if $(findstring _avx512.c,$1),-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c -mavx2,\
             $(if $(findstring _avxvnni.c,$1),-mavx2 -mfma -mf16c -mavxvnni,\
             $(if $(findstring _avx2.c,$1),-mavx2 -mfma -mf16c,\
-            $(if $(findstring _dotprod.c,$1),-march=armv8.2-a+dotprod,)))))
+            $(if $(findstring _dotprod.c,$1),-march=armv8.2-a+dotprod,\
+            $(if $(findstring _i8mm.c,$1),-march=armv8.2-a+dotprod+i8mm,))))))
 
 .PHONY: all lib tool
 ## all: the library and the command-line tool

@@ -339,7 +339,7 @@ static void bench_shape(const char *name, const shape *s, int n_threads) {
     double flop = n_pair * s->n_head * s->d * 4;
     double bytes =
         (double)(j.hi[s->n_tok - 1] - j.lo[0] + 1) * s->n_kv * (double)j.cache.k.row_bytes * 2;
-    for (int l = GM_CPU_REF; l <= GM_CPU_DOTPROD; l++) {
+    for (int l = GM_CPU_REF; l < GM_CPU_LEVEL_COUNT; l++) {
         if (!gm_cpu_has((gm_cpu_level)l) || l == GM_CPU_AVX512VNNI) continue;
         if (l == GM_CPU_REF && flop > 2e9) continue;
         engine e = engine_new((gm_cpu_level)l, n_threads);
@@ -376,9 +376,9 @@ static int bench(int n_threads) {
 
 int main(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "--bench") == 0) return bench(argc > 2 ? atoi(argv[2]) : 1);
-    static struct CMUnitTest tests[2 * (GM_CPU_DOTPROD + 1) + 3];
-    static char names[2 * (GM_CPU_DOTPROD + 1)][120];
-    static gm_attn_fns fns[GM_CPU_DOTPROD + 1];
+    static struct CMUnitTest tests[2 * GM_CPU_LEVEL_COUNT + 3];
+    static char names[2 * GM_CPU_LEVEL_COUNT][120];
+    static gm_attn_fns fns[GM_CPU_LEVEL_COUNT];
     static const struct {
         const char *name;
         void (*fn)(void **state);
@@ -387,7 +387,7 @@ int main(int argc, char **argv) {
         {"mix adds weighted rows for every tiling", mix_adds_weighted_rows_for_every_tiling},
     };
     size_t n = 0;
-    for (int l = GM_CPU_REF; l <= GM_CPU_DOTPROD; l++) {
+    for (int l = GM_CPU_REF; l < GM_CPU_LEVEL_COUNT; l++) {
         if (!gm_cpu_has((gm_cpu_level)l)) continue;
         gm_attn_fill(&fns[l], (gm_cpu_level)l);
         for (size_t i = 0; i < LENGTH(checks); i++, n++) {

@@ -229,7 +229,7 @@ static gm_team *team;
 typedef void (*level_fn)(gm_matmul_ctx *m, const char *variant);
 
 static void for_each_level(level_fn fn) {
-    for (int l = GM_CPU_REF; l <= GM_CPU_DOTPROD; l++) {
+    for (int l = GM_CPU_REF; l < GM_CPU_LEVEL_COUNT; l++) {
         if (!gm_cpu_has((gm_cpu_level)l)) continue;
         gm_matmul_ctx *m;
         char err[128];
@@ -485,7 +485,7 @@ static void bench_type(gm_dtype t, const char *only_level, int only_tok) {
     fill_weights(t, w, bytes, RANDOM);
     for (int i = 1; i < BENCH_MATS; i++) memcpy(w + (size_t)i * bytes, w, bytes);
     fill_x(x, (size_t)512 * BENCH_IN, RANDOM);
-    for (int l = GM_CPU_REF; l <= GM_CPU_DOTPROD; l++) {
+    for (int l = GM_CPU_REF; l < GM_CPU_LEVEL_COUNT; l++) {
         const char *name = gm_cpu_level_name((gm_cpu_level)l);
         if (!gm_cpu_has((gm_cpu_level)l)) continue;
         if (only_level ? strcmp(only_level, name) != 0 : l == GM_CPU_REF) continue;

@@ -405,7 +405,7 @@ static int bench(void) {
     printf("%-12s nanoseconds per 1,000 elements\n", "");
     for (size_t k = 0; k < LENGTH(benches); k++) {
         printf("%-12s", benches[k].name);
-        for (int l = GM_CPU_REF; l <= GM_CPU_DOTPROD; l++) {
+        for (int l = GM_CPU_REF; l < GM_CPU_LEVEL_COUNT; l++) {
             if (!gm_cpu_has((gm_cpu_level)l)) continue;
             gm_row_fns f;
             gm_rows_fill(&f, (gm_cpu_level)l);
@@ -442,12 +442,12 @@ static const struct {
 
 int main(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "--bench") == 0) return bench();
-    enum { MAX_TEST = (GM_CPU_DOTPROD + 1) * LENGTH(checks) };
+    enum { MAX_TEST = GM_CPU_LEVEL_COUNT * LENGTH(checks) };
     static struct CMUnitTest tests[MAX_TEST];
     static char names[MAX_TEST][120];
-    static gm_row_fns fns[GM_CPU_DOTPROD + 1];
+    static gm_row_fns fns[GM_CPU_LEVEL_COUNT];
     size_t n = 0;
-    for (int l = GM_CPU_REF; l <= GM_CPU_DOTPROD; l++) {
+    for (int l = GM_CPU_REF; l < GM_CPU_LEVEL_COUNT; l++) {
         if (!gm_cpu_has((gm_cpu_level)l)) continue;
         gm_rows_fill(&fns[l], (gm_cpu_level)l);
         for (size_t i = 0; i < LENGTH(checks); i++, n++) {

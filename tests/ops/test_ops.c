@@ -610,7 +610,7 @@ static const struct {
     CASE(a_raised_flag_cancels_and_a_lowered_one_lets_the_same_op_finish),
 };
 
-enum { MAX_DEVICE = 2 * (GM_CPU_DOTPROD + 1) };
+enum { MAX_DEVICE = 2 * GM_CPU_LEVEL_COUNT };
 
 static gm_backend *device[MAX_DEVICE];
 static int n_device;
@@ -636,7 +636,7 @@ static void add_device(const char *name, int n_threads) {
 /* One thread takes paths of its own (no spans), but the same ones at every level. */
 static void open_devices(void) {
     gm_cpu_level best = gm_cpu_level_get();
-    for (int level = GM_CPU_REF; level <= GM_CPU_DOTPROD; level++) {
+    for (int level = GM_CPU_REF; level < GM_CPU_LEVEL_COUNT; level++) {
         if (!gm_cpu_has((gm_cpu_level)level)) continue;
         gm_cpu_force((gm_cpu_level)level);
         add_device("cpu", 3);

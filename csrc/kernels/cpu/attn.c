@@ -463,6 +463,8 @@ void gm_attn_fill(gm_attn_fns *f, gm_cpu_level level) {
 #ifdef __x86_64__
     if (level >= GM_CPU_AVX2 && level <= GM_CPU_AVX512VNNI) gm_attn_fill_avx2(f);
     if (level == GM_CPU_AVX512 || level == GM_CPU_AVX512VNNI) gm_attn_fill_avx512(f);
+#elif defined(__aarch64__)
+    if (level >= GM_CPU_NEON) gm_attn_fill_neon(f);
 #else
     (void)level;
 #endif

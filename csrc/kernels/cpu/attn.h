@@ -43,6 +43,19 @@ typedef struct {
     void (*mix_f16)(float *o, const float *s, const uint16_t *v, int n_q, int n_k, int d, int ld);
 } gm_attn_fns;
 
+/* Four rows of a float16 cache, for the kernels that read it as it lies. */
+typedef struct {
+    const uint16_t *row[4];
+} gm_attn_quad;
+
+/* Rows j .. j + 3 of n_k rows of d halves; where the cache ends, its last row again. */
+static inline gm_attn_quad gm_attn_quad_at(const uint16_t *p, int j, int n_k, int d) {
+    gm_attn_quad q;
+    for (int i = 0; i < 4; i++) q.row[i] = p + (size_t)(j + i < n_k ? j + i : n_k - 1) * (size_t)d;
+    return q;
+}
+
 void gm_attn_fill(gm_attn_fns *f, gm_cpu_level level);
 void gm_attn_fill_avx2(gm_attn_fns *f);
 void gm_attn_fill_avx512(gm_attn_fns *f);
+void gm_attn_fill_neon(gm_attn_fns *f);

@@ -20,15 +20,17 @@
 #include <cpuid.h>
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
 #endif
 
-#define N_LEVEL (GM_CPU_DOTPROD + 1)
+#define N_LEVEL GM_CPU_LEVEL_COUNT
 
 static const char *const level_names[N_LEVEL] = {
     [GM_CPU_REF] = "ref",         [GM_CPU_AVX2] = "avx2",
     [GM_CPU_AVXVNNI] = "avxvnni", [GM_CPU_AVX512] = "avx512",
     [GM_CPU_AVX512VNNI] = "avx512vnni", [GM_CPU_NEON] = "neon",
-    [GM_CPU_DOTPROD] = "dotprod",
+    [GM_CPU_DOTPROD] = "dotprod", [GM_CPU_I8MM] = "i8mm",
 };
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -81,12 +83,18 @@ static void detect(void) {
     has[GM_CPU_REF] = has[GM_CPU_NEON] = true;
     add_feature("neon");
 #if defined(__linux__)
-    enum { HWCAP_ASIMDDP_BIT = 20 };
+    /* Numbers from the kernel's uapi/asm/hwcap.h, which older C libraries lack in part. */
+    enum { HWCAP_ASIMDDP_BIT = 20, HWCAP2_I8MM_BIT = 13 };
     has[GM_CPU_DOTPROD] = getauxval(AT_HWCAP) >> HWCAP_ASIMDDP_BIT & 1;
+    has[GM_CPU_I8MM] = has[GM_CPU_DOTPROD] && getauxval(AT_HWCAP2) >> HWCAP2_I8MM_BIT & 1;
 #elif defined(__APPLE__)
     has[GM_CPU_DOTPROD] = true; /* every 64-bit Mac */
+    int i8mm = 0;               /* from the M2 on */
+    size_t size = sizeof i8mm;
+    has[GM_CPU_I8MM] = !sysctlbyname("hw.optional.arm.FEAT_I8MM", &i8mm, &size, NULL, 0) && i8mm;
 #endif
     if (has[GM_CPU_DOTPROD]) add_feature("dotprod");
+    if (has[GM_CPU_I8MM]) add_feature("i8mm");
 }
 #else
 static void detect(void) { has[GM_CPU_REF] = true; }
@@ -100,7 +108,7 @@ static gm_cpu_level lower(gm_cpu_level l) {
 
 static void init(void) {
     detect();
-    gm_cpu_level best = lower(GM_CPU_DOTPROD);
+    gm_cpu_level best = lower(GM_CPU_LEVEL_COUNT - 1);
     const char *wanted = gm_env(GM_ENV_CPU);
     int l = -1;
     for (int i = 0; wanted && i < N_LEVEL; i++)
@@ -122,7 +130,7 @@ bool gm_cpu_has(gm_cpu_level l) {
 
 void gm_cpu_force(gm_cpu_level l) {
     pthread_once(&once, init);
-    atomic_store(&level, (int)lower((unsigned)l < N_LEVEL ? l : GM_CPU_DOTPROD));
+    atomic_store(&level, (int)lower((unsigned)l < N_LEVEL ? l : GM_CPU_LEVEL_COUNT - 1));
 }
 
 const char *gm_cpu_level_name(gm_cpu_level l) {

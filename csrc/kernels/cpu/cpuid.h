@@ -10,8 +10,10 @@ typedef enum {
     GM_CPU_AVXVNNI,    /* + avx_vnni (256 bit) */
     GM_CPU_AVX512,     /* avx512 f bw dq vl */
     GM_CPU_AVX512VNNI, /* + avx512_vnni */
-    GM_CPU_NEON,
-    GM_CPU_DOTPROD
+    GM_CPU_NEON,       /* armv8-a */
+    GM_CPU_DOTPROD,    /* + dotprod (armv8.2-a) */
+    GM_CPU_I8MM,       /* + i8mm (armv8.6-a) */
+    GM_CPU_LEVEL_COUNT
 } gm_cpu_level;
 
 /* The best level that the CPU and the operating system support, lowered by GEMMA_CPU. A CPU

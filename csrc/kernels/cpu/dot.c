@@ -6,6 +6,8 @@
 #include "tensor/quant.h"
 #if defined(__x86_64__)
 #include "kernels/cpu/x86/x86.h"
+#elif defined(__aarch64__)
+#include "kernels/cpu/arm/arm.h"
 #endif
 
 /* Below this a block counts as zero: 127 / amax would overflow. */
@@ -140,6 +142,8 @@ void gm_dot_fill(gm_dot_fns *f, gm_cpu_level level) {
     }
 #if defined(__x86_64__)
     gm_x86_fill_dot(f, level);
+#elif defined(__aarch64__)
+    gm_arm_fill_dot(f, level);
 #else
     (void)level;
 #endif

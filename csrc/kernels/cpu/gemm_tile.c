@@ -5,6 +5,8 @@
 #include "tensor/quant.h"
 #if defined(__x86_64__)
 #include "kernels/cpu/x86/x86.h"
+#elif defined(__aarch64__)
+#include "kernels/cpu/arm/arm.h"
 #endif
 
 static void tile_quant_ref(const gm_panel *p, const gm_xq *x, int tok, int n_tok, float *c) {
@@ -62,6 +64,8 @@ void gm_tile_fill(gm_tile_fns *f, gm_cpu_level level) {
     f->min_tok = 7;
 #if defined(__x86_64__)
     gm_x86_fill_tile(f, level);
+#elif defined(__aarch64__)
+    gm_arm_fill_tile(f, level);
 #else
     (void)level;
 #endif

@@ -48,3 +48,4 @@ void gm_rows_fill(gm_row_fns *f, gm_cpu_level level);
 /* Replace what an instruction set does better; called by gm_rows_fill, which owns the order. */
 void gm_rows_fill_avx2(gm_row_fns *f);
 void gm_rows_fill_avx512(gm_row_fns *f);
+void gm_rows_fill_neon(gm_row_fns *f);

@@ -89,19 +89,8 @@ static __m256 halves(const uint16_t *p) {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
 }
 
-/* Four rows of a cache from row j on; where it ends, its last row again. */
-typedef struct {
-    const uint16_t *row[4];
-} quad;
-
-static quad quad_at(const uint16_t *p, int j, int n_k, int d) {
-    quad q;
-    for (int i = 0; i < 4; i++) q.row[i] = p + (size_t)(j + i < n_k ? j + i : n_k - 1) * (size_t)d;
-    return q;
-}
-
 /* 2 rows of q against 4 keys, as scores_tile. */
-static void scores_f16_tile(float *s, const float *q, quad k, int d, size_t ld) {
+static void scores_f16_tile(float *s, const float *q, gm_attn_quad k, int d, size_t ld) {
     __m256 a0 = _mm256_setzero_ps(), a1 = a0, a2 = a0, a3 = a0;
     __m256 b0 = a0, b1 = a0, b2 = a0, b3 = a0;
     for (int i = 0; i < d; i += LANES) {
@@ -127,12 +116,13 @@ static void scores_f16_avx2(float *s, const float *q, const uint16_t *k, int n_q
     for (int j = 0; j < n_k; j += GM_ATTN_TILE)
         for (int i = 0; i < n_q; i += 2)
             scores_f16_tile(s + (size_t)i * GM_ATTN_KEYS + j, q + (size_t)i * row,
-                            quad_at(k, j, n_k, d), d, row);
+                            gm_attn_quad_at(k, j, n_k, d), d, row);
 }
 
 /* Adds 4 values to 2 whole rows of o, weighted by wa and wb. Whole rows, because the cache is then
  * read in order; o is small and stays near. */
-static void mix_f16_tile(float *o, const float wa[4], const float wb[4], quad v, int d, size_t ld) {
+static void mix_f16_tile(float *o, const float wa[4], const float wb[4], gm_attn_quad v, int d,
+                         size_t ld) {
     const __m256 a0 = _mm256_set1_ps(wa[0]), a1 = _mm256_set1_ps(wa[1]);
     const __m256 a2 = _mm256_set1_ps(wa[2]), a3 = _mm256_set1_ps(wa[3]);
     const __m256 b0 = _mm256_set1_ps(wb[0]), b1 = _mm256_set1_ps(wb[1]);
@@ -160,7 +150,7 @@ static void mix_f16_avx2(float *o, const float *s, const uint16_t *v, int n_q, i
             for (int x = 0; x < 8; x++)
                 w[x / 4][x % 4] =
                     j + x % 4 < n_k ? s[(i + x / 4) * GM_ATTN_KEYS + j + x % 4] : 0.0f;
-            mix_f16_tile(o + (size_t)i * row, w[0], w[1], quad_at(v, j, n_k, d), d, row);
+            mix_f16_tile(o + (size_t)i * row, w[0], w[1], gm_attn_quad_at(v, j, n_k, d), d, row);
         }
 }
 

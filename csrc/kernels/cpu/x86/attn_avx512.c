@@ -126,19 +126,8 @@ static __m512 halves(const uint16_t *p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }
 
-/* Four rows of a cache from row j on; where it ends, its last row again. */
-typedef struct {
-    const uint16_t *row[4];
-} quad;
-
-static quad quad_at(const uint16_t *p, int j, int n_k, int d) {
-    quad q;
-    for (int i = 0; i < 4; i++) q.row[i] = p + (size_t)(j + i < n_k ? j + i : n_k - 1) * (size_t)d;
-    return q;
-}
-
 /* 4 rows of q against 4 keys, as scores_tile. */
-static void scores_f16_tile(float *s, const float *q, quad k, int d, size_t ld) {
+static void scores_f16_tile(float *s, const float *q, gm_attn_quad k, int d, size_t ld) {
     __m512 a0 = _mm512_setzero_ps(), a1 = a0, a2 = a0, a3 = a0;
     __m512 b0 = a0, b1 = a0, b2 = a0, b3 = a0;
     __m512 c0 = a0, c1 = a0, c2 = a0, c3 = a0;
@@ -163,12 +152,12 @@ static void scores_f16_avx512(float *s, const float *q, const uint16_t *k, int n
     for (int j = 0; j < n_k; j += GM_ATTN_TILE)
         for (int i = 0; i < n_q; i += GM_ATTN_TILE)
             scores_f16_tile(s + (size_t)i * GM_ATTN_KEYS + j, q + (size_t)i * row,
-                            quad_at(k, j, n_k, d), d, row);
+                            gm_attn_quad_at(k, j, n_k, d), d, row);
 }
 
 /* Adds 4 values to 4 whole rows of o. Whole rows, because the cache is then read in order; o is
  * small and stays near. w: the 16 weights, [4 rows][4 keys]. */
-static void mix_f16_tile(float *o, const __m512 w[16], quad v, int d, size_t ld) {
+static void mix_f16_tile(float *o, const __m512 w[16], gm_attn_quad v, int d, size_t ld) {
     const __m512 w00 = w[0], w01 = w[1], w02 = w[2], w03 = w[3];
     const __m512 w10 = w[4], w11 = w[5], w12 = w[6], w13 = w[7];
     const __m512 w20 = w[8], w21 = w[9], w22 = w[10], w23 = w[11];
@@ -202,7 +191,7 @@ static void mix_f16_avx512(float *o, const float *s, const uint16_t *v, int n_q,
             for (int x = 0; x < 16; x++)
                 w[x] = _mm512_set1_ps(j + x % 4 < n_k ? s[(i + x / 4) * GM_ATTN_KEYS + j + x % 4]
                                                       : 0.0f);
-            mix_f16_tile(o + (size_t)i * row, w, quad_at(v, j, n_k, d), d, row);
+            mix_f16_tile(o + (size_t)i * row, w, gm_attn_quad_at(v, j, n_k, d), d, row);
         }
 }
 

@@ -21,7 +21,7 @@ INLINE float vec_sum(vec v) {
     s = _mm_add_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
-#include "kernels/cpu/x86/dot_rows.h"
+#include "kernels/cpu/dot_rows.h"
 
 /* Products of up to 7 bits (u) with 8 signed bits, four to a lane. */
 INLINE __m256i dot4(__m256i u, __m256i s) {

@@ -23,7 +23,7 @@
 typedef __m512 vec;
 INLINE vec vec_zero(void) { return _mm512_setzero_ps(); }
 INLINE float vec_sum(vec v) { return _mm512_reduce_add_ps(v); }
-#include "kernels/cpu/x86/dot_rows.h"
+#include "kernels/cpu/dot_rows.h"
 
 /* u: 0 .. 127 without VNNI, 0 .. 255 with it. */
 INLINE __m512i dot4(__m512i sum, __m512i u, __m512i s) {

@@ -1,6 +1,7 @@
-/* dot_rows.h: the loops over rows, tokens and steps of a row that dot_ymm.h and dot_zmm.h share.
+/* dot_rows.h: the loops over rows, tokens and steps of a row that the vector kernels of decode share
+ * (dot_ymm.h, dot_zmm.h, dot_neon.h).
  *
- * Included after `vec`, `vec_zero` and `vec_sum` are defined.
+ * Included after INLINE, `vec`, `vec_zero` and `vec_sum` are defined.
  */
 #pragma once
 
@@ -11,7 +12,7 @@ enum { MAX_TOK = GM_DOT_TOK };
 enum { AHEAD = 1536 };
 
 INLINE void prefetch(const uint8_t *p, int bytes) {
-    for (int i = 0; i < bytes; i += 64) _mm_prefetch((const char *)p + AHEAD + i, _MM_HINT_T0);
+    for (int i = 0; i < bytes; i += 64) __builtin_prefetch(p + AHEAD + i);
 }
 
 typedef struct {
