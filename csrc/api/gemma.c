@@ -21,6 +21,7 @@ SAME(GEMMA_PART_MODEL, GM_PART_MODEL)
 SAME(GEMMA_PART_IMAGE, GM_PART_IMAGE)
 SAME(GEMMA_PART_AUDIO, GM_PART_AUDIO)
 SAME(GEMMA_PART_SOUND, GM_PART_SOUND)
+SAME(GEMMA_PART_VIDEO, GM_PART_VIDEO)
 SAME(GEMMA_SOUND_SECONDS, GM_SOUND_SECONDS)
 SAME(GEMMA_EV_PROGRESS, GM_EV_PROGRESS)
 SAME(GEMMA_EV_TEXT, GM_EV_TEXT)
@@ -265,7 +266,7 @@ static int measure_texts(const gemma_generate_opts *o, size_t *total, char *err,
     *total = 0;
     for (uint32_t i = 0; i < o->n_part; i++) {
         const gemma_part *p = &o->parts[i];
-        if (p->kind > GEMMA_PART_SOUND)
+        if (p->kind > GEMMA_PART_VIDEO)
             return gm_fail(err, errlen, GM_EINVAL, "part %u is of unknown kind %u", i, p->kind);
         if (p->len > 0 && !p->data)
             return gm_fail(err, errlen, GM_EINVAL, "part %u has no data", i);

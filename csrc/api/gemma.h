@@ -93,7 +93,8 @@ enum {
     GEMMA_PART_MODEL = 4,
     GEMMA_PART_IMAGE = 5, /* data: path of a file */
     GEMMA_PART_AUDIO = 6,
-    GEMMA_PART_SOUND = 7  /* id: of a sound made with gemma_sound_create */
+    GEMMA_PART_SOUND = 7, /* id: of a sound made with gemma_sound_create */
+    GEMMA_PART_VIDEO = 8  /* path: 32 pictures of 70 tokens with their times, then its sound */
 };
 
 typedef struct {

@@ -1,12 +1,16 @@
 /* attach.c: see attach.h. */
 #include "engine/attach.h"
 
+#include <stdio.h>
 #include <string.h>
 #include "base/err.h"
 #include "base/map.h"
 #include "base/mem.h"
 #include "engine/sound.h"
+#include "media/avlib.h"
 #include "media/decode.h"
+
+_Static_assert((int)GM_VIDEO_FRAMES <= (int)GM_TURNS_MAX_FRAMES, "a layout holds every picture");
 
 struct gm_rows {
     int count; /* references; one thread, so no atomics */
@@ -15,12 +19,14 @@ struct gm_rows {
     uint64_t hash; /* of the file's bytes, the kind and the budget */
     int32_t n, n_embd;
     float *v; /* [n, n_embd] */
+    gm_video_layout *video;
 };
 
 void gm_rows_release(gm_rows **r) {
     if (!r || !*r) return;
     if (--(*r)->count == 0) {
         gm_free((*r)->v);
+        gm_free((*r)->video);
         gm_free(*r);
     }
     *r = NULL;
@@ -52,6 +58,10 @@ int32_t gm_rows_n(const gm_rows *r) {
     return r->n;
 }
 
+const gm_video_layout *gm_rows_video(const gm_rows *r) {
+    return r->video;
+}
+
 /* FNV-1a over words of 8 bytes (Fowler, Noll, Vo), finished by the mixer of splitmix64: the cache
  * must notice a changed file, not resist somebody who makes collisions of his own screenshots. */
 static uint64_t hash_bytes(const uint8_t *p, size_t n, uint64_t seed) {
@@ -67,21 +77,41 @@ static uint64_t hash_bytes(const uint8_t *p, size_t n, uint64_t seed) {
     return h ^ h >> 31;
 }
 
+/* The rows that were attached last stay in memory: at most GM_RECENT_ROWS of them and, but for the
+ * newest, no more than GM_RECENT_MIB, which is about sixty pictures of the default budget. A prompt
+ * that holds rows keeps them for itself. */
+static void drop_beyond(gm_engine *e) {
+    size_t bytes = 0;
+    for (int i = 0; i < GM_RECENT_ROWS; i++) {
+        gm_rows *r = e->recent[i];
+        if (!r) continue;
+        bytes += (size_t)r->n * (size_t)r->n_embd * sizeof *r->v;
+        if (i > 0 && bytes > (size_t)GM_RECENT_MIB << 20) gm_rows_release(&e->recent[i]);
+    }
+}
+
+/* Puts r, which is a reference to be kept, at place 0; those before place i move on by one. */
+static void put_first(gm_engine *e, gm_rows *r, int i) {
+    memmove(e->recent + 1, e->recent, (size_t)i * sizeof *e->recent);
+    e->recent[0] = r;
+}
+
 static gm_rows *find_recent(gm_engine *e, const gm_rows *like) {
     for (int i = 0; i < GM_RECENT_ROWS; i++) {
         gm_rows *r = e->recent[i];
         if (r && r->hash == like->hash && r->kind == like->kind &&
-            r->image_tokens == like->image_tokens)
+            r->image_tokens == like->image_tokens) {
+            put_first(e, r, i);
             return r;
+        }
     }
     return NULL;
 }
 
 static void keep_recent(gm_engine *e, gm_rows *r) {
     gm_rows_release(&e->recent[GM_RECENT_ROWS - 1]);
-    memmove(e->recent + 1, e->recent, (GM_RECENT_ROWS - 1) * sizeof *e->recent);
-    e->recent[0] = r;
-    r->count++;
+    put_first(e, gm_rows_retain(r), GM_RECENT_ROWS - 1);
+    drop_beyond(e);
 }
 
 static int embed_image(gm_rows *r, gm_engine *e, const char *path, const gm_cancel *cancel, char *err,
@@ -105,6 +135,68 @@ static int embed_sound(gm_rows *r, gm_engine *e, const char *path, const gm_canc
     return rc;
 }
 
+/* ---- video ----------------------------------------------------------------------------------- */
+
+typedef struct {
+    gm_rows *r;
+    gm_engine *e;
+    const gm_cancel *cancel;
+    size_t cap;
+} film;
+
+/* Rows behind those that are there. Takes them over. */
+static int append_rows(film *f, float *rows, int32_t n) {
+    gm_rows *r = f->r;
+    const size_t width = (size_t)r->n_embd;
+    int rc = gm_grow(&r->v, &f->cap, (size_t)(r->n + n) * width, sizeof *r->v);
+    if (rc == 0) {
+        memcpy(gm_rows_at(r, r->n), rows, (size_t)n * width * sizeof *rows);
+        r->n += n;
+    }
+    gm_free(rows);
+    return rc;
+}
+
+static int add_picture(void *ud, double seconds, const gm_image *img, char *err, size_t errlen) {
+    film *f = ud;
+    gm_video_layout *v = f->r->video;
+    float *rows;
+    int32_t n;
+    int rc = gm_image_embed(f->e->projector, img, f->r->n_embd, GM_VIDEO_IMAGE_TOKENS, f->cancel,
+                            &rows, &n, err, errlen);
+    if (rc) return rc;
+    v->n_row[v->n_frame] = (uint32_t)n;
+    v->seconds[v->n_frame++] = (uint32_t)seconds;
+    rc = append_rows(f, rows, n);
+    return rc ? gm_fail(err, errlen, rc, "%s", gm_err_text(rc)) : 0;
+}
+
+static int add_sound(film *f, const char *path, char *err, size_t errlen) {
+    gm_samples s;
+    float *rows;
+    int32_t n;
+    if (!gm_projector_has_audio(f->e->projector)) return 0;
+    int rc = gm_decode_track(path, &s, f->cancel, err, errlen);
+    if (rc) return rc == GM_ENOENT ? 0 : rc; /* many recordings of a screen are silent */
+    rc = gm_audio_embed(f->e->projector, &s, f->r->n_embd, f->cancel, &rows, &n, err, errlen);
+    gm_free(s.v);
+    if (rc) return rc;
+    f->r->video->n_sound = (uint32_t)n;
+    rc = append_rows(f, rows, n);
+    return rc ? gm_fail(err, errlen, rc, "%s", gm_err_text(rc)) : 0;
+}
+
+static int embed_video(gm_rows *r, gm_engine *e, const char *path, const gm_cancel *cancel, char *err,
+                       size_t errlen) {
+    film f = {.r = r, .e = e, .cancel = cancel};
+    r->video = gm_calloc(1, sizeof *r->video);
+    if (!r->video) return gm_fail(err, errlen, GM_ENOMEM, "%s", gm_err_text(GM_ENOMEM));
+    if (!gm_projector_has_vision(e->projector))
+        return gm_fail(err, errlen, GM_EUNSUPPORTED, "the mmproj file has no image weights");
+    int rc = gm_avlib_video(path, GM_VIDEO_FRAMES, add_picture, &f, cancel, err, errlen);
+    return rc ? rc : add_sound(&f, path, err, errlen);
+}
+
 /* Reads the file twice, once for the hash: the second read comes from the page cache, and a
  * picture that was attached before is not decoded again. */
 static int open_path(gm_rows *r, gm_engine *e, const char *path, const gm_cancel *cancel,
@@ -120,6 +212,7 @@ static int open_path(gm_rows *r, gm_engine *e, const char *path, const gm_cancel
                              (uint64_t)r->kind << 32 | (uint32_t)r->image_tokens);
     gm_map_close(&m);
     if (rc || (*known = find_recent(e, r))) return rc;
+    if (r->kind == GM_PART_VIDEO) return embed_video(r, e, path, cancel, err, errlen);
     return r->kind == GM_PART_IMAGE ? embed_image(r, e, path, cancel, err, errlen)
                                     : embed_sound(r, e, path, cancel, err, errlen);
 }
@@ -167,11 +260,12 @@ done:
 /* ---- the media of a prompt ----------------------------------------------------------------- */
 
 static bool is_media(const gm_part *p) {
-    return p->kind == GM_PART_IMAGE || p->kind == GM_PART_AUDIO || p->kind == GM_PART_SOUND;
+    return p->kind == GM_PART_IMAGE || p->kind == GM_PART_AUDIO || p->kind == GM_PART_SOUND ||
+           p->kind == GM_PART_VIDEO;
 }
 
 void gm_attachments_finish(gm_attachments *a) {
-    for (size_t i = 0; a->rows && i < a->n; i++) gm_rows_release(&a->rows[i]);
+    for (size_t i = 0; i < a->n_rows; i++) gm_rows_release(&a->rows[i]);
     gm_free(a->rows);
     gm_free(a->media);
     memset(a, 0, sizeof *a);
@@ -184,46 +278,83 @@ int32_t gm_attachments_longest(const gm_attachments *a) {
     return (int32_t)n;
 }
 
-static int open_part(gm_attachments *a, gm_engine *e, gm_part *p, int32_t image_tokens,
-                     const gm_cancel *cancel, char *err, size_t errlen) {
+/* Most messages are about the contents; which file that was is said in front. */
+static int name_file(int rc, gm_str path, char *err, size_t errlen) {
+    const char *name = path.p + path.n;
+    while (name > path.p && name[-1] != '/') name--;
+    const size_t n = (size_t)(path.p + path.n - name);
+    if (rc == 0 || rc == GM_ECANCELLED || n == 0 || n > 64 || errlen == 0) return rc;
+    if (memmem(err, strlen(err), name, n)) return rc;
+    char what[256];
+    snprintf(what, sizeof what, "%s", err);
+    return gm_fail(err, errlen, rc, "%.*s: %s", (int)n, name, what);
+}
+
+int gm_attachments_open(gm_attachments *a, gm_engine *e, gm_part *p, int32_t image_tokens,
+                        const gm_cancel *cancel, char *err, size_t errlen) {
     gm_rows *r = NULL;
+    gm_rows **list = gm_realloc(a->rows, a->n_rows * sizeof *list, a->n_rows + 1, sizeof *list);
     int32_t n = 0;
     int rc;
+    if (!list) return gm_fail(err, errlen, GM_ENOMEM, "%s", gm_err_text(GM_ENOMEM));
+    a->rows = list;
     p->open = false;
+    p->video = NULL;
     if (p->kind == GM_PART_SOUND) {
         if (!p->sound) return gm_fail(err, errlen, GM_EINVAL, "a sound part without a sound");
         rc = gm_sound_rows(p->sound, e, &r, &n, cancel, err, errlen);
         p->open = !p->sound->ended;
     } else {
         rc = gm_rows_open(&r, e, p->kind, p->text, image_tokens, cancel, err, errlen);
-        if (rc == 0) n = r->n;
+        rc = name_file(rc, p->text, err, errlen);
     }
+    if (rc) return rc;
+    if (r) a->rows[a->n_rows++] = r;
+    if (r && p->kind != GM_PART_SOUND) n = r->n;
     p->n_row = (uint32_t)n;
-    if (rc == 0 && r) a->rows[a->n++] = r;
-    return rc;
+    p->video = r ? r->video : NULL;
+    return 0;
 }
 
-/* Opens what is in front of the first open sound, that sound included. */
+/* Opens what is in front of the first open sound, that sound included. *n_run: runs of rows. */
 static int open_parts(gm_attachments *a, gm_engine *e, gm_part *parts, size_t n_part,
-                      int32_t image_tokens, const gm_cancel *cancel, char *err, size_t errlen) {
+                      int32_t image_tokens, const gm_cancel *cancel, size_t *n_run, char *err,
+                      size_t errlen) {
+    *n_run = 0;
     for (size_t i = 0; i < n_part; i++) {
         if (!is_media(&parts[i])) continue;
-        int rc = open_part(a, e, &parts[i], image_tokens, cancel, err, errlen);
-        if (rc || parts[i].open) return rc;
+        int rc = gm_attachments_open(a, e, &parts[i], image_tokens, cancel, err, errlen);
+        if (rc) return rc;
+        *n_run += gm_part_runs(&parts[i]);
+        if (parts[i].open) return 0;
     }
     return 0;
 }
 
-/* One run for each part that has rows, in order. */
-static void place_rows(gm_attachments *a, const gm_media_span *spans) {
-    for (size_t k = 0; k < a->n; k++, spans++) {
-        const gm_rows *r = a->rows[k];
-        a->media[k] = (gm_media_rows){.start = spans->start,
-                                      .n_row = spans->n_row,
-                                      .rows = r->v,
-                                      .hash = r->hash,
-                                      .bidirectional = r->kind == GM_PART_IMAGE};
+/* The runs of a part, which stand at spans[0 ..] and lie one behind the other in r. */
+static const gm_media_span *place_part(gm_attachments *a, const gm_part *p, const gm_rows *r,
+                                       const gm_media_span *spans) {
+    const size_t n = gm_part_runs(p);
+    const float *rows = r->v;
+    for (size_t i = 0; i < n; i++, spans++) {
+        const bool picture = p->kind == GM_PART_IMAGE || (p->video && i < p->video->n_frame);
+        a->media[a->n++] = (gm_media_rows){.start = spans->start,
+                                           .n_row = spans->n_row,
+                                           .rows = rows,
+                                           .hash = r->hash + i * 0xd6e8feb86659fd93u,
+                                           .bidirectional = picture};
+        rows += spans->n_row * (size_t)r->n_embd;
     }
+    return spans;
+}
+
+int gm_attachments_place(gm_attachments *a, const gm_part *parts, size_t n_part,
+                         const gm_media_span *spans, size_t n_run) {
+    a->media = gm_calloc(n_run, sizeof *a->media);
+    if (!a->media) return GM_ENOMEM;
+    for (size_t i = 0, k = 0; i < n_part && k < a->n_rows; i++)
+        if (is_media(&parts[i])) spans = place_part(a, &parts[i], a->rows[k++], spans);
+    return 0;
 }
 
 int gm_attachments_encode(gm_attachments *a, gm_engine *e, gm_part *parts, size_t n_part,
@@ -231,20 +362,16 @@ int gm_attachments_encode(gm_attachments *a, gm_engine *e, gm_part *parts, size_
                           gm_ids *ids, char *err, size_t errlen) {
     gm_media_span *spans = NULL;
     const size_t n_before = ids->n;
-    size_t n_media = 0;
-    int rc = 0;
+    size_t n_run = 0;
     memset(a, 0, sizeof *a);
-    for (size_t i = 0; i < n_part; i++) n_media += is_media(&parts[i]);
-    if (n_media > 0) {
-        a->rows = gm_calloc(n_media, sizeof *a->rows);
-        a->media = gm_calloc(n_media, sizeof *a->media);
-        spans = gm_calloc(n_media, sizeof *spans);
-        if (!a->rows || !a->media || !spans)
-            rc = gm_fail(err, errlen, GM_ENOMEM, "%s", gm_err_text(GM_ENOMEM));
+    int rc = open_parts(a, e, parts, n_part, image_tokens, cancel, &n_run, err, errlen);
+    if (!rc) {
+        spans = gm_calloc(n_run, sizeof *spans);
+        rc = spans ? gm_turns_encode(e->vocab, parts, n_part, turns, ids, spans, err, errlen)
+                   : gm_fail(err, errlen, GM_ENOMEM, "%s", gm_err_text(GM_ENOMEM));
     }
-    if (!rc) rc = open_parts(a, e, parts, n_part, image_tokens, cancel, err, errlen);
-    if (!rc) rc = gm_turns_encode(e->vocab, parts, n_part, turns, ids, spans, err, errlen);
-    if (!rc) place_rows(a, spans);
+    if (!rc && gm_attachments_place(a, parts, n_part, spans, n_run))
+        rc = gm_fail(err, errlen, GM_ENOMEM, "%s", gm_err_text(GM_ENOMEM));
     if (rc) {
         gm_attachments_finish(a);
         ids->n = n_before;

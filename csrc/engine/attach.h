@@ -10,8 +10,9 @@
 
 typedef struct gm_rows gm_rows;
 
-/* The rows of a file, from memory when the same contents were attached before. kind: GM_PART_IMAGE or
- * GM_PART_AUDIO; image_tokens: the budget of an image, 0 for the default. */
+/* The rows of a file, from memory when the same contents were attached before. kind: GM_PART_IMAGE,
+ * GM_PART_AUDIO or GM_PART_VIDEO; image_tokens: the budget of an image, 0 for the default. A video
+ * has the rows of its pictures, then those of its sound. */
 int gm_rows_open(gm_rows **out, gm_engine *e, gm_part_kind kind, gm_str path, int32_t image_tokens,
                  const gm_cancel *cancel, char *err, size_t errlen);
 void gm_rows_release(gm_rows **r);
@@ -23,13 +24,19 @@ gm_rows *gm_rows_retain(gm_rows *r);
 
 const float *gm_rows_data(const gm_rows *r); /* [n_row, n_embd] */
 int32_t gm_rows_n(const gm_rows *r);
+const gm_video_layout *gm_rows_video(const gm_rows *r); /* NULL: no video */
 
 /* The media of one prompt. Zeroed: none. */
 typedef struct {
-    gm_rows **rows;       /* [n] */
-    gm_media_rows *media; /* [n] for gm_prompt */
+    gm_rows **rows; /* [n_rows] */
+    size_t n_rows;
+    gm_media_rows *media; /* [n] runs, for gm_prompt */
     size_t n;
 } gm_attachments;
+
+/* Opens a part and keeps its rows; fills in what gm_turns_encode must know of it. */
+int gm_attachments_open(gm_attachments *a, gm_engine *e, gm_part *part, int32_t image_tokens,
+                        const gm_cancel *cancel, char *err, size_t errlen);
 
 /* Opens the media parts (whose text is a path, or which have a view of a sound), fills in their
  * number of rows, and encodes the whole list to ids. Behind a sound that has not ended nothing is
@@ -38,6 +45,11 @@ int gm_attachments_encode(gm_attachments *a, gm_engine *e, gm_part *parts, size_
                           const gm_turns_opts *turns, int32_t image_tokens, const gm_cancel *cancel,
                           gm_ids *ids, char *err, size_t errlen);
 void gm_attachments_finish(gm_attachments *a);
+
+/* The last step of the encoding: runs for the rows of the opened parts, which came to stand at
+ * spans. 0 or GM_ENOMEM. */
+int gm_attachments_place(gm_attachments *a, const gm_part *parts, size_t n_part,
+                         const gm_media_span *spans, size_t n_run);
 
 /* Rows of the longest run that must be computed in one piece, because its rows see one another; 0:
  * none. */

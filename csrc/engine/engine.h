@@ -26,7 +26,7 @@ typedef struct {
 struct gm_projector;
 struct gm_rows;
 
-enum { GM_RECENT_ROWS = 8 };
+enum { GM_RECENT_ROWS = 16, GM_RECENT_MIB = 256 };
 
 typedef struct {
     gm_gguf *gguf;
@@ -36,7 +36,7 @@ typedef struct {
     gm_weights *weights;
     gm_decoder *decoder;
     struct gm_projector *projector; /* NULL: text only */
-    struct gm_rows *recent[GM_RECENT_ROWS]; /* last attached media, newest first (attach.h) */
+    struct gm_rows *recent[GM_RECENT_ROWS]; /* last used media, newest first (attach.h) */
     gm_kv_opts kv;
     uint64_t load_ns;
     uint64_t serial; /* no other engine of this process has it */

@@ -10,6 +10,9 @@
 #include "media/audio.h"
 #include "media/vision.h"
 
+/* A picture of a video, seconds after its beginning. An error ends the reading. */
+typedef int (*gm_frame_fn)(void *ud, double seconds, const gm_image *img, char *err, size_t errlen);
+
 /* 0, or GM_EUNSUPPORTED with a message that names what to install. Cached; any thread. */
 int gm_avlib_load(char *err, size_t errlen);
 
@@ -17,8 +20,14 @@ int gm_avlib_load(char *err, size_t errlen);
 int gm_avlib_image(const char *codec, const uint8_t *p, size_t n, gm_image *out, char *err,
                    size_t errlen);
 
-/* Mono samples of the first sound stream of a local file, at the file's own rate. */
-int gm_avlib_sound(const char *path, gm_samples *out, uint32_t *rate, const gm_cancel *cancel,
+/* Mono samples of the first sound stream of a local file, at the file's own rate; nothing is read
+ * beyond so many seconds. GM_ENOENT when there is no such stream. */
+int gm_avlib_sound(const char *path, double seconds, gm_samples *out, uint32_t *rate,
+                   const gm_cancel *cancel, char *err, size_t errlen);
+
+/* At most n pictures of the first video stream, evenly spread over it: number k is frame
+ * k * frames / n, or each frame when there are fewer. */
+int gm_avlib_video(const char *path, int32_t n, gm_frame_fn fn, void *ud, const gm_cancel *cancel,
                    char *err, size_t errlen);
 
 /* Appends the mean of n_ch channels, n frames each, to out. fmt is one of FFmpeg's sample formats

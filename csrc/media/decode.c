@@ -99,6 +99,24 @@ int gm_decode_wav(const uint8_t *p, size_t n, gm_samples *out, const gm_cancel *
     return rc ? gm_fail(err, errlen, rc, "sound: %s", gm_err_text(rc)) : 0;
 }
 
+static int decode_track(const char *path, double seconds, gm_samples *out, const gm_cancel *cancel,
+                        char *err, size_t errlen) {
+    gm_samples raw = {0};
+    uint32_t rate = 0;
+    int rc = gm_avlib_sound(path, seconds, &raw, &rate, cancel, err, errlen);
+    if (!rc && (double)raw.n > seconds * rate) raw.n = (size_t)(seconds * rate);
+    if (!rc && (rc = gm_resample(raw.v, raw.n, rate, out, cancel)))
+        rc = gm_fail(err, errlen, rc, "sound: %s", gm_err_text(rc));
+    gm_free(raw.v);
+    return rc;
+}
+
+int gm_decode_track(const char *path, gm_samples *out, const gm_cancel *cancel, char *err,
+                    size_t errlen) {
+    memset(out, 0, sizeof *out);
+    return decode_track(path, GM_VIDEO_SOUND_SECONDS, out, cancel, err, errlen);
+}
+
 int gm_decode_sound(const char *path, gm_samples *out, const gm_cancel *cancel, char *err,
                     size_t errlen) {
     gm_map *m = NULL;
@@ -112,12 +130,7 @@ int gm_decode_sound(const char *path, gm_samples *out, const gm_cancel *cancel, 
         /* Compressed WAV (ADPCM, A-law) is FFmpeg's business. */
         if (rc != GM_EUNSUPPORTED || gm_avlib_load(NULL, 0)) goto done;
     }
-    gm_samples raw = {0};
-    uint32_t rate = 0;
-    rc = gm_avlib_sound(path, &raw, &rate, cancel, err, errlen);
-    if (!rc && (rc = gm_resample(raw.v, raw.n, rate, out, cancel)))
-        rc = gm_fail(err, errlen, rc, "sound: %s", gm_err_text(rc));
-    gm_free(raw.v);
+    rc = decode_track(path, 2 * GM_SOUND_MAX_SECONDS, out, cancel, err, errlen);
 done:
     gm_map_close(&m);
     return rc;

@@ -14,6 +14,11 @@ enum {
     GM_MEDIA_MAX_MIB = 512,     /* of a file */
     GM_IMAGE_MAX_MPIXEL = 128,  /* width x height / 2^20 */
     GM_SOUND_MAX_SECONDS = 600, /* longer recordings are refused, not cut */
+    GM_VIDEO_MAX_SECONDS = 300,
+    GM_VIDEO_MAX_MPIXEL = 16,
+    GM_VIDEO_FRAMES = 32, /* that the model sees */
+    GM_VIDEO_IMAGE_TOKENS = 70,
+    GM_VIDEO_SOUND_SECONDS = 30 /* of the sound track, from its beginning */
 };
 
 /* PNG, JPEG, WebP, GIF (first frame), BMP, TIFF; turned upright by EXIF. Alpha is dropped, not
@@ -24,6 +29,10 @@ int gm_decode_image(const char *path, gm_image *out, const gm_cancel *cancel, ch
 /* WAV, FLAC, Ogg, Opus, MP3, M4A and the first sound track of MP4, WebM and Matroska files: the mean
  * of the channels, at 16 kHz, resampled without delay. */
 int gm_decode_sound(const char *path, gm_samples *out, const gm_cancel *cancel, char *err,
+                    size_t errlen);
+
+/* The sound track of a video, no more than GM_VIDEO_SOUND_SECONDS. GM_ENOENT: it has none. */
+int gm_decode_track(const char *path, gm_samples *out, const gm_cancel *cancel, char *err,
                     size_t errlen);
 
 /* The WAV reader alone, from memory (PCM 8 to 32 bit, float 32 and 64, extensible). */

@@ -19,6 +19,7 @@
  */
 #include "tokenizer/turns.h"
 
+#include <stdio.h>
 #include <string.h>
 #include "base/err.h"
 #include "base/mem.h"
@@ -83,26 +84,75 @@ static int put_markup(writer *w, const char *p, size_t n) {
     }
 }
 
-static int put_media(writer *w, const gm_part *part, size_t index) {
+size_t gm_part_runs(const gm_part *p) {
+    switch (p->kind) {
+    case GM_PART_IMAGE:
+    case GM_PART_AUDIO:
+    case GM_PART_SOUND: return 1;
+    case GM_PART_VIDEO: return p->video ? p->video->n_frame + (size_t)(p->video->n_sound > 0) : 0;
+    default: return 0;
+    }
+}
+
+static bool is_media(const gm_part *p) {
+    return p->kind == GM_PART_IMAGE || p->kind == GM_PART_AUDIO || p->kind == GM_PART_SOUND ||
+           p->kind == GM_PART_VIDEO;
+}
+
+/* The tokens of a kind of media; texts for when one is missing. */
+typedef struct {
+    int32_t begin, soft, end;
+    const char *begin_text, *soft_text, *end_text;
+} media_tokens;
+
+static media_tokens tokens_of(const writer *w, gm_part_kind kind) {
     const gm_special_ids *s = w->ids;
-    bool image = part->kind == GM_PART_IMAGE;
-    int32_t soft = image ? s->image : s->audio;
+    if (kind == GM_PART_IMAGE || kind == GM_PART_VIDEO)
+        return (media_tokens){s->image_begin,
+                              kind == GM_PART_IMAGE ? s->image : s->video,
+                              s->image_end,
+                              "<|image>",
+                              kind == GM_PART_IMAGE ? "<|image|>" : "<|video|>",
+                              "<image|>"};
+    return (media_tokens){s->audio_begin, s->audio,    s->audio_end,
+                          "<|audio>",     "<|audio|>", "<audio|>"};
+}
+
+/* Begin token, n_row soft tokens and, unless more rows will follow, the end token. */
+static int put_rows(writer *w, gm_part_kind kind, uint32_t n_row, size_t index, bool open) {
+    const media_tokens t = tokens_of(w, kind);
+    int rc = put_special(w, t.begin, t.begin_text);
+    if (rc) return rc;
+    if (t.soft < 0) return put_special(w, t.soft, t.soft_text);
+    if (gm_ids_reserve(w->out, n_row)) return no_memory(w);
+    if (n_row > 0 || !open) w->spans[w->n_span++] = (gm_media_span){index, w->out->n, n_row};
+    for (uint32_t i = 0; i < n_row; i++) w->out->v[w->out->n++] = t.soft;
+    if (!open) return put_special(w, t.end, t.end_text);
+    w->cut = w->out->n;
+    return 0;
+}
+
+/* "00:03 " before each picture, a space between one and the next time. */
+static int put_video(writer *w, const gm_video_layout *v, size_t index) {
+    int rc = 0;
+    for (uint32_t i = 0; !rc && i < v->n_frame; i++) {
+        char time[32];
+        int n = snprintf(time, sizeof time, "%s%02u:%02u ", i ? " " : "", v->seconds[i] / 60,
+                         v->seconds[i] % 60);
+        rc = put_text(w, time, (size_t)n);
+        if (!rc) rc = put_rows(w, GM_PART_VIDEO, v->n_row[i], index, false);
+    }
+    return rc || v->n_sound == 0 ? rc : put_rows(w, GM_PART_AUDIO, v->n_sound, index, false);
+}
+
+static int put_media(writer *w, const gm_part *part, size_t index) {
     if (w->cut > 0) return 0; /* what stands behind an open sound is not there yet */
     if (!w->spans) return gm_fail(w->err, w->errlen, GM_EINVAL, "no room for media spans");
-    int rc = image ? put_special(w, s->image_begin, "<|image>")
-                   : put_special(w, s->audio_begin, "<|audio>");
-    if (rc) return rc;
-    if (soft < 0) return put_special(w, soft, image ? "<|image|>" : "<|audio|>");
-    if (gm_ids_reserve(w->out, part->n_row)) return no_memory(w);
-    if (part->n_row > 0 || !part->open)
-        w->spans[w->n_span++] = (gm_media_span){index, w->out->n, part->n_row};
-    for (uint32_t i = 0; i < part->n_row; i++) w->out->v[w->out->n++] = soft;
-    if (part->open) {
-        w->cut = w->out->n;
-        return 0;
-    }
-    return image ? put_special(w, s->image_end, "<image|>")
-                 : put_special(w, s->audio_end, "<audio|>");
+    if (part->kind != GM_PART_VIDEO)
+        return put_rows(w, part->kind, part->n_row, index, part->open);
+    if (!part->video || part->video->n_frame > GM_TURNS_MAX_FRAMES)
+        return gm_fail(w->err, w->errlen, GM_EINVAL, "a video without pictures");
+    return put_video(w, part->video, index);
 }
 
 static int put_empty_thought(writer *w) {
@@ -224,8 +274,7 @@ static int put_contents(writer *w, const gm_part *parts, size_t n_part, size_t i
                         size_t *next) {
     while (i < n_part && !is_role(parts[i].kind)) {
         int rc;
-        if (parts[i].kind == GM_PART_IMAGE || parts[i].kind == GM_PART_AUDIO ||
-            parts[i].kind == GM_PART_SOUND) {
+        if (is_media(&parts[i])) {
             if ((rc = put_media(w, &parts[i], i))) return rc;
             i++;
         } else if (parts[i].kind == GM_PART_TEXT || parts[i].kind == GM_PART_MARKUP) {

@@ -27,7 +27,18 @@ typedef enum {
     GM_PART_IMAGE, /* placeholder: begin token, n_rows soft tokens, end token */
     GM_PART_AUDIO,
     GM_PART_SOUND, /* as AUDIO, of a sound that may still be growing */
+    GM_PART_VIDEO, /* pictures with the times they were taken at, then the sound track as AUDIO */
 } gm_part_kind;
+
+enum { GM_TURNS_MAX_FRAMES = 32 };
+
+/* What a video has become. */
+typedef struct {
+    uint32_t n_frame;
+    uint32_t n_row[GM_TURNS_MAX_FRAMES];   /* of each picture */
+    uint32_t seconds[GM_TURNS_MAX_FRAMES]; /* from the beginning, rounded down */
+    uint32_t n_sound;                      /* rows of the sound track; 0: none */
+} gm_video_layout;
 
 struct gm_sound_view;
 
@@ -35,24 +46,29 @@ struct gm_sound_view;
 typedef struct {
     gm_part_kind kind;
     gm_str text;    /* TEXT, MARKUP */
-    uint32_t n_row; /* media: soft tokens */
+    uint32_t n_row; /* media but VIDEO: soft tokens */
     bool open;      /* SOUND: more rows will follow, so the prompt ends behind the rows there are */
     const struct gm_sound_view *sound; /* SOUND: for whoever counts the rows; not read here */
+    const gm_video_layout *video;      /* VIDEO */
 } gm_part;
 
 typedef struct {
     bool think; /* thinking on: <|think|> in the system turn, no empty thought at the end */
 } gm_turns_opts;
 
-/* Where a media part's rows came to stand. */
+/* Where rows of a media part came to stand: one run, or for a video one for each picture and one for
+ * the sound. */
 typedef struct {
     size_t part;  /* index in the list of parts */
     size_t start; /* index of its first soft token in out */
     size_t n_row;
 } gm_media_span;
 
-/* Appends to out. spans (may be NULL when no media part is given) has room for one entry per
- * media part. 0, GM_ENOMEM, GM_EINVAL (contents before the first role in a list with roles), or
+/* Runs of rows that a part makes. */
+size_t gm_part_runs(const gm_part *p);
+
+/* Appends to out. spans (may be NULL when no media part is given) has room for gm_part_runs of all
+ * parts; those in front of an open sound are filled in, in order. 0, GM_ENOMEM, GM_EINVAL (contents before the first role in a list with roles), or
  * GM_EUNSUPPORTED when the vocabulary lacks the tokens of the format. */
 int gm_turns_encode(const gm_vocab *v, const gm_part *parts, size_t n_part,
                     const gm_turns_opts *opts, gm_ids *out, gm_media_span *spans, char *err,

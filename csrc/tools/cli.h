@@ -81,10 +81,10 @@ int cli_check_device(const char *device);
 int cli_open(gm_engine **e, const cli_model *m);
 
 /* A prompt from exactly one of ids, text and file; text has its control tokens parsed and <bos> in
- * front, and every <|image|> and <|audio|> in it stands for the next file of that list. */
+ * front, and every <|image|>, <|audio|> and <|video|> in it stands for the next file of that list. */
 typedef struct {
     const char *ids, *text, *file;
-    const cli_list *image, *audio;
+    const cli_list *image, *audio, *video;
 } cli_prompt;
 
 /* Encoded, with its media rows. Zeroed: empty. */

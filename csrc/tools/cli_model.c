@@ -54,8 +54,10 @@ int cli_check_prompt(const cli_prompt *p) {
     int given = (p->ids != NULL) + (p->text != NULL) + (p->file != NULL);
     if (given == 0) return cli_usage("no prompt given");
     if (given > 1) return cli_usage("more than one prompt given");
-    bool media = (p->image && p->image->n > 0) || (p->audio && p->audio->n > 0);
-    if (media && p->ids) return cli_usage("--image and --audio need a prompt of text, not --ids");
+    bool media = (p->image && p->image->n > 0) || (p->audio && p->audio->n > 0) ||
+                 (p->video && p->video->n > 0);
+    if (media && p->ids)
+        return cli_usage("--image, --audio and --video need a prompt of text, not --ids");
     return CLI_OK;
 }
 
@@ -76,69 +78,75 @@ int cli_check_image_tokens(int32_t n) {
     return cli_usage("--image-tokens must be 70, 140, 280, 560 or 1120");
 }
 
-static int encode_text(const gm_vocab *v, const cli_prompt *p, gm_ids *out) {
-    gm_bytes text = {0};
-    int rc = p->file ? cli_read(p->file, &text) : CLI_OK;
-    if (rc == CLI_OK) {
-        const char *s = p->file ? text.p : p->text;
-        size_t n = p->file ? text.n : strlen(p->text);
-        if (gm_encode(v, s, n, GM_ENC_SPECIAL | GM_ENC_BOS, out) < 0) rc = cli_fail("out of memory");
+/* What stands for a file in a prompt, and where the files come from. */
+typedef struct {
+    const char *mark, *option;
+    gm_part_kind kind;
+    const cli_list *files;
+    size_t n; /* found so far */
+} placeholder;
+
+enum { N_KIND = 3 };
+
+/* The first placeholder in text[n]: its number, with *at its place; -1: none. */
+static int next_placeholder(const placeholder *ph, const char *text, size_t n, size_t *at) {
+    int found = -1;
+    *at = n;
+    for (int k = 0; k < N_KIND; k++) {
+        const char *p = memmem(text, *at, ph[k].mark, strlen(ph[k].mark));
+        if (!p) continue;
+        *at = (size_t)(p - text);
+        found = k;
     }
-    gm_bytes_finish(&text);
-    return rc;
+    return found;
 }
 
-/* Appends begin token, rows and end token for file number *next of a list. */
-static int expand(gm_engine *e, gm_part_kind kind, const char *path, int32_t image_tokens,
-                  cli_encoded *out) {
-    const gm_special_ids *sp = gm_vocab_special(e->vocab);
-    const bool image = kind == GM_PART_IMAGE;
-    const int32_t soft = image ? sp->image : sp->audio;
+static int add_part(gm_part **parts, size_t *n, size_t *cap, gm_part_kind kind, gm_str text) {
+    if (gm_grow(parts, cap, *n + 1, sizeof **parts) < 0) return cli_fail("out of memory");
+    (*parts)[(*n)++] = (gm_part){.kind = kind, .text = text};
+    return CLI_OK;
+}
+
+/* Text and files in the order of the prompt. Files beyond those given have no name; the count tells
+ * afterwards. */
+static int split_prompt(placeholder *ph, gm_str s, gm_part **parts, size_t *n) {
+    size_t cap = 0;
+    for (;;) {
+        size_t at;
+        int k = next_placeholder(ph, s.p, s.n, &at), rc = CLI_OK;
+        if (at > 0) rc = add_part(parts, n, &cap, GM_PART_MARKUP, (gm_str){s.p, at});
+        if (rc != CLI_OK || k < 0) return rc;
+        const cli_list *files = ph[k].files;
+        const char *file = files && ph[k].n < files->n ? files->item[ph[k].n] : "";
+        ph[k].n++;
+        rc = add_part(parts, n, &cap, ph[k].kind, (gm_str){file, strlen(file)});
+        if (rc != CLI_OK) return rc;
+        at += strlen(ph[k].mark);
+        s = (gm_str){s.p + at, s.n - at};
+    }
+}
+
+static int encode_text(gm_engine *e, const cli_prompt *p, gm_str text, int32_t image_tokens,
+                       cli_encoded *out) {
+    placeholder ph[N_KIND] = {{"<|image|>", "--image", GM_PART_IMAGE, p->image, 0},
+                              {"<|audio|>", "--audio", GM_PART_AUDIO, p->audio, 0},
+                              {"<|video|>", "--video", GM_PART_VIDEO, p->video, 0}};
+    gm_part *parts = NULL;
+    size_t n = 0;
     char err[512] = "";
-    gm_attachments *a = &out->media;
-    gm_str name = {path, strlen(path)};
-    if (gm_rows_open(&a->rows[a->n], e, kind, name, image_tokens, NULL, err, sizeof err) < 0)
-        return cli_fail("%s: %s", gm_path_tail(path), err);
-    const gm_rows *r = a->rows[a->n];
-    const size_t n = (size_t)gm_rows_n(r);
-    int rc = gm_ids_push(&out->ids, image ? sp->image_begin : sp->audio_begin);
-    a->media[a->n++] = (gm_media_rows){.start = out->ids.n,
-                                       .n_row = n,
-                                       .rows = gm_rows_data(r),
-                                       .hash = a->n, /* one prompt: the number tells them apart */
-                                       .bidirectional = image};
-    for (size_t i = 0; rc == GM_OK && i < n; i++) rc = gm_ids_push(&out->ids, soft);
-    if (rc == GM_OK) rc = gm_ids_push(&out->ids, image ? sp->image_end : sp->audio_end);
-    return rc < 0 ? cli_fail("out of memory") : CLI_OK;
-}
-
-static int count_placeholders(const gm_ids *ids, int32_t id, const cli_list *files, const char *what) {
-    size_t n = 0, given = files ? files->n : 0;
-    for (size_t i = 0; i < ids->n; i++) n += id >= 0 && ids->v[i] == id;
-    if (n == given) return CLI_OK;
-    return cli_fail("the prompt has %zu <|%s|> and %zu --%s were given", n, what, given, what);
-}
-
-/* Ids with placeholders to ids with rows. */
-static int expand_all(gm_engine *e, const cli_prompt *p, const gm_ids *ids, int32_t image_tokens,
-                      cli_encoded *out) {
-    const gm_special_ids *sp = gm_vocab_special(e->vocab);
-    size_t n_image = 0, n_audio = 0;
-    int rc = count_placeholders(ids, sp->image, p->image, "image");
-    if (rc == CLI_OK) rc = count_placeholders(ids, sp->audio, p->audio, "audio");
-    if (rc != CLI_OK) return rc;
-    const size_t n = (p->image ? p->image->n : 0) + (p->audio ? p->audio->n : 0);
-    out->media.rows = gm_calloc(n, sizeof *out->media.rows);
-    out->media.media = gm_calloc(n, sizeof *out->media.media);
-    if (!out->media.rows || !out->media.media) return cli_fail("out of memory");
-    for (size_t i = 0; rc == CLI_OK && i < ids->n; i++) {
-        if (n > 0 && ids->v[i] == sp->image)
-            rc = expand(e, GM_PART_IMAGE, p->image->item[n_image++], image_tokens, out);
-        else if (n > 0 && ids->v[i] == sp->audio)
-            rc = expand(e, GM_PART_AUDIO, p->audio->item[n_audio++], 0, out);
-        else if (gm_ids_push(&out->ids, ids->v[i]) < 0)
-            rc = cli_fail("out of memory");
+    int rc = split_prompt(ph, text, &parts, &n);
+    for (int k = 0; rc == CLI_OK && k < N_KIND; k++) {
+        const size_t given = ph[k].files ? ph[k].files->n : 0;
+        if (ph[k].n != given)
+            rc = cli_fail("the prompt has %zu %s and %zu %s were given", ph[k].n, ph[k].mark, given,
+                          ph[k].option);
     }
+    if (rc == CLI_OK) {
+        int code = gm_attachments_encode(&out->media, e, parts, n, NULL, image_tokens, NULL, &out->ids,
+                                         err, sizeof err);
+        if (code < 0) rc = cli_fail("%s", err[0] ? err : gm_err_text(code));
+    }
+    gm_free(parts);
     return rc;
 }
 
@@ -151,10 +159,13 @@ int cli_encode_prompt(gm_engine *e, const cli_prompt *p, int32_t image_tokens, c
                               (int)gm_vocab_size(e->vocab));
         return rc;
     }
-    gm_ids ids = {0};
-    int rc = encode_text(e->vocab, p, &ids);
-    if (rc == CLI_OK) rc = expand_all(e, p, &ids, image_tokens, out);
-    gm_ids_finish(&ids);
+    gm_bytes file = {0};
+    int rc = p->file ? cli_read(p->file, &file) : CLI_OK;
+    if (rc == CLI_OK) {
+        const gm_str text = p->file ? (gm_str){file.p, file.n} : (gm_str){p->text, strlen(p->text)};
+        rc = encode_text(e, p, text, image_tokens, out);
+    }
+    gm_bytes_finish(&file);
     return rc;
 }
 

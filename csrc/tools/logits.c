@@ -134,7 +134,7 @@ static int check_positions(const char *text, gm_ids *list) {
 
 int cmd_logits(int n, char **argv) {
     logits_args a = {.model.image_tokens = GM_IMAGE_TOKENS_DEFAULT};
-    cli_list image = {0}, audio = {0};
+    cli_list image = {0}, audio = {0}, video = {0};
     const cli_opt opts[] = {
         {.name = "-m", .kind = CLI_STR, .to = &a.model.model},
         {.name = "--mmproj", .kind = CLI_STR, .to = &a.model.mmproj},
@@ -145,6 +145,7 @@ int cmd_logits(int n, char **argv) {
         {.name = "--prompt-file", .kind = CLI_STR, .to = &a.prompt.file},
         {.name = "--image", .kind = CLI_LIST, .to = &image},
         {.name = "--audio", .kind = CLI_LIST, .to = &audio},
+        {.name = "--video", .kind = CLI_LIST, .to = &video},
         {.name = "--image-tokens", .kind = CLI_I32, .to = &a.model.image_tokens, .max = 1 << 20},
         {.name = "--chunk", .kind = CLI_I32, .to = &a.model.chunk, .min = 1, .max = 1 << 16},
         {.name = "--ctx", .kind = CLI_I32, .to = &a.model.ctx, .min = 1, .max = 1 << 22},
@@ -152,6 +153,7 @@ int cmd_logits(int n, char **argv) {
         {0}};
     a.prompt.image = &image;
     a.prompt.audio = &audio;
+    a.prompt.video = &video;
     int rc = cli_parse("logits", opts, n, argv);
     if (rc == CLI_OK && !a.model.model) rc = cli_usage("logits: -m MODEL is missing");
     if (rc == CLI_OK && !a.out) rc = cli_usage("logits: --out FILE is missing");

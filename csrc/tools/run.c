@@ -26,7 +26,7 @@ static int encode_chat(gm_engine *e, const run_args *a, cli_encoded *out) {
     int rc = a->prompt.file ? cli_read(a->prompt.file, &text) : CLI_OK;
     gm_str user = {text.p, text.n};
     if (a->prompt.text) user = (gm_str){a->prompt.text, strlen(a->prompt.text)};
-    gm_part part[4 + 2 * CLI_MAX_LIST];
+    gm_part part[4 + 3 * CLI_MAX_LIST];
     size_t n = 0;
     if (a->system) {
         part[n++] = (gm_part){.kind = GM_PART_SYSTEM};
@@ -38,6 +38,8 @@ static int encode_chat(gm_engine *e, const run_args *a, cli_encoded *out) {
         part[n++] = media_part(GM_PART_IMAGE, a->prompt.image->item[i]);
     for (size_t i = 0; i < a->prompt.audio->n; i++)
         part[n++] = media_part(GM_PART_AUDIO, a->prompt.audio->item[i]);
+    for (size_t i = 0; i < a->prompt.video->n; i++)
+        part[n++] = media_part(GM_PART_VIDEO, a->prompt.video->item[i]);
     part[n++] = (gm_part){.kind = GM_PART_TEXT, .text = user};
     char err[512] = "";
     gm_turns_opts o = {.think = a->think};
@@ -132,7 +134,7 @@ static int check(const run_args *a) {
 
 int cmd_run(int n, char **argv) {
     run_args a = {.n = -1, .model.image_tokens = GM_IMAGE_TOKENS_DEFAULT};
-    cli_list image = {0}, audio = {0};
+    cli_list image = {0}, audio = {0}, video = {0};
     const cli_opt opts[] = {
         {.name = "-m", .kind = CLI_STR, .to = &a.model.model},
         {.name = "--mmproj", .kind = CLI_STR, .to = &a.model.mmproj},
@@ -142,6 +144,7 @@ int cmd_run(int n, char **argv) {
         {.name = "--ids", .kind = CLI_STR, .to = &a.prompt.ids},
         {.name = "--image", .kind = CLI_LIST, .to = &image},
         {.name = "--audio", .kind = CLI_LIST, .to = &audio},
+        {.name = "--video", .kind = CLI_LIST, .to = &video},
         {.name = "--image-tokens", .kind = CLI_I32, .to = &a.model.image_tokens, .max = 1 << 20},
         {.name = "--chat", .kind = CLI_FLAG, .to = &a.chat},
         {.name = "--system", .kind = CLI_STR, .to = &a.system},
@@ -160,6 +163,7 @@ int cmd_run(int n, char **argv) {
         {0}};
     a.prompt.image = &image;
     a.prompt.audio = &audio;
+    a.prompt.video = &video;
     int rc = cli_parse("run", opts, n, argv);
     if (rc == CLI_OK) rc = check(&a);
     if (rc != CLI_OK) return rc;

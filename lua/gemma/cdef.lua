@@ -46,7 +46,8 @@ enum {
     GEMMA_PART_MODEL = 4,
     GEMMA_PART_IMAGE = 5,
     GEMMA_PART_AUDIO = 6,
-    GEMMA_PART_SOUND = 7
+    GEMMA_PART_SOUND = 7,
+    GEMMA_PART_VIDEO = 8
 };
 typedef struct {
     uint32_t kind;

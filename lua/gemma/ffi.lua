@@ -5,8 +5,17 @@
 
 local M = {}
 
-local PART =
-  { text = 0, markup = 1, system = 2, user = 3, model = 4, image = 5, audio = 6, sound = 7 }
+local PART = {
+  text = 0,
+  markup = 1,
+  system = 2,
+  user = 3,
+  model = 4,
+  image = 5,
+  audio = 6,
+  sound = 7,
+  video = 8,
+}
 local PRIO = { typing = 0, ask = 1, background = 2 }
 local FLAG_THINK, FLAG_HEAL, FLAG_IGNORE_EOG, FLAG_MODEL_SAMPLING, FLAG_THOUGHTS = 1, 2, 4, 8, 16
 local KIND = { 'progress', 'text', 'done', 'error', 'log', 'thought' }

@@ -21,7 +21,7 @@ static bool is_special(const gm_vocab *v, int32_t id) {
 static size_t read_parts(const uint8_t *p, size_t n, gm_part *parts, bool *markup) {
     size_t n_part = 0;
     while (n >= 2 && n_part < MAX_PART) {
-        gm_part_kind kind = (gm_part_kind)(p[0] % 9); /* 8 is no kind */
+        gm_part_kind kind = (gm_part_kind)(p[0] % 10); /* 9 is no kind */
         size_t len = p[1];
         p += 2, n -= 2;
         if (len > n) len = n;

@@ -1,0 +1,273 @@
+/* avtrack.c: the sound and the pictures of a container, through FFmpeg's libraries.
+ *
+ * A damaged packet is skipped, as players do; the rest may be fine. A video is read twice: once to
+ * count its frames, which no header can be trusted with, and once to decode them and hand out the few
+ * that the model sees.
+ */
+#include <stdio.h>
+#include <string.h>
+#include "base/err.h"
+#include "base/mem.h"
+#include "media/avlib_in.h"
+#include "media/decode.h"
+
+/* ---- samples ------------------------------------------------------------------------------- */
+
+static float sample_at(int fmt, const uint8_t *p) {
+    int16_t s16;
+    int32_t s32;
+    int64_t s64;
+    float f;
+    double d;
+    switch (fmt) {
+    case 0: return (float)(p[0] - 128) / 128.0f;
+    case 1: return memcpy(&s16, p, sizeof s16), (float)s16 / 32768.0f;
+    case 2: return memcpy(&s32, p, sizeof s32), (float)s32 / 2147483648.0f;
+    case 3: return memcpy(&f, p, sizeof f), f;
+    case 4: return memcpy(&d, p, sizeof d), (float)d;
+    default: return memcpy(&s64, p, sizeof s64), (float)((double)s64 / 9223372036854775808.0);
+    }
+}
+
+int gm_samples_append(gm_samples *out, size_t *cap, int fmt, const uint8_t *const *planes, int n_ch,
+                      size_t n) {
+    static const size_t width[6] = {1, 2, 4, 4, 8, 8};
+    const bool planar = (fmt >= 5 && fmt <= 9) || fmt == 11;
+    const int base = fmt == 10 || fmt == 11 ? 5 : planar ? fmt - 5 : fmt;
+    if (fmt < 0 || fmt > 11 || n_ch < 1) return GM_EUNSUPPORTED;
+    if (gm_grow(&out->v, cap, out->n + n, sizeof *out->v)) return GM_ENOMEM;
+    for (size_t i = 0; i < n; i++) {
+        float sum = 0.0f;
+        for (int c = 0; c < n_ch; c++) {
+            const uint8_t *p = planar ? planes[c] + i * width[base]
+                                      : planes[0] + (i * (size_t)n_ch + (size_t)c) * width[base];
+            sum += sample_at(base, p);
+        }
+        out->v[out->n + i] = sum / (float)n_ch;
+    }
+    out->n += n;
+    return 0;
+}
+
+/* ---- a track --------------------------------------------------------------------------------- */
+
+typedef struct {
+    void *fmt, *ctx, *packet, *frame;
+    void *stream; /* AVStream; belongs to fmt */
+    int32_t index;
+    const gm_cancel *cancel;
+} track;
+
+/* Opens only plain local containers: playlists and scripts that name other files or hosts are not
+ * in the list, and no protocol but file is. */
+static int open_container(track *t, const char *path, const char *formats) {
+    void *dict = NULL;
+    char url[4200];
+    if (snprintf(url, sizeof url, "file:%s", path) >= (int)sizeof url) return GM_EINVAL;
+    gm_av.av_dict_set(&dict, "protocol_whitelist", "file", 0);
+    gm_av.av_dict_set(&dict, "format_whitelist", formats, 0);
+    const int rc = gm_av.avformat_open_input(&t->fmt, url, NULL, &dict);
+    gm_av.av_dict_free(&dict);
+    if (rc < 0) return GM_EFORMAT;
+    return gm_av.avformat_find_stream_info(t->fmt, NULL) < 0 ? GM_EFORMAT : 0;
+}
+
+/* Opens a decoder for the first stream of a type. GM_ENOENT: there is none. */
+static int open_stream(track *t, int type, int64_t max_pixels) {
+    const int32_t n = gm_av_i32(t->fmt, 44);
+    void *const *streams = gm_av_ptr(t->fmt, 48);
+    for (int32_t i = 0; i < n; i++) {
+        const void *par = gm_av_ptr(streams[i], gm_av.major <= 59 ? 208 : 16);
+        if (gm_av_i32(par, 0) != type) continue;
+        const void *decoder = gm_av.avcodec_find_decoder(gm_av_i32(par, 4));
+        if (!decoder) return GM_EUNSUPPORTED;
+        t->ctx = gm_av.avcodec_alloc_context3(decoder);
+        if (!t->ctx || gm_av.avcodec_parameters_to_context(t->ctx, par) < 0) return GM_ENOMEM;
+        gm_av.av_opt_set_int(t->ctx, "threads", 1, 0);
+        if (max_pixels > 0) gm_av.av_opt_set_int(t->ctx, "max_pixels", max_pixels, 0);
+        t->stream = streams[i];
+        t->index = i;
+        return gm_av.avcodec_open2(t->ctx, decoder, NULL) < 0 ? GM_EUNSUPPORTED : 0;
+    }
+    return GM_ENOENT;
+}
+
+static int track_open(track *t, const char *path, const char *formats, int type, int64_t max_pixels,
+                      const gm_cancel *cancel) {
+    *t = (track){.cancel = cancel};
+    t->packet = gm_av.av_packet_alloc();
+    t->frame = gm_av.av_frame_alloc();
+    int rc = t->packet && t->frame ? open_container(t, path, formats) : GM_ENOMEM;
+    return rc ? rc : open_stream(t, type, max_pixels);
+}
+
+static void track_close(track *t) {
+    if (t->packet) gm_av.av_packet_free(&t->packet);
+    if (t->frame) gm_av.av_frame_free(&t->frame);
+    if (t->ctx) gm_av.avcodec_free_context(&t->ctx);
+    if (t->fmt) gm_av.avformat_close_input(&t->fmt);
+}
+
+/* Reads on to the next packet of the track. 1, 0 at the end, or GM_ECANCELLED. */
+static int next_packet(track *t) {
+    for (;;) {
+        if (gm_cancelled(t->cancel)) return GM_ECANCELLED;
+        if (gm_av.av_read_frame(t->fmt, t->packet) < 0) return 0;
+        if (gm_av_i32(t->packet, 36) == t->index) return 1;
+        gm_av.av_packet_unref(t->packet);
+    }
+}
+
+/* Hands every decoded frame to fn, which returns 0 to go on, 1 when it has enough, or an error. */
+static int each_frame(track *t, int (*fn)(void *ud, const track *t), void *ud) {
+    int more = 1, rc = 0;
+    while (!rc && more == 1) {
+        more = next_packet(t);
+        if (more < 0) return more;
+        const int sent = gm_av.avcodec_send_packet(t->ctx, more ? t->packet : NULL);
+        if (more) gm_av.av_packet_unref(t->packet);
+        while (!rc && sent >= 0 && gm_av.avcodec_receive_frame(t->ctx, t->frame) >= 0)
+            rc = fn(ud, t);
+    }
+    return rc < 0 ? rc : 0;
+}
+
+/* ---- sound ----------------------------------------------------------------------------------- */
+
+/* Channels of an open decoder. The option's text is the one form that all versions share. */
+static int count_channels(void *ctx) {
+    uint8_t *text = NULL;
+    union {
+        char bytes[64]; /* AVChannelLayout has 24; nb_channels is its second int */
+        int32_t i[16];
+    } layout = {{0}};
+    if (gm_av.av_opt_get(ctx, "ch_layout", 0, &text) < 0 || !text) return 0;
+    const int ok = gm_av.av_channel_layout_from_string(&layout, (const char *)text);
+    gm_av.av_free(text);
+    return ok < 0 ? 0 : layout.i[1];
+}
+
+typedef struct {
+    gm_samples *out;
+    size_t cap;
+    uint32_t rate;
+    double seconds; /* enough */
+} listener;
+
+static int take_sound(void *ud, const track *t) {
+    listener *l = ud;
+    int64_t rate = 0;
+    gm_av.av_opt_get_int(t->ctx, "ar", 0, &rate);
+    const int n_ch = count_channels(t->ctx);
+    const int32_t n = gm_av_n_samples(t->frame);
+    if (rate < 1000 || rate > 768000 || n_ch < 1 || n_ch > 64 || n < 0) return GM_EFORMAT;
+    if (l->rate && l->rate != (uint32_t)rate) return GM_EUNSUPPORTED;
+    l->rate = (uint32_t)rate;
+    if ((l->out->n + (size_t)n) / l->rate >= GM_SOUND_MAX_SECONDS) return GM_ETOOLONG;
+    const int rc = gm_samples_append(l->out, &l->cap, gm_av_format(t->frame),
+                                     gm_av_ptr(t->frame, 96), n_ch, (size_t)n);
+    return rc ? rc : (double)l->out->n >= l->seconds * (double)rate;
+}
+
+static int sound_error(int rc, char *err, size_t errlen) {
+    if (rc == GM_ETOOLONG)
+        return gm_fail(err, errlen, rc, "the recording is longer than %d seconds; cut it",
+                       GM_SOUND_MAX_SECONDS);
+    if (rc == GM_ENOENT) return gm_fail(err, errlen, rc, "no sound track in the file");
+    if (rc == GM_EFORMAT)
+        return gm_fail(err, errlen, rc, "no sound file of a known kind (wav, flac, ogg, mp3, m4a, mp4, "
+                                        "webm, mkv), or damaged");
+    return gm_fail(err, errlen, rc, "sound: %s", gm_err_text(rc));
+}
+
+int gm_avlib_sound(const char *path, double seconds, gm_samples *out, uint32_t *rate,
+                   const gm_cancel *cancel, char *err, size_t errlen) {
+    static const char formats[] = "wav,w64,flac,ogg,mp3,aac,aiff,caf,mov,matroska";
+    memset(out, 0, sizeof *out);
+    int rc = gm_avlib_load(err, errlen);
+    if (rc) return rc;
+    track t;
+    listener l = {.out = out, .seconds = seconds};
+    rc = track_open(&t, path, formats, GM_AV_AUDIO, 0, cancel);
+    if (!rc) rc = each_frame(&t, take_sound, &l);
+    if (!rc && out->n == 0) rc = GM_EFORMAT;
+    *rate = l.rate;
+    track_close(&t);
+    if (!rc) return 0;
+    gm_free(out->v);
+    memset(out, 0, sizeof *out);
+    return sound_error(rc, err, errlen);
+}
+
+/* ---- video ----------------------------------------------------------------------------------- */
+
+static const char video_formats[] = "mov,matroska";
+
+typedef struct {
+    double fps;
+    int64_t n_frame; /* in the file */
+    int64_t at;      /* of the next frame to come */
+    int32_t k, n;    /* of those that are taken */
+    gm_frame_fn fn;
+    void *ud;
+    char *err;
+    size_t errlen;
+} watcher;
+
+/* Frames and their rate. An absurd rate would make absurd times, so 24 is taken, as the model's own
+ * preprocessing does for an unknown one. */
+static int count_frames(watcher *w, const char *path, const gm_cancel *cancel) {
+    track t;
+    int rc = track_open(&t, path, video_formats, GM_AV_VIDEO, (int64_t)GM_VIDEO_MAX_MPIXEL << 20,
+                        cancel);
+    if (!rc) {
+        const gm_av_rational r = gm_av.av_guess_frame_rate(t.fmt, t.stream, NULL);
+        w->fps = r.num > 0 && r.den > 0 ? (double)r.num / r.den : 24.0;
+        if (w->fps < 0.01 || w->fps > 1000.0) w->fps = 24.0;
+        int more;
+        while ((more = next_packet(&t)) == 1 && rc == 0) {
+            gm_av.av_packet_unref(t.packet);
+            if ((double)++w->n_frame > w->fps * GM_VIDEO_MAX_SECONDS) rc = GM_ETOOLONG;
+        }
+        if (more < 0) rc = more;
+    }
+    track_close(&t);
+    return rc ? rc : w->n_frame > 0 ? 0 : GM_EFORMAT;
+}
+
+static int take_picture(void *ud, const track *t) {
+    watcher *w = ud;
+    if (w->at++ < w->k * w->n_frame / w->n) return 0;
+    gm_image img = {0};
+    int rc = gm_av_to_rgb(t->frame, &img, w->err, w->errlen);
+    if (!rc) rc = w->fn(w->ud, (double)(w->at - 1) / w->fps, &img, w->err, w->errlen);
+    gm_free(img.rgb);
+    return rc ? rc : ++w->k == w->n;
+}
+
+static int video_error(int rc, char *err, size_t errlen) {
+    if (rc == GM_ETOOLONG)
+        return gm_fail(err, errlen, rc, "the video is longer than %d seconds; cut it",
+                       GM_VIDEO_MAX_SECONDS);
+    if (rc == GM_ENOENT) return gm_fail(err, errlen, rc, "no pictures in the file");
+    if (rc == GM_EFORMAT)
+        return gm_fail(err, errlen, rc, "no video of a known kind (mp4, mov, webm, mkv), or damaged");
+    return gm_fail(err, errlen, rc, "video: %s", gm_err_text(rc));
+}
+
+int gm_avlib_video(const char *path, int32_t n, gm_frame_fn fn, void *ud, const gm_cancel *cancel,
+                   char *err, size_t errlen) {
+    int rc = gm_avlib_load(err, errlen);
+    if (rc) return rc;
+    watcher w = {.n = n, .fn = fn, .ud = ud, .err = err, .errlen = errlen};
+    if (errlen > 0) err[0] = '\0';
+    rc = count_frames(&w, path, cancel);
+    if (rc) return video_error(rc, err, errlen);
+    if (w.n_frame < w.n) w.n = (int32_t)w.n_frame;
+    track t;
+    rc = track_open(&t, path, video_formats, GM_AV_VIDEO, (int64_t)GM_VIDEO_MAX_MPIXEL << 20, cancel);
+    if (!rc) rc = each_frame(&t, take_picture, &w);
+    track_close(&t);
+    if (!rc && w.k == 0) rc = GM_EFORMAT;
+    return rc && (errlen == 0 || !err[0]) ? video_error(rc, err, errlen) : rc;
+}

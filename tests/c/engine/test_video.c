@@ -1,0 +1,174 @@
+/* test_video.c: a video as pictures with times and a sound, against the reference, which chose the
+ * frames and wrote the times (tests/golden/video.py). Needs FFmpeg's libraries.
+ */
+#include "helper/cm.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "base/err.h"
+#include "base/mem.h"
+#include "engine/attach.h"
+#include "helper/compare.h"
+#include "media/avlib.h"
+
+#define SET "tests/golden/sets/nano/"
+static gm_engine *engine;
+static char err[512];
+
+static int open_engine(void **state) {
+    (void)state;
+    if (access(SET, R_OK) != 0 || gm_avlib_load(err, sizeof err) != 0) return 0;
+    gm_engine_opts o = {.model_path = SET "model-F16.gguf",
+                        .mmproj_path = SET "mmproj-BF16.gguf",
+                        .n_threads = 1,
+                        .n_ctx = 4096,
+                        .kv_type = -1};
+    return gm_engine_open(&engine, &o, err, sizeof err);
+}
+
+static int close_engine(void **state) {
+    (void)state;
+    gm_engine_close(&engine);
+    return 0;
+}
+
+static void need_engine(void) {
+    if (engine) return;
+    print_message("skipped: %s\n", err);
+    skip();
+}
+
+static gm_part part(gm_part_kind kind, const char *text) {
+    return (gm_part){.kind = kind, .text = {text, strlen(text)}};
+}
+
+static int encode(gm_attachments *a, gm_ids *ids, const char *before, const char *file,
+                  const char *after) {
+    gm_part parts[] = {part(GM_PART_MARKUP, before), part(GM_PART_VIDEO, file),
+                       part(GM_PART_MARKUP, after)};
+    return gm_attachments_encode(a, engine, parts, 3, NULL, 0, NULL, ids, err, sizeof err);
+}
+
+static void a_video_gives_the_logits_of_the_reference(void **state) {
+    (void)state;
+    need_engine();
+    gm_attachments a;
+    gm_ids ids = {0};
+    if (encode(&a, &ids, "See: ", SET "media/clip.webm", "\nWhat happens?")) fail_msg("%s", err);
+    assert_int_equal(ids.n, 2381);
+    assert_int_equal(a.n, 32);
+    gm_session *s;
+    size_t reused;
+    const gm_prompt p = {.ids = ids.v, .n = ids.n, .media = a.media, .n_media = a.n};
+    assert_int_equal(gm_session_create(&s, engine, err, sizeof err), 0);
+    assert_int_equal(gm_session_begin(s, &p, &reused, err, sizeof err), 0);
+    int64_t left = 1;
+    while (left > 0) left = gm_session_step(s, 0);
+    assert_int_equal(left, 0);
+    const size_t n_vocab = (size_t)engine->config.n_vocab;
+    float *want = calloc(n_vocab, sizeof *want);
+    FILE *f = fopen(SET "media/clip.last.f32", "rb");
+    assert_non_null(f);
+    assert_int_equal(fread(want, sizeof *want, n_vocab, f), n_vocab);
+    fclose(f);
+    /* Versions of FFmpeg may differ by a step of 255 in how they turn YUV into RGB. */
+    assert_rows_close(gm_session_logits(s), want, (int64_t)n_vocab, 5e-3);
+    free(want);
+    gm_session_destroy(&s);
+    gm_attachments_finish(&a);
+    gm_ids_finish(&ids);
+}
+
+/* Forty frames at eight a second: number 1.25 k is seen, with the second it lies in. */
+static void the_sound_track_follows_the_pictures(void **state) {
+    (void)state;
+    need_engine();
+    gm_attachments a;
+    gm_ids ids = {0};
+    if (encode(&a, &ids, "", SET "media/clip_sound.webm", "")) fail_msg("%s", err);
+    const gm_video_layout *v = gm_rows_video(a.rows[0]);
+    assert_int_equal(v->n_frame, 32);
+    for (uint32_t k = 0; k < 32; k++) {
+        assert_int_equal(v->n_row[k], 66);
+        assert_int_equal(v->seconds[k], k * 40 / 32 / 8);
+    }
+    assert_in_range(v->n_sound, 37, 39); /* 1.5 s, the codec rounds up to its frames */
+    assert_int_equal(a.n, 33);
+    const gm_special_ids *sp = gm_vocab_special(engine->vocab);
+    for (size_t i = 0; i < 33; i++) {
+        const gm_media_rows *m = &a.media[i];
+        assert_int_equal(m->bidirectional, i < 32);
+        assert_int_equal(ids.v[m->start - 1], i < 32 ? sp->image_begin : sp->audio_begin);
+        assert_int_equal(ids.v[m->start], i < 32 ? sp->video : sp->audio);
+        assert_int_equal(ids.v[m->start + m->n_row], i < 32 ? sp->image_end : sp->audio_end);
+        if (i == 0) continue;
+        assert_ptr_equal(m->rows, m[-1].rows + m[-1].n_row * (size_t)engine->config.n_embd);
+        assert_true(m->hash != m[-1].hash);
+    }
+    assert_int_equal(a.media[32].start + a.media[32].n_row + 1, ids.n);
+    gm_attachments_finish(&a);
+    gm_ids_finish(&ids);
+}
+
+static void what_is_no_video_says_so(void **state) {
+    (void)state;
+    need_engine();
+    static const char *const files[][2] = {{SET "media/photo.png", "no video"},
+                                           {SET "media/tones.wav", "no video"},
+                                           {SET "cases.txt", "no video"},
+                                           {SET "no/such.mp4", "no such file"},
+                                           {SET, "directory"}};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        gm_attachments a;
+        gm_ids ids = {0};
+        assert_true(encode(&a, &ids, "", files[i][0], "") < 0);
+        assert_non_null(strstr(err, files[i][1]));
+        assert_null(strchr(err, '\n'));
+        assert_int_equal(ids.n, 0);
+        gm_ids_finish(&ids);
+    }
+    /* A silent video is none for those who ask for its sound. */
+    gm_rows *r;
+    const char *clip = SET "media/clip.webm";
+    assert_int_equal(gm_rows_open(&r, engine, GM_PART_AUDIO, (gm_str){clip, strlen(clip)}, 0, NULL, err,
+                                  sizeof err),
+                     GM_ENOENT);
+    assert_non_null(strstr(err, "no sound track"));
+}
+
+/* What is kept is bounded, the least recently used goes first, and a prompt keeps its own. */
+static void rows_are_kept_by_content_and_given_up_by_age(void **state) {
+    (void)state;
+    need_engine();
+    gm_rows *photo, *again, *r;
+    const gm_str name = {SET "media/photo.png", strlen(SET "media/photo.png")};
+    const gm_str other = {SET "media/tall.png", strlen(SET "media/tall.png")};
+    static const int32_t budget[] = {70, 140, 280, 560, 1120};
+    assert_int_equal(gm_rows_open(&photo, engine, GM_PART_IMAGE, name, 70, NULL, err, sizeof err), 0);
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(
+            gm_rows_open(&r, engine, GM_PART_IMAGE, other, budget[i], NULL, err, sizeof err), 0);
+        gm_rows_release(&r);
+        assert_int_equal(gm_rows_open(&again, engine, GM_PART_IMAGE, name, 70, NULL, err, sizeof err),
+                         0);
+        assert_ptr_equal(again, photo);
+        gm_rows_release(&again);
+    }
+    int n = 0;
+    for (int i = 0; i < GM_RECENT_ROWS; i++) n += engine->recent[i] != NULL;
+    assert_true(n >= 6 && n <= GM_RECENT_ROWS);
+    assert_ptr_equal(engine->recent[0], photo);
+    gm_rows_release(&photo);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_video_gives_the_logits_of_the_reference),
+        cmocka_unit_test(the_sound_track_follows_the_pictures),
+        cmocka_unit_test(what_is_no_video_says_so),
+        cmocka_unit_test(rows_are_kept_by_content_and_given_up_by_age),
+    };
+    return cmocka_run_group_tests(tests, open_engine, close_engine);
+}
