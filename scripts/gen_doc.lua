@@ -114,7 +114,7 @@ See |gemma-answer|.]],
   }
   for _, name in ipairs(command.names()) do
     local c = command.commands[name]
-    local left = ':Gemma ' .. name .. (c.args and ' ' .. c.args or '')
+    local left = (c.range and ':[range]Gemma ' or ':Gemma ') .. name .. (c.args and ' ' .. c.args or '')
     out[#out + 1] = ''
     out[#out + 1] = tagged(left, 'gemma-' .. name)
     out[#out + 1] = '    ' .. c.desc:sub(1, 1):upper() .. c.desc:sub(2) .. '.'

@@ -1,19 +1,29 @@
---- answer.lua: the window in which an answer streams. One at a time.
+--- answer.lua: conversations with the model, and the one window in which they are read.
 ---
---- Owns a float beside the cursor that never takes the focus by itself, its buffer, and the
---- conversation so far, so that follow-up questions go on where the cache is warm. Does not know
---- what is being asked.
+--- Owns the window (a float that never takes the focus by itself, or a split), its keys, and the
+--- last conversations, so that an earlier one can be opened again and gone on with. The text of a
+--- conversation is chat/buffer.lua's. Does not know what is being asked.
 
+local Buffer = require('gemma.chat.buffer')
 local notify = require('gemma.notify')
+local transcript = require('gemma.chat.transcript')
 local util = require('gemma.util')
 
 local M = {}
 
 local api = vim.api
 local ns = api.nvim_create_namespace('gemma.answer')
+-- Where the lines asked about are, for as long as the conversation is kept; not highlighted.
+local places = api.nvim_create_namespace('gemma.answer.places')
 
 local FLUSH_MS = 33 -- the screen need not be faster than the eye
 local SESSION = 1 -- the chat cache
+local KEPT = 20 -- conversations that can be opened again
+local THINKING = 2 -- with thoughts an answer may have this many times as many tokens
+local SEARCHED_LINES = 50000 -- of a file, when code looks for its place
+
+M.SESSION = SESSION
+M.printable = transcript.printable
 
 --- Something that a question is about besides text: a picture, a sound, the frames of a recording.
 ---@class (exact) gemma.Attachment
@@ -22,36 +32,37 @@ local SESSION = 1 -- the chat cache
 ---@field note string? shown too, such as "640x480" or "3.2 s"
 ---@field bytes integer? size of the file
 ---@field tokens integer? rows that it takes in the context, when known
----@field release fun()? called when the conversation is over
+---@field release fun()? called when its window is closed: nothing may be asked about it any more
 
 ---@class gemma.Answer
 ---@field key string what was asked, to tell a repetition
+---@field view gemma.chat.Buffer
 ---@field buf integer
----@field win integer
+---@field win integer? nil or invalid while it is closed
+---@field float boolean
 ---@field source integer buffer that is asked about
----@field mark integer? extmark on the lines asked about
+---@field mark integer? extmark on the lines asked about, while the window is open
+---@field place integer? the same for as long as the conversation is kept
 ---@field system string
 ---@field title string
----@field history gemma.Turn[]
+---@field turns gemma.Turn[]
 ---@field attachments { [1]: gemma.Attachment, mark: integer }[] with the marks on their lines
+---@field released boolean? what it was about is gone
+---@field max_tokens integer
 ---@field handle gemma.Handle? while it runs
----@field pending string[] text that is not on the screen yet
+---@field pending { kind: 'text'|'thought', text: string }[] what is not on the screen yet
 ---@field flush fun() at most every FLUSH_MS
 ---@field flush_now fun()
----@field coloured boolean?
 ---@field stopped boolean? by the user
 ---@field room integer lines the window may have
+---@field hint string what the footer says
+---@field on_forget fun()?
 local Answer = {}
 Answer.__index = Answer
 
-local current ---@type gemma.Answer?
-
---- Text for a buffer: no control characters, whatever the model wrote.
----@param s string
----@return string
-function M.printable(s)
-  return (s:gsub('[%z\1-\8\11-\31\127]', ''))
-end
+local current ---@type gemma.Answer? in the window
+local kept = {} ---@type gemma.Answer[] newest first
+local thinking ---@type boolean? switched by hand; nil: as the option says
 
 --- The line that stands for an attachment.
 ---@param a gemma.Attachment
@@ -64,28 +75,57 @@ function M.attachment_line(a)
   if a.tokens then
     facts[#facts + 1] = ('%d token%s'):format(a.tokens, a.tokens == 1 and '' or 's')
   end
-  return (M.printable('[' .. table.concat(facts, ' · ') .. ']'):gsub('[\n\t]', ' '))
+  return transcript.one_line('[' .. table.concat(facts, ' · ') .. ']')
+end
+
+---@return boolean
+function M.thinking()
+  if thinking == nil then
+    return require('gemma.config').get().explain.thinking
+  end
+  return thinking
+end
+
+---@param yes boolean
+function M.set_thinking(yes)
+  thinking = yes
+  notify.info(yes and 'answers are thought over first.' or 'answers come without thinking.')
 end
 
 ---@return boolean
 function Answer:is_open()
-  return api.nvim_win_is_valid(self.win) and api.nvim_buf_is_valid(self.buf)
+  local win = self.win
+  return win ~= nil
+    and api.nvim_win_is_valid(win)
+    and self.view:is_valid()
+    and api.nvim_win_get_buf(win) == self.buf
 end
 
+--- What the lower border says, or the bar of a split.
 ---@param text string
 function Answer:footer(text)
-  if self:is_open() then
+  self.hint = text
+  if not self:is_open() then
+    return
+  end
+  if self.float then
     api.nvim_win_set_config(self.win, {
       footer = { { ' ' .. text .. ' ', 'GemmaTitle' } },
       footer_pos = 'right',
     })
+  else
+    local function plain(s)
+      return (s:gsub('%%', '%%%%'))
+    end
+    local bar = '%#GemmaTitle# ' .. plain(self.title) .. ' %*%=' .. plain(text) .. ' '
+    api.nvim_set_option_value('winbar', bar, { win = self.win, scope = 'local' })
   end
 end
 
 --- As high as the text, up to the room there is. Counting rows takes time in proportion to the
 --- text, so it ends when the window is as high as it may be.
 function Answer:fit()
-  if api.nvim_win_get_height(self.win) >= self.room then
+  if not self.float or api.nvim_win_get_height(self.win) >= self.room then
     return
   end
   local rows = api.nvim_win_text_height(self.win, {}).all
@@ -95,46 +135,50 @@ function Answer:fit()
   end
 end
 
---- Puts pending text at the end of the buffer; follows it unless the reader went up.
+--- Puts what is pending at the end of the buffer; follows it unless the reader went up.
 function Answer:write()
-  if #self.pending == 0 or not self:is_open() then
+  if #self.pending == 0 or not self.view:is_valid() then
     return
   end
-  local text = M.printable(table.concat(self.pending))
-  self.pending = {}
+  local open = self:is_open()
   local last = api.nvim_buf_line_count(self.buf)
-  local follow = api.nvim_win_get_cursor(self.win)[1] == last
-  local line = api.nvim_buf_get_lines(self.buf, last - 1, last, false)[1]
-  vim.bo[self.buf].modifiable = true
-  local lines = vim.split(text, '\n', { plain = true })
-  api.nvim_buf_set_text(self.buf, last - 1, #line, last - 1, #line, lines)
-  vim.bo[self.buf].modifiable = false
+  local follow = open and api.nvim_win_get_cursor(self.win)[1] == last
+  local pieces = self.pending
+  self.pending = {}
+  for _, p in ipairs(pieces) do
+    self.view:write(p.kind, p.text)
+  end
+  if not open then
+    return
+  end
   self:fit()
   if follow then
     -- Its last column: a paragraph is one line, often longer than the window.
-    local end_row = last + #lines - 1
-    local end_col = (#lines == 1 and #line or 0) + #lines[#lines]
-    api.nvim_win_set_cursor(self.win, { end_row, end_col })
+    local row = api.nvim_buf_line_count(self.buf)
+    local line = api.nvim_buf_get_lines(self.buf, row - 1, row, false)[1]
+    api.nvim_win_set_cursor(self.win, { row, #line })
   end
 end
 
---- Colours, for a finished answer and once somebody is in its window. The parser for markdown
---- takes up to a tenth of a second to start and tens of milliseconds on odd text; whoever goes on
---- typing in another window must not pay for that. The filetype stays empty, because it would
---- start plugins that treat this as the user's own file.
+--- Colours by a parser, for a finished answer and once somebody is in its window. The parser for
+--- markdown takes up to a tenth of a second to start and tens of milliseconds on odd text; whoever
+--- goes on typing in another window must not pay for that. The filetype stays empty, because it
+--- would start plugins that treat this as the user's own file.
 function Answer:colour()
-  if self:running() or self.coloured then
-    return
-  end
-  self.coloured = true
-  if not pcall(vim.treesitter.start, self.buf, 'markdown') then
-    vim.bo[self.buf].syntax = 'markdown'
+  if not self:running() then
+    self.view:parse()
   end
 end
 
+---@param kind 'text'|'thought'
 ---@param text string
-function Answer:add(text)
-  self.pending[#self.pending + 1] = text
+function Answer:add(kind, text)
+  local last = self.pending[#self.pending]
+  if last and last.kind == kind then
+    last.text = last.text .. text
+  else
+    self.pending[#self.pending + 1] = { kind = kind, text = text }
+  end
   self.flush()
 end
 
@@ -143,23 +187,31 @@ function Answer:running()
   return self.handle ~= nil
 end
 
---- Puts the line of an attachment at the end of the window.
----@param a gemma.Attachment
-function Answer:attach(a)
+---@class gemma.answer.Question
+---@field prompt string what the model gets
+---@field shown string[]? what stands for it in a saved conversation
+---@field attachments gemma.Attachment[]?
+
+--- Puts the lines of attachments at the end of the window.
+---@param list gemma.Attachment[]
+function Answer:attach(list)
   self.flush_now()
-  local row = api.nvim_buf_line_count(self.buf) - 1
-  self:add(M.attachment_line(a) .. '\n')
-  self.flush_now()
-  local mark = api.nvim_buf_set_extmark(self.buf, ns, row, 0, {
-    end_row = row + 1,
-    hl_group = 'GemmaMedia',
-  })
-  self.attachments[#self.attachments + 1] = { a, mark = mark }
+  local row = self.view:note(vim.tbl_map(M.attachment_line, list))
+  for i, a in ipairs(list) do
+    local mark = api.nvim_buf_set_extmark(self.buf, ns, row + i - 1, 0, {
+      end_row = row + i,
+      hl_group = 'GemmaMedia',
+    })
+    self.attachments[#self.attachments + 1] = { a, mark = mark }
+  end
 end
 
 --- Writes the number of tokens into the line of an attachment of which only decoding told it.
 ---@param info gemma.Done
 function Answer:count(info)
+  if #self.attachments == 0 then
+    return
+  end
   local list = vim.tbl_map(function(entry)
     return entry[1]
   end, self.attachments)
@@ -167,95 +219,99 @@ function Answer:count(info)
   for _, entry in ipairs(self.attachments) do
     if entry[1] == changed then
       local row = api.nvim_buf_get_extmark_by_id(self.buf, ns, entry.mark, {})[1]
-      local old = api.nvim_buf_get_lines(self.buf, row, row + 1, true)[1]
-      vim.bo[self.buf].modifiable = true
-      api.nvim_buf_set_text(self.buf, row, 0, row, #old, { M.attachment_line(entry[1]) })
-      vim.bo[self.buf].modifiable = false
+      self.view:set_line(row, M.attachment_line(entry[1]))
     end
   end
 end
 
 --- Asks the next question of this conversation.
----@param prompt string what the model gets
----@param max_tokens integer
----@param attachments gemma.Attachment[]? shown above the answer, and given to the model
-function Answer:ask(prompt, max_tokens, attachments)
-  local parts = {} ---@type gemma.Part[]
-  for _, a in ipairs(attachments or {}) do
+---@param q gemma.answer.Question
+function Answer:ask(q)
+  self.view:unparse()
+  local parts, names = {}, {}
+  for _, a in ipairs(q.attachments or {}) do
     vim.list_extend(parts, a.parts)
-    self:attach(a)
+    names[#names + 1] = M.attachment_line(a)
   end
-  if #parts > 0 then
-    self:add('\n')
-    self.flush_now()
+  if #names > 0 then
+    self:attach(q.attachments)
   end
-  if self.coloured then
-    self.coloured = false
-    vim.treesitter.stop(self.buf)
-  end
-  -- The turns themselves do not change, and what their parts point to cannot be copied.
-  local history = vim.list_extend({}, self.history)
-  self.history[#self.history + 1] = { role = 'user', text = prompt, parts = parts }
+  local history = transcript.history(self.turns)
+  local shown = vim.list_extend(names, q.shown or vim.split(q.prompt, '\n', { plain = true }))
+  local turn = { role = 'user', text = q.prompt, parts = parts, shown = shown }
+  self.turns[#self.turns + 1] = turn
+  local think = M.thinking()
   self:footer(require('gemma.engine').is_loaded() and 'reading' or 'loading the model')
   notify.event('GemmaAnswerStart', { buf = self.buf, source = self.source })
-  local answered = false
+  local text, thought = {}, {}
   local handle
+  local function came(kind, piece, list)
+    if #text + #thought == 0 or (kind == 'text' and #text == 0) then
+      self:footer((kind == 'text' and 'writing' or 'thinking') .. ' · <C-c> stops')
+    end
+    list[#list + 1] = piece
+    self:add(kind, piece)
+  end
   handle = require('gemma').ask({
     system = self.system,
     history = history,
     parts = parts,
-    prompt = prompt,
+    prompt = q.prompt,
     session = SESSION,
-    max_tokens = max_tokens,
+    thinking = think,
+    max_tokens = self.max_tokens * (think and THINKING or 1),
     on_progress = function(done, total)
-      if not answered and total > 0 then
+      if #text + #thought == 0 and total > 0 then
         self:footer(('reading %d %%'):format(done * 100 / total))
       end
     end,
-    on_token = function(text)
-      if not answered then
-        answered = true
-        self:footer('writing · <C-c> stops')
-      end
-      self:add(text)
+    on_thought = function(piece)
+      came('thought', piece, thought)
     end,
-    on_done = function(text, info)
+    on_token = function(piece)
+      came('text', piece, text)
+    end,
+    on_done = function(whole, info)
       if self.handle == handle then
         self.handle = nil
       end
-      self:finished(text, info)
+      local said = whole or table.concat(text)
+      if whole or (self.stopped and said:find('%S')) then
+        local thoughts = table.concat(thought)
+        self.turns[#self.turns + 1] = { role = 'model', text = said, thought = thoughts }
+      end
+      self:finished(whole ~= nil, info)
     end,
   })
   self.handle = handle
 end
 
----@param text string?
+---@param ok boolean
 ---@param info gemma.Done|string
-function Answer:finished(text, info)
-  if not self:is_open() then
+function Answer:finished(ok, info)
+  local stopped = self.stopped
+  self.stopped = nil
+  if not self.view:is_valid() then
     return
   end
   self.flush_now()
-  if api.nvim_get_current_win() == self.win then
-    self:colour()
-  end
-  if text then
+  if ok then
     self:count(info --[[@as gemma.Done]])
-    self.history[#self.history + 1] = { role = 'model', text = text }
-    local cut = info.reason == 'length' and 'cut at the limit · ' or ''
-    self:footer(cut .. '<CR> ask on · gy yank · q close')
+    local cut = info.reason == 'length' and 'cut at the limit · '
+      or info.reason == 'context' and 'the context is full · '
+      or ''
+    self:footer(cut .. '<CR> ask on · gy yank · ga apply · q close')
   else
-    -- An unanswered question must not stand in the next prompt.
-    self.history[#self.history] = nil
-    local stopped = self.stopped
-    self.stopped = nil
-    self:footer(stopped and 'stopped · q close' or 'failed · q close')
+    self:footer(stopped and 'stopped · <CR> ask on · q close' or 'failed · q close')
     if not stopped then
-      self:add(('gemma: %s'):format(info))
+      self:add('text', ('gemma: %s'):format(info))
       self.flush_now()
     end
   end
-  notify.event('GemmaAnswerDone', { buf = self.buf, source = self.source, ok = text ~= nil })
+  if api.nvim_get_current_buf() == self.buf then
+    self:colour()
+  end
+  notify.event('GemmaAnswerDone', { buf = self.buf, source = self.source, ok = ok })
 end
 
 function Answer:stop()
@@ -265,23 +321,68 @@ function Answer:stop()
   end
 end
 
---- Everything open() made goes.
+---@param space integer
+---@param id integer?
+---@param buf integer
+local function unmark(space, id, buf)
+  if id and api.nvim_buf_is_valid(buf) then
+    api.nvim_buf_del_extmark(buf, space, id)
+  end
+end
+
+--- The window goes; the conversation stays, see M.reopen.
 function Answer:close()
   if current == self then
     current = nil
   end
   self:stop()
-  if self.mark and api.nvim_buf_is_valid(self.source) then
-    api.nvim_buf_del_extmark(self.source, ns, self.mark)
-  end
+  unmark(ns, self.mark, self.source)
+  self.mark = nil
   for _, entry in ipairs(self.attachments) do
     if entry[1].release then
       entry[1].release()
+      entry[1].release = nil
+      self.released = true
     end
   end
-  self.attachments = {}
-  if api.nvim_win_is_valid(self.win) then
-    api.nvim_win_close(self.win, true)
+  local win = self.win
+  self.win = nil
+  if win and api.nvim_win_is_valid(win) then
+    -- The last window cannot be closed; then it shows something else.
+    if not pcall(api.nvim_win_close, win, true) then
+      pcall(vim.cmd.enew)
+    end
+  end
+end
+
+--- The conversation goes too.
+function Answer:forget()
+  self:close()
+  unmark(places, self.place, self.source)
+  kept = vim.tbl_filter(function(a)
+    return a ~= self
+  end, kept)
+  self.view:delete()
+  if self.on_forget then
+    self.on_forget()
+    self.on_forget = nil
+  end
+end
+
+--- The lines asked about, where they are now.
+---@return integer? first 1-based
+---@return integer? last
+function Answer:lines_asked_about()
+  if not self.place or not api.nvim_buf_is_valid(self.source) then
+    return nil
+  end
+  local pos = api.nvim_buf_get_extmark_by_id(self.source, places, self.place, { details = true })
+  if not pos[1] then
+    return nil
+  end
+  local last = math.min(pos[3].end_row, api.nvim_buf_line_count(self.source))
+  if last > pos[1] then
+    return pos[1] + 1, last
   end
 end
 
@@ -290,46 +391,105 @@ end
 ---@param at integer 1-based
 ---@return string[]?
 function M.code_block(lines, at)
-  local found, start
-  for i, l in ipairs(lines) do
-    if l:match('^%s*```') then
-      if start then
-        found = vim.list_slice(lines, start + 1, i - 1)
-        if at >= start and at <= i then
-          return found
-        end
-        start = nil
-      else
-        start = i
-      end
-    end
-  end
-  -- While it streams, the last block may still be open.
-  if start and (at >= start or not found) then
-    return vim.list_slice(lines, start + 1)
-  end
-  return found
+  local block = transcript.block_at(lines, at)
+  return block and block.code
 end
 
 --- Yanks the code block under the cursor, or the last one, or all of the answer.
 function Answer:yank()
-  local lines = api.nvim_buf_get_lines(self.buf, 0, -1, false)
+  local lines = self.view:lines()
   local code = M.code_block(lines, api.nvim_win_get_cursor(0)[1])
   vim.fn.setreg(vim.v.register, code or lines, 'l')
   notify.info(('yanked %s.'):format(code and 'the code' or 'the answer'))
 end
 
+--- Shows the code block under the cursor, or the last one, as a change of the lines asked about.
+function Answer:apply()
+  local code = M.code_block(self.view:lines(), api.nvim_win_get_cursor(0)[1])
+  if not code then
+    return notify.info('there is no code in this answer.')
+  elseif not api.nvim_buf_is_loaded(self.source) then
+    return notify.warn('the buffer that was asked about is gone. gy yanks the code.')
+  end
+  local hunks = require('gemma.edit.hunks')
+  local file = {}
+  if api.nvim_buf_line_count(self.source) <= SEARCHED_LINES then
+    file = api.nvim_buf_get_lines(self.source, 0, -1, false)
+  end
+  local first, last = hunks.locate(file, code)
+  if not first then
+    first, last = self:lines_asked_about()
+  end
+  if not first then
+    return notify.info('cannot tell where this code belongs. gy yanks it.')
+  end
+  local old = api.nvim_buf_get_lines(self.source, first - 1, last --[[@as integer]], false)
+  local shown = require('gemma.edit').preview({
+    buf = self.source,
+    first = first,
+    last = last --[[@as integer]],
+    new = hunks.reindent(old, code),
+  })
+  local win = vim.fn.bufwinid(self.source)
+  if shown and win ~= -1 then
+    api.nvim_set_current_win(win)
+    api.nvim_win_set_cursor(win, { math.min(first, api.nvim_buf_line_count(self.source)), 0 })
+  end
+end
+
 --- Asks on, in the same conversation.
+---@param question string
+---@param attachments gemma.Attachment[]?
+function Answer:follow(question, attachments)
+  if self:running() then
+    return notify.info('still writing; <C-c> stops it.')
+  elseif self.released then
+    return notify.info('what was asked about is deleted. See media.keep to keep such files.')
+  end
+  self.flush_now()
+  self.view:unparse()
+  self.view:note({ '', '---', '> ' .. question })
+  self:fit()
+  if self:is_open() then
+    api.nvim_win_set_cursor(self.win, { api.nvim_buf_line_count(self.buf), 0 })
+  end
+  self:ask({ prompt = question, attachments = attachments })
+end
+
+--- The same, with a question that is asked for.
 function Answer:follow_up()
   if self:running() then
     return notify.info('still writing; <C-c> stops it.')
   end
   vim.ui.input({ prompt = 'Ask on: ' }, function(question)
     if question and question:find('%S') and self:is_open() then
-      self:add(('\n\n---\n> %s\n\n'):format(question))
-      self:ask(question, require('gemma.config').get().explain.max_tokens)
+      self:follow(question)
     end
   end)
+end
+
+--- Opens or closes the thought under the cursor, or the last one.
+function Answer:toggle_thought()
+  local row = api.nvim_win_get_cursor(0)[1] - 1
+  if self.view:toggle_thought(row) then
+    return
+  end
+  local last = self.view.thoughts[#self.view.thoughts]
+  if not last then
+    return notify.info('there is no thought in this answer.')
+  end
+  for r = api.nvim_buf_line_count(self.buf) - 1, 0, -1 do
+    if self.view:thought_at(r) == last then
+      self.view:toggle_thought(r)
+      return
+    end
+  end
+end
+
+--- The conversation as a Markdown file.
+---@return string[]
+function Answer:markdown()
+  return transcript.markdown(self.title, self.turns)
 end
 
 ---@param self gemma.Answer
@@ -346,9 +506,26 @@ local function map_keys(self)
   map('gy', function()
     self:yank()
   end, 'yank code')
+  map('ga', function()
+    self:apply()
+  end, 'apply code as a diff')
   map('<CR>', function()
     self:follow_up()
   end, 'ask on')
+  map('gh', function()
+    M.set_thinking(not M.thinking())
+  end, 'think or do not')
+  for _, lhs in ipairs({ 'za', 'zo', 'zc' }) do
+    map(lhs, function()
+      self:toggle_thought()
+    end, 'open or close a thought')
+  end
+  map('[a', function()
+    M.step(1)
+  end, 'earlier answer')
+  map(']a', function()
+    M.step(-1)
+  end, 'later answer')
 end
 
 --- Below the cursor's line when there is room, above it otherwise.
@@ -375,30 +552,72 @@ end
 
 ---@param self gemma.Answer
 local function open_window(self)
-  local config, room = placement()
-  self.room = room
-  config.title = { { ' ' .. self.title .. ' ', 'GemmaTitle' } }
-  self.buf = api.nvim_create_buf(false, true)
-  vim.bo[self.buf].bufhidden = 'wipe'
-  vim.bo[self.buf].modifiable = false
+  local kind = require('gemma.config').get().explain.win
+  self.float = kind == 'float'
+  local config
+  if self.float then
+    config, self.room = placement()
+    config.title = { { ' ' .. self.title .. ' ', 'GemmaTitle' } }
+  else
+    self.room = 0
+    config = { split = kind == 'vsplit' and 'right' or 'below', win = 0 }
+  end
   self.win = api.nvim_open_win(self.buf, false, config)
-  vim.wo[self.win].wrap = true
-  vim.wo[self.win].linebreak = true
+  local function set(name, value)
+    api.nvim_set_option_value(name, value, { win = self.win, scope = 'local' })
+  end
+  set('wrap', true)
+  set('linebreak', true)
+  for _, name in ipairs({ 'number', 'relativenumber', 'spell', 'list', 'cursorline', 'foldenable' }) do
+    set(name, false)
+  end
+  set('signcolumn', 'no')
+  set('foldcolumn', '0')
+  set('colorcolumn', '')
   -- No conceal: with it, every count of rows parses the markdown, tens of milliseconds a time.
+  set('conceallevel', 0)
+  local win = self.win
   api.nvim_create_autocmd('WinClosed', {
-    pattern = tostring(self.win),
+    pattern = tostring(win),
     once = true,
     callback = vim.schedule_wrap(function()
-      self:close()
+      if self.win == win then
+        self:close()
+      end
     end),
   })
-  api.nvim_create_autocmd('WinEnter', {
+end
+
+--- Shows the lines asked about while the window is open.
+---@param self gemma.Answer
+local function mark_source(self)
+  local first, last = self:lines_asked_about()
+  if first then
+    self.mark = api.nvim_buf_set_extmark(self.source, ns, first - 1, 0, {
+      end_row = last,
+      hl_group = 'GemmaSource',
+      hl_eol = true,
+      strict = false,
+    })
+  end
+end
+
+---@param self gemma.Answer
+local function attach(self)
+  map_keys(self)
+  api.nvim_create_autocmd('BufEnter', {
     buffer = self.buf,
     callback = function()
       self:colour()
     end,
   })
-  map_keys(self)
+  api.nvim_create_autocmd('BufWipeout', {
+    buffer = self.buf,
+    once = true,
+    callback = vim.schedule_wrap(function()
+      self:forget()
+    end),
+  })
 end
 
 ---@class gemma.answer.Opts
@@ -406,45 +625,58 @@ end
 ---@field title string
 ---@field system string
 ---@field prompt string
+---@field shown string[]? what stands for the prompt in a saved conversation
 ---@field max_tokens integer
----@field source integer buffer
+---@field source integer buffer; 0 is the current one
 ---@field first integer? lines asked about, 1-based
 ---@field last integer?
 ---@field attachments gemma.Attachment[]?
+---@field on_forget fun()? when the conversation is dropped for good; nothing needs the files then
 
 --- Opens the window and asks. The same question again gives the window the focus instead.
 ---@param o gemma.answer.Opts
 function M.open(o)
+  if vim.fn.getcmdwintype() ~= '' then
+    return notify.warn('not in the command-line window. Close it and ask again.')
+  end
   if current and current:is_open() and current.key == o.key then
     api.nvim_set_current_win(current.win)
     return
   end
+  local source = o.source == 0 and api.nvim_get_current_buf() or o.source
   M.close()
   require('gemma.highlight').ensure()
+  local view = Buffer.new()
   local self = setmetatable({
     key = o.key,
-    title = o.title,
+    title = transcript.one_line(o.title),
     system = o.system,
-    source = o.source,
-    history = {},
+    source = source,
+    view = view,
+    buf = view.buf,
+    turns = {},
     attachments = {},
+    max_tokens = o.max_tokens,
     pending = {},
+    hint = '',
+    on_forget = o.on_forget,
   }, Answer)
   self.flush, self.flush_now = util.throttle(FLUSH_MS, function()
     self:write()
   end)
+  attach(self)
   open_window(self)
   current = self
-  -- Asked from within the window itself, the source has just gone with it.
-  if o.first and api.nvim_buf_is_valid(o.source) then
-    self.mark = api.nvim_buf_set_extmark(o.source, ns, o.first - 1, 0, {
-      end_row = o.last,
-      hl_group = 'GemmaSource',
-      hl_eol = true,
-      strict = false,
-    })
+  table.insert(kept, 1, self)
+  if kept[KEPT + 1] then
+    kept[KEPT + 1]:forget()
   end
-  self:ask(o.prompt, o.max_tokens, o.attachments)
+  if o.first and api.nvim_buf_is_valid(source) then
+    local mark = { end_row = o.last, strict = false }
+    self.place = api.nvim_buf_set_extmark(source, places, o.first - 1, 0, mark)
+    mark_source(self)
+  end
+  self:ask({ prompt = o.prompt, shown = o.shown, attachments = o.attachments })
 end
 
 function M.close()
@@ -456,6 +688,46 @@ end
 ---@return gemma.Answer?
 function M.current()
   return current and current:is_open() and current or nil
+end
+
+--- The conversations that can be opened again, newest first.
+---@return gemma.Answer[]
+function M.all()
+  return vim.tbl_filter(function(a)
+    return a.view:is_valid()
+  end, kept)
+end
+
+--- Opens an earlier conversation again and gives it the focus.
+---@param self gemma.Answer
+function M.reopen(self)
+  if not self:is_open() then
+    local hint = self.hint
+    M.close()
+    require('gemma.highlight').ensure()
+    open_window(self)
+    current = self
+    mark_source(self)
+    self:footer(hint)
+    self:fit()
+  end
+  api.nvim_set_current_win(self.win)
+  api.nvim_win_set_cursor(self.win, { api.nvim_buf_line_count(self.buf), 0 })
+end
+
+--- To the next older (1) or newer (-1) conversation.
+---@param by integer
+function M.step(by)
+  local all = M.all()
+  for i, a in ipairs(all) do
+    if a == current then
+      local to = all[i + by]
+      if not to then
+        return notify.info(by > 0 and 'this is the oldest answer.' or 'this is the newest answer.')
+      end
+      return M.reopen(to)
+    end
+  end
 end
 
 return M

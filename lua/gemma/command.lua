@@ -181,6 +181,62 @@ M.commands = {
       require('gemma.attach').shot(given.text)
     end,
   },
+  ask = {
+    desc = 'answer a question about the lines of the range, or about the buffer',
+    args = '{question}',
+    range = true,
+    run = function(_, _, given)
+      require('gemma.explain').ask_command(given)
+    end,
+  },
+  edit = {
+    desc = 'rewrite the range, or the function here, as a change to accept',
+    args = '[instruction]',
+    range = true,
+    run = function(_, _, given)
+      require('gemma.edit').command(given)
+    end,
+  },
+  fix = {
+    desc = 'the same for the diagnostics in the range, or in the function here',
+    range = true,
+    run = function(_, _, given)
+      require('gemma.edit').fix_command(given)
+    end,
+  },
+  answers = {
+    desc = 'open an earlier answer again; 1 is the newest',
+    args = '[number]',
+    run = function(args)
+      require('gemma.chat').answers(args[1])
+    end,
+  },
+  save = {
+    desc = 'write the conversation to a Markdown file; with ! over one that is there',
+    args = '[file]',
+    complete = function(lead)
+      return vim.fn.getcompletion(lead, 'file')
+    end,
+    run = function(_, bang, given)
+      require('gemma.chat').save(given.text, bang)
+    end,
+  },
+  think = {
+    desc = 'whether the model thinks before it answers, for this session',
+    args = '[on|off]',
+    complete = { 'on', 'off' },
+    run = function(args)
+      local answer = require('gemma.answer')
+      if args[1] and args[1] ~= 'on' and args[1] ~= 'off' then
+        return notify.warn(('unknown argument %s. Try :Gemma think on.'):format(args[1]))
+      end
+      local on = not answer.thinking()
+      if args[1] then
+        on = args[1] == 'on'
+      end
+      answer.set_thinking(on)
+    end,
+  },
   log = {
     desc = 'open the log of this session',
     run = function()

@@ -421,10 +421,25 @@ link is excluded when the file is to which it leads.]],
 there. `vim.b.gemma = false` does the same for one buffer.]],
   },
   {
+    name = 'explain.win',
+    type = T.choice('float', 'split', 'vsplit'),
+    default = 'float',
+    desc = [[Where answers are shown: in a float beside the cursor, or in a split below
+or to the right.]],
+  },
+  {
     name = 'explain.max_tokens',
     type = T.integer(1, 65536),
     default = 1024,
-    desc = [[Longest answer, in tokens.]],
+    desc = [[Longest answer, in tokens. With thinking it is twice that, thoughts
+included.]],
+  },
+  {
+    name = 'explain.thinking',
+    type = T.boolean,
+    default = false,
+    desc = [[Whether the model thinks before it answers: better answers, and a long
+wait on a CPU. `gh` in the answer window and `:Gemma think` switch it.]],
   },
   {
     name = 'explain.context_lines',
@@ -485,6 +500,13 @@ name takes that one. A list is a command, with the file's name in place of
     desc = [[Keep screenshots, recordings and pictures of the clipboard: true in
 stdpath('data')/gemma/media, a string is another folder. Otherwise they
 are deleted with the answer.]],
+  },
+  {
+    name = 'edit.max_tokens',
+    type = T.integer(16, 65536),
+    default = 2048,
+    desc = [[Longest text, in tokens, that :Gemma edit and :Gemma fix may write for the
+lines of their range. The lines themselves need about as many again.]],
   },
   {
     name = 'keymaps',

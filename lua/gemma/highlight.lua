@@ -9,6 +9,17 @@ M.groups = {
   { name = 'GemmaSource', links = { 'Visual' }, desc = 'text that is being explained' },
   { name = 'GemmaMedia', links = { 'Directory' }, desc = 'a picture or sound in the answer window' },
   { name = 'GemmaTitle', links = { 'FloatTitle' }, desc = 'title of the answer window' },
+  { name = 'GemmaThought', links = { 'Comment' }, desc = 'thoughts of the model' },
+  { name = 'GemmaHeading', links = { 'Title' }, desc = 'headings, while an answer streams' },
+  { name = 'GemmaCode', links = { 'String' }, desc = 'code, while an answer streams' },
+  { name = 'GemmaFence', links = { 'NonText' }, desc = 'marks around code blocks' },
+  { name = 'GemmaQuote', links = { 'Comment' }, desc = 'your own questions' },
+  { name = 'GemmaBullet', links = { 'Special' }, desc = 'bullets of lists' },
+  { name = 'GemmaBold', links = { '@markup.strong', 'Bold' }, desc = 'what is in bold' },
+  { name = 'GemmaBusy', links = { 'DiagnosticInfo' }, desc = 'what an edit is doing' },
+  { name = 'GemmaDiffAdd', links = { 'DiffAdd' }, desc = 'lines that an edit adds' },
+  { name = 'GemmaDiffDelete', links = { 'DiffDelete' }, desc = 'lines that it takes away' },
+  { name = 'GemmaDiffText', links = { 'DiffText' }, desc = 'what differs inside of a line' },
 }
 
 function M.define()

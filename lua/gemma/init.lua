@@ -201,6 +201,8 @@ end
 ---@field video string[]?
 ---@field image_tokens integer? of each picture at most; |gemma-option-media.image_tokens|
 ---@field history gemma.Turn[]? earlier turns
+---@field answer string? how the answer begins; the model goes on from there
+---@field stops string[]? the answer ends before the first of these
 ---@field max_tokens integer? 1024
 ---@field thinking boolean?
 ---@field temperature number? when not set, the model file's own sampling
@@ -265,6 +267,9 @@ function M.ask(o)
     add(turn.role, turn.text, turn)
   end
   add('user', o.prompt, o)
+  if o.answer then
+    add('model', o.answer)
+  end
   local text = {}
   return submit({
     parts = parts,
@@ -272,6 +277,7 @@ function M.ask(o)
     priority = 'ask',
     max_tokens = o.max_tokens or 1024,
     think = o.thinking,
+    stops = o.stops,
     model_sampling = o.temperature == nil,
     temperature = o.temperature,
     seed = o.seed,
@@ -295,6 +301,24 @@ function M.ask(o)
       end
     end,
   })
+end
+
+--- Asks the model to rewrite lines, shown as a change to accept or reject. See |gemma-edit|.
+---@param o { buf: integer?, first: integer, last: integer, instruction: string }
+function M.edit(o)
+  local edit = require('gemma.edit')
+  edit.start({
+    buf = o.buf or 0,
+    first = o.first,
+    last = o.last,
+    task = edit.task(o.instruction),
+  })
+end
+
+--- Asks for lines without the problems that vim.diagnostic reports there. See |gemma-fix|.
+---@param o gemma.FixOpts?
+function M.fix(o)
+  require('gemma.edit').fix(o)
 end
 
 ---@class (exact) gemma.CompleteOpts

@@ -19,6 +19,7 @@
 ---@field enabled (fun(buf: integer): boolean)?
 ---@field explain gemma.Config.Explain
 ---@field media gemma.Config.Media
+---@field edit gemma.Config.Edit
 ---@field keymaps boolean
 ---@field log string
 
@@ -49,8 +50,13 @@
 ---@field notes boolean
 ---@field max_file integer
 
----@class (exact) gemma.Config.Explain
+---@class (exact) gemma.Config.Edit
 ---@field max_tokens integer
+
+---@class (exact) gemma.Config.Explain
+---@field win 'float'|'split'|'vsplit'
+---@field max_tokens integer
+---@field thinking boolean
 ---@field context_lines integer
 
 ---@class (exact) gemma.Config.Media

@@ -1,0 +1,142 @@
+--- transcript.lua: conversations as data. Pure: no buffer, no window, no engine.
+
+local M = {}
+
+---@class (exact) gemma.Turn
+---@field role 'user'|'model'
+---@field text string what the model gets, or what it wrote
+---@field parts gemma.Part[]? of a user: pictures and sounds, before the text
+---@field shown string[]? of a user: what stands for the turn in a transcript
+---@field thought string? of the model; never given back to it
+
+--- Text for a buffer: no control characters, whatever the model wrote. C1 controls (U+0080 to
+--- U+009F) count too: some terminals obey them.
+---@param s string
+---@return string
+function M.printable(s)
+  return (s:gsub('[%z\1-\8\11-\31\127]', ''):gsub('\194[\128-\159]', ''))
+end
+
+--- The same on one line.
+---@param s string
+---@return string
+function M.one_line(s)
+  return (M.printable(s):gsub('[\n\t]', ' '))
+end
+
+---@class (exact) gemma.CodeBlock
+---@field first integer line of the opening fence, 1-based
+---@field last integer line of the closing fence, or the last line while there is none
+---@field open boolean there is none yet
+---@field language string
+---@field code string[]
+
+--- A fence's run of marks and what stands behind it.
+---@param line string
+---@return string? marks
+---@return string? rest
+local function fence(line)
+  local marks, rest = line:match('^%s*(```+)([^`]*)$')
+  if not marks then
+    marks, rest = line:match('^%s*(~~~+)(.*)$')
+  end
+  return marks, rest
+end
+
+--- The fenced code blocks of a text. A block ends with a fence of the same kind that is at least as
+--- long and has nothing behind it, so that a block may show a fence.
+---@param lines string[]
+---@return gemma.CodeBlock[]
+function M.blocks(lines)
+  local out, open, marks = {}, nil, nil
+  for i, line in ipairs(lines) do
+    local run, rest = fence(line)
+    if open then
+      local ends = run and run:sub(1, 1) == marks:sub(1, 1) and #run >= #marks
+      if ends and not rest:find('%S') then
+        open.last, open.open = i, false
+        open = nil
+      else
+        open.code[#open.code + 1] = line
+      end
+    elseif run then
+      local language = vim.trim(rest):match('^[%w_+#.-]*')
+      open = { first = i, last = #lines, open = true, language = language, code = {} }
+      marks = run
+      out[#out + 1] = open
+    end
+  end
+  return out
+end
+
+--- The code block around a line, or else the last complete one; nil when there is none.
+---@param lines string[]
+---@param at integer 1-based
+---@return gemma.CodeBlock?
+function M.block_at(lines, at)
+  local last
+  for _, b in ipairs(M.blocks(lines)) do
+    if at >= b.first and at <= b.last then
+      return b
+    end
+    -- While it streams, the last block may still be open.
+    last = b.open and last or b
+  end
+  return last
+end
+
+--- A fence that nothing in these lines can close.
+---@param lines string[]
+---@return string
+function M.fence_for(lines)
+  local longest = 2
+  for _, line in ipairs(lines) do
+    local run = line:match('^%s*(```+)')
+    longest = math.max(longest, run and #run or 0)
+  end
+  return ('`'):rep(longest + 1)
+end
+
+--- What the next prompt holds of a conversation: no thoughts, and nothing that was not answered.
+---@param turns gemma.Turn[]
+---@return gemma.Turn[]
+function M.history(turns)
+  local out = {}
+  for i, t in ipairs(turns) do
+    if t.role == 'model' then
+      out[#out + 1] = { role = 'model', text = t.text }
+    elseif turns[i + 1] and turns[i + 1].role == 'model' then
+      out[#out + 1] = { role = 'user', text = t.text, parts = t.parts }
+    end
+  end
+  return out
+end
+
+--- A conversation as a Markdown file.
+---@param title string
+---@param turns gemma.Turn[]
+---@return string[]
+function M.markdown(title, turns)
+  local out = { '# ' .. M.one_line(title) }
+  local function add(heading, text)
+    out[#out + 1] = ''
+    if heading then
+      out[#out + 1] = heading
+      out[#out + 1] = ''
+    end
+    vim.list_extend(out, vim.split(vim.trim(M.printable(text)), '\n', { plain = true }))
+  end
+  for _, t in ipairs(turns) do
+    if t.role == 'user' then
+      add('## Question', t.shown and table.concat(t.shown, '\n') or t.text)
+    else
+      if t.thought and t.thought:find('%S') then
+        add('## Thought', t.thought)
+      end
+      add('## Answer', t.text)
+    end
+  end
+  return out
+end
+
+return M

@@ -1,0 +1,382 @@
+--- edit/init.lua: the model rewrites lines; what it wrote is shown as a change to decide on.
+---
+--- Owns one request per buffer and its conversation, so that another instruction can go on from
+--- what was written. region.lua follows the lines, preview.lua shows the change.
+
+local notify = require('gemma.notify')
+local preview = require('gemma.edit.preview')
+local regions = require('gemma.edit.region')
+local subject = require('gemma.subject')
+local transcript = require('gemma.chat.transcript')
+
+local M = {}
+
+local api = vim.api
+local ns = api.nvim_create_namespace('gemma.edit.busy')
+
+---@class gemma.Edit
+---@field buf integer
+---@field region gemma.Region
+---@field subject gemma.Subject
+---@field task string the last one
+---@field fence string
+---@field turns gemma.Turn[] what was asked and written before the task
+---@field written string? what came of it
+---@field seed integer 0: the most likely text; others vary
+---@field handle gemma.Handle?
+---@field keys gemma.Keys?
+---@field marks integer[]
+local Edit = {}
+Edit.__index = Edit
+
+local last = {} ---@type table<integer, gemma.Edit> by buffer
+
+--- Says at the first line what is going on.
+---@param text string?
+function Edit:busy(text)
+  if not api.nvim_buf_is_valid(self.buf) then
+    return
+  end
+  local row = self.region:row()
+  if not text or not row then
+    api.nvim_buf_clear_namespace(self.buf, ns, 0, -1)
+    self.marks = {}
+    return
+  end
+  self.marks[1] = api.nvim_buf_set_extmark(self.buf, ns, row, 0, {
+    id = self.marks[1],
+    virt_text = { { (' %s · <C-e> stops '):format(text), 'GemmaBusy' } },
+    virt_text_pos = 'eol',
+    hl_mode = 'combine',
+  })
+  self.marks[2] = api.nvim_buf_set_extmark(self.buf, ns, row, 0, {
+    id = self.marks[2],
+    end_row = row + #self.region.lines,
+    hl_group = 'GemmaSource',
+    hl_eol = true,
+    strict = false,
+  })
+end
+
+--- Marks and keys of a running request go.
+function Edit:quiet()
+  self.handle = nil
+  self:busy(nil)
+  if self.keys then
+    self.keys.give_back()
+    self.keys = nil
+  end
+end
+
+function Edit:stop()
+  local handle = self.handle
+  if handle then
+    self:quiet()
+    self.region:free()
+    handle.cancel()
+  end
+end
+
+--- The lines that the model wrote.
+---@param text string
+---@param fence string
+---@return string[]
+function M.lines(text, fence)
+  local lines = vim.split(transcript.printable(text), '\n', { plain = true })
+  -- It ended its block, or its turn after a last newline.
+  while #lines > 0 and (lines[#lines] == '' or vim.trim(lines[#lines]) == fence) do
+    lines[#lines] = nil
+  end
+  return lines
+end
+
+---@param text string?
+---@param info gemma.Done|string
+function Edit:finished(text, info)
+  self:quiet()
+  if not text then
+    self.region:free()
+    if info ~= 'cancelled' then
+      notify.warn(('the edit failed: %s'):format(info))
+    end
+    return
+  elseif info.reason == 'length' or info.reason == 'context' then
+    self.region:free()
+    local limit = info.reason == 'length' and 'edit.max_tokens' or 'n_ctx'
+    local fmt = 'the new text does not fit (%s), so nothing was done. Select less or raise it.'
+    return notify.warn(fmt:format(limit))
+  end
+  local hunks = require('gemma.edit.hunks')
+  local new = M.lines(text, self.fence)
+  -- Blank lines at the ends belong to the selection, whether the model cared for them or not.
+  local old = self.region.lines
+  for i = #old, 1, -1 do
+    if old[i]:find('%S') then
+      break
+    end
+    new[#new + 1] = old[i]
+  end
+  self.written = text
+  if not preview.show(self.region, hunks.reindent(old, new)) then
+    self.region:free()
+    notify.info('the model changed nothing.')
+  end
+end
+
+--- Asks for the task in self.
+function Edit:run()
+  local conf = require('gemma.config').get()
+  local written = 0
+  require('gemma.highlight').ensure()
+  self.written = nil
+  self.keys = require('gemma.edit.keys').lend(self.buf, {
+    { lhs = '<C-e>', desc = 'stop', fn = function() self:stop() end },
+  })
+  self.region:watch(function()
+    local handle = self.handle
+    if handle then
+      self:stop()
+      if api.nvim_buf_is_loaded(self.buf) then
+        notify.warn('the lines changed while the model wrote, so it was stopped.')
+      end
+    end
+  end)
+  self:busy(require('gemma.engine').is_loaded() and 'reading' or 'loading the model')
+  local s = self.subject
+  local first = #self.turns == 0
+  local language = s.language ~= 'text' and s.language or ''
+  local handle
+  handle = require('gemma').ask({
+    system = subject.SYSTEM,
+    history = self.turns,
+    prompt = first and subject.prompt(s, self.task) or self.task,
+    answer = self.fence .. language .. '\n',
+    stops = { '\n' .. self.fence },
+    session = require('gemma.answer').SESSION,
+    max_tokens = conf.edit.max_tokens,
+    temperature = self.seed == 0 and 0 or nil,
+    seed = self.seed,
+    on_progress = function(done, total)
+      if self.handle == handle and total > 0 then
+        self:busy(('reading %d %%'):format(done * 100 / total))
+      end
+    end,
+    on_token = function(piece)
+      local _, n = piece:gsub('\n', '')
+      written = written + n
+      if self.handle == handle then
+        self:busy(('writing line %d'):format(written + 1))
+      end
+    end,
+    on_done = function(text, info)
+      if self.handle == handle then
+        self:finished(text, info)
+      end
+    end,
+  })
+  self.handle = handle
+end
+
+---@class gemma.edit.Opts
+---@field buf integer
+---@field first integer 1-based
+---@field last integer
+---@field task string what the model is to do with <selection>
+
+--- Asks for another text of some lines.
+---@param o gemma.edit.Opts
+---@return gemma.Edit?
+function M.start(o)
+  local buf = o.buf == 0 and api.nvim_get_current_buf() or o.buf
+  if not vim.bo[buf].modifiable then
+    notify.warn("this buffer cannot be changed ('modifiable' is off).")
+    return nil
+  end
+  local max = require('gemma.config').get().edit.max_tokens
+  local s, why = subject.read(buf, o.first, o.last, max)
+  if not s then
+    notify.warn(why --[[@as string]])
+    return nil
+  end
+  if last[buf] then
+    last[buf]:stop()
+  end
+  preview.dismiss(buf)
+  local self = setmetatable({
+    buf = buf,
+    region = regions.new(buf, o.first, o.last),
+    subject = s,
+    task = o.task,
+    turns = {},
+    seed = 0,
+    marks = {},
+  }, Edit)
+  self.fence = transcript.fence_for(self.region.lines)
+  last[buf] = self
+  self:run()
+  return self
+end
+
+--- The request behind the preview in a buffer, as long as no part of it was decided.
+---@param buf integer
+---@return gemma.Edit?
+local function open_edit(buf)
+  local self, p = last[buf], preview.get(buf)
+  if self and p and p.region == self.region and self.written and #p.hunks == p.total then
+    return self
+  end
+end
+
+--- The lines of a region that stay after its preview is taken down.
+---@param self gemma.Edit
+---@return gemma.Region
+local function take_region(self)
+  local row = self.region:row()
+  local n = #self.region.lines
+  preview.dismiss(self.buf)
+  return regions.new(self.buf, row + 1, row + n)
+end
+
+--- Goes on from what is shown, with another instruction.
+---@param self gemma.Edit
+---@param instruction string
+local function go_on(self, instruction)
+  local before = #self.turns == 0 and subject.prompt(self.subject, self.task) or self.task
+  local language = self.subject.language ~= 'text' and self.subject.language or ''
+  local wrote = self.fence .. language .. '\n' .. self.written .. '\n' .. self.fence
+  vim.list_extend(self.turns, {
+    { role = 'user', text = before },
+    { role = 'model', text = wrote },
+  })
+  self.task = M.task(instruction) .. ' Start from what you wrote last.'
+  self.seed = 0
+  self.region = take_region(self)
+  self:run()
+end
+
+--- The same once more, but another text.
+---@param self gemma.Edit
+local function again(self)
+  self.seed = self.seed + 1
+  self.region = take_region(self)
+  self:run()
+end
+
+---@param instruction string
+---@return string
+function M.task(instruction)
+  return 'Rewrite <selection>. ' .. vim.trim(instruction)
+end
+
+--- :Gemma edit.
+---@param given gemma.command.Given
+function M.command(given)
+  local buf = api.nvim_get_current_buf()
+  local function start(instruction)
+    local first, stop = given.line1, given.line2
+    if given.range == 0 then
+      first, stop = subject.here(buf, api.nvim_win_get_cursor(0)[1] - 1)
+    end
+    M.start({ buf = buf, first = first, last = stop, task = M.task(instruction) })
+  end
+  local open = given.range == 0 and open_edit(buf)
+  if open then
+    if given.text:find('%S') then
+      return go_on(open, given.text)
+    end
+    return again(open)
+  elseif given.text:find('%S') then
+    return start(given.text)
+  end
+  vim.ui.input({ prompt = 'Edit: ' }, function(instruction)
+    if instruction and instruction:find('%S') and api.nvim_get_current_buf() == buf then
+      start(instruction)
+    end
+  end)
+end
+
+--- Shows a change without asking the model.
+---@param o { buf: integer, first: integer, last: integer, new: string[] }
+---@return boolean shown
+function M.preview(o)
+  if not vim.bo[o.buf].modifiable then
+    notify.warn("the buffer cannot be changed ('modifiable' is off).")
+    return false
+  end
+  if last[o.buf] then
+    last[o.buf]:stop()
+  end
+  preview.dismiss(o.buf)
+  local region = regions.new(o.buf, o.first, o.last)
+  if not preview.show(region, o.new) then
+    region:free()
+    notify.info('the code is there already, nothing to change.')
+    return false
+  end
+  return true
+end
+
+--- What is wrong in some lines, as the model is told.
+---@param diagnostics vim.Diagnostic[]
+---@param lines string[] of the buffer from line `first` on
+---@param first integer 1-based
+---@return string
+function M.problems(diagnostics, lines, first)
+  local out = {}
+  table.sort(diagnostics, function(a, b)
+    return a.lnum < b.lnum or (a.lnum == b.lnum and (a.col or 0) < (b.col or 0))
+  end)
+  for _, d in ipairs(diagnostics) do
+    local line = vim.trim(lines[d.lnum + 2 - first] or '')
+    local who = d.source and (' (%s)'):format(d.source) or ''
+    out[#out + 1] = ('- `%s`: %s%s'):format(line, transcript.one_line(d.message), who)
+  end
+  return table.concat(out, '\n')
+end
+
+---@class (exact) gemma.FixOpts
+---@field buf integer? 0, the current buffer
+---@field first integer? 1-based; the function around the cursor, or the lines of the diagnostics
+---@field last integer?
+---@field diagnostics vim.Diagnostic[]? those of vim.diagnostic in the lines
+
+--- Asks for the lines without the problems that vim.diagnostic has there.
+---@param o gemma.FixOpts?
+function M.fix(o)
+  o = o or {}
+  local buf = (o.buf or 0) == 0 and api.nvim_get_current_buf() or o.buf --[[@as integer]]
+  local first, stop = o.first, o.last or o.first
+  local all = o.diagnostics or vim.diagnostic.get(buf)
+  if not first then
+    local row = all[1] and o.diagnostics and all[1].lnum or api.nvim_win_get_cursor(0)[1] - 1
+    first, stop = subject.here(buf, row)
+  end
+  -- Whoever points at one line means its problems, but they are seldom solved in that line alone.
+  local here = vim.tbl_filter(function(d)
+    return d.lnum + 1 >= first and d.lnum + 1 <= stop
+  end, all)
+  if #here == 0 then
+    return notify.info('there are no diagnostics in these lines.')
+  end
+  if first == stop then
+    first, stop = subject.here(buf, first - 1)
+  end
+  local lines = api.nvim_buf_get_lines(buf, first - 1, stop, false)
+  local problems = M.problems(vim.deepcopy(here), lines, first)
+  M.start({
+    buf = buf,
+    first = first,
+    last = stop,
+    task = 'Rewrite <selection> so that these problems are gone; change nothing else:\n' .. problems,
+  })
+end
+
+---@param given gemma.command.Given
+function M.fix_command(given)
+  if given.range > 0 then
+    return M.fix({ first = given.line1, last = given.line2 })
+  end
+  M.fix()
+end
+
+return M

@@ -1,0 +1,48 @@
+--- keys.lua: keys of a buffer that are lent for a while and given back as they were.
+
+local M = {}
+
+local api = vim.api
+
+---@class gemma.Keys
+---@field give_back fun()
+
+--- Maps Normal mode keys in a buffer. give_back() brings back what they were there before; a key
+--- that somebody has mapped again in the meantime is left alone.
+---@param buf integer
+---@param keys { lhs: string, fn: fun(), desc: string }[]
+---@return gemma.Keys
+function M.lend(buf, keys)
+  local function here(lhs)
+    local map
+    api.nvim_buf_call(buf, function()
+      map = vim.fn.maparg(lhs, 'n', false, true)
+    end)
+    return map.buffer == 1 and map or nil
+  end
+  local before = {}
+  for _, k in ipairs(keys) do
+    before[k.lhs] = here(k.lhs) or false
+    vim.keymap.set('n', k.lhs, k.fn, { buffer = buf, nowait = true, desc = 'Gemma: ' .. k.desc })
+  end
+  return {
+    give_back = function()
+      if not api.nvim_buf_is_valid(buf) then
+        return
+      end
+      for _, k in ipairs(keys) do
+        local now = here(k.lhs)
+        if now and now.callback == k.fn then
+          vim.keymap.del('n', k.lhs, { buffer = buf })
+          if before[k.lhs] then
+            api.nvim_buf_call(buf, function()
+              vim.fn.mapset('n', false, before[k.lhs])
+            end)
+          end
+        end
+      end
+    end,
+  }
+end
+
+return M

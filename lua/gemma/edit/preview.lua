@@ -1,0 +1,347 @@
+--- preview.lua: a change that is shown in the text and not yet made, hunk by hunk.
+---
+--- Lines that would go are coloured; lines that would come are virtual and stand below them. Only
+--- accepting writes. One preview per buffer; it goes when it is decided or when its lines change.
+
+local hunks = require('gemma.edit.hunks')
+local keys = require('gemma.edit.keys')
+local notify = require('gemma.notify')
+
+local M = {}
+
+local api = vim.api
+local ns = api.nvim_create_namespace('gemma.edit')
+
+---@class gemma.Preview
+---@field buf integer
+---@field region gemma.Region
+---@field hunks gemma.Hunk[] still to be decided, from top to bottom
+---@field total integer
+---@field accepted integer
+---@field tick integer? changedtick after our own last change
+---@field keys gemma.Keys
+---@field over boolean
+local Preview = {}
+Preview.__index = Preview
+
+local shown = {} ---@type table<integer, gemma.Preview> by buffer
+
+--- Virtual text draws a tab as one cell.
+---@param line string
+---@param tabstop integer
+---@return string
+local function expand(line, tabstop)
+  if not line:find('\t', 1, true) then
+    return line
+  end
+  local out, col = {}, 0
+  for text, tab in line:gmatch('([^\t]*)(\t?)') do
+    out[#out + 1] = text
+    col = col + vim.fn.strdisplaywidth(text)
+    if tab ~= '' then
+      local n = tabstop - col % tabstop
+      out[#out + 1] = (' '):rep(n)
+      col = col + n
+    end
+  end
+  return table.concat(out)
+end
+
+--- A virtual line: its text, what is new in it, and the colour up to the edge of the window.
+---@param line string
+---@param part integer[]? bytes that differ
+---@param tabstop integer
+---@return table chunks
+local function virtual(line, part, tabstop)
+  local chunks = {}
+  local width = 0
+  local function add(text, group)
+    if text ~= '' then
+      chunks[#chunks + 1] = { text, group }
+      width = width + vim.fn.strdisplaywidth(text)
+    end
+  end
+  if part and not line:find('\t', 1, true) then
+    add(line:sub(1, part[1]), 'GemmaDiffAdd')
+    add(line:sub(part[1] + 1, part[2]), 'GemmaDiffText')
+    add(line:sub(part[2] + 1), 'GemmaDiffAdd')
+  else
+    add(expand(line, tabstop), 'GemmaDiffAdd')
+  end
+  add((' '):rep(math.max(0, vim.o.columns - width)), 'GemmaDiffAdd')
+  return chunks
+end
+
+---@param hunk gemma.Hunk
+---@param row integer of its first old line
+function Preview:draw_hunk(hunk, row)
+  local tabstop = vim.bo[self.buf].tabstop
+  local lines = {}
+  local pairwise = #hunk.old == #hunk.new
+  for i, line in ipairs(hunk.old) do
+    local part = pairwise and hunks.changed(line, hunk.new[i])
+    api.nvim_buf_set_extmark(self.buf, ns, row + i - 1, 0, {
+      end_row = row + i,
+      hl_group = 'GemmaDiffDelete',
+      hl_eol = true,
+      priority = 200,
+      strict = false,
+    })
+    if part and part.old[2] > part.old[1] then
+      api.nvim_buf_set_extmark(self.buf, ns, row + i - 1, part.old[1], {
+        end_col = part.old[2],
+        hl_group = 'GemmaDiffText',
+        priority = 201,
+      })
+    end
+  end
+  for i, line in ipairs(hunk.new) do
+    local part = pairwise and hunks.changed(hunk.old[i], line)
+    lines[i] = virtual(line, part and part.new, tabstop)
+  end
+  if #lines == 0 then
+    return
+  end
+  local below = row + #hunk.old - 1
+  api.nvim_buf_set_extmark(self.buf, ns, math.max(below, 0), 0, {
+    virt_lines = lines,
+    virt_lines_above = below < 0,
+    priority = 200,
+  })
+  if below < 0 then
+    self:make_room_above(#lines)
+  end
+end
+
+--- Virtual lines above the first line of a buffer are out of sight until a window is scrolled so.
+---@param n integer
+function Preview:make_room_above(n)
+  for _, win in ipairs(vim.fn.win_findbuf(self.buf)) do
+    api.nvim_win_call(win, function()
+      local view = vim.fn.winsaveview()
+      if view.topline == 1 then
+        local most = math.max(0, api.nvim_win_get_height(win) - 2)
+        vim.fn.winrestview({ topline = 1, topfill = math.min(n, most) })
+      end
+    end)
+  end
+end
+
+--- Everything anew. Few marks, and only when something was decided.
+function Preview:draw()
+  api.nvim_buf_clear_namespace(self.buf, ns, 0, -1)
+  local row = self.region:row()
+  if not row then
+    return
+  end
+  for _, hunk in ipairs(self.hunks) do
+    self:draw_hunk(hunk, row + hunk.at - 1)
+  end
+  local n = #self.hunks
+  local what = n == 1 and '1 change' or ('%d changes'):format(n)
+  api.nvim_buf_set_extmark(self.buf, ns, self:place(1), 0, {
+    virt_text = { { (' %s · <C-y> accept · <C-e> reject '):format(what), 'GemmaBusy' } },
+    virt_text_pos = 'eol',
+    hl_mode = 'combine',
+    priority = 202,
+  })
+end
+
+--- The line that the cursor is on when it is "on" a hunk: its first old line, or for lines that only
+--- come the line above them.
+---@param n integer
+---@return integer row
+function Preview:place(n)
+  local hunk = self.hunks[n]
+  local row = self.region:row() + hunk.at - 1
+  return #hunk.old > 0 and row or math.max(row - 1, 0)
+end
+
+---@return integer? n the hunk under the cursor
+function Preview:here()
+  local row = api.nvim_win_get_cursor(0)[1] - 1
+  for n, hunk in ipairs(self.hunks) do
+    local first = self:place(n)
+    if row >= first and row < first + math.max(#hunk.old, 1) then
+      return n
+    end
+  end
+end
+
+---@param row integer
+local function go(row)
+  vim.cmd("normal! m'")
+  api.nvim_win_set_cursor(0, { row + 1, 0 })
+end
+
+---@param forward boolean
+function Preview:move(forward)
+  local row = api.nvim_win_get_cursor(0)[1] - 1
+  local to
+  for n = 1, #self.hunks do
+    local place = self:place(n)
+    if forward and place > row then
+      return go(place)
+    elseif not forward and place < row then
+      to = place
+    end
+  end
+  if to then
+    go(to)
+  end
+end
+
+--- Marks and keys go; the text stays as it is.
+function Preview:finish()
+  if self.over then
+    return
+  end
+  self.over = true
+  if shown[self.buf] == self then
+    shown[self.buf] = nil
+  end
+  self.region:free()
+  self.keys.give_back()
+  if api.nvim_buf_is_valid(self.buf) then
+    api.nvim_buf_clear_namespace(self.buf, ns, 0, -1)
+  end
+end
+
+function Preview:settle()
+  if #self.hunks > 0 then
+    return self:draw()
+  end
+  local done = self.accepted
+  self:finish()
+  if done > 0 then
+    notify.event('GemmaEditApplied', { buf = self.buf, hunks = done, of = self.total })
+  else
+    notify.event('GemmaEditRejected', { buf = self.buf })
+  end
+end
+
+--- The lines are not what the change was made for.
+function Preview:withdraw()
+  self:finish()
+  notify.event('GemmaEditRejected', { buf = self.buf })
+  if api.nvim_buf_is_loaded(self.buf) then
+    notify.warn('the lines changed, so the edit was withdrawn. :Gemma edit asks again.')
+  end
+end
+
+---@param n integer
+---@return boolean
+function Preview:accept_one(n)
+  if not self.region:intact() then
+    self:withdraw()
+    return false
+  end
+  local hunk = self.hunks[n]
+  local _, rest = hunks.apply(self.region.lines, self.hunks, n)
+  -- Together with the hunk before, unless something else was changed since.
+  local join = self.tick ~= nil and self.tick == api.nvim_buf_get_changedtick(self.buf)
+  local ok, err = self.region:replace(hunk.at, #hunk.old, hunk.new, join)
+  if not ok then
+    notify.warn(('nothing was changed: %s'):format(err))
+    return false
+  end
+  self.tick = api.nvim_buf_get_changedtick(self.buf)
+  self.hunks = rest
+  self.accepted = self.accepted + 1
+  return true
+end
+
+--- The hunk under the cursor, or all of them when it is on none.
+function Preview:accept()
+  local n = self:here()
+  if not n then
+    return self:accept_all()
+  end
+  if self:accept_one(n) then
+    local to = self.hunks[n] and self:place(n)
+    self:settle()
+    if to then
+      go(to)
+    end
+  end
+end
+
+function Preview:accept_all()
+  while #self.hunks > 0 do
+    -- From the bottom, so that nothing has to move.
+    if not self:accept_one(#self.hunks) then
+      return self.over or self:draw()
+    end
+  end
+  self:settle()
+end
+
+--- The hunk under the cursor, or all of them when it is on none.
+function Preview:reject()
+  local n = self:here()
+  if n then
+    table.remove(self.hunks, n)
+  else
+    self.hunks = {}
+  end
+  self:settle()
+end
+
+function Preview:reject_all()
+  self.hunks = {}
+  self:settle()
+end
+
+--- Shows what would become of the lines of a region, which then belongs to the preview. nil when
+--- nothing would.
+---@param region gemma.Region
+---@param new string[]
+---@return gemma.Preview?
+function M.show(region, new)
+  local list = hunks.diff(region.lines, new)
+  if #list == 0 then
+    return nil
+  end
+  M.dismiss(region.buf)
+  require('gemma.highlight').ensure()
+  local self = setmetatable({
+    buf = region.buf,
+    region = region,
+    hunks = list,
+    total = #list,
+    accepted = 0,
+    over = false,
+  }, Preview)
+  shown[self.buf] = self
+  self.keys = keys.lend(self.buf, {
+    { lhs = ']c', desc = 'next change', fn = function() self:move(true) end },
+    { lhs = '[c', desc = 'previous change', fn = function() self:move(false) end },
+    { lhs = '<C-y>', desc = 'accept', fn = function() self:accept() end },
+    { lhs = '<C-e>', desc = 'reject', fn = function() self:reject() end },
+    { lhs = 'g<C-y>', desc = 'accept all', fn = function() self:accept_all() end },
+    { lhs = 'g<C-e>', desc = 'reject all', fn = function() self:reject_all() end },
+  })
+  region:watch(function()
+    self:withdraw()
+  end)
+  self:draw()
+  notify.event('GemmaEditPreview', { buf = self.buf, hunks = #list })
+  return self
+end
+
+--- What is shown in a buffer.
+---@param buf integer
+---@return gemma.Preview?
+function M.get(buf)
+  return shown[buf]
+end
+
+--- Takes down what is shown in a buffer, without a word.
+---@param buf integer
+function M.dismiss(buf)
+  if shown[buf] then
+    shown[buf]:finish()
+  end
+end
+
+return M

@@ -1,0 +1,132 @@
+--- region.lua: some lines of a buffer, followed while the text around them changes.
+---
+--- The lines are compared with what they were, not guessed from the changes: as soon as one of them
+--- differs, the region is broken and its owner hears of it once, on the next tick.
+
+local M = {}
+
+local api = vim.api
+local ns = api.nvim_create_namespace('gemma.edit.region')
+
+---@class gemma.Region
+---@field buf integer
+---@field mark integer on the first line
+---@field lines string[] what is there
+---@field freed boolean
+---@field writing boolean the owner itself changes them
+---@field scheduled boolean
+---@field on_broken fun()?
+local Region = {}
+Region.__index = Region
+
+---@param buf integer
+---@param first integer 1-based
+---@param last integer
+---@return gemma.Region
+function M.new(buf, first, last)
+  return setmetatable({
+    buf = buf,
+    mark = api.nvim_buf_set_extmark(buf, ns, first - 1, 0, {}),
+    lines = api.nvim_buf_get_lines(buf, first - 1, last, false),
+    freed = false,
+    writing = false,
+    scheduled = false,
+  }, Region)
+end
+
+--- The first line; nil when the buffer is gone.
+---@return integer? row 0-based
+function Region:row()
+  if self.freed or not api.nvim_buf_is_loaded(self.buf) then
+    return nil
+  end
+  return api.nvim_buf_get_extmark_by_id(self.buf, ns, self.mark, {})[1]
+end
+
+---@return boolean
+function Region:intact()
+  local row = self:row()
+  if not row then
+    return false
+  end
+  local now = api.nvim_buf_get_lines(self.buf, row, row + #self.lines, false)
+  return vim.deep_equal(now, self.lines)
+end
+
+function Region:check()
+  self.scheduled = false
+  if not self.freed and self.on_broken and not self:intact() then
+    local fn = self.on_broken
+    self.on_broken = nil
+    fn()
+  end
+end
+
+--- fn is called when the lines are no longer what they were, or the buffer went.
+---@param fn fun()
+function Region:watch(fn)
+  local attached = self.on_broken ~= nil
+  self.on_broken = fn
+  if attached then
+    return
+  end
+  local function changed()
+    if self.freed then
+      return true
+    end
+    if not self.writing and not self.scheduled then
+      self.scheduled = true
+      vim.schedule(function()
+        self:check()
+      end)
+    end
+  end
+  api.nvim_buf_attach(self.buf, false, {
+    on_lines = changed,
+    on_reload = changed,
+    on_detach = changed,
+  })
+end
+
+--- Changes some of the lines. With `join`, undo takes this and the last change back together.
+---@param first integer of the region, 1-based
+---@param n integer how many lines go
+---@param new string[]
+---@param join boolean
+---@return boolean ok
+---@return string? err
+function Region:replace(first, n, new, join)
+  local row = self:row()
+  if not row then
+    return false, 'the buffer is gone.'
+  end
+  self.writing = true
+  local ok, err = pcall(api.nvim_buf_call, self.buf, function()
+    if join then
+      pcall(vim.cmd, 'undojoin') -- refused after an undo; then it is a step of its own
+    end
+    api.nvim_buf_set_lines(self.buf, row + first - 1, row + first - 1 + n, false, new)
+  end)
+  self.writing = false
+  if not ok then
+    return false, (tostring(err):gsub('^.-(E%d+:)', '%1'):gsub('\n.*', ''))
+  end
+  local lines = vim.list_slice(self.lines, 1, first - 1)
+  vim.list_extend(lines, new)
+  vim.list_extend(lines, self.lines, first + n, #self.lines)
+  self.lines = lines
+  -- Lines put in before the first one have pushed the mark down.
+  api.nvim_buf_set_extmark(self.buf, ns, row, 0, { id = self.mark, strict = false })
+  return true
+end
+
+function Region:free()
+  if not self.freed then
+    self.freed = true
+    if api.nvim_buf_is_valid(self.buf) then
+      api.nvim_buf_del_extmark(self.buf, ns, self.mark)
+    end
+  end
+end
+
+return M

@@ -1,0 +1,200 @@
+--- subject.lua: what a question or an edit is about: some lines, what is around them, and how that
+--- is put to the model.
+---
+--- Everything that is asked about code begins with the same words: the system text, the file, what
+--- is above, the lines, what is below; the task comes last. So a second question about the same
+--- lines, be it an edit after an explanation, finds all but its task in the cache.
+
+local util = require('gemma.util')
+
+local M = {}
+
+local api = vim.api
+
+local BYTES_PER_TOKEN = 3
+local AROUND_BYTES = 8192 -- above and below together
+
+M.SYSTEM = [[
+You work inside a programmer's editor. The user shows you a part of a file and ends with a task.
+Be exact and brief; name things as the code names them. Answer in Markdown and quote code only
+where it helps. When the task is to rewrite <selection>, answer with the complete new text of
+<selection> in one fenced code block and nothing else: keep its indentation and style, copy lines
+that stay exactly, add no remarks.]]
+
+--- Lines of the function around a line, by treesitter.
+---@param buf integer
+---@param row integer 0-based
+---@return integer? first 1-based
+---@return integer? last
+local function function_lines(buf, row)
+  local ok, parser = pcall(vim.treesitter.get_parser, buf)
+  if not ok or not parser then
+    return nil
+  end
+  local line = api.nvim_buf_get_lines(buf, row, row + 1, false)[1] or ''
+  local col = #line:match('^%s*')
+  local root = parser:parse()[1]:root()
+  local node = root:named_descendant_for_range(row, col, row, col)
+  while node do
+    local type = node:type()
+    if type:find('function') or type:find('method') then
+      -- A call such as function_call is not a definition; those span blocks of lines.
+      local first, _, last, last_col = node:range()
+      if not type:find('call') and last > first then
+        return first + 1, last_col == 0 and last or last + 1
+      end
+    end
+    node = node:parent()
+  end
+end
+
+--- Without treesitter: the paragraph around the line.
+---@param buf integer
+---@param row integer 0-based
+---@return integer first
+---@return integer last
+local function paragraph(buf, row)
+  local n = api.nvim_buf_line_count(buf)
+  local function blank(r)
+    return not api.nvim_buf_get_lines(buf, r, r + 1, false)[1]:find('%S')
+  end
+  local first, last = row, row
+  while first > 0 and not blank(first - 1) and row - first < 100 do
+    first = first - 1
+  end
+  while last < n - 1 and not blank(last + 1) and last - row < 100 do
+    last = last + 1
+  end
+  return first + 1, last + 1
+end
+
+--- What is meant when no range is given.
+---@param buf integer
+---@param row integer 0-based
+---@return integer first 1-based
+---@return integer last
+function M.here(buf, row)
+  local first, last = function_lines(buf, row)
+  if first then
+    return first, last --[[@as integer]]
+  end
+  return paragraph(buf, row)
+end
+
+--- Whole lines around a line, no more bytes than given; all of the buffer when that is enough.
+---@param buf integer
+---@param row integer 0-based
+---@param limit integer bytes
+---@return integer first 1-based
+---@return integer last
+function M.window(buf, row, limit)
+  local n = api.nvim_buf_line_count(buf)
+  local function size(a, b)
+    return api.nvim_buf_get_offset(buf, b) - api.nvim_buf_get_offset(buf, a)
+  end
+  if size(0, n) <= limit then
+    return 1, n
+  end
+  local first, last = row, row + 1
+  local grown = true
+  while grown do
+    grown = false
+    if last < n and size(first, last + 1) <= limit then
+      last, grown = last + 1, true
+    end
+    if first > 0 and size(first - 1, last) <= limit then
+      first, grown = first - 1, true
+    end
+  end
+  return first + 1, last
+end
+
+--- Whole lines, or nil when they have more bytes than allowed. Asks for sizes before text.
+---@param buf integer
+---@param first integer 1-based
+---@param last integer
+---@param limit integer bytes
+---@return string?
+local function lines(buf, first, last, limit)
+  if first > last then
+    return ''
+  end
+  local size = api.nvim_buf_get_offset(buf, last) - api.nvim_buf_get_offset(buf, first - 1)
+  if size > limit then
+    return nil
+  end
+  return table.concat(api.nvim_buf_get_lines(buf, first - 1, last, false), '\n')
+end
+
+---@class (exact) gemma.Subject
+---@field buf integer
+---@field first integer 1-based
+---@field last integer
+---@field path string
+---@field language string
+---@field above string
+---@field code string
+---@field below string
+
+--- Reads the subject, or says in one line why it cannot.
+---@param buf integer
+---@param first integer 1-based
+---@param last integer
+---@param answer integer tokens that must be left for the answer
+---@return gemma.Subject?
+---@return string? why
+function M.read(buf, first, last, answer)
+  local name = api.nvim_buf_get_name(buf)
+  if require('gemma.completion').is_excluded(name) then
+    return nil, ('%s is excluded (exclude list).'):format(vim.fs.basename(name))
+  end
+  local conf = require('gemma.config').get()
+  local limit = math.max(1024, (conf.n_ctx - answer) * BYTES_PER_TOKEN - 2048)
+  local code = lines(buf, first, last, limit)
+  if not code then
+    local fmt = 'the selection is too long (over %s). Select less or raise n_ctx.'
+    return nil, fmt:format(util.bytes(limit))
+  end
+  local around = conf.explain.context_lines
+  local n = api.nvim_buf_line_count(buf)
+  local rest = math.floor(math.min(limit - #code, AROUND_BYTES) / 2)
+  local ft = vim.bo[buf].filetype
+  return {
+    buf = buf,
+    first = first,
+    last = last,
+    path = name == '' and '(no name)' or vim.fn.fnamemodify(name, ':~:.'),
+    language = ft == '' and 'text' or ft,
+    above = lines(buf, math.max(1, first - around), first - 1, rest) or '',
+    code = code,
+    below = lines(buf, last + 1, math.min(n, last + around), rest) or '',
+  }
+end
+
+--- The user's turn. Pure.
+---@param s gemma.Subject|{ path: string, language: string, above: string, code: string, below: string }
+---@param task string
+---@return string
+function M.prompt(s, task)
+  local out = { ('File: %s\nLanguage: %s\n'):format(s.path, s.language) }
+  local function block(name, text)
+    if text ~= '' then
+      out[#out + 1] = ('\n<%s>\n%s\n</%s>\n'):format(name, text, name)
+    end
+  end
+  block('above', s.above)
+  block('selection', s.code)
+  block('below', s.below)
+  out[#out + 1] = '\n' .. task
+  return table.concat(out)
+end
+
+--- "lua/a.lua:3-5", for titles and saved conversations.
+---@param s gemma.Subject
+---@return string
+function M.place(s)
+  local range = s.first == s.last and tostring(s.first) or ('%d-%d'):format(s.first, s.last)
+  return ('%s:%s'):format(s.path, range)
+end
+
+return M

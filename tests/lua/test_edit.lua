@@ -1,0 +1,431 @@
+--- :Gemma edit and :Gemma fix: nothing is written before it is accepted, and then in one undo step.
+
+local edit = require('gemma.edit')
+local h = require('helper')
+
+local T = {}
+
+local function test(name, fn)
+  T[#T + 1] = { name, fn }
+end
+
+local CODE = {
+  'local M = {}', '', 'function M.add(a, b)', '  local c = a', '  c = c + b', '  return c', 'end', '',
+  'return M',
+}
+local NEW = 'function M.add(x, b)\n  local c = x\n  c = c + b\n  -- sum\n  return c\nend'
+
+--- A child with the code in a lua buffer, in Normal mode on line 4.
+local function child(o)
+  local c = h.child(o)
+  c:lua([[
+    vim.api.nvim_buf_set_lines(0, 0, -1, false, ...)
+    vim.bo.filetype = 'lua'
+    vim.bo.undolevels = vim.bo.undolevels
+    vim.bo.modified = false
+    vim.api.nvim_win_set_cursor(0, { 4, 2 })
+  ]], CODE)
+  return c
+end
+
+--- ... and an edit of the function, of which the model wrote `text`.
+local function edited(text, o)
+  local c = child(o)
+  c:cmd('3,7Gemma edit call it x')
+  c:wait('#Fake.jobs == 1')
+  c:lua("Fake.emit(...) Fake.done(nil, 'string')", text or NEW)
+  c:wait("#Fake.jobs[1].req.stops > 0 and require('gemma.engine').state == 'ready'")
+  return c
+end
+
+local function hunks(c)
+  return c:lua([[local p = require('gemma.edit.preview').get(vim.api.nvim_get_current_buf())
+    return p and #p.hunks or 0]])
+end
+
+--- What the preview draws: groups of old lines by row, and virtual lines.
+local function marks(c)
+  return c:lua([[
+    local ns = vim.api.nvim_get_namespaces()['gemma.edit']
+    local out = { del = {}, add = {} }
+    for _, m in ipairs(vim.api.nvim_buf_get_extmarks(0, ns, 0, -1, { details = true })) do
+      if m[4].hl_group == 'GemmaDiffDelete' then
+        table.insert(out.del, m[2])
+      elseif m[4].virt_lines then
+        for _, l in ipairs(m[4].virt_lines) do
+          local text = table.concat(vim.tbl_map(function(chunk) return chunk[1] end, l))
+          table.insert(out.add, { m[2], (text:gsub('%s+$', '')) })
+        end
+      end
+    end
+    return out]])
+end
+
+local function own_keys(c)
+  return c:lua([[return vim.tbl_map(function(m) return m.lhs end, vim.tbl_filter(function(m)
+    return (m.desc or ''):find('^Gemma') ~= nil end, vim.api.nvim_buf_get_keymap(0, 'n')))]])
+end
+
+local function lines_with(changes)
+  local out = vim.deepcopy(CODE)
+  for row, text in pairs(changes) do
+    out[row] = text
+  end
+  return out
+end
+
+test('the prompt has the lines and the instruction, and the answer begins in a code block', function()
+  local c = child()
+  c:cmd('3,7Gemma edit call  it x')
+  c:wait('#Fake.jobs == 1')
+  local req = c:lua([[local r = Fake.jobs[1].req
+    return { r.parts, r.stops, r.temperature, r.session, r.max_tokens }]])
+  local parts = req[1]
+  h.eq(vim.tbl_map(function(p) return p.kind end, parts),
+    { 'system', 'text', 'user', 'text', 'model', 'text' })
+  h.has(parts[4].data, '<selection>\n' .. table.concat(CODE, '\n', 3, 7) .. '\n</selection>')
+  h.has(parts[4].data, 'Rewrite <selection>. call  it x')
+  h.eq(parts[6].data, '```lua\n')
+  h.eq({ req[2], req[3], req[4], req[5] }, { { '\n```' }, 0, 1, 2048 })
+end)
+
+test('nothing is written while it is shown; old and new lines stand on the screen', function()
+  local c = edited()
+  h.eq(c:lines(), CODE)
+  h.eq(c:lua('return vim.bo.modified'), false)
+  h.eq(hunks(c), 2)
+  h.eq(marks(c), {
+    del = { 2, 3 },
+    add = { { 3, 'function M.add(x, b)' }, { 3, '  local c = x' }, { 4, '  -- sum' } },
+  })
+  local screen = c:screen(1, 13)
+  h.eq(vim.trim(screen[3]), 'function M.add(a, b)  2 changes · <C-y> accept · <C-e> reject')
+  screen[3] = nil
+  h.eq({ screen[1], screen[2], unpack(screen, 4, 12) }, {
+    'local M = {}', '', '  local c = a', 'function M.add(x, b)', '  local c = x', '  c = c + b',
+    '  -- sum', '  return c', 'end', '', 'return M' })
+end)
+
+test('<C-y> on a hunk accepts it; elsewhere it accepts the rest; undo takes all back at once', function()
+  local c = edited()
+  c:feed('3G<C-y>')
+  h.eq(c:lines(), lines_with({ [3] = 'function M.add(x, b)', [4] = '  local c = x' }))
+  h.eq(hunks(c), 1)
+  h.eq(c:cursor()[1], 5, 'the cursor goes to the next one')
+  c:feed('gg<C-y>')
+  local want = lines_with({ [3] = 'function M.add(x, b)', [4] = '  local c = x' })
+  table.insert(want, 6, '  -- sum')
+  h.eq(c:lines(), want)
+  h.eq(hunks(c), 0)
+  h.eq(own_keys(c), {})
+  c:feed('u')
+  h.eq(c:lines(), CODE)
+  h.eq(c:lua('return vim.bo.modified'), false)
+  c:feed('<C-r>')
+  h.eq(c:lines(), want)
+  local last = c:lua('return Seen.events[#Seen.events]')
+  h.eq({ last.name, last.data.hunks, last.data.of }, { 'GemmaEditApplied', 2, 2 })
+end)
+
+test('<C-e> on a hunk rejects it, elsewhere the rest; the buffer is as it was', function()
+  local c = edited()
+  c:feed('3G<C-e>')
+  h.eq(hunks(c), 1)
+  c:feed('gg<C-e>')
+  h.eq(hunks(c), 0)
+  h.eq(c:lines(), CODE)
+  h.eq(c:lua('return vim.bo.modified'), false)
+  h.eq(marks(c), { del = {}, add = {} })
+  h.eq(c:lua('return Seen.events[#Seen.events].name'), 'GemmaEditRejected')
+end)
+
+test('g<C-y> accepts all and g<C-e> rejects all, wherever the cursor is', function()
+  local c = edited()
+  c:feed('3Gg<C-y>')
+  h.eq(table.concat(vim.list_slice(c:lines(), 3, 8), '\n'), NEW)
+  c = edited()
+  c:feed('3Gg<C-e>')
+  h.eq({ hunks(c), c:lines() }, { 0, CODE })
+end)
+
+test(']c and [c go from hunk to hunk', function()
+  local c = edited()
+  c:feed('gg]c')
+  h.eq(c:cursor()[1], 3)
+  c:feed(']c')
+  h.eq(c:cursor()[1], 5)
+  c:feed(']c')
+  h.eq(c:cursor()[1], 5)
+  c:feed('[c')
+  h.eq(c:cursor()[1], 3)
+end)
+
+test('keys of the buffer are lent and given back as they were', function()
+  local c = child()
+  c:lua([[vim.keymap.set('n', ']c', ':let g:mine = 1<CR>', { buffer = 0, silent = true, desc = 'mine' })]])
+  c:cmd('3,7Gemma edit x')
+  c:wait('#Fake.jobs == 1')
+  h.eq(own_keys(c), { '<C-E>' })
+  c:lua("Fake.emit(...) Fake.done(nil, 'string')", NEW)
+  c:wait("#Seen.events > 0 and Seen.events[#Seen.events].name == 'GemmaEditPreview'")
+  h.eq(#own_keys(c), 6)
+  c:feed('gg<C-e>')
+  h.eq(own_keys(c), {})
+  h.eq(c:lua([[local m = vim.fn.maparg(']c', 'n', false, true) return { m.desc, m.silent, m.buffer }]]),
+    { 'mine', 1, 1 })
+  c:feed(']c')
+  h.eq(c:lua('return vim.g.mine'), 1)
+end)
+
+test('changes elsewhere move the preview along; undo of them does too', function()
+  local c = edited()
+  c:feed('ggOabove<Esc>Gobelow<Esc>')
+  h.eq(hunks(c), 2)
+  h.eq(marks(c).del, { 3, 4 })
+  c:feed('gg<C-y>')
+  h.eq(table.concat(vim.list_slice(c:lines(), 4, 9), '\n'), NEW)
+  c:feed('u')
+  h.eq(table.concat(vim.list_slice(c:lines(), 4, 8), '\n'), table.concat(CODE, '\n', 3, 7))
+  h.eq(c:lines()[1], 'above', 'the change elsewhere was a step of its own')
+end)
+
+test('a change of its lines withdraws it with a message', function()
+  for _, keys in ipairs({ '5GA -- x<Esc>', '4Gdd', '3GOnew<Esc>x', 'ggdG', '5Goin<Esc>' }) do
+    local c = edited()
+    c:feed(keys)
+    if keys == '3GOnew<Esc>x' then
+      -- A line just above is not one of them.
+      h.eq(hunks(c), 2, keys)
+    else
+      c:wait('#Seen.messages == 1')
+      h.has(c:messages()[1], 'the lines changed, so the edit was withdrawn')
+      h.eq({ hunks(c), own_keys(c) }, { 0, {} }, keys)
+      h.eq(marks(c), { del = {}, add = {} })
+    end
+  end
+end)
+
+test('a change of its lines while the model writes stops it', function()
+  local c = child()
+  c:cmd('3,7Gemma edit x')
+  c:wait('#Fake.jobs == 1')
+  c:feed('5GA -- x<Esc>')
+  c:wait('#Fake.cancelled == 1')
+  c:wait('#Seen.messages == 1')
+  h.has(c:messages()[1], 'the lines changed while the model wrote')
+  h.eq(own_keys(c), {})
+end)
+
+test('<C-e> stops it while it runs; the first line says how far it is', function()
+  local c = child()
+  c:cmd('3,7Gemma edit x')
+  c:wait('#Fake.jobs == 1')
+  c:lua('Fake.read(50, 100)')
+  c:wait("table.concat(vim.tbl_map(function(m) return m[4].virt_text and m[4].virt_text[1][1] or '' end,"
+    .. " vim.api.nvim_buf_get_extmarks(0, vim.api.nvim_get_namespaces()['gemma.edit.busy'], 0, -1,"
+    .. " { details = true }))):find('reading 50 %%') ~= nil")
+  c:lua("Fake.emit('a\\nb\\nc')")
+  c:wait("vim.inspect(vim.api.nvim_buf_get_extmarks(0, vim.api.nvim_get_namespaces()['gemma.edit.busy'],"
+    .. " 0, -1, { details = true })):find('writing line 3', 1, true) ~= nil")
+  c:feed('<C-e>')
+  c:wait('#Fake.cancelled == 1')
+  h.eq({ hunks(c), own_keys(c), c:lines() }, { 0, {}, CODE })
+  h.eq(c:messages(), {})
+end)
+
+test('another instruction goes on from what is shown', function()
+  local c = edited()
+  c:cmd('Gemma edit and no comment')
+  c:wait('#Fake.jobs == 2')
+  local parts = c:lua('return Fake.jobs[2].req.parts')
+  h.eq(vim.tbl_map(function(p) return p.kind end, parts),
+    { 'system', 'text', 'user', 'text', 'model', 'text', 'user', 'text', 'model', 'text' })
+  h.eq(parts[6].data, '```lua\n' .. NEW .. '\n```')
+  h.has(parts[8].data, 'and no comment')
+  h.eq(hunks(c), 0, 'the old one is gone while it runs')
+  c:lua("Fake.emit(...) Fake.done(nil, 'string')", (NEW:gsub('  %-%- sum\n', '')))
+  c:wait("require('gemma.edit.preview').get(1) ~= nil")
+  h.eq(hunks(c), 1)
+  c:feed('gg<C-y>')
+  h.eq(c:lines(), lines_with({ [3] = 'function M.add(x, b)', [4] = '  local c = x' }))
+end)
+
+test('without an instruction it is asked again for another text', function()
+  local c = edited()
+  c:cmd('Gemma edit')
+  c:wait('#Fake.jobs == 2')
+  local two = c:lua([[local a, b = Fake.jobs[1].req, Fake.jobs[2].req
+    return { vim.deep_equal(a.parts, b.parts), b.model_sampling, b.seed }]])
+  h.eq(two, { true, true, 1 })
+end)
+
+test('without a range it is the function; without an instruction one is asked for', function()
+  local c = child()
+  c:lua("vim.ui.input = function(_, fn) fn('shorter') end")
+  c:cmd('Gemma edit')
+  c:wait('#Fake.jobs == 1')
+  h.has(c:lua('return Fake.jobs[1].req.parts[4].data'),
+    '<selection>\n' .. table.concat(CODE, '\n', 3, 7) .. '\n</selection>')
+  h.has(c:lua('return Fake.jobs[1].req.parts[4].data'), 'shorter')
+end)
+
+test('a text that was cut, or is the same, or failed, changes nothing and says so', function()
+  local c = child()
+  c:cmd('3,7Gemma edit x')
+  c:wait('#Fake.jobs == 1')
+  c:lua("Fake.emit('function') Fake.done(nil, 'length')")
+  c:wait('#Seen.messages == 1')
+  c:cmd('3,7Gemma edit x')
+  c:wait('#Fake.jobs == 2')
+  c:lua("Fake.emit(...) Fake.done(nil, 'string')", table.concat(CODE, '\n', 3, 7))
+  c:wait('#Seen.messages == 2')
+  c:cmd('3,7Gemma edit x')
+  c:wait('#Fake.jobs == 3')
+  c:lua("Fake.fail(-8, 'the prompt is too long')")
+  c:wait('#Seen.messages == 3')
+  h.eq(c:messages(), {
+    'gemma: the new text does not fit (edit.max_tokens), so nothing was done. Select less or raise it.',
+    'gemma: the model changed nothing.',
+    'gemma: the edit failed: the prompt is too long',
+  })
+  h.eq({ c:lines(), own_keys(c) }, { CODE, {} })
+end)
+
+test('excluded files and buffers that cannot be changed are left alone', function()
+  local c = child()
+  c:cmd('file .env')
+  c:cmd('3,7Gemma edit x')
+  c:wait('#Seen.messages == 1')
+  c:cmd('file a.lua')
+  c:cmd('setlocal nomodifiable')
+  c:cmd('3,7Gemma edit x')
+  c:wait('#Seen.messages == 2')
+  h.eq(c:messages(), { 'gemma: .env is excluded (exclude list).',
+    "gemma: this buffer cannot be changed ('modifiable' is off)." })
+  h.eq(c:lua('return #Fake.jobs'), 0)
+end)
+
+test('lines that come above the first line of a buffer can be seen', function()
+  local c = h.child({ cols = 40, lines = 8 })
+  c:lua("vim.api.nvim_buf_set_lines(0, 0, -1, false, { 'b', 'c' })")
+  c:cmd('%Gemma edit x')
+  c:wait('#Fake.jobs == 1')
+  c:lua("Fake.emit('a\\nb\\nc') Fake.done(nil, 'string')")
+  c:wait("require('gemma.edit.preview').get(1) ~= nil")
+  local screen = c:screen(1, 3)
+  h.eq({ screen[1], screen[2]:sub(1, 2), screen[3] }, { 'a', 'b ', 'c' })
+  c:feed('<C-y>')
+  h.eq(c:lines(), { 'a', 'b', 'c' })
+end)
+
+test('what the model wrote: its lines, without its fence and without control characters', function()
+  for _, row in ipairs({
+    { 'a\nb', { 'a', 'b' } },
+    { 'a\r\nb\n\n', { 'a', 'b' } },
+    { '```', {} },
+    { 'a\n```\n', { 'a' } },
+    { '\ta\27[0m', { '\ta[0m' } },
+  }) do
+    h.eq(edit.lines(row[1], '```'), row[2], row[1])
+  end
+end)
+
+test('a selection with fences gets a longer one', function()
+  local c = h.child()
+  c:lua("vim.api.nvim_buf_set_lines(0, 0, -1, false, { 'x', '```lua', 'y', '```' })")
+  c:cmd('%Gemma edit x')
+  c:wait('#Fake.jobs == 1')
+  h.eq(c:lua('return { Fake.jobs[1].req.stops[1], Fake.jobs[1].req.parts[6].data }'),
+    { '\n````', '````\n' })
+end)
+
+test('a buffer that is wiped out takes everything with it', function()
+  local c = edited()
+  c:cmd('bwipeout!')
+  c:lua('return 0')
+  c:cmd('new')
+  h.eq(c:messages(), {})
+  h.eq(c:lua("return require('gemma.edit.preview').get(1) == nil"), true)
+end)
+
+-- ---- fix ------------------------------------------------------------------------------------
+
+local function diagnose(c)
+  c:lua([[
+    local ns = vim.api.nvim_create_namespace('test')
+    vim.diagnostic.set(ns, 0, {
+      { lnum = 4, col = 2, message = 'useless\nassignment', source = 'lint' },
+      { lnum = 3, col = 8, message = 'odd name' },
+      { lnum = 8, col = 0, message = 'elsewhere' },
+    })]])
+end
+
+test(':Gemma fix takes the diagnostics of the function, in order', function()
+  local c = child()
+  diagnose(c)
+  c:cmd('Gemma fix')
+  c:wait('#Fake.jobs == 1')
+  local prompt = c:lua('return Fake.jobs[1].req.parts[4].data')
+  h.has(prompt, table.concat(CODE, '\n', 3, 7) .. '\n</selection>')
+  h.has(prompt, 'these problems are gone; change nothing else:\n- `local c = a`: odd name\n'
+    .. '- `c = c + b`: useless assignment (lint)')
+  h.ok(not prompt:find('elsewhere', 1, true))
+  c:lua("Fake.emit('function M.add(a, b)\\n  return a + b\\nend') Fake.done(nil, 'string')")
+  c:wait("require('gemma.edit.preview').get(1) ~= nil")
+  c:feed('gg<C-y>')
+  h.eq(c:lines(), { 'local M = {}', '', 'function M.add(a, b)', '  return a + b', 'end', '', 'return M' })
+end)
+
+test('the API fixes the diagnostics it is given, as a code action does', function()
+  local c = child()
+  diagnose(c)
+  c:lua([[local d = vim.diagnostic.get(0, { lnum = 4 })
+    require('gemma').fix({ buf = 0, diagnostics = d })]])
+  c:wait('#Fake.jobs == 1')
+  local prompt = c:lua('return Fake.jobs[1].req.parts[4].data')
+  h.has(prompt, '- `c = c + b`: useless assignment (lint)')
+  h.ok(not prompt:find('odd name', 1, true))
+end)
+
+test(':Gemma fix without diagnostics says so', function()
+  local c = child()
+  c:cmd('3,7Gemma fix')
+  c:wait('#Seen.messages == 1')
+  h.eq(c:messages(), { 'gemma: there are no diagnostics in these lines.' })
+end)
+
+-- ---- code of an answer ----------------------------------------------------------------------
+
+test('ga shows the code of an answer as a change where it belongs', function()
+  local c = child()
+  c:cmd('4,5GemmaExplain')
+  c:wait('#Fake.jobs == 1')
+  c:lua([[Fake.emit('Shorter:\n```lua\nfunction M.add(a, b)\n  return a + b\nend\n```\n') Fake.done()]])
+  c:wait("not require('gemma.answer').current():running()")
+  c:cmd('4,5GemmaExplain')
+  c:feed('ga')
+  h.eq(hunks(c), 1)
+  h.eq(c:cursor()[1], 3, 'in the window of the code')
+  c:feed('gg<C-y>')
+  h.eq(vim.list_slice(c:lines(), 3, 5), { 'function M.add(a, b)', '  return a + b', 'end' })
+  c:feed('u')
+  h.eq(c:lines(), CODE)
+end)
+
+test('ga puts code that is nowhere in the file at the lines that were asked about', function()
+  local c = child()
+  c:cmd('4,6GemmaExplain')
+  c:wait('#Fake.jobs == 1')
+  c:lua([[Fake.emit('```lua\nreturn b + a\n```\n') Fake.done()]])
+  c:wait("not require('gemma.answer').current():running()")
+  c:feed('ggOabove<Esc>')
+  c:cmd('5,7GemmaExplain')
+  c:wait('#Fake.jobs == 2')
+  c:cmd('Gemma answers 2')
+  c:feed('ga')
+  c:feed('g<C-y>')
+  h.eq(c:lines(), { 'above', 'local M = {}', '', 'function M.add(a, b)', '  return b + a', 'end', '',
+    'return M' })
+end)
+
+return T
