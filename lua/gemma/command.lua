@@ -237,6 +237,34 @@ M.commands = {
       answer.set_thinking(on)
     end,
   },
+  install = {
+    desc = 'build the library, or download a model (the only use of the network)',
+    args = '[lib|model [name or address]]',
+    complete = { 'lib', 'model' },
+    run = function(args)
+      require('gemma.install').run(args[1], args[2])
+    end,
+  },
+  model = {
+    desc = 'take another model of the folder; without a name, choose from a list',
+    args = '[name]',
+    complete = function()
+      return require('gemma.install').names()
+    end,
+    run = function(args)
+      require('gemma.install').choose(args[1])
+    end,
+  },
+  verify = {
+    desc = 'compare the SHA-256 of the model with the one that it should have',
+    args = '[name]',
+    complete = function()
+      return require('gemma.install').names()
+    end,
+    run = function(args)
+      require('gemma.install').verify(args[1])
+    end,
+  },
   log = {
     desc = 'open the log of this session',
     run = function()

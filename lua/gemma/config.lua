@@ -509,6 +509,13 @@ are deleted with the answer.]],
 lines of their range. The lines themselves need about as many again.]],
   },
   {
+    name = 'install.url',
+    type = T.string,
+    default = 'https://huggingface.co',
+    desc = [[Where `:Gemma install model` finds the published files: a host that has
+them under OWNER/REPOSITORY/resolve/REVISION/FILE, such as a mirror.]],
+  },
+  {
     name = 'keymaps',
     type = T.boolean,
     default = true,

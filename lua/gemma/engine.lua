@@ -16,7 +16,7 @@ local M = {}
 local LEVEL = { [0] = 'error', 'warn', 'info', 'debug', 'trace' } -- of the library
 
 ---@alias gemma.State
----| 'off'|'nolib'|'nomodel'|'loading'|'ready'|'borrowed'|'prefill'|'generating'|'error'
+---| 'off'|'nolib'|'nomodel'|'installing'|'loading'|'ready'|'borrowed'|'prefill'|'generating'|'error'
 
 local binding ---@type gemma.Binding?
 local poll ---@type uv.uv_poll_t?
@@ -130,44 +130,11 @@ function M.is_gpu()
   return dev:match('^vulkan') ~= nil
 end
 
---- Where models are looked for when model_path is not set.
----@return string
-function M.model_dir()
-  return vim.fs.joinpath(vim.fn.stdpath('data') --[[@as string]], 'gemma')
-end
-
---- The model to load: model_path, or the newest *.gguf of the model folder.
+--- The model to load.
 ---@return string? path
 ---@return string? err
 function M.find_model()
-  local path = config.get().model_path
-  if path then
-    path = vim.fn.fnamemodify(vim.fn.expand(path), ':p')
-    if vim.uv.fs_stat(path) then
-      return path
-    end
-    return nil, ('no model at %s. Check model_path.'):format(path)
-  end
-  local dir = M.model_dir()
-  local best, best_time
-  local ok, iter, state = pcall(vim.fs.dir, dir)
-  if ok then
-    for name in iter, state do
-      -- Of a split model the first part is opened; it names the others.
-      local part = name:match('%-(%d%d%d%d%d)%-of%-%d%d%d%d%d%.gguf$')
-      if name:match('%.gguf$') and not name:match('^mmproj') and (not part or part == '00001') then
-        local stat = vim.uv.fs_stat(vim.fs.joinpath(dir, name))
-        local time = stat and stat.type == 'file' and stat.mtime.sec
-        if time and (not best_time or time > best_time) then
-          best, best_time = vim.fs.joinpath(dir, name), time
-        end
-      end
-    end
-  end
-  if best then
-    return best
-  end
-  return nil, ('no model. Put it in %s or set model_path.'):format(dir)
+  return require('gemma.models').find()
 end
 
 --- The file for pictures and sounds: mmproj_path, or mmproj*.gguf beside the model. Of several the
@@ -571,7 +538,9 @@ function M.load(on_ready)
     return failed('off', ('pid %d has the model (shared is off).'):format(lender.pid))
   end
   local path, why = M.find_model()
-  if not path then
+  if not path and M.state == 'installing' then
+    return failed('installing', 'the model is being downloaded.')
+  elseif not path then
     return failed('nomodel', why)
   end
   local b, err = open()
@@ -648,6 +617,23 @@ function M.rest()
     log.info('unloaded: not used for %d seconds', config.get().unload_idle)
     M.rested = true
     give_up('rested')
+  end
+end
+
+--- What was missing or broken may be there now: the next use tries again.
+function M.forgive()
+  if M.state == 'nomodel' or M.state == 'nolib' or M.state == 'error' then
+    set_state('off')
+  end
+end
+
+--- A model is being downloaded; shown where there is no other.
+---@param yes boolean
+function M.installing(yes)
+  if yes and (M.state == 'off' or M.state == 'nomodel') then
+    set_state('installing')
+  elseif not yes and M.state == 'installing' then
+    set_state('off')
   end
 end
 

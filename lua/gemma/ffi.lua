@@ -65,7 +65,7 @@ function M.library()
   end
   local path = M.path()
   if not vim.uv.fs_stat(path) then
-    return nil, ('native library not found. Run make in %s.'):format(M.root())
+    return nil, ('native library not found. Run :Gemma install lib (or make in %s).'):format(M.root())
   end
   local cdef = require('gemma.cdef')
   -- A second cdef of the same names is an error; it happens when somebody reloads the plugin.
@@ -84,8 +84,8 @@ function M.library()
   if not has_abi then
     return nil, ('%s is not a gemma library. Check lib_path.'):format(path)
   elseif abi ~= cdef.abi then
-    local fmt = 'library speaks ABI %d, plugin wants %d. Run make in %s and restart.'
-    return nil, fmt:format(abi, cdef.abi, M.root())
+    local fmt = 'library speaks ABI %d, plugin wants %d. Run :Gemma install lib and restart.'
+    return nil, fmt:format(abi, cdef.abi)
   end
   loaded = { C = C, path = path }
   return C

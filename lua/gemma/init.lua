@@ -42,6 +42,10 @@ end
 --- Stops everything that is being generated.
 function M.stop()
   require('gemma.engine').cancel_all()
+  local install = package.loaded['gemma.install']
+  if install then
+    install.stop()
+  end
 end
 
 ---@param buf integer? only this buffer; 0 is the current one
@@ -170,6 +174,9 @@ function M.statusline()
     return ('G %d/%d'):format(at, of)
   elseif s == 'loading' then
     local p = engine.load_progress()
+    return p and ('G %d%%'):format(p * 100) or 'G~'
+  elseif s == 'installing' then
+    local p = require('gemma.install').fraction()
     return p and ('G %d%%'):format(p * 100) or 'G~'
   elseif s == 'prefill' or s == 'generating' then
     return 'G~'

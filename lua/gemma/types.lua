@@ -20,6 +20,7 @@
 ---@field explain gemma.Config.Explain
 ---@field media gemma.Config.Media
 ---@field edit gemma.Config.Edit
+---@field install { url: string }
 ---@field keymaps boolean
 ---@field log string
 

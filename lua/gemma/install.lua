@@ -1,0 +1,421 @@
+--- install.lua: :Gemma install, verify and model: what is missing comes, what is there is checked.
+---
+--- The only code of the plugin that uses the network, through curl (download.lua), and only when the
+--- user says so and has chosen a file. Builds the library with the user's own compiler.
+
+local engine = require('gemma.engine')
+local ffi = require('gemma.ffi')
+local log = require('gemma.log')
+local models = require('gemma.models')
+local notify = require('gemma.notify')
+local util = require('gemma.util')
+
+local M = {}
+
+local current ---@type gemma.Download? what is being fetched
+local building = false
+local checking ---@type gemma.Job? what is being verified
+local stopping = false -- asked to, between two files
+
+--- Is a download, a build or a check under way?
+---@return boolean
+function M.busy()
+  return current ~= nil or building or checking ~= nil
+end
+
+--- How far the download is, 0..1.
+---@return number?
+function M.fraction()
+  return current and current.progress.percent and current.progress.percent / 100
+end
+
+--- Ends a download or a check; what has come is kept.
+function M.stop()
+  if current then
+    stopping = true
+    current:stop()
+  end
+  if checking then
+    checking:cancel()
+  end
+end
+
+-- ---- the library ---------------------------------------------------------------------------
+
+--- What the user should install, if the output of make says so.
+---@param output string
+---@return string
+local function cause(output)
+  if output:find('uv.h', 1, true) or output:find('-luv', 1, true) then
+    return "libuv's header files are missing (Debian: libuv1-dev, Fedora: libuv-devel, Arch and brew: "
+      .. 'libuv).'
+  end
+  local line = output:match('[^\n]*[Ee]rror[^\n]*') or output:match('([^\n]+)%s*$') or 'make failed'
+  return vim.trim(line) .. '. See :Gemma log.'
+end
+
+---@param root string
+---@return string? program make or gmake
+---@return string? err
+local function find_make(root)
+  if not vim.uv.fs_stat(vim.fs.joinpath(root, 'csrc')) then
+    return nil, ('no sources in %s. Install the plugin from its repository.'):format(root)
+  end
+  local make
+  for _, name in ipairs({ 'gmake', 'make' }) do
+    make = make or vim.fn.executable(name) == 1 and name
+  end
+  if not make then
+    return nil, 'make was not found. Install make and a C compiler.'
+  end
+  local cc = vim.split(vim.env.CC or 'cc', ' ')[1]
+  if vim.fn.executable(cc) == 0 then
+    return nil, ('no C compiler (%s) was found. Install gcc or clang.'):format(cc)
+  end
+  return make --[[@as string]]
+end
+
+--- Did it help?
+---@param root string
+local function built(root)
+  local ok, why = ffi.library()
+  if not ok then
+    return notify.warn(why --[[@as string]])
+  end
+  engine.forgive()
+  local again = engine.version() and ' Restart Neovim to use it.' or ''
+  notify.info(('the library is built in %s.%s'):format(vim.fs.joinpath(root, 'build'), again))
+end
+
+--- Builds the library where the plugin is. make replaces the file by a rename, so that another
+--- Neovim that has the old one mapped keeps it.
+function M.library()
+  local root = ffi.root()
+  local make, err = find_make(root)
+  if not make then
+    return notify.warn(err --[[@as string]])
+  elseif building then
+    return notify.info('the library is being built already.')
+  end
+  building = true
+  local progress = require('gemma.progress').start('build', 'starting the compiler')
+  local jobs = math.max(1, vim.uv.available_parallelism() - 1)
+  local argv = { make, '-C', root, '-j' .. jobs, 'lib', 'BUILD=build' }
+  local tail = {} -- the last lines of the output
+  local function on_output(_, data)
+    for line in (data or ''):gmatch('[^\n]+') do
+      tail[#tail + 1] = line
+      progress:report(nil, vim.trim(line))
+      if #tail > 200 then
+        table.remove(tail, 1)
+      end
+    end
+  end
+  -- A make that runs us (in a test, in a build of a package) must not lend its job slots.
+  local env = { MAKEFLAGS = '', MAKELEVEL = '' }
+  vim.system(argv, { text = true, stdout = on_output, stderr = on_output, env = env },
+    vim.schedule_wrap(function(res)
+      building = false
+      if res.code == 0 then
+        progress:done('built')
+        return built(root)
+      end
+      local output = table.concat(tail, '\n')
+      log.error('%s', output)
+      progress:fail('failed')
+      notify.error('the library was not built: ' .. cause(output))
+    end))
+end
+
+-- ---- models --------------------------------------------------------------------------------
+
+---@param file gemma.catalog.File
+---@return string
+local function url_of(file)
+  local base = require('gemma.config').get().install.url:gsub('/+$', '')
+  return ('%s/%s/resolve/%s/%s'):format(base, file.repo, file.revision or 'main', file.file)
+end
+
+local SOURCE = {
+  published = 'its SHA-256 is the published one',
+  host = "its SHA-256 is the one in the host's headers",
+  first = 'no SHA-256 was published; the one it came with is recorded',
+}
+
+--- The model is in place.
+---@param path string
+---@param info gemma.DownloadInfo
+local function installed(path, info)
+  engine.forgive()
+  local what = ('%s is installed (%s, %s).'):format(
+    vim.fs.basename(path), util.bytes(info.bytes), SOURCE[info.source])
+  local next_step = 'The next Insert mode loads it.'
+  if engine.is_loaded() or require('gemma.config').get().model_path then
+    next_step = ('`:Gemma model %s` switches to it.'):format(vim.fs.basename(path))
+  else
+    models.choose(path)
+  end
+  notify.info(what .. ' ' .. next_step)
+end
+
+---@param o { url: string, path: string, bytes: integer?, sha256: string? }
+---@param done fun(info: gemma.DownloadInfo?)
+local function fetch(o, done)
+  local handed = vim.tbl_extend('error', o, {
+    on_done = function(err, info)
+      current = nil
+      engine.installing(false)
+      if err then
+        notify.error(err)
+      end
+      done(info)
+    end,
+  })
+  engine.installing(true)
+  current = require('gemma.download').start(handed)
+end
+
+--- Fetches a model, and what it needs for pictures and sounds unless that is there.
+---@param model gemma.catalog.Model
+local function fetch_model(model)
+  local path = vim.fs.joinpath(models.dir(), model.file)
+  local function done(info)
+    if info then
+      installed(path, info)
+    end
+  end
+  local function fetch_text()
+    fetch({ url = url_of(model), path = path, bytes = model.bytes, sha256 = model.sha256 }, done)
+  end
+  local mmproj = model.mmproj
+  local mmproj_path = vim.fs.joinpath(models.dir(), 'mmproj-' .. model.file)
+  local stat = mmproj and vim.uv.fs_stat(mmproj_path)
+  if not mmproj or (stat and stat.size == mmproj.bytes) then
+    return fetch_text()
+  end
+  -- The small file first: what is wrong with the host or the disk shows early.
+  stopping = false
+  fetch({
+    url = url_of(mmproj),
+    path = mmproj_path,
+    bytes = mmproj.bytes,
+    sha256 = mmproj.sha256,
+  }, function(info)
+    if info and not stopping then
+      fetch_text()
+    end
+  end)
+end
+
+--- A file the catalogue does not know: whatever is at that address.
+---@param url string
+local function fetch_url(url)
+  local name = url:gsub('[?#].*$', ''):match('([^/]+%.gguf)$')
+  if not name or name:find('[%c%%\\:]') or name:sub(1, 1) == '.' then
+    return notify.warn('the address of a model ends in its name, NAME.gguf.')
+  end
+  local path = vim.fs.joinpath(models.dir(), name)
+  fetch({ url = url, path = path }, function(info)
+    if info then
+      installed(path, info)
+    end
+  end)
+end
+
+---@param model gemma.catalog.Model
+---@return string
+local function describe(model)
+  local bytes = model.bytes + (model.mmproj and model.mmproj.bytes or 0)
+  local notes = { model.note }
+  if vim.uv.fs_stat(vim.fs.joinpath(models.dir(), model.file)) then
+    notes[#notes + 1] = 'is there'
+  end
+  if model.bytes > vim.uv.get_total_memory() then
+    notes[#notes + 1] = 'more than the memory of this machine'
+  end
+  return ('%-36s %8s  %s'):format(model.file, util.bytes(bytes), table.concat(notes, '; '))
+end
+
+--- Asks which one, or takes what is named: a file of the list or an address.
+---@param which string?
+function M.model(which)
+  if current then
+    return notify.info('a download runs already. :Gemma stop ends it.')
+  end
+  local library, why = ffi.library()
+  if not library and not engine.lender then
+    -- Without it a file cannot be checked.
+    return notify.warn(why --[[@as string]])
+  end
+  if which and which:match('^https?://') then
+    return fetch_url(which)
+  end
+  local catalog = require('gemma.catalog')
+  for _, model in ipairs(catalog) do
+    if model.file == which then
+      return fetch_model(model)
+    end
+  end
+  if which then
+    return notify.warn(('%s is not in the list. Give its address (https://...).'):format(which))
+  end
+  vim.ui.select(catalog, {
+    prompt = ('Model to download from %s:'):format(require('gemma.config').get().install.url),
+    kind = 'gemma_model',
+    format_item = describe,
+  }, function(model)
+    if model then
+      fetch_model(model)
+    end
+  end)
+end
+
+-- ---- several models ------------------------------------------------------------------------
+
+---@param file gemma.ModelFile
+local function use(file)
+  if engine.lender then
+    local fmt = 'this Neovim borrows the model of pid %d; choose it there, or set shared to own.'
+    return notify.warn(fmt:format(engine.lender.pid))
+  end
+  models.choose(file.path)
+  engine.forgive()
+  if engine.is_loaded() or engine.state == 'loading' then
+    engine.unload()
+    require('gemma').load()
+  end
+  notify.info(('the model is %s from now on.'):format(file.name))
+end
+
+--- Names of the models that are there.
+---@return string[]
+function M.names()
+  return vim.tbl_map(function(file)
+    return file.name
+  end, models.list())
+end
+
+--- Takes another model of the folder, or asks which.
+---@param name string?
+function M.choose(name)
+  local files = models.list()
+  local now = engine.model or models.find()
+  if name then
+    for _, file in ipairs(files) do
+      if file.name == name or file.name == name .. '.gguf' then
+        return use(file)
+      end
+    end
+    return notify.warn(('no model %s in %s.'):format(name, models.dir()))
+  elseif #files == 0 then
+    return notify.warn(select(2, models.find()) or ('no models in %s.'):format(models.dir()))
+  end
+  vim.ui.select(files, {
+    prompt = 'Model:',
+    kind = 'gemma_model',
+    format_item = function(file)
+      return ('%s %-40s %8s'):format(file.path == now and '*' or ' ', file.name, util.bytes(file.bytes))
+    end,
+  }, function(file)
+    if file then
+      use(file)
+    end
+  end)
+end
+
+-- ---- verify --------------------------------------------------------------------------------
+
+---@param path string
+---@param hex string
+local function judge(path, hex)
+  local name = vim.fs.basename(path)
+  local want, source = models.known_sum(path)
+  if not want then
+    local kept = models.record_sum(path, hex) and ', recorded for the next time' or ''
+    notify.info(('no sum is known for %s. Its SHA-256 is %s%s.'):format(name, hex, kept))
+  elseif want == hex then
+    notify.info(('%s is whole: its SHA-256 is the %s one.'):format(name, source))
+  else
+    local fmt = 'checksum differs for %s: %s..., %s was %s.... Run :Gemma install model.'
+    notify.error(fmt:format(name, hex:sub(1, 12), source, want:sub(1, 12)))
+  end
+end
+
+---@param paths string[]
+---@param i integer
+local function verify(paths, i)
+  local path = paths[i]
+  if not path then
+    return
+  end
+  local name = vim.fs.basename(path)
+  local progress = require('gemma.progress').start('verify', name)
+  local job, err = engine.hash(path, {
+    on_progress = function(done, total)
+      progress:report(total > 0 and done / total * 100 or nil)
+    end,
+    on_done = function(hex)
+      checking = nil
+      progress:done(name)
+      judge(path, hex)
+      verify(paths, i + 1)
+    end,
+    on_error = function(e)
+      checking = nil
+      if e.name == 'ECANCELLED' then
+        return progress:cancel()
+      end
+      progress:fail(e.text)
+      notify.error(e.text)
+    end,
+  })
+  if not job then
+    progress:fail(err --[[@as string]])
+    return notify.warn(err --[[@as string]])
+  end
+  checking = job
+end
+
+--- Compares the SHA-256 of a model (the one in use, or a name of the folder) with what it should be.
+---@param name string?
+function M.verify(name)
+  if checking then
+    return notify.info('a model is being checked already.')
+  end
+  local path, err = models.find()
+  path = engine.model or path
+  for _, file in ipairs(models.list()) do
+    if name and file.name == name then
+      return verify(file.parts, 1)
+    elseif not name and file.path == path then
+      return verify(file.parts, 1)
+    end
+  end
+  if name then
+    return notify.warn(('no model %s in %s.'):format(name, models.dir()))
+  elseif not path then
+    return notify.warn(err --[[@as string]])
+  end
+  verify({ path }, 1)
+end
+
+-- ---- one word for all ----------------------------------------------------------------------
+
+--- `:Gemma install`: the library when it is missing, otherwise a model.
+---@param what 'lib'|'model'|nil
+---@param which string?
+function M.run(what, which)
+  if what == 'lib' then
+    M.library()
+  elseif what == 'model' then
+    M.model(which)
+  elseif what then
+    notify.warn(('unknown argument %s. Try :Gemma install lib or :Gemma install model.'):format(what))
+  elseif not engine.lender and not ffi.library() then
+    M.library()
+  else
+    M.model()
+  end
+end
+
+return M

@@ -1,0 +1,168 @@
+--- models.lua: the model files of this machine: which there are, which one is meant, what sums are
+--- recorded for them. Reads names, sizes and small text files; never a model.
+
+local config = require('gemma.config')
+
+local M = {}
+
+local uv = vim.uv
+
+--- Chosen by :Gemma model in this session; wins over model_path.
+M.chosen = nil ---@type string?
+
+--- Where models are looked for when model_path is not set, and where install puts them.
+---@return string
+function M.dir()
+  return vim.fs.joinpath(vim.fn.stdpath('data') --[[@as string]], 'gemma')
+end
+
+--- Keeps the choice for the next session.
+---@return string
+local function choice_path()
+  return vim.fs.joinpath(vim.fn.stdpath('state') --[[@as string]], 'gemma', 'model')
+end
+
+---@param path string
+---@return string? text without blanks at its ends
+local function read(path)
+  local f = io.open(path, 'rb')
+  local text = f and f:read(4096)
+  if f then
+    f:close()
+  end
+  return text and vim.trim(text)
+end
+
+---@class gemma.ModelFile
+---@field name string
+---@field path string
+---@field bytes integer of all parts
+---@field time integer
+---@field parts string[] paths; more than one for a split model
+
+--- Models of the folder by name. Of a split model the first part stands for all; files for pictures
+--- and sounds (mmproj) and for drafting (mtp) are no models of their own.
+---@return gemma.ModelFile[]
+function M.list()
+  local out, split = {}, {}
+  local ok, iter, state = pcall(vim.fs.dir, M.dir())
+  if not ok then
+    return out
+  end
+  for name in iter, state do
+    local path = vim.fs.joinpath(M.dir(), name)
+    local stat = name:match('%.gguf$') and not name:match('^m[mt]p') and uv.fs_stat(path)
+    if stat and stat.type == 'file' then
+      local stem, part = name:match('^(.*)%-(%d%d%d%d%d)%-of%-%d%d%d%d%d%.gguf$')
+      local file = { name = name, path = path, bytes = stat.size, time = stat.mtime.sec }
+      file.parts = { path }
+      if not part then
+        out[#out + 1] = file
+      else
+        split[stem] = split[stem] or {}
+        table.insert(split[stem], file)
+      end
+    end
+  end
+  for _, files in pairs(split) do
+    table.sort(files, function(a, b)
+      return a.name < b.name
+    end)
+    local first = files[1]
+    if first.name:find('-00001-of-', 1, true) then
+      for i = 2, #files do
+        first.bytes = first.bytes + files[i].bytes
+        first.parts[i] = files[i].path
+      end
+      out[#out + 1] = first
+    end
+  end
+  table.sort(out, function(a, b)
+    return a.name < b.name
+  end)
+  return out
+end
+
+--- The model to load: the one chosen in this session, model_path, the one chosen before, or the
+--- newest of the folder.
+---@return string? path
+---@return string? err
+function M.find()
+  if M.chosen and uv.fs_stat(M.chosen) then
+    return M.chosen
+  end
+  local path = config.get().model_path
+  if path then
+    path = vim.fn.fnamemodify(vim.fn.expand(path), ':p')
+    if uv.fs_stat(path) then
+      return path
+    end
+    return nil, ('no model at %s. Check model_path.'):format(path)
+  end
+  local remembered = read(choice_path())
+  local best ---@type gemma.ModelFile?
+  for _, file in ipairs(M.list()) do
+    if file.path == remembered then
+      return file.path
+    elseif not best or file.time > best.time then
+      best = file
+    end
+  end
+  if best then
+    return best.path
+  end
+  return nil, ('no model. Put it in %s or run :Gemma install model.'):format(M.dir())
+end
+
+--- This one from now on, also in later sessions.
+---@param path string
+function M.choose(path)
+  M.chosen = path
+  vim.fn.mkdir(vim.fs.dirname(choice_path()), 'p')
+  local f = io.open(choice_path(), 'wb')
+  if f then
+    f:write(path, '\n')
+    f:close()
+  end
+end
+
+-- ---- sums ----------------------------------------------------------------------------------
+
+--- The file beside a model that holds its sum, as `sha256sum -c` reads it.
+---@param path string
+---@return string
+function M.sum_path(path)
+  return path .. '.sha256'
+end
+
+--- What a file's sum should be.
+---@param path string
+---@return string? hex
+---@return string? source 'recorded' or 'published'
+function M.known_sum(path)
+  local hex = (read(M.sum_path(path)) or ''):match('^(%x+)')
+  if hex and #hex == 64 then
+    return hex:lower(), 'recorded'
+  end
+  local name, stat = vim.fs.basename(path), uv.fs_stat(path)
+  for _, file in ipairs(require('gemma.catalog')) do
+    if file.file == name and file.sha256 and stat and stat.size == file.bytes then
+      return file.sha256, 'published'
+    end
+  end
+end
+
+---@param path string
+---@param hex string
+---@return boolean
+function M.record_sum(path, hex)
+  local f = io.open(M.sum_path(path), 'wb')
+  if not f then
+    return false
+  end
+  f:write(hex, '  ', vim.fs.basename(path), '\n')
+  f:close()
+  return true
+end
+
+return M
