@@ -30,5 +30,5 @@ build = {
   install_variables = {
     LUADIR = '$(LUADIR)',
   },
-  copy_directories = { 'plugin', 'doc' },
+  copy_directories = { 'plugin', 'doc', 'prompts' },
 }

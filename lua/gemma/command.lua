@@ -204,6 +204,29 @@ M.commands = {
       require('gemma.edit').fix_command(given)
     end,
   },
+  commit = {
+    desc = 'write a message for what is staged into the commit buffer, or a new one',
+    run = function()
+      require('gemma.commit').command()
+    end,
+  },
+  prompt = {
+    desc = 'ask or edit as a prompt file says, see |gemma-prompts|',
+    args = '[name] [words]',
+    range = true,
+    complete = function(lead)
+      return require('gemma.prompts').names(lead)
+    end,
+    run = function(_, _, given)
+      require('gemma.prompts').command(given)
+    end,
+  },
+  bench = {
+    desc = 'measure how fast this machine reads and writes with this model',
+    run = function()
+      require('gemma.bench').command()
+    end,
+  },
   answers = {
     desc = 'open an earlier answer again; 1 is the newest',
     args = '[number]',

@@ -21,6 +21,7 @@ works, in the order in which it runs, and point out what is surprising, fragile 
 ---@field task string what the model is to do
 ---@field shown string? what is said of it in a saved conversation; the task
 ---@field title string?
+---@field alone boolean? the task is all that the model gets; it has the lines in it
 
 --- Asks about lines, in the answer window.
 ---@param o gemma.explain.Opts
@@ -53,7 +54,7 @@ function M.ask(o)
     first = not blank and o.first or nil,
     last = o.last,
     max_tokens = max,
-    prompt = blank and o.task or subject.prompt(s, o.task),
+    prompt = (blank or o.alone) and o.task or subject.prompt(s, o.task),
     shown = shown,
   })
 end
@@ -86,6 +87,13 @@ end
 
 local BYTES_PER_TOKEN = 3
 
+--- How much of a buffer is read when all of it is meant.
+---@return integer bytes
+function M.whole_buffer_bytes()
+  local half = math.floor(require('gemma.config').get().n_ctx / 2)
+  return math.min(require('gemma.context').budget().tokens, half) * BYTES_PER_TOKEN
+end
+
 --- :Gemma ask. Without a range it is about the buffer, or as much of it around the cursor as a
 --- completion would read.
 ---@param given gemma.command.Given
@@ -94,14 +102,8 @@ function M.ask_command(given)
   local function ask(question)
     local first, last = given.line1, given.line2
     if given.range == 0 then
-      local conf = require('gemma.config').get()
-      local tokens = conf.context.tokens
-      if tokens == 'auto' then
-        tokens = require('gemma.engine').is_gpu() and 4096 or 1024
-      end
-      tokens = math.min(tokens, math.floor(conf.n_ctx / 2))
       local row = api.nvim_win_get_cursor(0)[1] - 1
-      first, last = subject.window(buf, row, tokens * BYTES_PER_TOKEN)
+      first, last = subject.window(buf, row, M.whole_buffer_bytes())
     end
     M.ask({ buf = buf, first = first, last = last, task = question, shown = question })
   end

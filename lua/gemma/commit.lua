@@ -1,0 +1,414 @@
+--- commit.lua: :Gemma commit, a message for what is staged.
+---
+--- git runs asynchronously and never writes; excluded files are left out before their contents are
+--- read. The message goes into the commit buffer, or into a new one; git itself is not told.
+
+local notify = require('gemma.notify')
+local transcript = require('gemma.chat.transcript')
+
+local M = {}
+
+local api = vim.api
+local ns = api.nvim_create_namespace('gemma.commit')
+
+local BYTES_PER_TOKEN = 3
+local MAX_TOKENS = 400 -- of the message
+local DIFF_TOKENS = { cpu = 2048, gpu = 6144 } -- a longer diff would be read for minutes
+local MIN_SHARE = 120 -- bytes of a file's diff that are of any use
+local STYLE_COMMITS = 8 -- subjects of the past, for the tone
+local GIT_MS = 20000
+
+M.SYSTEM = [[
+You write the message of a git commit from its diff. First line: what the commit does, in the
+imperative, at most 72 characters, no full stop, in the style of the earlier subjects. Then, when the
+diff does not explain itself, an empty line and a short body, at most 72 characters a line: why, and
+what a reader would not expect. No lists of files, no Markdown, no quotes around the message.]]
+
+---@class (exact) gemma.commit.File
+---@field head string[] lines up to the first hunk
+---@field body string[]
+
+--- The files of a diff.
+---@param diff string
+---@return gemma.commit.File[]
+function M.files(diff)
+  local out, file, in_body = {}, nil, false
+  for line in vim.gsplit(diff:gsub('\n$', ''), '\n', { plain = true }) do
+    if line:find('^diff %-%-git ') then
+      file, in_body = { head = {}, body = {} }, false
+      out[#out + 1] = file
+    end
+    in_body = in_body or line:find('^@@') ~= nil
+    if file then
+      local to = in_body and file.body or file.head
+      to[#to + 1] = line
+    end
+  end
+  return out
+end
+
+---@param lines string[]
+---@return integer bytes
+local function size(lines)
+  local n = 0
+  for _, l in ipairs(lines) do
+    n = n + #l + 1
+  end
+  return n
+end
+
+--- Lines that fit, and a note about the others.
+---@param lines string[]
+---@param limit integer bytes
+---@return string[]
+local function cut(lines, limit)
+  local out, n = {}, 0
+  for i, line in ipairs(lines) do
+    n = n + #line + 1
+    if n > limit then
+      out[#out + 1] = ('[%d more lines]'):format(#lines - i + 1)
+      break
+    end
+    out[#out + 1] = line
+  end
+  return out
+end
+
+--- A diff of at most about so many bytes. Every file keeps its head; what is left is shared, and
+--- what small files do not need goes to the large ones.
+---@param diff string
+---@param limit integer bytes
+---@return string
+function M.shorten(diff, limit)
+  if #diff <= limit then
+    return diff
+  end
+  local files = M.files(diff)
+  local left = limit
+  for _, f in ipairs(files) do
+    left = left - size(f.head)
+  end
+  local order = {}
+  for i in ipairs(files) do
+    order[i] = i
+  end
+  table.sort(order, function(a, b)
+    local x, y = size(files[a].body), size(files[b].body)
+    return x < y or (x == y and a < b)
+  end)
+  local share = {}
+  for k, i in ipairs(order) do
+    local fair = math.max(0, math.floor(left / (#order - k + 1)))
+    share[i] = math.min(size(files[i].body), fair)
+    left = left - share[i]
+  end
+  local out, n = {}, 0
+  for i, f in ipairs(files) do
+    local piece = vim.list_extend({}, f.head)
+    if share[i] >= math.min(MIN_SHARE, size(f.body)) then
+      vim.list_extend(piece, cut(f.body, share[i]))
+    else
+      piece = { f.head[1], ('[%d lines]'):format(#f.body) }
+    end
+    n = n + size(piece)
+    -- Thousands of files: not even their names fit.
+    if n > limit + MIN_SHARE and i > 1 then
+      out[#out + 1] = ('[%d more files]'):format(#files - i + 1)
+      break
+    end
+    vim.list_extend(out, piece)
+  end
+  return table.concat(out, '\n') .. '\n'
+end
+
+--- The message in what the model wrote: no fences, no quotes, no blank lines around it.
+---@param text string
+---@return string[]
+function M.message(text)
+  local lines = vim.split(vim.trim(transcript.printable(text)), '\n', { plain = true })
+  local block = transcript.blocks(lines)[1]
+  if block and block.first == 1 then
+    lines = block.code
+  end
+  while lines[1] and not lines[1]:find('%S') do
+    table.remove(lines, 1)
+  end
+  while #lines > 0 and not lines[#lines]:find('%S') do
+    lines[#lines] = nil
+  end
+  for i, line in ipairs(lines) do
+    lines[i] = line:gsub('%s+$', '')
+  end
+  if #lines == 1 then
+    lines[1] = lines[1]:gsub('^(["`\'])(.*)%1$', '%2')
+  end
+  -- A second line that is not empty would become part of the subject.
+  if lines[2] and lines[2] ~= '' then
+    table.insert(lines, 2, '')
+  end
+  return lines
+end
+
+--- Whether git takes the line for a comment.
+---@param line string
+---@return boolean
+local function comment(line)
+  return line:find('^#') ~= nil
+end
+
+--- Puts a message before everything else in a buffer; an empty first line makes room for it.
+---@param buf integer
+---@param message string[]
+local function insert(buf, message)
+  local first = api.nvim_buf_get_lines(buf, 0, 1, false)[1] or ''
+  local second = api.nvim_buf_get_lines(buf, 1, 2, false)[1]
+  local room = first == '' and (second == nil or second == '' or comment(second))
+  local lines = vim.list_extend({}, message)
+  if not room or (second and second ~= '') then
+    lines[#lines + 1] = ''
+  end
+  api.nvim_buf_set_lines(buf, 0, room and 1 or 0, false, lines)
+end
+
+---@class gemma.commit.Run
+---@field buf integer where the message goes
+---@field keys gemma.Keys
+---@field mark integer?
+---@field handle gemma.Handle?
+---@field over boolean
+local Run = {}
+Run.__index = Run
+
+---@param text string
+function Run:busy(text)
+  if not self.over and api.nvim_buf_is_valid(self.buf) then
+    self.mark = api.nvim_buf_set_extmark(self.buf, ns, 0, 0, {
+      id = self.mark,
+      virt_text = { { (' %s · <C-e> stops '):format(text), 'GemmaBusy' } },
+      virt_text_pos = 'eol',
+    })
+  end
+end
+
+--- Nothing of us stays in the buffer. False when that has been done before.
+---@return boolean
+function Run:finish()
+  if self.over then
+    return false
+  end
+  self.over = true
+  self.keys.give_back()
+  if api.nvim_buf_is_valid(self.buf) then
+    api.nvim_buf_clear_namespace(self.buf, ns, 0, -1)
+  end
+  return true
+end
+
+---@param text string
+function Run:fail(text)
+  if self:finish() then
+    notify.warn(text)
+  end
+end
+
+--- Runs git without anything that the repository's own configuration could start.
+---@param dir string
+---@param args string[]
+---@param on_done fun(out: string?, err: string?)
+local function git(dir, args, on_done)
+  local cmd = { 'git', '-C', dir, '-c', 'core.fsmonitor=false', '-c', 'core.quotePath=false', '--no-pager' }
+  vim.list_extend(cmd, args)
+  local ok, err = pcall(vim.system, cmd, {
+    text = true,
+    timeout = GIT_MS,
+    env = { GIT_OPTIONAL_LOCKS = '0', LC_ALL = 'C.UTF-8' },
+  }, vim.schedule_wrap(function(done)
+    if done.code == 0 then
+      return on_done(done.stdout or '')
+    end
+    local why = vim.trim(done.stderr or ''):match('^[^\n]*')
+    on_done(nil, why ~= '' and why or ('git ended with status %d'):format(done.code))
+  end))
+  if not ok then
+    vim.schedule(function()
+      on_done(nil, 'git was not found: ' .. tostring(err):match('[^\n]*'))
+    end)
+  end
+end
+
+--- Where the repository is: that of the file, or for a commit buffer the one git was started in.
+---@param buf integer
+---@return string
+local function directory(buf)
+  local name = api.nvim_buf_get_name(buf)
+  if vim.bo[buf].filetype ~= 'gitcommit' and vim.bo[buf].buftype == '' and name ~= '' then
+    local dir = vim.fs.dirname(name)
+    if vim.uv.fs_stat(dir) then
+      return dir
+    end
+  end
+  return vim.fn.getcwd()
+end
+
+---@param diff string
+---@param subjects string
+---@param left_out string[]
+function Run:ask(diff, subjects, left_out)
+  local conf = require('gemma.config').get()
+  local tokens = DIFF_TOKENS[require('gemma.engine').is_gpu() and 'gpu' or 'cpu']
+  tokens = math.min(tokens, conf.n_ctx - MAX_TOKENS - 512)
+  local prompt = {}
+  if subjects ~= '' then
+    prompt[#prompt + 1] = '<earlier>\n' .. vim.trim(subjects) .. '\n</earlier>\n'
+  end
+  prompt[#prompt + 1] = '<diff>\n' .. M.shorten(diff, math.max(1024, tokens * BYTES_PER_TOKEN)) .. '</diff>\n'
+  if #left_out > 0 then
+    prompt[#prompt + 1] = ('%d further files are not shown.'):format(#left_out)
+  end
+  prompt[#prompt + 1] = 'Write the message of this commit.'
+  self:busy(require('gemma.engine').is_loaded() and 'reading' or 'loading the model')
+  local written = false
+  self.handle = require('gemma').ask({
+    system = M.SYSTEM,
+    prompt = table.concat(prompt, '\n'),
+    session = require('gemma.answer').SESSION,
+    max_tokens = MAX_TOKENS,
+    temperature = 0,
+    on_progress = function(done, total)
+      if not written and total > 0 then
+        self:busy(('reading %d %%'):format(done * 100 / total))
+      end
+    end,
+    on_token = function()
+      if not written then
+        written = true
+        self:busy('writing')
+      end
+    end,
+    on_done = function(text, info)
+      self:finished(text, info)
+    end,
+  })
+end
+
+---@param text string?
+---@param info gemma.Done|string
+function Run:finished(text, info)
+  if not self:finish() then
+    return
+  elseif not text then
+    if info ~= 'cancelled' then
+      notify.warn(('no message: %s'):format(info))
+    end
+    return
+  end
+  local message = M.message(text)
+  if #message == 0 then
+    return notify.warn('the model wrote no message. :Gemma commit asks again.')
+  elseif not api.nvim_buf_is_loaded(self.buf) then
+    vim.fn.setreg('"', message, 'l')
+    return notify.warn('the commit buffer is gone; the message is yanked, p puts it.')
+  end
+  local ok, err = pcall(insert, self.buf, message)
+  if not ok then
+    vim.fn.setreg('"', message, 'l')
+    local why = tostring(err):match('E%d+:[^\n]*') or 'it cannot be changed'
+    notify.warn(('the message is yanked, p puts it; the buffer: %s'):format(why))
+  end
+end
+
+---@param dir string
+function Run:collect(dir)
+  git(dir, { 'rev-parse', '--show-toplevel' }, function(top, err)
+    if self.over then
+      return
+    elseif not top then
+      return self:fail(('no repository here: %s'):format(transcript.one_line(err or '')))
+    end
+    self:read(dir, (top:gsub('\n$', '')))
+  end)
+end
+
+--- The staged diff without the files that are excluded.
+---@param dir string
+---@param top string
+function Run:read(dir, top)
+  git(dir, { 'diff', '--cached', '--name-only', '-z', '--no-renames' }, function(names, err)
+    if self.over then
+      return
+    elseif not names then
+      return self:fail(('no staged changes can be read: %s'):format(transcript.one_line(err or '')))
+    elseif names == '' then
+      return self:fail('nothing is staged. Stage with git add first.')
+    end
+    local args = { 'diff', '--cached', '--no-color', '--no-ext-diff', '--no-textconv', '--', ':/' }
+    local left_out, n = {}, 0
+    for name in vim.gsplit(names, '\0', { plain = true, trimempty = true }) do
+      n = n + 1
+      if require('gemma.exclude').is_excluded(top .. '/' .. name) then
+        left_out[#left_out + 1] = name
+        args[#args + 1] = ':(top,exclude,literal)' .. name
+      end
+    end
+    if #left_out == n then
+      return self:fail(('all staged files are excluded (exclude list), such as %s.'):format(left_out[1]))
+    end
+    git(dir, args, function(diff, why)
+      if self.over then
+        return
+      elseif not diff then
+        return self:fail(('the staged diff cannot be read: %s'):format(transcript.one_line(why or '')))
+      end
+      git(dir, { 'log', '-n', tostring(STYLE_COMMITS), '--format=%s' }, function(subjects)
+        if not self.over then
+          self:ask(diff, subjects or '', left_out)
+        end
+      end)
+    end)
+  end)
+end
+
+--- A buffer for a message when there is no commit buffer.
+---@return integer
+local function new_buffer()
+  vim.cmd('new')
+  local buf = api.nvim_get_current_buf()
+  vim.bo[buf].buftype = 'nofile'
+  vim.bo[buf].bufhidden = 'hide'
+  vim.bo[buf].swapfile = false
+  vim.bo[buf].filetype = 'gitcommit'
+  return buf
+end
+
+local running ---@type gemma.commit.Run?
+
+--- :Gemma commit.
+function M.command()
+  local here = api.nvim_get_current_buf()
+  local dir = directory(here)
+  if running and not running.over then
+    return notify.info('a message is being written already; <C-e> in its buffer stops it.')
+  elseif vim.fn.executable('git') == 0 then
+    return notify.warn('git was not found.')
+  end
+  require('gemma.highlight').ensure()
+  local self = setmetatable({ over = false }, Run)
+  self.buf = vim.bo[here].filetype == 'gitcommit' and vim.bo[here].modifiable and here or new_buffer()
+  self.keys = require('gemma.edit.keys').lend(self.buf, {
+    {
+      lhs = '<C-e>',
+      desc = 'stop',
+      fn = function()
+        self:finish()
+        if self.handle then
+          self.handle.cancel()
+        end
+      end,
+    },
+  })
+  running = self
+  self:busy('asking git')
+  self:collect(dir)
+end
+
+return M

@@ -1,0 +1,203 @@
+--- :Gemma commit: what of a diff is read, and where the message goes.
+
+local commit = require('gemma.commit')
+local h = require('helper')
+
+local T = {}
+
+local function test(name, fn)
+  T[#T + 1] = { name, fn }
+end
+
+local function run(dir, ...)
+  local done = vim.system({ 'git', '-C', dir, ... }, {
+    text = true,
+    env = {
+      GIT_AUTHOR_NAME = 'a', GIT_AUTHOR_EMAIL = 'a@b', GIT_COMMITTER_NAME = 'a',
+      GIT_COMMITTER_EMAIL = 'a@b', GIT_CONFIG_GLOBAL = '/dev/null', HOME = dir,
+    },
+  }):wait()
+  assert(done.code == 0, done.stderr)
+  return done.stdout
+end
+
+local function file(dir, name, lines)
+  vim.fn.writefile(lines, dir .. '/' .. name)
+end
+
+--- A child in a repository with one commit and one staged change.
+local function repository(o)
+  local c = h.child(o)
+  run(c.dir, 'init', '-q')
+  file(c.dir, 'a.lua', { 'local a = 1' })
+  run(c.dir, 'add', 'a.lua')
+  run(c.dir, 'commit', '-qm', 'a: begin')
+  file(c.dir, 'a.lua', { 'local a = 2' })
+  run(c.dir, 'add', 'a.lua')
+  return c
+end
+
+local function prompt(c, n)
+  c:wait(('#Fake.jobs == %d'):format(n or 1))
+  return c:lua('return Fake.jobs[#Fake.jobs].req.parts[4].data')
+end
+
+local function diff_of(name, n)
+  local out = { 'diff --git a/' .. name .. ' b/' .. name, '--- a/' .. name, '+++ b/' .. name,
+    '@@ -1,1 +1,' .. n .. ' @@' }
+  for i = 1, n do
+    out[#out + 1] = '+line ' .. i
+  end
+  return table.concat(out, '\n') .. '\n'
+end
+
+test('a diff is taken apart into files', function()
+  local files = commit.files(diff_of('x', 2) .. 'diff --git a/b b/b\nBinary files differ\n')
+  h.eq(files, {
+    { head = { 'diff --git a/x b/x', '--- a/x', '+++ b/x' }, body = { '@@ -1,1 +1,2 @@', '+line 1', '+line 2' } },
+    { head = { 'diff --git a/b b/b', 'Binary files differ' }, body = {} },
+  })
+end)
+
+test('a diff that is too long: every file is named, small ones stay whole, large ones share the rest', function()
+  local small, large = diff_of('small', 3), diff_of('large', 500)
+  h.eq(commit.shorten(small, 1000), small)
+  local out = commit.shorten(large .. small .. diff_of('huge', 5000), 3000)
+  h.ok(#out < 3300 and #out > 2500, 'about the limit: ' .. #out)
+  h.has(out, small)
+  h.has(out, '+++ b/huge')
+  local n = 0
+  for _ in out:gmatch('%[%d+ more lines%]') do
+    n = n + 1
+  end
+  h.eq(n, 2)
+  -- Very many files: no more than the limit either, and it says how many there are.
+  local many = {}
+  for i = 1, 500 do
+    many[i] = diff_of('file' .. i, 50)
+  end
+  out = commit.shorten(table.concat(many), 3000)
+  h.ok(#out < 3400, 'within the limit')
+  h.has(out, 'more files]')
+end)
+
+test('a message is what the model wrote, without what models put around it', function()
+  for _, row in ipairs({
+    { 'a: b\n', { 'a: b' } },
+    { '```\na: b\n\nBody.\n```', { 'a: b', '', 'Body.' } },
+    { '"a: b"', { 'a: b' } },
+    { 'a: b\nBody.  \n\n', { 'a: b', '', 'Body.' } },
+    { '\27[1ma: b', { '[1ma: b' } },
+    { ' \n ', {} },
+  }) do
+    h.eq(commit.message(row[1]), row[2], row[1])
+  end
+end)
+
+test('in a commit buffer the message comes before the comments, in one undo step', function()
+  local c = repository()
+  file(c.dir, 'COMMIT_EDITMSG', { '', '# Please enter the message', '# more' })
+  c:cmd('edit COMMIT_EDITMSG | setlocal filetype=gitcommit')
+  c:cmd('Gemma commit')
+  local p = prompt(c)
+  h.has(p, '<earlier>\na: begin\n</earlier>')
+  h.has(p, '-local a = 1\n+local a = 2\n')
+  h.has(vim.inspect(c:screen(1, 3)), 'C-e')
+  c:lua("Fake.emit('a: make it two\\n\\nOne was') Fake.emit(' too few.') Fake.done()")
+  c:wait("vim.fn.getline(1) ~= ''")
+  h.eq(c:lines(), { 'a: make it two', '', 'One was too few.', '', '# Please enter the message', '# more' })
+  c:feed('u')
+  h.eq(c:lines(), { '', '# Please enter the message', '# more' })
+  h.eq(c:lua("return vim.fn.maparg('<C-e>', 'n')"), '')
+  h.eq(run(c.dir, 'log', '--format=%s'), 'a: begin\n', 'git was not told')
+end)
+
+test('what is in the message already is not lost', function()
+  local c = repository()
+  c:cmd('enew | setlocal filetype=gitcommit')
+  c:lua("vim.api.nvim_buf_set_lines(0, 0, -1, false, { 'mine', '', '# comment' })")
+  c:cmd('Gemma commit')
+  prompt(c)
+  c:lua("Fake.emit('theirs') Fake.done()")
+  c:wait("vim.fn.getline(1) == 'theirs'")
+  h.eq(c:lines(), { 'theirs', '', 'mine', '', '# comment' })
+end)
+
+test('without a commit buffer the message gets one of its own', function()
+  local c = repository()
+  c:cmd('edit a.lua')
+  c:cmd('Gemma commit')
+  prompt(c)
+  c:lua("Fake.emit('a: two') Fake.done()")
+  c:wait("vim.fn.getline(1) == 'a: two'")
+  h.eq(c:lua('return { vim.bo.filetype, vim.bo.buftype, #vim.api.nvim_list_wins() }'), { 'gitcommit', 'nofile', 2 })
+  h.eq(c:lines(), { 'a: two' })
+end)
+
+test('excluded files are not read; when nothing else is staged it says so', function()
+  local c = repository()
+  file(c.dir, '.env', { 'PASSWORD=hunter2' })
+  file(c.dir, 'my secret *.txt', { 'hunter3' })
+  run(c.dir, 'add', '.')
+  c:cmd('Gemma commit')
+  local p = prompt(c)
+  h.ok(not p:find('hunter', 1, true), 'no secret in the prompt')
+  h.has(p, '+local a = 2')
+  h.has(p, '2 further files are not shown.')
+  c:lua('Fake.done()')
+  c:wait('#Seen.messages == 1')
+  h.eq(c:messages()[1], 'gemma: the model wrote no message. :Gemma commit asks again.')
+  run(c.dir, 'commit', '-qm', 'all')
+  file(c.dir, '.env', { 'PASSWORD=hunter4' })
+  run(c.dir, 'add', '.env')
+  c:cmd('Gemma commit')
+  c:wait('#Seen.messages == 2')
+  h.eq(c:messages()[2], 'gemma: all staged files are excluded (exclude list), such as .env.')
+end)
+
+test('nothing staged, no repository: one line each', function()
+  local c = repository()
+  run(c.dir, 'reset', '-q')
+  c:cmd('Gemma commit')
+  c:wait('#Seen.messages == 1')
+  h.eq(c:messages()[1], 'gemma: nothing is staged. Stage with git add first.')
+  c = h.child({ env = { GIT_CEILING_DIRECTORIES = '/' } })
+  c:cmd('Gemma commit')
+  c:wait('#Seen.messages == 1')
+  h.has(c:messages()[1], 'gemma: no repository here: ')
+  h.eq(c:lua('return #Fake.jobs'), 0)
+end)
+
+test('a repository cannot start programs of its own', function()
+  local c = repository()
+  for _, key in ipairs({ 'diff.external', 'diff.evil.textconv', 'core.fsmonitor', 'core.pager' }) do
+    run(c.dir, 'config', key, 'touch ' .. c.dir .. '/ran-' .. key .. ';cat')
+  end
+  file(c.dir, '.gitattributes', { '*.lua diff=evil' })
+  run(c.dir, '-c', 'core.fsmonitor=false', 'add', '.gitattributes')
+  c:cmd('Gemma commit')
+  prompt(c)
+  h.eq(vim.fn.glob(c.dir .. '/ran-*'), '')
+end)
+
+test('<C-e> stops it', function()
+  local c = repository()
+  c:cmd('Gemma commit')
+  prompt(c)
+  c:feed('<C-e>')
+  c:wait('#Fake.cancelled == 1')
+  h.eq({ c:lines(), c:messages() }, { { '' }, {} })
+end)
+
+test('a message whose buffer is gone is yanked', function()
+  local c = repository()
+  c:cmd('Gemma commit')
+  prompt(c)
+  c:cmd('bwipeout!')
+  c:lua("Fake.emit('a: two') Fake.done()")
+  c:wait('#Seen.messages == 1')
+  h.has(c:messages()[1], 'the message is yanked')
+  h.eq(c:lua('return vim.fn.getreg()'), 'a: two\n')
+end)
+
+return T
