@@ -68,6 +68,11 @@ function M.status_lines()
       add('speed', fmt, s.prefill_tok_s or 0, s.decode_tok_s)
     end
   end
+  if s.lender then
+    add('owner', 'pid %d, whose model this Neovim borrows', s.lender)
+  elseif s.lent_to then
+    add('owner', 'this Neovim; %d borrow%s its model', s.lent_to, s.lent_to == 1 and 's' or '')
+  end
   add('ghost', '%s', s.enabled and 'on' or 'off')
   add('here', '%s', s.here)
   return out

@@ -22,10 +22,61 @@ local function check_library()
   end
 end
 
+--- What belongs to a model file: its sum, and room for another one.
+---@param path string
+local function check_files(path)
+  local bytes = require('gemma.util').bytes
+  local models = require('gemma.models')
+  local sum, source = models.known_sum(path)
+  if sum then
+    health.info(('SHA-256 (%s): %s. :Gemma verify checks it.'):format(source, sum))
+  else
+    health.info('SHA-256: none is known. :Gemma verify records it.')
+  end
+  local bad = path .. '.bad'
+  if vim.uv.fs_stat(bad) then
+    health.warn(bad .. ' is a download that went wrong', 'Delete it')
+  end
+  local n = #models.list()
+  local dir = vim.fn.isdirectory(models.dir()) == 1 and models.dir() or vim.fs.dirname(path)
+  local free = require('gemma.download').free(dir)
+  health.info(('%d model%s in %s, %s free there'):format(
+    n, n == 1 and '' or 's', models.dir(), free and bytes(free) or '?'))
+end
+
+--- Who has the model, when there are several Neovims.
+local function check_owner()
+  local engine = require('gemma.engine')
+  local other = require('gemma.owner').other()
+  local lend = package.loaded['gemma.lend']
+  if engine.lender then
+    health.ok(('the model is borrowed from pid %d'):format(engine.lender.pid))
+  elseif other then
+    local shared = require('gemma.config').get().shared
+    health.info(('pid %d has a model in memory (shared is %s)'):format(other.pid, shared))
+  elseif engine.is_loaded() then
+    local n = lend and lend.count() or 0
+    health.ok(('this Neovim has the model; %d other%s it'):format(n, n == 1 and ' borrows' or 's borrow'))
+  else
+    health.info('no Neovim has a model in memory')
+  end
+end
+
+--- What :Gemma install needs.
+local function check_tools()
+  for name, use in pairs({ curl = ':Gemma install model', make = ':Gemma install lib' }) do
+    if vim.fn.executable(name) == 0 then
+      health.warn(('%s was not found; %s needs it'):format(name, use))
+    end
+  end
+end
+
 local function check_model()
   health.start('gemma: model')
   local engine = require('gemma.engine')
   local path, err = engine.find_model()
+  check_tools()
+  check_owner()
   if not path then
     health.error(err --[[@as string]])
     return
@@ -39,6 +90,7 @@ local function check_model()
     local advice = 'Close something, or take a smaller file'
     health.warn(fmt:format(require('gemma.util').bytes(free)), advice)
   end
+  check_files(path)
   health.info('device: ' .. (engine.device or require('gemma.config').get().device))
   if require('gemma.sentinel').tripped() then
     health.warn('Neovim ended during GPU work last time', ':Gemma enable, or :Gemma device cpu')

@@ -147,6 +147,7 @@ function M.status()
     reason = engine.reason,
     model_path = engine.model,
     lender = engine.lender and engine.lender.pid,
+    lent_to = package.loaded['gemma.lend'] and package.loaded['gemma.lend'].count() or nil,
     mmproj_path = engine.mmproj,
     enabled = completion.is_enabled(),
     here = completion.why(),

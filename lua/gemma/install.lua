@@ -185,6 +185,12 @@ local function fetch_model(model)
     end
   end
   local function fetch_text()
+    -- Who comes back for the smaller file need not fetch the large one again.
+    local stat = vim.uv.fs_stat(path)
+    if stat and stat.size == model.bytes and models.known_sum(path) == model.sha256 then
+      return notify.info(('%s is there already; `:Gemma verify %s` checks it.'):format(
+        model.file, model.file))
+    end
     fetch({ url = url_of(model), path = path, bytes = model.bytes, sha256 = model.sha256 }, done)
   end
   local mmproj = model.mmproj

@@ -111,7 +111,8 @@ function M.find()
   if best then
     return best.path
   end
-  return nil, ('no model. Put it in %s or run :Gemma install model.'):format(M.dir())
+  local size = require('gemma.util').bytes(require('gemma.catalog')[1].bytes)
+  return nil, ('no model. Put it in %s or run :Gemma install model (%s).'):format(M.dir(), size)
 end
 
 --- This one from now on, also in later sessions.
