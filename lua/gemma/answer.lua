@@ -135,6 +135,16 @@ function Answer:fit()
   end
 end
 
+--- The other way, for lines that went.
+function Answer:shrink()
+  if self.float and self:is_open() then
+    local rows = api.nvim_win_text_height(self.win, {}).all
+    if rows < api.nvim_win_get_height(self.win) then
+      api.nvim_win_set_height(self.win, math.max(1, rows))
+    end
+  end
+end
+
 --- Puts what is pending at the end of the buffer; follows it unless the reader went up.
 function Answer:write()
   if #self.pending == 0 or not self.view:is_valid() then
@@ -296,6 +306,8 @@ function Answer:finished(ok, info)
   end
   self.flush_now()
   if ok then
+    self.view:trim()
+    self:shrink()
     self:count(info --[[@as gemma.Done]])
     local cut = info.reason == 'length' and 'cut at the limit · '
       or info.reason == 'context' and 'the context is full · '

@@ -227,6 +227,21 @@ function Buffer:write(kind, piece)
   self:colour()
 end
 
+--- Blank lines at the end go: models like to leave some.
+function Buffer:trim()
+  local lines = self:lines()
+  local last = #lines
+  while last > 1 and not lines[last]:find('%S') do
+    last = last - 1
+  end
+  if last < #lines and self.kind == 'text' then
+    vim.bo[self.buf].modifiable = true
+    api.nvim_buf_set_lines(self.buf, last, -1, false, {})
+    vim.bo[self.buf].modifiable = false
+    self.row = math.min(self.row, last - 1)
+  end
+end
+
 --- A line of our own, such as a question; the answer to it begins below.
 ---@param lines string[]
 ---@return integer row of the first one
