@@ -75,6 +75,29 @@ local function cover(c, first)
   return first .. (' '):rep(hidden - shown)
 end
 
+--- Neovim does not scroll for virtual lines: at the bottom of a window they would not be seen. So
+--- the text goes up by as much as is missing, and stays there when the suggestion goes.
+---@param c gemma.ghost.Current
+---@param n integer virtual lines
+---@param first string
+local function make_room(c, n, first)
+  local win = api.nvim_get_current_win()
+  local info = vim.fn.getwininfo(win)[1]
+  local here = vim.fn.winline()
+  if vim.wo[win].wrap then
+    local cells = cursor_width(c.row, c.col) + vim.fn.strdisplaywidth(first)
+    local width = math.max(1, info.width - info.textoff)
+    here = here + math.floor(cells / width) - math.floor(cursor_width(c.row, c.col) / width)
+  end
+  local missing = here + n - info.height
+  local can = c.row + 1 - info.topline
+  if missing > 0 and can > 0 then
+    vim.fn.winrestview({ topline = info.topline + math.min(missing, can) })
+  end
+end
+
+local SCROLLS = vim.fn.has('nvim-0.11') == 1 or nil -- virtual lines scroll sideways with the text
+
 ---@param c gemma.ghost.Current
 local function paint(c)
   local lines = vim.split(c.text, '\n', { plain = true })
@@ -99,9 +122,13 @@ local function paint(c)
     virt_text = first ~= '' and { { first, 'GemmaGhost' } } or nil,
     virt_text_pos = over and 'overlay' or 'inline',
     virt_lines = virt_lines,
+    virt_lines_overflow = SCROLLS and 'scroll',
     hl_mode = 'combine',
     undo_restore = false,
   })
+  if virt_lines then
+    make_room(c, #virt_lines, first)
+  end
 end
 
 ---@param name string
@@ -204,7 +231,7 @@ end
 ---@param text string
 ---@return string
 function M.word(text)
-  local piece = vim.fn.matchstr(text, [[^\_s*\%(\k\+\|\%(\k\@!\S\)\+\)]])
+  local piece = vim.fn.matchstr(text, [[^\_s*\%(\k\+\|\%(\k\@!\n\@!\S\)\+\)]])
   return piece ~= '' and piece or text
 end
 

@@ -50,6 +50,9 @@ function M.child(o)
     vim.list_extend(argv, { '--cmd', 'luafile ' .. vim.fn.fnameescape(fake) })
     vim.fn.writefile({ 'GGUF' }, dir .. '/data/nvim/gemma/fake.gguf')
   end
+  if o.colour then
+    vim.list_extend(argv, { '--cmd', 'set termguicolors | hi GemmaGhost guifg=#123456' })
+  end
   if o.config then
     vim.fn.writefile(vim.split(o.config, '\n'), dir .. '/config.lua')
     vim.list_extend(argv, { '--cmd', 'luafile ' .. vim.fn.fnameescape(dir .. '/config.lua') })
@@ -105,7 +108,7 @@ end
 
 --- Keys one by one, as a person types: autocommands run after each.
 function Child:type(text)
-  for ch in vim.gsplit(text, '') do
+  for ch in text:gmatch('[%z\1-\127\192-\247][\128-\191]*') do
     self:feed(ch == '<' and '<LT>' or ch == '\n' and '<CR>' or ch)
   end
 end
@@ -180,6 +183,55 @@ function Child:screen(first, last)
     end
     return out
   ]], first, last)
+end
+
+--- The screen as it is stored in tests/lua/screens: each row of text, and under a row with ghost
+--- text a row that marks its cells; `^` marks the cursor. Of a child with `colour`.
+---@return string[]
+function Child:picture()
+  return self:lua([[
+    vim.api.nvim__inspect_cell(1, 0, 0) -- the first call makes Neovim number its colours anew
+    vim.cmd('redraw!')
+    local top = vim.fn.win_screenpos(0)
+    local rows, last = {}, 0
+    for r = 0, vim.o.lines - vim.o.cmdheight - 2 do
+      local text, marks = {}, {}
+      for c = 0, vim.o.columns - 1 do
+        local cell = vim.api.nvim__inspect_cell(1, r, c)
+        text[#text + 1] = cell[1]
+        marks[#marks + 1] = cell[2].foreground == 0x123456 and '~' or ' '
+      end
+      if top[1] + vim.fn.winline() - 2 == r then
+        marks[top[2] + vim.fn.wincol() - 1] = '^'
+      end
+      text = table.concat(text):gsub('%s+$', '')
+      marks = table.concat(marks):gsub('%s+$', '')
+      rows[#rows + 1] = '|' .. text
+      if marks ~= '' then
+        rows[#rows + 1] = ' ' .. marks
+      end
+      if (text ~= '' and text ~= '~') or marks ~= '' then
+        last = #rows
+      end
+    end
+    return vim.list_slice(rows, 1, last)
+  ]])
+end
+
+--- The screen is the stored one. GEMMA_SCREENS=write stores what is seen instead.
+---@param name string
+function Child:looks_like(name)
+  local path = ('%s/tests/lua/screens/%s.txt'):format(M.root, name)
+  local got = self:picture()
+  if vim.env.GEMMA_SCREENS == 'write' then
+    vim.fn.mkdir(vim.fs.dirname(path), 'p')
+    vim.fn.writefile(got, path)
+  end
+  local want = vim.fn.filereadable(path) == 1 and vim.fn.readfile(path) or { '(not stored)' }
+  if not vim.deep_equal(got, want) then
+    local fmt = 'screen %s\n--- got\n%s\n--- want\n%s'
+    error(fmt:format(name, table.concat(got, '\n'), table.concat(want, '\n')), 2)
+  end
 end
 
 function Child:messages()
