@@ -40,11 +40,11 @@ local function pick(n)
 end
 
 --- The model writes.
-function Fake.emit(text, n)
+function Fake.emit(text, n, logprob)
   local job = assert(pick(n), 'no job')
   if job.live then
     job.n = job.n + 1
-    push({ kind = 'text', job = job.id, text = text, logprob = -0.1 })
+    push({ kind = 'text', job = job.id, text = text, logprob = logprob or -0.1 })
   end
   return job.live
 end
