@@ -22,6 +22,8 @@ local KEPT = 20 -- conversations that can be opened again
 local THINKING = 2 -- with thoughts an answer may have this many times as many tokens
 local SEARCHED_LINES = 50000 -- of a file, when code looks for its place
 
+local TASKS = 3 -- the cache of an edit beside an open conversation
+
 M.SESSION = SESSION
 M.printable = transcript.printable
 
@@ -695,6 +697,18 @@ function M.close()
   if current then
     current:close()
   end
+end
+
+--- Which cache an edit or a commit message works on. A conversation that is open keeps its own, so
+--- that going on with it costs no second reading; the task then has another one, which begins with
+--- what the two have in common. Otherwise they share one: each takes hundreds of megabytes.
+---@return integer session
+---@return integer? fork_from
+function M.task_session()
+  if M.current() then
+    return TASKS, SESSION
+  end
+  return SESSION
 end
 
 ---@return gemma.Answer?

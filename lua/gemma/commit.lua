@@ -268,10 +268,12 @@ function Run:ask(diff, subjects, left_out)
   prompt[#prompt + 1] = 'Write the message of this commit.'
   self:busy(require('gemma.engine').is_loaded() and 'reading' or 'loading the model')
   local written = false
+  local session, fork_from = require('gemma.answer').task_session()
   self.handle = require('gemma').ask({
     system = M.SYSTEM,
     prompt = table.concat(prompt, '\n'),
-    session = require('gemma.answer').SESSION,
+    session = session,
+    fork_from = fork_from,
     max_tokens = MAX_TOKENS,
     temperature = 0,
     on_progress = function(done, total)

@@ -216,6 +216,7 @@ end
 ---@field temperature number? when not set, the model file's own sampling
 ---@field seed integer?
 ---@field session integer? 1..7, one cache each; 2
+---@field fork_from integer? another session, from which to go on where its cache has more
 ---@field on_token fun(text: string)?
 ---@field on_thought fun(text: string)? what the model thinks, with thinking on
 ---@field on_progress fun(done: integer, total: integer)? tokens of the prompt read
@@ -282,6 +283,7 @@ function M.ask(o)
   return submit({
     parts = parts,
     session = o.session or 2,
+    fork_from = o.fork_from,
     priority = 'ask',
     max_tokens = o.max_tokens or 1024,
     think = o.thinking,

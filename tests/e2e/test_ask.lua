@@ -232,6 +232,48 @@ case.run({
     end,
   },
   {
+    'with the library: an edit after an explanation reads only its own words again',
+    function()
+      local s = case.editor({ file = case.sample(), options = { explain = { max_tokens = 4 } } })
+      s:wait('the model is loaded', WAIT, function()
+        return s:lua("return require('gemma.engine').is_loaded()")
+      end)
+      s:lua([[
+        _G.Infos = {}
+        local engine = require('gemma.engine')
+        local generate = engine.generate
+        engine.generate = function(req)
+          local done = req.on_done
+          if req.session ~= 0 then
+            req.on_done = function(info)
+              table.insert(Infos, { info.n_prompt, info.n_reused, req.session })
+              done(info)
+            end
+          end
+          return generate(req)
+        end]])
+      local function asked(n, command)
+        ex(s, command)
+        return s:wait(n .. ' answers', WAIT, function()
+          return s:lua('return Infos[...] or false', n)
+        end)
+      end
+      asked(1, '5,11GemmaExplain')
+      -- The window is open: a cache of its own, begun with a copy.
+      local edit = asked(2, '5,11Gemma edit x')
+      case.equal(edit[3], 3, 'its session')
+      case.ok(edit[1] - edit[2] < 60 and edit[2] > 150,
+        ('%d of %d tokens were read again'):format(edit[1] - edit[2], edit[1]))
+      -- And the conversation goes on where it was.
+      s:lua("require('gemma.answer').current():follow('and?')")
+      local more = s:wait('the follow-up', WAIT, function()
+        return s:lua('return Infos[3] or false')
+      end)
+      case.ok(more[1] - more[2] < 60 and more[2] > 150,
+        ('%d of %d tokens of the conversation were read again'):format(more[1] - more[2], more[1]))
+    end,
+  },
+  {
     'with the library: an answer that is begun, a stop, and a measurement',
     function()
       local s = case.editor({ file = case.sample() })

@@ -89,6 +89,20 @@ test('the prompt has the lines and the instruction, and the answer begins in a c
   h.eq({ req[2], req[3], req[4], req[5] }, { { '\n```' }, 0, 1, 2048 })
 end)
 
+test('an edit beside an open conversation leaves its cache alone and begins with what they share', function()
+  local c = child()
+  c:cmd('3,7GemmaExplain')
+  c:wait('#Fake.jobs == 1')
+  c:lua("Fake.emit('Adds.') Fake.done()")
+  c:wait("not require('gemma.answer').current():running()")
+  c:cmd('3,7Gemma edit x')
+  c:wait('#Fake.jobs == 2')
+  h.eq(c:lua('return { Fake.jobs[2].req.session, Fake.jobs[2].req.fork_from }'), { 3, 1 })
+  local parts = c:lua('return { Fake.jobs[1].req.parts[4].data, Fake.jobs[2].req.parts[4].data }')
+  local n = parts[1]:find('Explain the code', 1, true) - 1
+  h.eq(parts[2]:sub(1, n), parts[1]:sub(1, n))
+end)
+
 test('nothing is written while it is shown; old and new lines stand on the screen', function()
   local c = edited()
   h.eq(c:lines(), CODE)

@@ -145,6 +145,7 @@ function Edit:run()
   local s = self.subject
   local first = #self.turns == 0
   local language = s.language ~= 'text' and s.language or ''
+  local session, fork_from = require('gemma.answer').task_session()
   local handle
   handle = require('gemma').ask({
     system = subject.SYSTEM,
@@ -152,7 +153,8 @@ function Edit:run()
     prompt = first and subject.prompt(s, self.task) or self.task,
     answer = self.fence .. language .. '\n',
     stops = { '\n' .. self.fence },
-    session = require('gemma.answer').SESSION,
+    session = session,
+    fork_from = fork_from,
     max_tokens = conf.edit.max_tokens,
     temperature = self.seed == 0 and 0 or nil,
     seed = self.seed,
