@@ -354,4 +354,45 @@ function M.shot(text)
   end
 end
 
+--- The prompt of a question about a recording, up to and with the sound: what can be read before
+--- the question is known to be over.
+---@param sound gemma.Sound
+---@return gemma.Part[]
+local function until_sound(sound)
+  return {
+    { kind = 'system' },
+    { kind = 'text', data = M.SYSTEM },
+    { kind = 'user' },
+    { kind = 'sound', sound = sound },
+  }
+end
+
+local RECORD = 'Try :Gemma record voice, screen, stop or cancel.'
+
+--- :Gemma record
+---@param text string
+function M.record(text)
+  local record = require('gemma.record')
+  local verb, rest = text:match('^(%S*)%s*(.-)%s*$')
+  if verb == 'stop' or verb == 'cancel' then
+    if not record[verb]() then
+      notify.info('nothing is being recorded.')
+    end
+  elseif verb == 'voice' or verb == 'screen' then
+    local question = rest ~= '' and rest or nil
+    record.start({
+      kind = verb,
+      session = require('gemma.answer').SESSION,
+      before = until_sound,
+      on_done = function(a)
+        M.ask(a, question)
+      end,
+    })
+  elseif verb == '' and record.active() then
+    record.stop()
+  else
+    notify.warn(verb == '' and RECORD or ('unknown argument %s. %s'):format(verb, RECORD))
+  end
+end
+
 return M

@@ -179,6 +179,20 @@ M.commands = {
       require('gemma.attach').image(given.text)
     end,
   },
+  record = {
+    desc = 'record and ask about it, see |gemma-recording|',
+    args = '{voice|screen|stop|cancel} [question]',
+    complete = { 'voice', 'screen', 'stop', 'cancel' },
+    run = function(_, _, given)
+      require('gemma.attach').record(given.text)
+    end,
+  },
+  dictate = {
+    desc = 'type what is said at the cursor; the same again ends it',
+    run = function()
+      require('gemma.dictate').toggle()
+    end,
+  },
   shot = {
     desc = 'take a screenshot and ask about it',
     args = '[question]',

@@ -97,6 +97,43 @@ local function check_model()
   end
 end
 
+local function check_media()
+  health.start('gemma: pictures and recordings')
+  local engine = require('gemma.engine')
+  local tools = require('gemma.tools')
+  local why = engine.media_reason()
+  if engine.mmproj then
+    health.ok('loaded: ' .. engine.mmproj)
+  elseif why then
+    health.warn(why)
+  else
+    local model = engine.find_model()
+    health.ok('found: ' .. (model and engine.find_mmproj(model) or '?'))
+  end
+  local env = tools.env()
+  local conf = require('gemma.config').get().media
+  local function report(what, kind, option)
+    local found, err
+    if kind == 'clipboard' then
+      found = tools.usable(tools.clipboard, env)
+      err = tools.missing(kind, env)
+    else
+      found, err = tools.choose(kind, option, env)
+    end
+    if #found == 0 then
+      return health.warn(('%s: %s'):format(what, err), tools.advice(kind, env))
+    end
+    local names = vim.tbl_map(function(t)
+      return t.name
+    end, found)
+    health.ok(('%s: %s'):format(what, table.concat(names, ', else ')))
+  end
+  report('clipboard', 'clipboard')
+  report('screenshots', 'shot', conf.shot)
+  report('voice', 'voice', conf.recorder)
+  report('screen recordings', 'screen', conf.screen)
+end
+
 local function check_config()
   health.start('gemma: options')
   local problems = require('gemma.config').current_problems()
@@ -142,6 +179,7 @@ function M.check()
   health.ok(('Neovim %s, %s'):format(tostring(vim.version()), jit.version))
   check_library()
   check_model()
+  check_media()
   check_config()
   check_keys()
 end

@@ -8,6 +8,7 @@ M.groups = {
   { name = 'GemmaGhost', links = { 'ComplHint', 'NonText' }, desc = 'ghost text' },
   { name = 'GemmaSource', links = { 'Visual' }, desc = 'text that is being explained' },
   { name = 'GemmaMedia', links = { 'Directory' }, desc = 'a picture or sound in the answer window' },
+  { name = 'GemmaRec', links = { 'ErrorMsg' }, desc = 'that a recording is under way' },
   { name = 'GemmaTitle', links = { 'FloatTitle' }, desc = 'title of the answer window' },
   { name = 'GemmaThought', links = { 'Comment' }, desc = 'thoughts of the model' },
   { name = 'GemmaHeading', links = { 'Title' }, desc = 'headings, while an answer streams' },

@@ -39,8 +39,12 @@ function M.unload()
   require('gemma.engine').unload()
 end
 
---- Stops everything that is being generated.
+--- Stops everything that is being generated or recorded.
 function M.stop()
+  local record = package.loaded['gemma.record']
+  if record then
+    record.cancel()
+  end
   require('gemma.engine').cancel_all()
   local install = package.loaded['gemma.install']
   if install then
@@ -157,10 +161,15 @@ function M.status()
 end
 
 --- A few characters for a statusline; makes no call into the library.
----   "G 2/3" the second of three candidates is shown
+---   "G rec 0:07" a recording is under way · "G 2/3" the second of three candidates is shown
 ---   ""  not loaded · "G" ready · "G~" busy · "G 42%" loading · "G!" a problem · "G-" off
 ---@return string
 function M.statusline()
+  local record = package.loaded['gemma.record']
+  local recording = record and record.statusline()
+  if recording then
+    return 'G ' .. recording
+  end
   local engine = package.loaded['gemma.engine']
   if not engine or (engine.state == 'off' and not engine.reason) then
     return ''

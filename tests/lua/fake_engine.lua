@@ -12,6 +12,7 @@ local Fake = {
   loads = {}, -- options of every load()
   hashes = {}, -- { id, path } of every hash(); a test answers with Fake.hashed()
   cancelled = {}, -- ids
+  sounds = {}, -- every sound: { rate, channels, data, over, gone }
   hold_load = false, -- true: a test ends the load itself with Fake.loaded()
   load_error = nil, -- text: loading fails with it
   load_error_if = nil, -- only when this field of the load's options is set
@@ -118,7 +119,7 @@ function b.cpu()
   return 'fake (none)'
 end
 function b.err_name(code)
-  return ({ [-7] = 'ECANCELLED', [-5] = 'EFORMAT', [-8] = 'ETOOLONG' })[code] or 'EINTERNAL'
+  return ({ [-7] = 'ECANCELLED', [-5] = 'EFORMAT', [-2] = 'EINVAL', [-8] = 'ETOOLONG' })[code] or 'EINTERNAL'
 end
 function b.wake_fd()
   return fds.read
@@ -168,6 +169,25 @@ function b.hash(path)
   local id = new_id()
   Fake.hashes[#Fake.hashes + 1] = { id = id, path = path }
   return id
+end
+function b.sound_create(rate, channels)
+  Fake.sounds[#Fake.sounds + 1] = { rate = rate, channels = channels, data = '' }
+  return #Fake.sounds
+end
+function b.sound_append(id, bytes)
+  local sound = Fake.sounds[id]
+  if not sound or sound.over or sound.gone then
+    return -2
+  end
+  sound.data = sound.data .. bytes
+  return 0
+end
+function b.sound_end(id)
+  Fake.sounds[id].over = true
+  return 0
+end
+function b.sound_destroy(id)
+  Fake.sounds[id].gone = true
 end
 function b.cancel(id)
   local job = by_id[id]

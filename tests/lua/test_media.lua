@@ -7,8 +7,17 @@ local tools = require('gemma.tools')
 
 local T = {}
 
+local children = {}
+
+--- An error in a callback shows nowhere but in Neovim's own messages.
 local function test(name, fn)
-  T[#T + 1] = { name, fn }
+  T[#T + 1] = { name, function()
+    children = {}
+    fn()
+    for _, c in ipairs(children) do
+      h.eq(c:lua('return vim.v.errmsg'), '', 'an error that Neovim has seen')
+    end
+  end }
 end
 
 local GOLDEN = h.root .. '/tests/golden/sets/nano/media/'
@@ -213,6 +222,7 @@ end)
 local function child(o)
   o = o or {}
   local c = h.child(o)
+  children[#children + 1] = c
   c:lua([[
     local dir, golden, own_mmproj = ...
     if own_mmproj then
