@@ -1,0 +1,304 @@
+"""Samples for training: what they are made of, and how they come together in batches.
+
+A sample is (ids, wanted, pictures, sounds): token ids, for each of them whether the model is to
+predict it, and the media whose rows replace the placeholder ids, in order. The kinds of sample are
+methods of Samples, one for each name in a mixture:
+
+    text      a stretch of a source file or of documentation
+    complete  the plugin's own completion prompt and what was in the hole (prompts.lua made them)
+    explain   the plugin's own prompt for :GemmaExplain and a sentence about the function
+    picture   one or two pictures, a question, the answer (pictures.py)
+    sound     a sound, a question, the answer (sounds.py)
+
+Everything is a function of a seed, so that a training that was interrupted goes on with new
+samples and never needs to store where it was.
+"""
+import json
+import random
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import net
+
+MIXTURE = {"text": 0.35, "complete": 0.30, "explain": 0.05, "picture": 0.15, "sound": 0.15}
+TEXT_SHARE = {"lua": 0.60, "c": 0.25, "text": 0.10, "markdown": 0.05}
+SPECIAL = re.compile(r"(<\|?\w+\|?>)")
+
+
+class Speller:
+    """Text and turns -> ids, as csrc/tokenizer/turns.c writes them."""
+
+    def __init__(self, work):
+        from tokenizers import Tokenizer
+        doc = json.loads((Path(work) / "tokenizer/tokenizer.json").read_text(encoding="utf-8"))
+        self.vocab = doc["model"]["vocab"]
+        self.plain = Tokenizer.from_str(json.dumps(dict(doc, added_tokens=[])))
+        self.names = {i: t for t, i in self.vocab.items()}
+        self.added = {t["id"] for t in doc["added_tokens"]}
+
+    def encode(self, text):
+        return self.plain.encode(text, add_special_tokens=False).ids
+
+    def decode(self, ids):
+        out = b""
+        for i in ids:
+            piece = self.names[i]
+            octet = re.fullmatch(r"<0x([0-9A-F]{2})>", piece)
+            if octet:
+                out += bytes([int(octet[1], 16)])
+            elif i not in self.added:
+                out += piece.replace("\u2581", " ").encode()
+        return out.decode("utf-8", "replace")
+
+    def turns(self, parts):
+        """parts: (kind, value) with kind system, user, model, text, image, audio; the value of a
+        text is a string, of a medium its number of rows. Roles open turns. Returns ids; a model
+        turn that is last stays open and its text is not trimmed."""
+        v = self.vocab
+        ids, run = [v["<bos>"]], ""
+
+        def flush():
+            nonlocal run
+            if run:
+                ids.extend(self.encode(run))
+            run = ""
+
+        def special(name):
+            flush()
+            ids.append(v[name])
+
+        open_turn = False
+        for n, (kind, value) in enumerate(parts):
+            if kind in ("system", "user", "model"):
+                if open_turn:
+                    special("<turn|>")
+                    run += "\n"
+                special("<|turn>")
+                run += kind + "\n"
+                open_turn = True
+                last_model = kind == "model" and not any(
+                    p[0] in ("system", "user", "model") for p in parts[n + 1:])
+                if last_model:
+                    special("<|channel>")
+                    run += "thought\n"
+                    special("<channel|>")
+            elif kind == "text":
+                run += value if last_model else value.strip()
+            else:
+                special(f"<|{kind}>")
+                ids.extend([v[f"<|{kind}|>"]] * value)
+                special(f"<{kind}|>")
+        if open_turn and not last_model:
+            special("<turn|>")
+            run += "\n"
+            special("<|turn>")
+            run += "model\n"
+            special("<|channel>")
+            run += "thought\n"
+            special("<channel|>")
+        flush()
+        return ids
+
+
+def read_lines(path):
+    """Without the few prompts in which a cut went through a character."""
+    with open(path, encoding="utf-8", errors="replace") as f:
+        return [json.loads(line) for line in f if "\ufffd" not in line]
+
+
+class Samples:
+    """The kinds of sample. Each method takes a random.Random and returns one sample."""
+
+    def __init__(self, work, longest):
+        self.work = Path(work)
+        self.longest = longest
+        self.speller = Speller(work)
+        self.end = self.speller.vocab["<turn|>"]
+        self.files = {}
+        self._lists = {}
+
+    # -- text
+
+    def tokens_of(self, language):
+        """(ids of all training files of a language, where each begins), made once."""
+        if language not in self.files:
+            store = self.work / f"tokenizer/{language}.npz"
+            if not store.exists():
+                ids, starts = [], []
+                for f in sorted((self.work / "corpus/train" / language).glob("*")):
+                    starts.append(len(ids))
+                    ids += self.speller.encode(f.read_text(encoding="utf-8"))
+                starts.append(len(ids))
+                with open(store, "wb") as f:
+                    np.savez(f, ids=np.array(ids, np.uint16), starts=np.array(starts))
+            got = np.load(store)
+            self.files[language] = got["ids"], got["starts"]
+        return self.files[language]
+
+    def text(self, rng):
+        language = rng.choices(list(TEXT_SHARE), list(TEXT_SHARE.values()))[0]
+        ids, starts = self.tokens_of(language)
+        size = min(self.longest, rng.choice((128, 256, 256, 512))) - 1
+        at = rng.randrange(len(ids))
+        file = int(np.searchsorted(starts, at, "right")) - 1
+        first, last = int(starts[file]), int(starts[file + 1])
+        at = max(first, min(at, last - size))
+        piece = [2] + ids[at:min(last, at + size)].tolist()
+        return piece, [False] + [True] * (len(piece) - 1), [], []
+
+    def prepare(self):
+        """Makes what is stored, before several processes look for it."""
+        for language in TEXT_SHARE:
+            self.tokens_of(language)
+
+    # -- prompts of the plugin
+
+    def some(self, name):
+        if name not in self._lists:
+            path = self.work / f"prompts/{name}.jsonl"
+            self._lists[name] = read_lines(path) if path.exists() else []
+        return self._lists[name]
+
+    def rules(self, text):
+        if not text.startswith("\0"):
+            return text
+        if "rules" not in self._lists:
+            self._lists["rules"] = json.loads((self.work / "prompts/rules.json").read_text())
+        return self._lists["rules"][text[1:]]
+
+    def forget_rules(self, parts, rng):
+        """The system turn as it is, shortened or left out, so that the model does not hang on
+        every word of it (and prompts get shorter)."""
+        if parts[0][0] != "system" or rng.random() < 0.35:
+            return parts
+        if rng.random() < 0.75:
+            return parts[2:]
+        pieces = re.split(r"(?<=[.\n])\s+", parts[1][1])
+        kept = [p for p in pieces if rng.random() < 0.5]
+        return parts[:1] + [("text", "\n".join(kept))] + parts[2:] if kept else parts[2:]
+
+    def prompted(self, entry, rng, all_text):
+        parts = self.forget_rules([(k, self.rules(v)) for k, v in entry["parts"]], rng)
+        if parts[-1][0] == "text" and any(p[0] == "model" for p in parts):
+            head = self.speller.turns(parts[:-1])
+            tail = self.speller.encode(parts[-1][1] + entry["answer"])
+        else:
+            head = self.speller.turns(parts)
+            tail = self.speller.encode(entry["answer"])
+        ids = head + tail + [self.end]
+        wanted = [all_text] * len(head) + [True] * (len(tail) + 1)
+        wanted[0] = False
+        if len(ids) > self.longest:
+            return None
+        return ids, wanted, [], []
+
+    def complete(self, rng):
+        return self.prompted(rng.choice(self.some("complete")), rng, True)
+
+    def explain(self, rng):
+        return self.prompted(rng.choice(self.some("explain")), rng, False)
+
+    # -- pictures and sounds
+
+    def asked(self, media, question, answer, system=None):
+        """One question about media [(kind, value)], which stand before the text."""
+        rows = []
+        pictures, sounds = [], []
+        for kind, value in media:
+            if kind == "image":
+                pictures.append(net.patches(value))
+                rows.append((kind, len(pictures[-1][0])))
+            else:
+                sounds.append(net.frames(value))
+                rows.append((kind, len(sounds[-1])))
+        parts = ([("system", ""), ("text", system)] if system else []) + [("user", "")] + rows
+        head = self.speller.turns(parts + [("text", question)])
+        tail = self.speller.encode(answer) + [self.end]
+        return head + tail, [False] * len(head) + [True] * len(tail), pictures, sounds
+
+    def picture(self, rng):
+        import pictures
+        return self.asked(*pictures.sample(rng, "train"))
+
+    def sound(self, rng):
+        import sounds
+        return self.asked(*sounds.sample(rng, "train", self.work))
+
+
+# ---- batches ---------------------------------------------------------------------------------
+
+def collate(samples, image_id):
+    """Samples of about the same length, filled up on the right, as tensors."""
+    size = max(len(s[0]) for s in samples)
+    size = -(-size // 32) * 32
+    ids = np.zeros((len(samples), size), np.int64)
+    wanted = np.zeros((len(samples), size), bool)
+    blocks, pixels, places, sound = [], [], [], []
+    for i, (tokens, want, pictures, sounds) in enumerate(samples):
+        ids[i, :len(tokens)] = tokens
+        wanted[i, :len(tokens)] = want
+        spans, at = [], 0
+        for x, place in pictures:
+            at = tokens.index(image_id, at)
+            spans.append((at, at + len(x)))
+            at += len(x)
+            pixels.append(x)
+            places.append(place)
+        blocks.append(spans)
+        sound += sounds
+    return {
+        "ids": torch.from_numpy(ids), "wanted": torch.from_numpy(wanted), "blocks": blocks,
+        "pixels": torch.from_numpy(np.concatenate(pixels)) if pixels else None,
+        "places": torch.from_numpy(np.concatenate(places)) if places else None,
+        "sound": torch.from_numpy(np.concatenate(sound)) if sound else None,
+    }
+
+
+class Batches(torch.utils.data.IterableDataset):
+    """Endless batches of about n_token tokens. Each has one kind of sample, so that their losses
+    can be told apart; the kinds come by the shares of tokens in the mixture."""
+
+    def __init__(self, work, seed, mixture, n_token, longest):
+        self.args = work, seed, mixture, n_token, longest
+
+    def __iter__(self):
+        work, seed, mixture, n_token, longest = self.args
+        worker = torch.utils.data.get_worker_info()
+        rng = random.Random(f"{seed} {worker.id if worker else 0}")
+        samples = Samples(work, longest)
+        kinds = [k for k, share in mixture.items() if share > 0]
+        ready = {k: [] for k in kinds}
+        spent = {k: 0.0 for k in kinds}
+        while True:
+            # The kind that is furthest behind its share.
+            kind = min(kinds, key=lambda k: (spent[k] / mixture[k], rng.random()))
+            if not ready[kind]:
+                ready[kind] = self.pool(samples, kind, rng, n_token)
+            batch = ready[kind].pop()
+            spent[kind] += batch["ids"].numel()
+            yield kind, batch
+
+    @staticmethod
+    def pool(samples, kind, rng, n_token):
+        """Some batches' worth of one kind, sorted by length so that little is filled up."""
+        found, total = [], 0
+        while total < 4 * n_token:
+            s = getattr(samples, kind)(rng)
+            if s is not None:
+                found.append(s)
+                total += len(s[0])
+        found.sort(key=lambda s: len(s[0]))
+        groups, group = [], []
+        for s in found:
+            if group and (len(group) + 1) * len(s[0]) > n_token:
+                groups.append(group)
+                group = []
+            group.append(s)
+        if group:
+            groups.append(group)
+        rng.shuffle(groups)
+        image = samples.speller.vocab["<|image|>"]
+        return [collate(g, image) for g in groups]

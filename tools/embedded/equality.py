@@ -1,0 +1,167 @@
+#!/usr/bin/env python3
+"""Does the C engine compute the same function as Hugging Face transformers?
+
+    equality.py WORK prepare [COUNT]     writes WORK/held/equal.tsv: COUNT held-out prompts a kind
+    equality.py WORK compare             reads WORK/held/equal.out, which evaluate.lua wrote
+
+The reference gets the weights of the GGUF files as they are shipped, dequantised, and computes in
+float32. It reads each prompt with the engine's answer behind it and looks whether every token of
+the answer was its own first choice. The engine multiplies Q8_0 weights by activations that it
+rounds to 8 bits, so where two tokens are almost equally good the choice can differ; for every
+prompt that differs the distance of the two logits is printed.
+"""
+import json
+import random
+import re
+import sys
+import wave
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+import data
+import net
+import pictures
+
+BLOCK = {"attn_norm": "input_layernorm", "layer_output_scale": "layer_scalar",
+         "ffn_down": "mlp.down_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
+         "post_attention_norm": "post_attention_layernorm",
+         "post_ffw_norm": "post_feedforward_layernorm", "ffn_norm": "pre_feedforward_layernorm",
+         "attn_k_norm": "self_attn.k_norm", "attn_k": "self_attn.k_proj",
+         "attn_output": "self_attn.o_proj", "attn_q_norm": "self_attn.q_norm",
+         "attn_q": "self_attn.q_proj", "attn_v": "self_attn.v_proj"}
+VISION = {"v.patch_embd": "patch_dense", "v.patch_norm.1": "patch_ln1", "v.patch_norm.2": "patch_ln2",
+          "v.patch_norm.3": "pos_norm", "mm.input_projection": "multimodal_embedder.embedding_projection"}
+TEXT_KINDS = ("complete", "explain")
+MEDIA_KINDS = ("picture", "sound")
+
+
+def hf_name(name):
+    """Where a tensor of the GGUF files belongs, or None."""
+    if name == "token_embd.weight":
+        return "model.language_model.embed_tokens.weight"
+    if name == "output_norm.weight":
+        return "model.language_model.norm.weight"
+    if name == "mm.a.input_projection.weight":
+        return "model.embed_audio.embedding_projection.weight"
+    if name == "v.position_embd.weight":
+        return "model.embed_vision.pos_embedding"
+    stem, _, leaf = name.rpartition(".")
+    if stem in VISION:
+        return f"model.embed_vision.{VISION[stem]}.{leaf}"
+    found = re.fullmatch(r"blk\.(\d+)\.(\w+)", stem)
+    if not found:
+        return None
+    part = BLOCK[found[2]]
+    return f"model.language_model.layers.{found[1]}.{part}" + ("" if part == "layer_scalar" else ".weight")
+
+
+@torch.no_grad()
+def load(model, path):
+    from gguf import GGUFReader
+    from gguf.quants import dequantize
+    named = dict(model.named_parameters())
+    named.update({n: b for n, b in model.named_buffers() if n.endswith("layer_scalar")})
+    done = set()
+    for t in GGUFReader(str(path)).tensors:
+        target = hf_name(t.name)
+        if target is None:
+            continue
+        value = torch.from_numpy(np.array(dequantize(t.data, t.tensor_type), dtype=np.float32))
+        if t.name == "v.position_embd.weight":  # [axis][position] in the file
+            value = value.reshape(2, -1, value.shape[-1]).permute(1, 0, 2)
+        if t.name.startswith(("v.patch_embd.weight", "v.patch_norm.1")):  # planes in the file
+            value = value.reshape(*value.shape[:-1], 3, net.PATCH ** 2).transpose(-1, -2)
+        named[target].copy_(value.reshape(named[target].shape))
+        done.add(target)
+    return done
+
+
+def prepare(work, count):
+    samples = data.Samples(work, 4096)
+    lines = []
+    for kind in TEXT_KINDS:
+        entries = data.read_lines(work / f"held/{kind}.jsonl")
+        random.Random(kind).shuffle(entries)
+        for entry in entries[:count]:
+            parts = [(k, samples.rules(v)) for k, v in entry["parts"]]
+            ids = samples.speller.turns(parts)
+            lines.append("\t".join([kind, ",".join(map(str, ids)), "", ""]))
+    cases = [line.split("\t") for line in (work / "held/media.tsv").read_text().splitlines()]
+    for kind in MEDIA_KINDS:
+        some = [c for c in cases if c[1] == kind]
+        random.Random(kind).shuffle(some)
+        for c in some[:count]:
+            lines.append("\t".join([kind, "", c[2], c[3]]))
+    (work / "held/equal.tsv").write_text("\n".join(lines) + "\n")
+    print(f"{len(lines)} prompts for the comparison")
+
+
+def media_sample(samples, work, kind, files, question):
+    media = []
+    for name in files.split():
+        path = work / "held" / kind / name
+        if kind == "picture":
+            media.append(("image", pictures.fit(Image.open(path).convert("RGB"), 280)))
+        else:
+            with wave.open(str(path)) as f:
+                x = np.frombuffer(f.readframes(f.getnframes()), "<i2")
+            media.append(("audio", x.astype(np.float32) / np.float32(32768.0)))
+    ids, _, images, sounds = samples.asked(media, question, "")
+    return ids[:-1], images, sounds
+
+
+@torch.no_grad()
+def compare(work):
+    samples = data.Samples(work, 4096)
+    vocab = samples.speller.vocab
+    model = net.build(vocab, attention="eager").eval()
+    done = load(model, work / "gemma-embedded.gguf") | load(model, work / "mmproj-gemma-embedded.gguf")
+    missing = {n for n, _ in model.named_parameters()} - done - {"lm_head.weight"}
+    if missing:
+        raise SystemExit(f"not in the files: {sorted(missing)[:4]}")
+    suppressed = [vocab["<audio|>"], vocab["<image|>"]]
+    cap = model.config.text_config.final_logit_softcapping
+    prompts = [line.split("\t") for line in (work / "held/equal.tsv").read_text().split("\n") if line]
+    answers = [json.loads(line) for line in (work / "held/equal.out").read_text().splitlines()]
+    equal, total, worst = {}, {}, {}
+    for (kind, ids, files, question), answer in zip(prompts, answers, strict=True):
+        images, sounds = [], []
+        if ids:
+            ids = [int(i) for i in ids.split(",")]
+        else:
+            ids, images, sounds = media_sample(samples, work, kind, files, question)
+        if len(ids) != answer["prompt_tokens"]:
+            raise SystemExit(f"{kind}: the engine counts {answer['prompt_tokens']} tokens, not {len(ids)}")
+        said = answer["tokens"]
+        batch = data.collate([(ids + said, [False] * (len(ids) + len(said)), images, sounds)],
+                             vocab["<|image|>"])
+        h = net.hidden_states(model, batch)[0, len(ids) - 1:len(ids) + len(said) - 1]
+        logits = h @ model.model.language_model.embed_tokens.weight.t()
+        logits = torch.tanh(logits / cap) * cap
+        logits[:, suppressed] = -torch.inf
+        behind = logits.max(1).values - logits[torch.arange(len(said)), said]
+        off = [float(b) for b in behind if b > 0]
+        total[kind] = total.get(kind, 0) + 1
+        equal[kind] = equal.get(kind, 0) + (not off)
+        if off:
+            worst.setdefault(kind, []).append(off[0])
+    for kind, n in total.items():
+        line = f"{kind}: greedy output equals the reference's in {equal[kind]} of {n} prompts"
+        if kind in worst:
+            line += "; logits apart where they part: " + " ".join(f"{x:.3f}" for x in sorted(worst[kind]))
+        print(line)
+
+
+def main():
+    work, what = Path(sys.argv[1]), sys.argv[2]
+    if what == "prepare":
+        prepare(work, int(sys.argv[3]) if len(sys.argv) > 3 else 100)
+    else:
+        compare(work)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,348 @@
+--- evaluate.lua: how good the embedded model is, judged with the C engine.
+---
+---   nvim --clean -l evaluate.lua TOP WORK [--model FILE] [--mmproj FILE] [--count N] [--lib FILE]
+---                                         [--only code,explain,picture,sound,equal] [--show]
+---
+--- Code and explanations run through the plugin's own prompt code and its engine (context.lua,
+--- engine.lua, libgemma.so); pictures and sounds through `gemma run --chat`. All of it is held out:
+--- files, fonts, voices. Prints one line for each score.
+
+local top, work = _G.arg[1], _G.arg[2]
+local opt = { count = '200', only = 'code,explain,picture,sound' }
+do
+  local i = 3
+  while _G.arg[i] do
+    local name = _G.arg[i]:match('^%-%-(.+)$')
+    if name == 'show' then
+      opt.show = true
+      i = i + 1
+    else
+      opt[name] = _G.arg[i + 1]
+      i = i + 2
+    end
+  end
+end
+opt.model = opt.model or work .. '/gemma-embedded.gguf'
+opt.mmproj = opt.mmproj or work .. '/mmproj-gemma-embedded.gguf'
+opt.lib = opt.lib or top .. '/build/libgemma.so'
+opt.tool = opt.tool or top .. '/build/gemma'
+local count = tonumber(opt.count)
+
+vim.opt.runtimepath:prepend(top)
+package.path = top .. '/tools/embedded/?.lua;' .. package.path
+vim.g.gemma = { model_path = opt.model, lib_path = opt.lib, load = 'manual', log = 'error' }
+local holes = require('holes')
+local context = require('gemma.context')
+local engine = require('gemma.engine')
+
+---@param format string
+---@param ... any
+local function say(format, ...)
+  io.stdout:write(format:format(...), '\n')
+  io.stdout:flush()
+end
+
+--- 1 - edit distance / length of the longer.
+---@param a string
+---@param b string
+---@return number 0 to 1
+local function similarity(a, b)
+  if a == b then
+    return 1
+  end
+  local before = {}
+  for j = 0, #b do
+    before[j] = j
+  end
+  for i = 1, #a do
+    local row = { [0] = i }
+    for j = 1, #b do
+      local cost = a:byte(i) == b:byte(j) and 0 or 1
+      row[j] = math.min(before[j] + 1, row[j - 1] + 1, before[j - 1] + cost)
+    end
+    before = row
+  end
+  return 1 - before[#b] / math.max(#a, #b)
+end
+
+--- Waits for one answer. This is a script without a user, so it may wait.
+---@param req gemma.Request
+---@return string text
+---@return gemma.Done info
+local function answer(req)
+  local text, info, failed = '', nil, nil
+  req.on_text = function(t)
+    text = text .. t
+  end
+  req.on_done = function(i)
+    info = i
+  end
+  req.on_error = function(e)
+    failed = e.text
+  end
+  local job, err = engine.generate(req)
+  if not job then
+    error(err)
+  end
+  vim.wait(60000, function()
+    return info ~= nil or failed ~= nil
+  end, 1)
+  if not info then
+    error(failed or 'no answer within a minute')
+  end
+  return text, info
+end
+
+-- ---- code --------------------------------------------------------------------------------------
+
+--- What a copier would say: the line after that earlier line which is most like the one above.
+---@param lines string[]
+---@param row integer 1-based
+---@return string
+local function copied(lines, row)
+  local above = row - 1
+  while above >= 1 and not lines[above]:find('%S') do
+    above = above - 1
+  end
+  local best, found = -1, ''
+  for r = math.max(1, above - 150), above - 1 do
+    if lines[r]:find('%S') and lines[r + 1]:find('%S') then
+      local s = similarity(vim.trim(lines[r]), vim.trim(lines[above] or ''))
+      if s >= best then
+        best, found = s, lines[r + 1]
+      end
+    end
+  end
+  return vim.trim(found)
+end
+
+---@param language string
+local function code(language)
+  local files = holes.files(work, 'held', language)
+  local rnd = holes.random(77)
+  local n, exact, near, c_exact, c_near, ms, tokens = 0, 0, 0, 0, 0, 0, 0
+  while n < count do
+    local file = files[rnd(#files)]
+    local buf, lines = holes.open(holes.read(file.path), file.name, language)
+    for _ = 1, 4 do
+      local row = rnd(#lines)
+      local want = vim.trim(lines[row])
+      if n < count and row > 5 and #want >= 2 and #want < 160 then
+        n = n + 1
+        local white = #lines[row]:match('^%s*')
+        local hole = { row = row - 1, col = white, to_row = row - 1, to_col = #lines[row], text = want }
+        local got = ''
+        holes.with(buf, lines, hole, false, function()
+          local c = context.gather(buf, row - 1, white, { tokens = 1024, suffix_tokens = 512 })
+          local info
+          got, info = answer({
+            parts = context.parts(c),
+            session = 0,
+            priority = 'typing',
+            heal = true,
+            max_tokens = 48,
+            stops = { '\n' },
+          })
+          ms, tokens = ms + info.prefill_ms + info.decode_ms, tokens + info.n_generated
+        end)
+        got = vim.trim(got)
+        local copy = copied(lines, row)
+        exact = exact + (got == want and 1 or 0)
+        c_exact = c_exact + (copy == want and 1 or 0)
+        near = near + similarity(got, want)
+        c_near = c_near + similarity(copy, want)
+        if opt.show then
+          say('  %s %s\n    want %s\n    got  %s', got == want and '=' or ' ', file.name, want, got)
+        end
+      end
+    end
+    vim.api.nvim_buf_delete(buf, { force = true })
+  end
+  say('%s, next line, %d places: exact %.1f %%, similarity %.3f', language, n, 100 * exact / n, near / n)
+  say('%s, copying the line after the most similar one: exact %.1f %%, similarity %.3f', language,
+    100 * c_exact / n, c_near / n)
+  say('%s, time: %.0f ms a suggestion of %.1f tokens', language, ms / n, tokens / n)
+end
+
+-- ---- explanations ------------------------------------------------------------------------------
+
+--- Words of a sentence that carry its meaning.
+---@param s string
+---@return table<string, true>
+local function content(s)
+  local out = {}
+  for w in s:lower():gmatch('%a[%w_]+') do
+    if #w > 3 then
+      out[w:gsub('s$', '')] = true
+    end
+  end
+  return out
+end
+
+---@param a table<string, true>
+---@param b table<string, true>
+---@return number harmonic mean of precision and recall
+local function overlap(a, b)
+  local both, n_a, n_b = 0, vim.tbl_count(a), vim.tbl_count(b)
+  for w in pairs(a) do
+    both = both + (b[w] and 1 or 0)
+  end
+  return n_a + n_b > 0 and 2 * both / (n_a + n_b) or 0
+end
+
+local function explanations()
+  local path = work .. '/held/explain.jsonl'
+  if not vim.uv.fs_stat(path) then
+    return say('explain: skipped, %s is missing', path)
+  end
+  local rules = vim.json.decode(holes.read(work .. '/prompts/rules.json'))
+  local n, score = 0, 0
+  for line in io.lines(path) do
+    if n >= count then
+      break
+    end
+    local entry = vim.json.decode(line)
+    local parts = {}
+    for _, p in ipairs(entry.parts) do
+      local data = p[2]:sub(1, 1) == '\0' and rules[p[2]:sub(2)] or p[2]
+      parts[#parts + 1] = { kind = p[1], data = data }
+    end
+    local got = answer({ parts = parts, session = 1, priority = 'ask', max_tokens = 64 })
+    n = n + 1
+    score = score + overlap(content(got), content(entry.answer))
+    if opt.show then
+      say('    want %s\n    got  %s', entry.answer, vim.trim(got))
+    end
+  end
+  say('explain, %d functions: overlap of words with the comment %.3f', n, score / n)
+end
+
+-- ---- pictures and sounds -----------------------------------------------------------------------
+
+---@param s string
+---@return table<string, true>
+local function set(s)
+  local out = {}
+  for w in s:lower():gmatch('%w+') do
+    out[w] = true
+  end
+  return out
+end
+
+--- Right: of all words that could be the answer, the answer has just the right ones.
+---@param got string
+---@param right string
+---@param labels string
+---@return boolean
+local function is_right(got, right, labels)
+  local words, want = set(got), set(right)
+  for label in pairs(set(labels)) do
+    if (words[label] or false) ~= (want[label] or false) then
+      return false
+    end
+  end
+  return true
+end
+
+---@param only 'picture'|'sound'
+---@param image_tokens integer?
+local function media(only, image_tokens)
+  local order, sums = {}, {}
+  for line in io.lines(work .. '/held/media.tsv') do
+    local f = vim.split(line, '\t')
+    local group, kind, files, question, right, labels = unpack(f)
+    if kind == only then
+      local cmd = { opt.tool, 'run', '-m', opt.model, '--mmproj', opt.mmproj, '--chat', '--prompt',
+        question, '-n', '24', '--temp', '0' }
+      for name in files:gmatch('%S+') do
+        vim.list_extend(cmd, { kind == 'picture' and '--image' or '--audio',
+          ('%s/held/%s/%s'):format(work, kind, name) })
+      end
+      if kind == 'picture' and image_tokens then
+        vim.list_extend(cmd, { '--image-tokens', tostring(image_tokens) })
+      end
+      local done = vim.system(cmd, { text = true }):wait()
+      if done.code ~= 0 then
+        error(done.stderr)
+      end
+      if not sums[group] then
+        sums[group] = { 0, 0 }
+        order[#order + 1] = group
+      end
+      local ok = is_right(done.stdout, right, labels)
+      sums[group][1] = sums[group][1] + 1
+      sums[group][2] = sums[group][2] + (ok and 1 or 0)
+      if opt.show then
+        say('  %s %s %s | %s | %s', ok and '=' or ' ', files, question, right, vim.trim(done.stdout))
+      end
+    end
+  end
+  for _, group in ipairs(order) do
+    local n, right = unpack(sums[group])
+    say('%s, %s%s: %d of %d, %.1f %%', only, group,
+      image_tokens and (' (%d image tokens)'):format(image_tokens) or '', right, n, 100 * right / n)
+  end
+end
+
+-- ---- the engine's side of equality.py ----------------------------------------------------------
+
+local function equal()
+  local out = assert(io.open(work .. '/held/equal.out', 'w'))
+  for line in io.lines(work .. '/held/equal.tsv') do
+    local kind, ids, files, question = unpack(vim.split(line, '\t'))
+    local cmd = { opt.tool, 'run', '-m', opt.model, '-n', '24', '--temp', '0', '--json' }
+    if ids ~= '' then
+      vim.list_extend(cmd, { '--ids', ids })
+    else
+      vim.list_extend(cmd, { '--mmproj', opt.mmproj, '--chat', '--prompt', question })
+    end
+    for name in files:gmatch('%S+') do
+      vim.list_extend(cmd, { kind == 'picture' and '--image' or '--audio',
+        ('%s/held/%s/%s'):format(work, kind, name) })
+    end
+    local done = vim.system(cmd, { text = true }):wait()
+    if done.code ~= 0 then
+      error(done.stderr)
+    end
+    out:write((done.stdout:gsub('%s*$', '')), '\n')
+  end
+  out:close()
+end
+
+-- ---- all ---------------------------------------------------------------------------------------
+
+local wanted = {}
+for name in opt.only:gmatch('[%w_]+') do
+  wanted[name] = true
+end
+if wanted.code or wanted.explain then
+  local ready, failed = false, nil
+  engine.load(function(err)
+    ready, failed = true, err
+  end)
+  vim.wait(30000, function()
+    return ready
+  end, 5)
+  if not ready or failed then
+    say('the model cannot be loaded: %s', failed or 'no answer')
+    os.exit(1)
+  end
+end
+if wanted.code then
+  code('lua')
+  code('c')
+end
+if wanted.explain then
+  explanations()
+end
+if wanted.picture then
+  media('picture', 280)
+  media('picture', 70)
+end
+if wanted.sound then
+  media('sound')
+end
+if wanted.equal then
+  equal()
+end
+engine.shutdown(200)

@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+"""A checkpoint of train.py -> the two files that the plugin reads.
+
+    export.py WORK [--from WORK/train/last.pt] [--weights ema|weights] [--type q8_0]
+
+writes WORK/hf (a checkpoint as Hugging Face transformers saves it), WORK/gemma-embedded.gguf and
+WORK/mmproj-gemma-embedded.gguf. The converter is that of llama.cpp, so that the files are laid out
+like everybody's.
+"""
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+import data
+import net
+
+CONVERTER = "/usr/share/doc/llama.cpp-tools/scripts/convert_hf_to_gguf.py"
+NAME = "Gemma Embedded"
+CARD = """---
+license: apache-2.0
+language: en
+tags:
+- code
+- image-text-to-text
+- audio-text-to-text
+---
+A small model of the Gemma 4 unified architecture for tests and first steps; see tools/embedded.
+"""
+
+
+def checkpoint(work, source, which):
+    """WORK/hf from a training checkpoint."""
+    folder = work / "hf"
+    folder.mkdir(exist_ok=True)
+    vocab = data.Speller(work).vocab
+    model = net.build(vocab)
+    saved = torch.load(source, map_location="cpu", weights_only=True)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            p.copy_(saved[which][name])
+    model.save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        (folder / name).write_bytes((work / "tokenizer" / name).read_bytes())
+    (folder / "README.md").write_text(CARD)
+    (folder / "generation_config.json").write_text(json.dumps({
+        "bos_token_id": 2, "eos_token_id": [1, vocab["<turn|>"]], "pad_token_id": 0,
+        "suppress_tokens": [vocab["<audio|>"], vocab["<image|>"]]}, indent=1))
+    (folder / "processor_config.json").write_text(json.dumps({
+        "processor_class": "Gemma4UnifiedProcessor", "image_seq_length": 280,
+        "audio_seq_length": 750, "audio_ms_per_token": 40,
+        "feature_extractor": {"feature_extractor_type": "Gemma4UnifiedAudioFeatureExtractor",
+                              "audio_samples_per_token": net.FRAME, "feature_size": net.FRAME,
+                              "padding_value": 0.0, "sampling_rate": net.RATE},
+        "image_processor": {"image_processor_type": "Gemma4UnifiedImageProcessor",
+                            "do_convert_rgb": True, "do_resize": True, "do_rescale": True,
+                            "rescale_factor": 1 / 255, "do_normalize": False,
+                            "image_mean": [0.0] * 3, "image_std": [1.0] * 3, "resample": 3,
+                            "patch_size": 16, "pooling_kernel_size": 3, "max_soft_tokens": 280}},
+        indent=1))
+    return saved["step"], saved["seen"]
+
+
+def convert(folder, out, kind, extra):
+    env = dict(os.environ, HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
+    made = out.with_suffix(".new")
+    done = subprocess.run([sys.executable, CONVERTER, str(folder), "--outtype", kind, "--outfile",
+                           str(made), "--model-name", NAME] + extra, env=env, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode or not made.exists():
+        raise SystemExit(f"{done.stdout[-3000:]}\nconverting to {out.name} failed")
+    os.replace(made, out)
+    print(f"{out.stat().st_size:9d}  {out.name}")
+    return out.stat().st_size
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("work", type=Path)
+    p.add_argument("--from", dest="source", type=Path)
+    p.add_argument("--weights", choices=("ema", "weights"), default="ema")
+    p.add_argument("--type", default="q8_0", help="of the decoder's matrices")
+    a = p.parse_args()
+    final = a.work / "train/final.pt"
+    source = a.source or (final if final.exists() else a.work / "train/last.pt")
+    step, seen = checkpoint(a.work, source, a.weights)
+    print(f"{source.name}, {a.weights}: step {step}, {seen / 1e6:.1f} M tokens")
+    size = convert(a.work / "hf", a.work / "gemma-embedded.gguf", a.type, [])
+    size += convert(a.work / "hf", a.work / "mmproj-gemma-embedded.gguf", "f16", ["--mmproj"])
+    if size > 10_000_000:
+        raise SystemExit(f"{size} bytes together are more than 10 MB")
+
+
+if __name__ == "__main__":
+    main()

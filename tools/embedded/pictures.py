@@ -1,0 +1,249 @@
+#!/usr/bin/env python3
+"""Draws pictures that ask for something to be seen, with a question and its answer.
+
+sample(rng, split) -> ([("image", rgb), ...], question, answer). rgb is what the model gets: uint8,
+the sides multiples of 48, resized as csrc/media does it. task() gives the picture before that, for
+files. Held out from training: whole families of fonts, bands of sizes and of shades (see HELD).
+
+Colours of things are never gray: the first norm of the picture embedder takes brightness and
+contrast out of a patch, so that gray on white and black on gray look the same to the model.
+"""
+import functools
+import glob
+import math
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+import words
+
+FONTS = "/usr/share/fonts"
+HELD_FONTS = ("freefont", "lato")
+BUDGETS = (70, 70, 70, 140, 280)
+THINGS = [c for c in words.COLOURS if c != "gray"]
+GROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "gray": (128, 128, 128),
+           "light gray": (225, 225, 225), "dark gray": (45, 48, 52), "cream": (253, 246, 227),
+           "pale blue": (205, 225, 250), "pale green": (215, 245, 215), "navy": (10, 25, 60)}
+
+ASK_BOTH = ["What colour and shape is it?", "What is in the picture?", "What is this?",
+            "Describe the picture.", "What do you see?", "Name the colour and the shape.",
+            "What color and shape is it?", "What does the picture show?", "Describe this image."]
+ASK_COLOUR = ["What colour is it?", "What color is it?", "Which colour has the object?"]
+ASK_SHAPE = ["What shape is it?", "Which shape is this?", "Name the shape."]
+ASK_COUNT = ["How many objects are there?", "How many shapes are in the picture?",
+             "Count the objects.", "How many things do you see?", "How many are there?"]
+ASK_DIGIT = ["Which digit is it?", "Which digit is in the picture?", "Read the digit."]
+ASK_WORD = ["What does it say?", "Read the word.", "Which word is in the picture?",
+            "What is written there?", "Read the text."]
+ASK_TWO = ["What is in each picture?", "Describe the two pictures.", "What do the pictures show?"]
+
+
+@functools.cache
+def fonts(split):
+    """Paths of upright text fonts."""
+    out = []
+    for path in sorted(glob.glob(FONTS + "/**/*.[to]tf", recursive=True)):
+        name = Path(path).name.lower()
+        if any(w in name for w in ("italic", "oblique", "symbol", "hair", "thin", "math", "condensed")):
+            continue
+        if any(f in path for f in HELD_FONTS) == (split == "held"):
+            out.append(path)
+    if not out:
+        raise SystemExit("no fonts found for " + split)
+    return out
+
+
+def grid(w, h, budget):
+    """Columns and rows of patches, as gm_image_grid in csrc/media/vision.c."""
+    f = math.sqrt(budget * 48 * 48 / (w * h)) / 48
+    c, r = math.floor(f * w), math.floor(f * h)
+    if r == 0:
+        r, c = 1, min(w // h, budget)
+    if c == 0:
+        c, r = 1, min(h // w, budget)
+    return c, r
+
+
+def fit(image, budget):
+    c, r = grid(image.width, image.height, budget)
+    if (c * 48, r * 48) != image.size:
+        image = image.resize((c * 48, r * 48), Image.BICUBIC)
+    return np.asarray(image)
+
+
+def shade(colour, rng):
+    return tuple(max(0, min(255, c + rng.randint(-14, 14))) for c in colour)
+
+
+def canvas(rng):
+    """A size with some aspect ratio, in pixels."""
+    area = rng.choice((120, 200, 300, 400, 600)) * rng.uniform(0.8, 1.2)
+    ratio = math.exp(rng.uniform(-0.6, 0.6))
+    return max(48, int(area * math.sqrt(ratio))), max(48, int(area / math.sqrt(ratio)))
+
+
+def ground(rng, against):
+    """A background on which things of these colours can be seen."""
+    while True:
+        name = rng.choice(["white"] * 4 + ["black"] * 2 + list(GROUNDS))
+        rgb = GROUNDS[name]
+        if all(sum(abs(a - b) for a, b in zip(rgb, words.COLOURS[c])) > 150 for c in against):
+            return rgb
+
+
+def corners(n, r, turn, inner=None):
+    out = []
+    for i in range(n * (2 if inner else 1)):
+        radius = r * inner if inner and i % 2 else r
+        a = turn + 2 * math.pi * i / (n * (2 if inner else 1))
+        out.append((radius * math.sin(a), -radius * math.cos(a)))
+    return out
+
+
+def draw_shape(draw, shape, x, y, r, colour, back, rng):
+    """A shape with its middle at x, y that fits in a circle of radius r."""
+    def poly(points):
+        draw.polygon([(x + a, y + b) for a, b in points], fill=colour)
+
+    tilt = rng.uniform(-0.25, 0.25)
+    if shape == "circle":
+        draw.ellipse([x - r, y - r, x + r, y + r], fill=colour)
+    elif shape == "ring":
+        draw.ellipse([x - r, y - r, x + r, y + r], fill=colour)
+        q = r * rng.uniform(0.5, 0.68)
+        draw.ellipse([x - q, y - q, x + q, y + q], fill=back)
+    elif shape == "square":
+        a = r * 0.75
+        draw.rectangle([x - a, y - a, x + a, y + a], fill=colour)
+    elif shape == "rectangle":
+        a, b = r * 0.95, r * rng.uniform(0.4, 0.55)
+        if rng.random() < 0.4:
+            a, b = b, a
+        draw.rectangle([x - a, y - b, x + a, y + b], fill=colour)
+    elif shape == "triangle":
+        poly(corners(3, r, tilt if rng.random() < 0.8 else math.pi + tilt))
+    elif shape == "diamond":
+        poly([(0, -r), (r * 0.72, 0), (0, r), (-r * 0.72, 0)])
+    elif shape == "star":
+        poly(corners(5, r, tilt, 0.42))
+    else:  # cross
+        a = r * rng.uniform(0.22, 0.34)
+        draw.rectangle([x - r * 0.9, y - a, x + r * 0.9, y + a], fill=colour)
+        draw.rectangle([x - a, y - r * 0.9, x + a, y + r * 0.9], fill=colour)
+
+
+class Sheet:
+    """An image to draw on, twice or three times as large as it will be where edges are smooth."""
+
+    def __init__(self, rng, against):
+        self.w, self.h = canvas(rng)
+        self.fine = rng.choice((1, 2, 3))
+        self.back = ground(rng, against)
+        self.image = Image.new("RGB", (self.w * self.fine, self.h * self.fine), self.back)
+        self.draw = ImageDraw.Draw(self.image)
+
+    def shape(self, shape, x, y, r, colour, rng):
+        f = self.fine
+        draw_shape(self.draw, shape, x * f, y * f, r * f, colour, self.back, rng)
+
+    def done(self, rng):
+        image = self.image
+        if self.fine > 1:
+            image = image.resize((self.w, self.h), Image.BOX)
+        if rng.random() < 0.3:  # as a photograph or a bad JPEG would have it
+            a = np.asarray(image).astype(np.int16)
+            noise = np.random.RandomState(rng.getrandbits(31)).randint(-6, 7, a.shape)
+            image = Image.fromarray((a + noise).clip(0, 255).astype(np.uint8))
+        return image
+
+
+def one_shape(rng, split):
+    colour, shape = rng.choice(THINGS), rng.choice(words.SHAPES)
+    s = Sheet(rng, [colour])
+    low, high = (0.12, 0.92) if split == "train" else (0.16, 0.88)
+    r = min(s.w, s.h) / 2 * rng.uniform(low, high) ** 0.8
+    r = max(r, 9)
+    x, y = rng.uniform(r, s.w - r), rng.uniform(r, s.h - r)
+    s.shape(shape, x, y, r, shade(words.COLOURS[colour], rng), rng)
+    return s.done(rng), colour, shape
+
+
+def some_shapes(rng, n):
+    """n things that do not touch, of one kind or of several."""
+    same = rng.random() < 0.6
+    colours = [rng.choice(THINGS)] * n if same else [rng.choice(THINGS) for _ in range(n)]
+    shapes = [rng.choice(words.SHAPES)] * n if same else [rng.choice(words.SHAPES) for _ in range(n)]
+    s = Sheet(rng, colours)
+    size = math.sqrt(s.w * s.h)
+    placed = []
+    for i in range(n):
+        for attempt in range(400):
+            r = size * rng.uniform(0.07, 0.16 if attempt < 100 else 0.09)
+            if 2 * r >= min(s.w, s.h):
+                continue
+            x, y = rng.uniform(r, s.w - r), rng.uniform(r, s.h - r)
+            if all(math.hypot(x - a, y - b) > r + q + size * 0.04 for a, b, q in placed):
+                placed.append((x, y, r))
+                s.shape(shapes[i], x, y, r, shade(words.COLOURS[colours[i]], rng), rng)
+                break
+    return s.done(rng), len(placed)
+
+
+def written(rng, split, text):
+    colour = rng.choice(["black"] * 4 + ["white"] * 2 + ["red", "blue", "green", "purple", "brown"])
+    s = Sheet(rng, [colour])
+    s.w = max(s.w, int(s.h * 0.75))
+    font_path = rng.choice(fonts(split))
+    wide = s.w * rng.uniform(0.35, 0.92)
+    font = ImageFont.truetype(font_path, 100)
+    box = font.getbbox(text)
+    scale = min(wide / (box[2] - box[0]), s.h * rng.uniform(0.35, 0.85) / (box[3] - box[1]))
+    size = max(14, int(100 * scale))
+    s.fine = 1
+    s.image = Image.new("RGB", (s.w, s.h), s.back)
+    font = ImageFont.truetype(font_path, size)
+    x0, y0, x1, y1 = font.getbbox(text)
+    x = rng.uniform(0, max(0, s.w - (x1 - x0))) - x0
+    y = rng.uniform(0, max(0, s.h - (y1 - y0))) - y0
+    ImageDraw.Draw(s.image).text((x, y), text, font=font, fill=shade(words.COLOURS[colour], rng))
+    return s.done(rng)
+
+
+def article(word):
+    return ("an " if word[0] in "aeiou" else "a ") + word
+
+
+def task(rng, split, kind=None):
+    """([image, ...], question, answer, the words that a right answer has)"""
+    kind = kind or rng.choices(("shape", "count", "digit", "word", "two"), (40, 18, 16, 18, 8))[0]
+    if kind == "shape":
+        image, colour, shape = one_shape(rng, split)
+        how = rng.random()
+        if how < 0.7:
+            answer = f"{article(colour)} {shape}.".capitalize()
+            return [image], rng.choice(ASK_BOTH), answer, [colour, shape]
+        if how < 0.85:
+            return [image], rng.choice(ASK_COLOUR), f"It is {colour}.", [colour]
+        return [image], rng.choice(ASK_SHAPE), f"It is {article(shape)}.", [shape]
+    if kind == "count":
+        image, n = some_shapes(rng, rng.randint(1, 5))
+        word = words.NUMBERS[n]
+        return [image], rng.choice(ASK_COUNT), f"{word}.".capitalize(), [word]
+    if kind == "digit":
+        digit = str(rng.randrange(10))
+        return [written(rng, split, digit)], rng.choice(ASK_DIGIT), f"The digit is {digit}.", [digit]
+    if kind == "word":
+        word = rng.choice(words.READ)
+        form = rng.choice((word, word, word.capitalize(), word.upper()))
+        return [written(rng, split, form)], rng.choice(ASK_WORD), f"The word is {word}.", [word]
+    a, c1, s1 = one_shape(rng, split)
+    b, c2, s2 = one_shape(rng, split)
+    answer = f"The first shows {article(c1)} {s1}, the second {article(c2)} {s2}."
+    return [a, b], rng.choice(ASK_TWO), answer, [c1, s1, c2, s2]
+
+
+def sample(rng, split):
+    images, question, answer, _ = task(rng, split)
+    budget = rng.choice(BUDGETS) if len(images) == 1 else 70
+    return [("image", fit(i, budget)) for i in images], question, answer
