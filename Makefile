@@ -37,7 +37,7 @@ Q   := $(if $(V),,@)
 say  = $(if $(V),@:,@printf '  %-3s %s\n' $(1) $(2))
 
 # ---- sources -----------------------------------------------------------------------------
-ROOMS   := base tensor format tokenizer kernels kernels/cpu kernels/vulkan model media engine api
+ROOMS   := base tensor format tokenizer kernels kernels/cpu model media engine api
 SRC     := $(foreach r,$(ROOMS),$(wildcard csrc/$(r)/*.c))
 ARCH    := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine 2>/dev/null || uname -m)))
 ifneq ($(filter x86_64 amd64,$(ARCH)),)
@@ -46,6 +46,8 @@ endif
 ifneq ($(filter aarch64 arm64,$(ARCH)),)
   SRC += $(wildcard csrc/kernels/cpu/arm/*.c)
 endif
+include scripts/make/vulkan.mk
+SRC     += $(VULKAN_SRC)
 OBJ     := $(SRC:csrc/%.c=$(BUILD)/obj/%.o)
 TOOLSRC := $(wildcard csrc/tools/*.c)
 TOOLOBJ := $(TOOLSRC:csrc/%.c=$(BUILD)/obj/%.o)
@@ -74,7 +76,7 @@ tool: $(BUILD)/gemma
 $(BUILD)/obj/%.o: csrc/%.c
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
-	$(Q)$(CC) $(ALL_CFLAGS) $(call isa_flags,$<) $(call san_isa_flags,$<) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(ALL_CFLAGS) $(call isa_flags,$<) $(call san_isa_flags,$<) $(if $(findstring /vk_pipe.c,$<),-I$(SPV)) -MMD -MP -c -o $@ $<
 
 # A new inode each time: replacing a library that an editor has mapped must not crash it.
 $(BUILD)/libgemma.so: $(OBJ)
@@ -120,7 +122,7 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(HELPEROBJ) $(BUILD)/libgemma.a
 ctest-build: $(CTEST) $(KTEST)
 .SECONDARY:
 
-include $(wildcard scripts/make/*.mk)
+include $(filter-out scripts/make/vulkan.mk,$(wildcard scripts/make/*.mk))
 -include $(OBJ:.o=.d) $(TOOLOBJ:.o=.d) $(HELPEROBJ:.o=.d) $(CTESTSRC:%.c=$(BUILD)/obj/%.d)
 
 .PHONY: clean help

@@ -1,10 +1,12 @@
 /* env.h: every GEMMA_* variable, read once.
  *
  *   GEMMA_LOG       info,room=trace      what is logged (log.h)
- *   GEMMA_BACKEND   cpu|null             overrides the device that the caller asked for
+ *   GEMMA_BACKEND   cpu|vulkan:0|null    overrides the device that the caller asked for
  *   GEMMA_CPU       ref|avx2|avxvnni|avx512|avx512vnni   highest instruction set used (cpuid.h)
  *   GEMMA_THREADS   n                    overrides the number of compute threads
  *   GEMMA_PROBE     dir:name:layer:pos   dump of activations (model/probe.h)
+ *   GEMMA_VULKAN_CHECK  1                with the validation layer, where it is installed
+ *   GEMMA_VULKAN_MEMORY  MiB            at most so much of a device's memory
  *   GEMMA_TEST_MODEL  path               a real file for the golden tests
  */
 #pragma once
@@ -15,6 +17,8 @@ typedef enum {
     GM_ENV_CPU,
     GM_ENV_THREADS,
     GM_ENV_PROBE,
+    GM_ENV_VULKAN_CHECK,
+    GM_ENV_VULKAN_MEMORY,
     GM_ENV_TEST_MODEL,
     GM_ENV_COUNT
 } gm_env_key;

@@ -5,16 +5,54 @@
  */
 #include "kernels/backend.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "base/env.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "kernels/vulkan/vk.h"
 
 /* ---- open and close ---------------------------------------------------------------------- */
 
 static bool starts_with(const char *s, const char *prefix) {
     return strncmp(s, prefix, strlen(prefix)) == 0;
+}
+
+enum { MAX_NUMBER = 9999 };
+
+/* The number behind `prefix` in name; -1: there is none. */
+static int number_behind(const char *name, const char *prefix) {
+    if (!starts_with(name, prefix)) return -1;
+    char *end;
+    const char *digits = name + strlen(prefix);
+    long n = strtol(digits, &end, 10);
+    return *digits >= '0' && *digits <= '9' && *end == '\0' && n <= MAX_NUMBER ? (int)n : -1;
+}
+
+/* A GPU, or the CPU and why. */
+static int open_auto(gm_backend **out, int n_threads, char *err, size_t errlen) {
+    char why[sizeof (*out)->note];
+    if (gm_vk_open(out, -1, true, why, sizeof why) == GM_OK) return GM_OK;
+    gm_log(GM_LOG_INFO, "kernels", "on the CPU: %s", why);
+    int rc = gm_cpu_open(out, n_threads, err, errlen);
+    if (!rc) snprintf((*out)->note, sizeof (*out)->note, "%s", why);
+    return rc;
+}
+
+int gm_backend_split(gm_backend *b, int32_t n_layer, int n_threads, char *err, size_t errlen) {
+    int rc = b->rest ? GM_OK : gm_cpu_open(&b->rest, n_threads, err, errlen);
+    if (!rc) b->n_layer = n_layer;
+    if (!rc) b->rest->cancel = b->cancel;
+    return rc;
+}
+
+static int open_split(gm_backend **out, int n_layer, int n_threads, char *err, size_t errlen) {
+    int rc = gm_vk_open(out, -1, false, err, errlen);
+    if (!rc) rc = gm_backend_split(*out, n_layer, n_threads, err, errlen);
+    if (rc) gm_backend_close(out);
+    return rc;
 }
 
 int gm_backend_open(gm_backend **out, const char *device, int n_threads, char *err, size_t errlen) {
@@ -27,21 +65,38 @@ int gm_backend_open(gm_backend **out, const char *device, int n_threads, char *e
     if (strcmp(name, "cpu") == 0) return gm_cpu_open(out, n_threads, err, errlen);
     if (strcmp(name, "null") == 0) return gm_null_open(out, err, errlen);
     const char *from = forced ? " (from GEMMA_BACKEND)" : "";
-    if (starts_with(name, "vulkan") || starts_with(name, "split"))
-        return gm_fail(err, errlen, GM_EUNSUPPORTED,
-                       "device \"%s\"%s: this build computes on the CPU only; use \"cpu\"", name,
-                       from);
-    return gm_fail(err, errlen, GM_EINVAL, "unknown device \"%s\"%s; use \"cpu\"", name, from);
+    if (strcmp(name, "auto") == 0) return open_auto(out, n_threads, err, errlen);
+    int which = number_behind(name, "vulkan:"), n_layer = number_behind(name, "split:");
+    if (n_layer >= 0) return open_split(out, n_layer, n_threads, err, errlen);
+    if (which < 0 && strcmp(name, "vulkan") != 0)
+        return gm_fail(err, errlen, GM_EINVAL,
+                       "unknown device \"%s\"%s; use \"auto\", \"cpu\" or \"vulkan\"", name, from);
+    return gm_vk_open(out, which, false, err, errlen);
 }
 
 void gm_backend_close(gm_backend **b) {
     if (!b || !*b) return;
+    gm_backend_close(&(*b)->rest);
     (*b)->vt->destroy(*b);
     *b = NULL;
 }
 
 void gm_be_set_cancel(gm_backend *b, const gm_cancel *c) {
     b->cancel = c;
+    if (b->rest) b->rest->cancel = c;
+}
+
+gm_backend *gm_be_layer(gm_backend *b, int32_t layer) {
+    return b->rest && layer >= b->n_layer ? b->rest : b;
+}
+
+gm_backend *gm_be_ends(gm_backend *b) {
+    return b->rest ? b->rest : b;
+}
+
+/* The side of a split that a tensor lives on. */
+static gm_backend *side(gm_backend *b, const gm_tensor *t) {
+    return b->rest && !t->dmem ? b->rest : b;
 }
 
 /* ---- checks ------------------------------------------------------------------------------ */
@@ -212,7 +267,8 @@ int gm_be_reserve(gm_backend *b, const gm_be_limits *lim) {
     if (lim->max_tok < 1 || lim->max_in < 1 || lim->max_out < 1 || lim->n_vocab < 1 ||
         lim->max_head < 1 || lim->max_head_dim < 2 || lim->max_slot < 1)
         return REFUSE("reserve: a limit is zero or negative");
-    return b->vt->reserve(b, lim);
+    int e = b->vt->reserve(b, lim);
+    return e || !b->rest ? e : b->rest->vt->reserve(b->rest, lim);
 }
 
 int gm_be_tensor_alloc(gm_backend *b, gm_tensor *t) {
@@ -230,7 +286,7 @@ int gm_be_tensor_alloc(gm_backend *b, gm_tensor *t) {
 
 void gm_be_tensor_free(gm_backend *b, gm_tensor *t) {
     if (!t) return;
-    if (t->data || t->dmem) b->vt->tensor_free(b, t);
+    if (t->data || t->dmem) side(b, t)->vt->tensor_free(side(b, t), t);
     *t = (gm_tensor){0};
 }
 
@@ -249,33 +305,48 @@ static bool inside(const gm_tensor *t, size_t offset, size_t n) {
 
 int gm_be_write(gm_backend *b, gm_tensor *t, size_t offset, const void *src, size_t n) {
     if (!inside(t, offset, n)) return REFUSE("write: %zu bytes at %zu do not fit", n, offset);
-    return n == 0 ? GM_OK : b->vt->write(b, t, offset, src, n);
+    return n == 0 ? GM_OK : side(b, t)->vt->write(side(b, t), t, offset, src, n);
 }
 
 int gm_be_read(gm_backend *b, const gm_tensor *t, size_t offset, void *dst, size_t n) {
     if (!inside(t, offset, n)) return REFUSE("read: %zu bytes at %zu do not fit", n, offset);
-    return n == 0 ? GM_OK : b->vt->read(b, t, offset, dst, n);
+    return n == 0 ? GM_OK : side(b, t)->vt->read(side(b, t), t, offset, dst, n);
+}
+
+int gm_be_copy(gm_backend *b, gm_tensor *dst, size_t dst_at, const gm_tensor *src, size_t src_at,
+               size_t n) {
+    if (!inside(dst, dst_at, n) || !inside(src, src_at, n))
+        return REFUSE("copy: %zu bytes from %zu to %zu do not fit", n, src_at, dst_at);
+    if (n == 0) return GM_OK;
+    if (!dst->dmem || !src->dmem || !b->vt->copy) return GM_EUNSUPPORTED;
+    return b->vt->copy(b, dst, dst_at, src, src_at, n);
+}
+
+uint64_t gm_be_memory_free(gm_backend *b) {
+    return b->vt->memory_free ? b->vt->memory_free(b) : UINT64_MAX;
 }
 
 int gm_be_sync(gm_backend *b) {
-    return b->vt->sync(b);
+    int e = b->vt->sync(b);
+    return e || !b->rest ? e : b->rest->vt->sync(b->rest);
 }
 
 /* ---- ops --------------------------------------------------------------------------------- */
 
-/* No tokens: nothing to do, on any backend. */
-#define GM_BE_OP(name)                                                                             \
+/* No tokens: nothing to do, on any backend. `by` is the operand that tells the side of a split. */
+#define GM_BE_OP(name, by)                                                                         \
     int gm_be_##name(gm_backend *b, const gm_op_##name *op) {                                      \
         int e = check_##name(op);                                                                  \
         if (e || op->n_tok == 0) return e;                                                         \
+        b = side(b, op->by);                                                                       \
         return b->vt->name(b, op);                                                                 \
     }
-GM_BE_OP(embed)
-GM_BE_OP(rms_norm)
-GM_BE_OP(add_norm)
-GM_BE_OP(matmul)
-GM_BE_OP(head_norm_rope)
-GM_BE_OP(kv_write)
-GM_BE_OP(attention)
-GM_BE_OP(geglu)
-GM_BE_OP(softcap)
+GM_BE_OP(embed, table)
+GM_BE_OP(rms_norm, x)
+GM_BE_OP(add_norm, x)
+GM_BE_OP(matmul, w[0])
+GM_BE_OP(head_norm_rope, x)
+GM_BE_OP(kv_write, k)
+GM_BE_OP(attention, q)
+GM_BE_OP(geglu, gate)
+GM_BE_OP(softcap, x)

@@ -46,7 +46,14 @@ typedef struct {
     int (*write)(gm_backend *b, gm_tensor *t, size_t offset, const void *src, size_t n);
     int (*read)(gm_backend *b, const gm_tensor *t, size_t offset, void *dst, size_t n);
     int (*sync)(gm_backend *b);
+    /* optional */
+    /* n bytes from one tensor of this backend to another, whole rows. NULL: through the host. */
+    int (*copy)(gm_backend *b, gm_tensor *dst, size_t dst_at, const gm_tensor *src, size_t src_at,
+                size_t n);
+    /* Bytes that weights and caches may still take. NULL: as much as there is. */
+    uint64_t (*memory_free)(gm_backend *b);
 
+    /* required */
     int (*embed)(gm_backend *b, const gm_op_embed *op);
     int (*rms_norm)(gm_backend *b, const gm_op_rms_norm *op);
     int (*add_norm)(gm_backend *b, const gm_op_add_norm *op);
@@ -62,15 +69,30 @@ typedef struct {
 struct gm_backend {
     const gm_backend_vtable *vt;
     const gm_cancel *cancel; /* borrowed; NULL: never */
-    char desc[64];           /* "cpu avx512vnni, 2 threads" */
+    /* A split: layers from n_layer on, the embedding and the head belong to `rest`, which is owned
+     * and computes on the host. NULL: everything is here. */
+    gm_backend *rest;
+    int32_t n_layer;
+    bool may_split; /* its memory may be too small for a model: the engine decides */
+    char desc[64];  /* "cpu avx512vnni, 2 threads" */
+    char note[160]; /* why it is not what "auto" hoped for; empty: it is */
 };
 
-/* device: "cpu" or "null" (NULL: "cpu"); GEMMA_BACKEND overrides. n_threads 0: the default.
- * On failure *out is NULL. */
+/* device: "cpu", "vulkan", "vulkan:n", "split:K" (K layers on the best Vulkan device), "auto" (a GPU
+ * if there is one, never software, else the CPU with a note) or "null"; NULL: "cpu". GEMMA_BACKEND
+ * overrides. n_threads 0: the default. On failure *out is NULL. */
 int gm_backend_open(gm_backend **out, const char *device, int n_threads, char *err, size_t errlen);
 void gm_backend_close(gm_backend **b);
 
+/* Gives the layers from n_layer on, and both ends, to the CPU. */
+int gm_backend_split(gm_backend *b, int32_t n_layer, int n_threads, char *err, size_t errlen);
+
 void gm_be_set_cancel(gm_backend *b, const gm_cancel *c);
+
+/* Where a layer's weights, cache and activations are allocated. Everything else finds its side of
+ * a split by its tensors. */
+gm_backend *gm_be_layer(gm_backend *b, int32_t layer);
+gm_backend *gm_be_ends(gm_backend *b); /* embedding and head */
 
 /* Checked forwarders; shapes that do not fit give GM_EINVAL and a log line. */
 int gm_be_reserve(gm_backend *b, const gm_be_limits *lim);
@@ -79,6 +101,9 @@ void gm_be_tensor_free(gm_backend *b, gm_tensor *t); /* accepts a zeroed tensor;
 int gm_be_weight_import(gm_backend *b, const gm_tensor *host, gm_tensor *out);
 int gm_be_write(gm_backend *b, gm_tensor *t, size_t offset, const void *src, size_t n);
 int gm_be_read(gm_backend *b, const gm_tensor *t, size_t offset, void *dst, size_t n);
+int gm_be_copy(gm_backend *b, gm_tensor *dst, size_t dst_at, const gm_tensor *src, size_t src_at,
+               size_t n); /* GM_EUNSUPPORTED: go through the host */
+uint64_t gm_be_memory_free(gm_backend *b); /* UINT64_MAX: as much as there is */
 int gm_be_sync(gm_backend *b);
 int gm_be_embed(gm_backend *b, const gm_op_embed *op);
 int gm_be_rms_norm(gm_backend *b, const gm_op_rms_norm *op);

@@ -32,19 +32,42 @@ gm_tensor gm_pass_work(const gm_decoder *d, int64_t at, int64_t ne0, int64_t ne1
 
 /* ---- life ---- */
 
-static int alloc_rows(gm_decoder *d, gm_tensor *t, int64_t ne0, int64_t ne1) {
+static int alloc_rows(gm_backend *b, gm_tensor *t, int64_t ne0, int64_t ne1) {
     *t = gm_tensor_view(GM_F32, NULL, ne0, ne1);
-    return gm_be_tensor_alloc(d->b, t);
+    return gm_be_tensor_alloc(b, t);
+}
+
+static int alloc_side(const gm_decoder *d, gm_backend *b, gm_pass_side *s) {
+    int64_t n = d->n_batch;
+    int64_t work = gm_attention_work(d->c, d->n_batch), ffn = gm_feedforward_work(d->c, d->n_batch);
+    int rc = alloc_rows(b, &s->h, d->c->n_embd, n);
+    if (!rc) rc = alloc_rows(b, &s->x, d->c->n_embd, n);
+    return rc ? rc : alloc_rows(b, &s->work, work > ffn ? work : ffn, 1);
+}
+
+static void free_side(gm_backend *b, gm_pass_side *s) {
+    gm_be_tensor_free(b, &s->h);
+    gm_be_tensor_free(b, &s->x);
+    gm_be_tensor_free(b, &s->work);
+}
+
+/* What is in use becomes the other side and the other way round. */
+static void swap_sides(gm_decoder *d) {
+    gm_pass_side now = {d->h, d->x, d->work};
+    d->h = d->other.h;
+    d->x = d->other.x;
+    d->work = d->other.work;
+    d->other = now;
 }
 
 static int alloc_buffers(gm_decoder *d) {
-    int64_t n = d->n_batch, n_embd = d->c->n_embd;
-    int64_t work = gm_attention_work(d->c, d->n_batch), ffn = gm_feedforward_work(d->c, d->n_batch);
-    int rc = alloc_rows(d, &d->h, n_embd, n);
-    if (!rc) rc = alloc_rows(d, &d->x, n_embd, n);
-    if (!rc) rc = alloc_rows(d, &d->work, work > ffn ? work : ffn, 1);
-    if (!rc) rc = alloc_rows(d, &d->y, n_embd, GM_HEAD_ROWS);
-    if (!rc) rc = alloc_rows(d, &d->logits, d->c->n_vocab, GM_HEAD_ROWS);
+    int64_t n = d->n_batch;
+    d->here = gm_be_ends(d->b);
+    int rc = alloc_side(d, d->here, &d->other);
+    swap_sides(d);
+    if (!rc && d->here != d->b) rc = alloc_side(d, d->b, &d->other);
+    if (!rc) rc = alloc_rows(d->here, &d->y, d->c->n_embd, GM_HEAD_ROWS);
+    if (!rc) rc = alloc_rows(d->here, &d->logits, d->c->n_vocab, GM_HEAD_ROWS);
     if (rc) return rc;
     d->visible = gm_calloc(4 * (size_t)n, sizeof *d->visible);
     if (!d->visible) return GM_ENOMEM;
@@ -94,9 +117,9 @@ int gm_decoder_create(gm_decoder **out, const gm_config *c, const gm_weights *w,
 void gm_decoder_destroy(gm_decoder **d) {
     gm_decoder *x = *d;
     if (!x) return;
-    gm_be_tensor_free(x->b, &x->h);
-    gm_be_tensor_free(x->b, &x->x);
-    gm_be_tensor_free(x->b, &x->work);
+    free_side(x->b, &x->other);
+    swap_sides(x);
+    free_side(x->b, &x->other);
     gm_be_tensor_free(x->b, &x->y);
     gm_be_tensor_free(x->b, &x->logits);
     gm_free(x->visible);
@@ -139,15 +162,34 @@ static void set_visible(gm_decoder *d, const gm_pass *p, const int32_t *see_to) 
     }
 }
 
+/* Brings the stream to where the next step computes. One of the sides is the host. */
+static int go_to(gm_decoder *d, gm_backend *b, int32_t n_tok) {
+    if (d->here == b) return GM_OK;
+    size_t bytes = (size_t)n_tok * d->h.row_bytes;
+    swap_sides(d);
+    d->here = b;
+    gm_tensor *from = &d->other.h, *to = &d->h;
+    return from->data ? gm_be_write(d->b, to, 0, from->data, bytes)
+                      : gm_be_read(d->b, from, 0, to->data, bytes);
+}
+
 static int run_layers(gm_decoder *d, const gm_pass *p) {
     for (int32_t i = 0; i < d->c->n_layer; i++) {
         if (gm_cancelled(d->b->cancel)) return GM_ECANCELLED;
         int32_t row0 = i == d->c->n_layer - 1 ? p->first_out : 0;
-        int rc = gm_pass_attention(d, p, i, row0);
+        int rc = go_to(d, gm_be_layer(d->b, i), p->n_tok);
+        if (!rc) rc = gm_pass_attention(d, p, i, row0);
         if (!rc) rc = gm_pass_feedforward(d, p, i, row0);
         if (rc) return rc;
     }
-    return GM_OK;
+    return go_to(d, gm_be_ends(d->b), p->n_tok);
+}
+
+/* An earlier pass may have ended half way. */
+static void go_to_begin(gm_decoder *d) {
+    if (d->here == gm_be_ends(d->b)) return;
+    swap_sides(d);
+    d->here = gm_be_ends(d->b);
 }
 
 int gm_decoder_run(gm_decoder *d, gm_kv *kv, const gm_batch *batch) {
@@ -162,6 +204,7 @@ int gm_decoder_run(gm_decoder *d, gm_kv *kv, const gm_batch *batch) {
     gm_noalloc_begin();
     set_visible(d, &p, batch->see_to);
     gm_kv_begin_write(kv, p.n_tok);
+    go_to_begin(d);
     rc = gm_pass_embed(d, &p, batch);
     if (!rc) rc = run_layers(d, &p);
     if (!rc) rc = gm_pass_head(d, &p, batch);

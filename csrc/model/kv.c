@@ -38,14 +38,15 @@ static int64_t min64(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
-static int alloc_tensor(gm_kv *kv, gm_tensor *t, gm_dtype type, const gm_kv_layer *l) {
+static int alloc_tensor(gm_kv *kv, gm_backend *b, gm_tensor *t, gm_dtype type,
+                        const gm_kv_layer *l) {
     *t = (gm_tensor){
         .dtype = type,
         .ne = {l->head_dim, l->n_slot, l->n_kv, 1},
         .row_bytes = gm_dtype_row_bytes(type, (uint64_t)l->head_dim),
     };
     kv->bytes += (uint64_t)gm_tensor_rows(t) * t->row_bytes;
-    return gm_be_tensor_alloc(kv->b, t);
+    return gm_be_tensor_alloc(b, t);
 }
 
 static int alloc_layer(gm_kv *kv, int32_t i) {
@@ -56,8 +57,9 @@ static int alloc_layer(gm_kv *kv, int32_t i) {
     l->head_dim = lc->head_dim;
     bool blocks = (uint32_t)l->head_dim % gm_dtype_get((uint32_t)kv->type)->block_elems == 0;
     gm_dtype type = blocks ? kv->type : GM_F16;
-    int rc = alloc_tensor(kv, &l->k, type, l);
-    return rc ? rc : alloc_tensor(kv, &l->v, type, l);
+    gm_backend *b = gm_be_layer(kv->b, i);
+    int rc = alloc_tensor(kv, b, &l->k, type, l);
+    return rc ? rc : alloc_tensor(kv, b, &l->v, type, l);
 }
 
 int gm_kv_create(gm_kv **out, const gm_config *c, gm_backend *b, const gm_kv_opts *opts, char *err,
@@ -154,8 +156,10 @@ static int copy_bytes(gm_backend *b, gm_tensor *dst, size_t dst_at, const gm_ten
         memcpy((char *)dst->data + dst_at, (const char *)src->data + src_at, n);
         return GM_OK;
     }
+    int rc = gm_be_copy(b, dst, dst_at, src, src_at, n);
+    if (rc != GM_EUNSUPPORTED) return rc;
     char bounce[4096];
-    int rc = GM_OK;
+    rc = GM_OK;
     for (size_t done = 0; rc == GM_OK && done < n; done += sizeof bounce) {
         size_t part = n - done < sizeof bounce ? n - done : sizeof bounce;
         rc = gm_be_read(b, src, src_at + done, bounce, part);

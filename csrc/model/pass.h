@@ -16,11 +16,18 @@
  * a buffer of n_batch vocabularies. */
 enum { GM_HEAD_ROWS = 16 };
 
+/* Activations of a layer that is computed on the other side of a split. */
+typedef struct {
+    gm_tensor h, x, work;
+} gm_pass_side;
+
 struct gm_decoder {
     const gm_config *c;
     const gm_weights *w;
     gm_backend *b;
     int32_t n_batch;
+    gm_pass_side other; /* of a split: what is not in use now; else empty */
+    gm_backend *here;   /* where h, x and work are now */
     gm_tensor h, x;   /* [n_batch, n_embd] */
     gm_tensor work;   /* [work floats] */
     gm_tensor y;      /* [GM_HEAD_ROWS, n_embd] */

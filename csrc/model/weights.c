@@ -17,7 +17,8 @@
 typedef struct {
     const gm_gguf *g;
     const gm_config *c;
-    gm_backend *b;
+    gm_backend *b; /* of the whole model */
+    gm_backend *to; /* of what is being loaded */
     gm_weights *w;
     gm_progress_fn progress;
     void *ud;
@@ -85,7 +86,7 @@ static int take_matrix(loader *l, const char *name, int64_t n_in, int64_t n_out,
     l->type_bytes[t->dtype] += t->bytes;
     /* Weights are never written: the view only has no const of its own. */
     gm_tensor host = gm_tensor_view(t->dtype, (void *)(uintptr_t)t->data, n_in, n_out);
-    rc = gm_be_weight_import(l->b, &host, out);
+    rc = gm_be_weight_import(l->to, &host, out);
     return rc ? device_failed(l, name, rc) : GM_OK;
 }
 
@@ -97,7 +98,7 @@ static int take_vector(loader *l, const char *name, int64_t n, gm_tensor *out) {
     if (!copy) return device_failed(l, name, GM_ENOMEM);
     gm_tensor host = gm_tensor_view(GM_F32, copy, n, 1);
     rc = gm_dequant_row(t->dtype, t->data, copy, n);
-    if (!rc) rc = gm_be_weight_import(l->b, &host, out);
+    if (!rc) rc = gm_be_weight_import(l->to, &host, out);
     if (rc) memset(out, 0, sizeof *out);
     if (out->data != copy) gm_free(copy); /* the device has its own now */
     return rc ? device_failed(l, name, rc) : GM_OK;
@@ -219,9 +220,11 @@ static int report(const loader *l, uint64_t done) {
 }
 
 static int load_all(loader *l) {
+    l->to = gm_be_ends(l->b);
     int rc = load_ends(l);
     if (!rc) rc = report(l, l->done);
     for (int32_t i = 0; rc == GM_OK && i < l->c->n_layer; i++) {
+        l->to = gm_be_layer(l->b, i);
         rc = load_attention(l, i);
         if (!rc) rc = load_feedforward(l, i);
         if (!rc) rc = report(l, l->done);

@@ -16,12 +16,11 @@ static bool is_number(const char *s) {
 }
 
 int cli_check_device(const char *d) {
-    if (!d || strcmp(d, "cpu") == 0) return CLI_OK;
+    if (!d || strcmp(d, "cpu") == 0 || strcmp(d, "auto") == 0) return CLI_OK;
     bool vulkan = strcmp(d, "vulkan") == 0 || (strncmp(d, "vulkan:", 7) == 0 && is_number(d + 7));
     bool split = strncmp(d, "split:", 6) == 0 && is_number(d + 6);
-    if (vulkan || split)
-        return cli_fail("--device %s: this build has no Vulkan backend; use --device cpu", d);
-    return cli_usage("--device must be cpu, vulkan, vulkan:n or split:K, not '%s'", d);
+    if (vulkan || split) return CLI_OK; /* whether it is there shows when it is opened */
+    return cli_usage("--device must be auto, cpu, vulkan, vulkan:n or split:K, not '%s'", d);
 }
 
 static void to_stderr(void *ud, gm_log_level level, const char *room, const char *line) {

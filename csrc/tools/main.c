@@ -29,7 +29,7 @@ static const char usage[] =
     "                   [--device cpu|vulkan[:n]] [-r 5] --json\n"
     "  gemma --version | --help\n"
     "\n"
-    "D is cpu (default), vulkan, vulkan:n or split:K (K layers on the device).\n"
+    "D is cpu (default), auto, vulkan, vulkan:n or split:K (K layers on the device).\n"
     "Exit status: 0 success, 1 failure, 2 bad usage.\n";
 
 static const struct {

@@ -1,12 +1,14 @@
 /* test_ops.c: one list of op cases, run on every device and judged by ops_ref.h.
  *
  * A device is a backend as gm_backend_open makes it: the CPU at each level that this machine has,
- * with three threads, and at the best with one. Everything goes through backend.h, so another
- * backend is one more line in open_devices.
+ * with three threads, and at the best with one. OPS_DEVICE=vulkan (say) runs that one instead, and
+ * skips when it is not there; what Vulkan's validation layer has to say, if GEMMA_VULKAN_CHECK turned
+ * it on, is a failure. Everything goes through backend.h.
  */
 #include <stdio.h>
 #include <string.h>
 #include "base/err.h"
+#include "base/log.h"
 #include "helper/cm.h"
 #include "helper/compare.h"
 #include "helper/random.h"
@@ -79,15 +81,21 @@ typedef struct {
 /* Formats without a quantiser here get random bits and a modest scale. */
 static void random_blocks(test_rng *rng, gm_dtype type, void *bytes, size_t n_byte) {
     for (size_t i = 0; i < n_byte; i++) ((uint8_t *)bytes)[i] = (uint8_t)rng_u64(rng);
-    uint16_t d = gm_f32_to_f16(0.003f), dmin = gm_f32_to_f16(0.01f);
-    if (type == GM_Q4_K)
-        for (gm_block_q4_k *k = bytes; (char *)k < (char *)bytes + n_byte; k++) {
-            k->d = d;
-            k->dmin = dmin;
-        }
-    if (type == GM_Q6_K)
-        for (gm_block_q6_k *k = bytes; (char *)k < (char *)bytes + n_byte; k++)
-            k->d = gm_f32_to_f16(0.0003f);
+    uint16_t d = gm_f32_to_f16(0.003f), dmin = gm_f32_to_f16(0.01f), small = gm_f32_to_f16(0.0003f);
+#define SET(type_id, block, field, value)                                                          \
+    if (type == (type_id))                                                                         \
+        for (gm_block_##block *k = bytes; (char *)k < (char *)bytes + n_byte; k++) k->field = value;
+    SET(GM_Q2_K, q2_k, d, d)
+    SET(GM_Q2_K, q2_k, dmin, dmin)
+    SET(GM_Q3_K, q3_k, d, d)
+    SET(GM_Q4_K, q4_k, d, d)
+    SET(GM_Q4_K, q4_k, dmin, dmin)
+    SET(GM_Q5_K, q5_k, d, d)
+    SET(GM_Q5_K, q5_k, dmin, dmin)
+    SET(GM_Q6_K, q6_k, d, small)
+    SET(GM_IQ4_NL, iq4_nl, d, d)
+    SET(GM_IQ4_XS, iq4_xs, d, small)
+#undef SET
 }
 
 static weight make_weight(gm_backend *b, gm_dtype type, int64_t n_in, int64_t n_out,
@@ -96,10 +104,8 @@ static weight make_weight(gm_backend *b, gm_dtype type, int64_t n_in, int64_t n_
     assert_true(row_bytes > 0);
     weight w = {.bytes = host((size_t)n_out, row_bytes),
                 .value = random_rows(seed, (size_t)(n_in * n_out), 0.3f)};
-    if (type == GM_Q4_K || type == GM_Q6_K)
+    if (gm_quant_row(type, w.value, w.bytes, n_in * n_out) != 0)
         random_blocks(&(test_rng){seed}, type, w.bytes, (size_t)n_out * row_bytes);
-    else
-        assert_int_equal(gm_quant_row(type, w.value, w.bytes, n_in * n_out), 0);
     assert_int_equal(gm_dequant_row(type, w.bytes, w.value, n_in * n_out), 0);
     gm_tensor view = gm_tensor_view(type, w.bytes, n_in, n_out);
     assert_int_equal(gm_be_weight_import(b, &view, &w.t), 0);
@@ -117,7 +123,8 @@ static void drop_weight(gm_backend *b, weight *w) {
 static void embed_takes_scaled_rows_of_every_type_and_leaves_the_others(void **state) {
     gm_backend *b = *state;
     static const gm_dtype types[] = {GM_F32,  GM_F16,  GM_BF16, GM_Q8_0, GM_Q4_0,
-                                     GM_Q4_1, GM_Q5_0, GM_Q5_1, GM_Q4_K, GM_Q6_K};
+                                     GM_Q4_1, GM_Q5_0, GM_Q5_1, GM_Q4_K, GM_Q6_K,
+                                     GM_Q2_K, GM_Q3_K, GM_Q5_K, GM_IQ4_NL, GM_IQ4_XS};
     enum { N = 512, ROWS = 40, TOKENS = 66 };
     for (size_t k = 0; k < LENGTH(types); k++) {
         weight w = make_weight(b, types[k], N, ROWS, 100 + k);
@@ -240,6 +247,10 @@ static void matmul_gives_up_to_three_products_of_one_input(void **state) {
         {3, 1, 256, {64, 32, 16}, {GM_Q8_0, GM_Q6_K, GM_Q4_K}},
         {3, 70, 320, {40, 17, 17}, {GM_Q4_0, GM_Q8_0, GM_F32}},
         {2, 33, 1024, {96, 96}, {GM_Q4_0, GM_Q4_0}},
+        {3, 2, 512, {33, 20, 64}, {GM_Q2_K, GM_Q3_K, GM_Q5_K}},
+        {3, 3, 256, {40, 31, 64}, {GM_Q4_1, GM_Q5_0, GM_Q5_1}},
+        {2, 9, 768, {65, 32}, {GM_IQ4_NL, GM_IQ4_XS}},
+        {3, 2, 54, {9, 3, 1}, {GM_F32, GM_F16, GM_F32}},
     };
     for (size_t k = 0; k < LENGTH(cases); k++) {
         int n_tok = cases[k].n_tok;
@@ -557,10 +568,10 @@ static void a_raised_flag_cancels_and_a_lowered_one_lets_the_same_op_finish(void
     gm_tensor t = dev_rows(b, x, 4, 64);
     gm_cancel flag;
     atomic_init(&flag.set, true);
+    weight w = make_weight(b, GM_F32, 64, 32, 3);
     gm_be_set_cancel(b, &flag);
     gm_op_softcap op = {.x = &t, .n_tok = 4, .cap = 30};
     assert_int_equal(gm_be_softcap(b, &op), GM_ECANCELLED);
-    weight w = make_weight(b, GM_F32, 64, 32, 3);
     gm_tensor out = dev_zero(b, 4, 32);
     gm_op_matmul mm = {.n_mat = 1, .w = {&w.t}, .x = &t, .n_tok = 4, .out = {&out}};
     assert_int_equal(gm_be_matmul(b, &mm), GM_ECANCELLED);
@@ -618,7 +629,12 @@ static int n_device;
 static void add_device(const char *name, int n_threads) {
     char err[256];
     gm_backend *b;
-    if (gm_backend_open(&b, name, n_threads, err, sizeof err) != 0) {
+    int rc = gm_backend_open(&b, name, n_threads, err, sizeof err);
+    if (rc == GM_EUNSUPPORTED) {
+        printf("skip: %s\n", err);
+        exit(77);
+    }
+    if (rc != 0) {
         fprintf(stderr, "%s: %s\n", name, err);
         exit(1);
     }
@@ -635,6 +651,11 @@ static void add_device(const char *name, int n_threads) {
 
 /* One thread takes paths of its own (no spans), but the same ones at every level. */
 static void open_devices(void) {
+    const char *only = getenv("OPS_DEVICE");
+    if (only) {
+        add_device(only, 3);
+        return;
+    }
     gm_cpu_level best = gm_cpu_level_get();
     for (int level = GM_CPU_REF; level < GM_CPU_LEVEL_COUNT; level++) {
         if (!gm_cpu_has((gm_cpu_level)level)) continue;
@@ -644,7 +665,17 @@ static void open_devices(void) {
     }
 }
 
+static int n_validation;
+
+static void hear_validation(void *ud, gm_log_level level, const char *room, const char *line) {
+    (void)ud;
+    (void)level;
+    if (strcmp(room, "vulkan") != 0 || strncmp(line, "validation", 10) != 0) return;
+    if (n_validation++ < 10) fprintf(stderr, "%s\n", line);
+}
+
 int main(void) {
+    gm_log_set_sink(hear_validation, NULL);
     static struct CMUnitTest tests[MAX_DEVICE * LENGTH(cases)];
     static char names[MAX_DEVICE * LENGTH(cases)][160];
     size_t n = 0;
@@ -657,5 +688,6 @@ int main(void) {
         }
     int failed = _cmocka_run_group_tests("ops", tests, n, NULL, NULL);
     for (int d = 0; d < n_device; d++) gm_backend_close(&device[d]);
-    return failed;
+    if (n_validation) fprintf(stderr, "%d messages of the validation layer\n", n_validation);
+    return failed + n_validation;
 }

@@ -2,6 +2,8 @@
  *
  * Reads every set of tests/golden/sets (or of the folder in GEMMA_GOLDEN): a set is a folder with
  * cases.txt, whose format tests/golden/index.py explains. Skips with a line when there is none.
+ * GEMMA_BACKEND names another device than the CPU. GOLDEN_QUICK=1 takes two cases of each set, for a
+ * device in software.
  */
 #include <dirent.h>
 #include <math.h>
@@ -360,12 +362,13 @@ static void check_variant(const golden_set *s, const golden_case *c, int32_t var
         n_wrong++;
         return;
     }
-    bool exact = is_float(f.w->main_type);
+    /* Only the CPU rounds activations. */
+    bool exact = is_float(f.w->main_type), rounds = strcmp(f.b->vt->name, "cpu") == 0 || f.b->rest;
     sequence q = make_sequence(s, c, &f.c);
     float *want = read_floats(s, c->logits, c->positions.n * (size_t)f.c.n_vocab);
     /* Float arithmetic comes within 3e-6. A wrong eps makes 4e-5, the smallest effect of all the
      * mistakes that are easily made. */
-    double limit = exact ? 2e-5 : 8e-2;
+    double limit = exact || !rounds ? 2e-5 : 8e-2;
     double once = logits_error(&f, &q, c, want, GM_F32, N_BATCH);
     int32_t agreed = greedy_agreement(&f, s, c, &q, GM_F32);
     double parted_at = agreed < c->binding && agreed < 64 ? c->margin[agreed] : 0;
@@ -375,19 +378,20 @@ static void check_variant(const golden_set *s, const golden_case *c, int32_t var
     print_message("\n");
     complain(once < limit, "logits of the prompt at once");
     complain(agreed == c->binding, "greedy tokens");
-    if (variant == 0) { /* the numbers of further files are the same, or nearly */
+    bool quick = getenv("GOLDEN_QUICK") != NULL;
+    if (variant == 0 && !quick) { /* the numbers of further files are the same, or nearly */
         double pieces = logits_error(&f, &q, c, want, GM_F32, 7);
         complain(pieces < limit, "logits of the prompt in pieces");
         print_message("%-28s in sevens %.1e\n", "", pieces);
     }
-    if (variant == 0 && exact) {
+    if (variant == 0 && exact && !quick) {
         double half = logits_error(&f, &q, c, want, GM_F16, 64);
         double eight = logits_error(&f, &q, c, want, GM_Q8_0, 64);
         print_message("%-28s f16 cache %.1e, q8_0 cache %.1e\n", "", half, eight);
         complain(half < 5e-3, "logits with an f16 cache");
         complain(eight < 1e-1, "logits with a q8_0 cache");
     }
-    if (exact && c->layers[0]) complain(layers_agree(&f, s, c, &q), "residual stream by layer");
+    if (exact && c->layers[0] && !quick) complain(layers_agree(&f, s, c, &q), "residual stream by layer");
     finish_sequence(&q);
     free(want);
     fixture_close(&f);
@@ -407,8 +411,10 @@ static void decoder_gives_the_logits_of_the_reference(void **state) {
         golden_set s;
         snprintf(dir, sizeof dir, "%s/%s", root, e->d_name);
         if (e->d_name[0] == '.' || !read_set(&s, dir)) continue;
-        for (size_t i = 0; i < s.n; i++)
+        for (size_t i = 0; i < s.n; i++) {
+            if (getenv("GOLDEN_QUICK") && i != 0 && i != s.n - 1) continue;
             for (int32_t v = 0; v < s.c[i].n_variant; v++) check_variant(&s, &s.c[i], v);
+        }
         finish_set(&s);
     }
     closedir(d);
@@ -417,7 +423,19 @@ static void decoder_gives_the_logits_of_the_reference(void **state) {
     assert_int_equal(n_wrong, 0);
 }
 
+/* A device that this machine does not have is no mistake. */
+static void skip_without_device(void) {
+    char err[256];
+    gm_backend *b;
+    if (gm_backend_open(&b, NULL, 1, err, sizeof err) == GM_EUNSUPPORTED) {
+        printf("skip: %s\n", err);
+        exit(77);
+    }
+    gm_backend_close(&b);
+}
+
 int main(void) {
+    skip_without_device();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(decoder_gives_the_logits_of_the_reference),
     };

@@ -422,8 +422,8 @@ static void what_cannot_be_done_is_status_one_with_a_reason(void **state) {
     fails("logits -m %m --prompt-file %t/missing --positions last --out %t/x", 1, "missing");
     fails("logits -m %m --prompt-file %t --positions last --out %t/x", 1, NULL);
     fails("logits -m %m --prompt-file %t/picture.txt --positions last --out %t/x", 1, "image");
-    fails("logits -m %m --ids 2 --positions last --out %t/x --device vulkan", 1, "Vulkan");
-    fails("run -m %m --prompt x -n 3 --device split:4", 1, "Vulkan");
+    /* No machine has so many; a machine may have none, or a build no Vulkan at all. */
+    fails("logits -m %m --ids 2 --positions last --out %t/x --device vulkan:99", 1, "ulkan");
     fails("run -m %m --prompt x -n 3 --image a.png", 1, "<|image|>");
     fails("run -m %m --prompt x -n 3 --chat --image a.png", 1, "mmproj");
     fails("embed -m %m --mmproj x --image y --out %t/x", 1, "x");

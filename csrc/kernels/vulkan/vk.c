@@ -1,0 +1,721 @@
+/* vk.c: the Vulkan backend: backend.h by recording commands.
+ *
+ * Ops choose a shader and its numbers and record; nothing waits before sync and read. Weights are
+ * repacked on the way in (vk_repack.h) and lie in pieces that one binding can show. Activations and
+ * caches are one piece each.
+ */
+#include "kernels/vulkan/vk.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include "base/err.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "kernels/vulkan/vk_cmd.h"
+#include "kernels/vulkan/vk_repack.h"
+#include "kernels/vulkan/vk_util.h"
+
+/* A tensor's memory. A weight is cut into pieces of whole tiles; anything else is one piece. */
+struct gm_dmem {
+    gm_dmem *next, *prev;
+    gm_vk_access access;
+    bool packed;              /* tiles of vk_repack.h */
+    uint32_t row_words;       /* packed: of one row */
+    int64_t n_tile, per_piece; /* packed: tiles in all, in each piece but the last */
+    size_t row_bytes, stride; /* rows as the caller counts them, and as they lie here */
+    int32_t n_piece;
+    gm_vk_span piece[];
+};
+
+/* Cosines and sines of a batch's positions, as in the CPU backend. */
+typedef struct {
+    int32_t pos0, n_tok, half; /* n_tok 0: empty */
+    float *inv_freq;           /* [half], a copy */
+    gm_tensor turn;            /* [n_tok, 2, half] */
+} rope_table;
+
+enum { ROPE_TABLES = 2, MAX_PART_ROWS = 1024 };
+
+typedef struct {
+    gm_backend base; /* first */
+    gm_vk v;
+    gm_vk_heap heap;
+    gm_vk_pipes pipes;
+    gm_vk_cmd cmd;
+    gm_dmem *first;
+    gm_be_limits lim;
+    rope_table rope[ROPE_TABLES];
+    int rope_next;
+    gm_tensor part; /* sums of parts of keys, for attention */
+    uint32_t width; /* of workgroups that work on rows */
+} vk_backend;
+
+static vk_backend *of(gm_backend *b) {
+    return (vk_backend *)b;
+}
+
+static int ready(const vk_backend *k) {
+    if (k->v.lost) return GM_EDEVICE;
+    return gm_cancelled(k->base.cancel) ? GM_ECANCELLED : GM_OK;
+}
+
+/* ---- memory ------------------------------------------------------------------------------ */
+
+static gm_dmem *new_dmem(vk_backend *k, int32_t n_piece) {
+    gm_dmem *m = gm_calloc(1, sizeof *m + (size_t)n_piece * sizeof *m->piece);
+    if (!m) return NULL;
+    m->next = k->first;
+    if (k->first) k->first->prev = m;
+    k->first = m;
+    return m;
+}
+
+static void free_dmem(vk_backend *k, gm_dmem *m) {
+    if (!k->v.lost && !gm_vk_cmd_idle(&k->cmd, &m->access)) gm_vk_cmd_wait(&k->cmd);
+    for (int32_t i = 0; i < m->n_piece; i++) gm_vk_give(&k->heap, &m->piece[i]);
+    if (m->prev) m->prev->next = m->next;
+    else k->first = m->next;
+    if (m->next) m->next->prev = m->prev;
+    gm_free(m);
+}
+
+static void vk_tensor_free(gm_backend *b, gm_tensor *t) {
+    if (t->dmem) free_dmem(of(b), t->dmem);
+}
+
+/* n bytes at a byte of a piece of m. The offset of a binding has to be a multiple of what the device
+ * wants; *word is what is left, in words. */
+static gm_vk_bind bind_piece(const vk_backend *k, gm_dmem *m, int32_t piece, size_t at, bool write,
+                             uint32_t *word) {
+    const gm_vk_span *s = &m->piece[piece];
+    VkDeviceSize from = (s->at + at) / k->v.align * k->v.align;
+    *word = (uint32_t)((s->at + at - from) / 4);
+    return (gm_vk_bind){s->buffer, from, s->at + s->size - from, &m->access, write};
+}
+
+static size_t place(const gm_tensor *t) {
+    const gm_dmem *m = t->dmem;
+    return m->stride == m->row_bytes ? t->offset : t->offset / m->row_bytes * m->stride;
+}
+
+static gm_vk_bind bind(const vk_backend *k, const gm_tensor *t, bool write, uint32_t *word) {
+    return bind_piece(k, t->dmem, 0, place(t), write, word);
+}
+
+/* Rows of caches begin with a word. A row of Q8_0 is its values and then its scales. */
+static size_t stride_of(const gm_tensor *t) {
+    if (t->dtype == GM_Q8_0) return (size_t)t->ne[0] + (size_t)((t->ne[0] + 63) / 64) * 4;
+    return (t->row_bytes + 3) / 4 * 4;
+}
+
+static int vk_tensor_alloc(gm_backend *b, gm_tensor *t) {
+    vk_backend *k = of(b);
+    if (k->v.lost) return GM_EDEVICE;
+    gm_dmem *m = new_dmem(k, 1);
+    if (!m) return GM_ENOMEM;
+    m->row_bytes = t->row_bytes;
+    m->stride = stride_of(t);
+    size_t n;
+    int rc = gm_mul_size((size_t)gm_tensor_rows(t), m->stride, &n) ? GM_OK : GM_ENOMEM;
+    if (!rc) rc = gm_vk_take(&k->heap, GM_VK_LOCAL, n, &m->piece[0]);
+    if (!rc) {
+        m->n_piece = 1;
+        gm_vk_bind all = {m->piece[0].buffer, m->piece[0].at, m->piece[0].size, &m->access, true};
+        if (m->piece[0].host) memset(m->piece[0].host, 0, m->piece[0].size);
+        else rc = gm_vk_cmd_zero(&k->cmd, &all, all.size);
+    }
+    if (rc) {
+        free_dmem(k, m);
+        return rc;
+    }
+    t->dmem = m;
+    t->offset = 0;
+    return GM_OK;
+}
+
+static int vk_write(gm_backend *b, gm_tensor *t, size_t offset, const void *src, size_t n) {
+    vk_backend *k = of(b);
+    gm_dmem *m = t->dmem;
+    if (m->packed || m->stride != m->row_bytes) return GM_EUNSUPPORTED;
+    size_t at = t->offset + offset;
+    if (k->v.lost) return GM_EDEVICE;
+    if (m->piece[0].host && gm_vk_cmd_idle(&k->cmd, &m->access)) {
+        memcpy(m->piece[0].host + at, src, n);
+        return GM_OK;
+    }
+    for (size_t done = 0; done < n;) {
+        size_t part = n - done < GM_VK_UPLOAD_BYTES ? n - done : GM_VK_UPLOAD_BYTES;
+        gm_vk_bind from, to = {m->piece[0].buffer, m->piece[0].at + at + done, part, &m->access, true};
+        void *host;
+        int rc = gm_vk_cmd_space(&k->cmd, part, &host, &from);
+        if (rc) return rc;
+        memcpy(host, (const char *)src + done, part);
+        if ((rc = gm_vk_cmd_copy(&k->cmd, &from, &to, part))) return rc;
+        done += part;
+    }
+    return GM_OK;
+}
+
+static int vk_read(gm_backend *b, const gm_tensor *t, size_t offset, void *dst, size_t n) {
+    vk_backend *k = of(b);
+    gm_dmem *m = t->dmem;
+    if (m->packed || m->stride != m->row_bytes) return GM_EUNSUPPORTED;
+    size_t at = t->offset + offset;
+    if (m->piece[0].host) {
+        int rc = gm_vk_cmd_wait(&k->cmd);
+        if (!rc) memcpy(dst, m->piece[0].host + at, n);
+        return rc;
+    }
+    for (size_t done = 0; done < n;) {
+        size_t part = n - done < k->cmd.readback.size ? n - done : (size_t)k->cmd.readback.size;
+        gm_vk_bind from = {m->piece[0].buffer, m->piece[0].at + at + done, part, &m->access, false};
+        gm_vk_bind to = {k->cmd.readback.buffer, k->cmd.readback.at, part, NULL, true};
+        int rc = gm_vk_cmd_copy(&k->cmd, &from, &to, part);
+        if (!rc) rc = gm_vk_cmd_wait(&k->cmd);
+        if (rc) return rc;
+        memcpy((char *)dst + done, k->cmd.readback.host, part);
+        done += part;
+    }
+    return GM_OK;
+}
+
+static int vk_copy(gm_backend *b, gm_tensor *dst, size_t dst_at, const gm_tensor *src, size_t src_at,
+                   size_t n) {
+    vk_backend *k = of(b);
+    gm_dmem *d = dst->dmem, *s = src->dmem;
+    size_t row = d->row_bytes;
+    if (d->packed || s->packed || row != s->row_bytes || d->stride != s->stride) return GM_EUNSUPPORTED;
+    if (d->stride != row) { /* whole rows only */
+        if (dst_at % row || src_at % row || n % row) return GM_EUNSUPPORTED;
+        dst_at = dst_at / row * d->stride;
+        src_at = src_at / row * d->stride;
+        n = n / row * d->stride;
+    }
+    gm_vk_bind from = {s->piece[0].buffer, s->piece[0].at + place(src) + src_at, n, &s->access, false};
+    gm_vk_bind to = {d->piece[0].buffer, d->piece[0].at + place(dst) + dst_at, n, &d->access, true};
+    return gm_vk_cmd_copy(&k->cmd, &from, &to, n);
+}
+
+static int vk_sync(gm_backend *b) {
+    return gm_vk_cmd_wait(&of(b)->cmd);
+}
+
+static uint64_t vk_memory_free(gm_backend *b) {
+    return gm_vk_device_free(&of(b)->v);
+}
+
+/* ---- weights ----------------------------------------------------------------------------- */
+
+/* Vectors stay as they are: norms read them from first to last. */
+static int import_vector(vk_backend *k, const gm_tensor *host, gm_tensor *out) {
+    *out = *host;
+    out->data = NULL;
+    int rc = vk_tensor_alloc(&k->base, out);
+    return rc ? rc : vk_write(&k->base, out, 0, host->data, host->row_bytes);
+}
+
+static int fill_piece(vk_backend *k, gm_dmem *m, int32_t piece, const gm_tensor *host) {
+    gm_vk_span *s = &m->piece[piece];
+    size_t tile_bytes = (size_t)m->row_words * GM_VK_TILE * 4;
+    int64_t tile = piece * m->per_piece, end = tile + m->per_piece, n_row = gm_tensor_rows(host);
+    if (end > m->n_tile) end = m->n_tile;
+    for (size_t at = 0; tile < end; tile++, at += tile_bytes) {
+        if (gm_cancelled(k->base.cancel)) return GM_ECANCELLED;
+        gm_vk_bind from, to = {s->buffer, s->at + at, tile_bytes, &m->access, true};
+        void *to_host = s->host ? s->host + at : NULL;
+        int rc = to_host ? GM_OK : gm_vk_cmd_space(&k->cmd, tile_bytes, &to_host, &from);
+        if (rc) return rc;
+        gm_vk_repack_tile(host->dtype, host->data, host->row_bytes, host->ne[0], tile * GM_VK_TILE,
+                          n_row, to_host);
+        if (!s->host && (rc = gm_vk_cmd_copy(&k->cmd, &from, &to, tile_bytes))) return rc;
+    }
+    return GM_OK;
+}
+
+static int vk_weight_import(gm_backend *b, const gm_tensor *host, gm_tensor *out) {
+    vk_backend *k = of(b);
+    if (k->v.lost) return GM_EDEVICE;
+    if (host->dtype == GM_F32 && gm_tensor_rows(host) == 1) return import_vector(k, host, out);
+    uint32_t row_words = gm_vk_row_words(host->dtype, host->ne[0]);
+    size_t tile_bytes = (size_t)row_words * GM_VK_TILE * 4;
+    if (row_words == 0 || tile_bytes > GM_VK_UPLOAD_BYTES) {
+        gm_log(GM_LOG_ERROR, "vulkan", "rows of %lld values are too long", (long long)host->ne[0]);
+        return GM_EUNSUPPORTED;
+    }
+    int64_t n_tile = (gm_tensor_rows(host) + GM_VK_TILE - 1) / GM_VK_TILE;
+    int64_t per_piece = (int64_t)(gm_vk_max_span(&k->v) / tile_bytes);
+    int64_t n_piece = (n_tile + per_piece - 1) / per_piece;
+    if (n_piece > 4096) return GM_ENOMEM;
+    gm_dmem *m = new_dmem(k, (int32_t)n_piece);
+    if (!m) return GM_ENOMEM;
+    m->packed = true;
+    m->row_words = row_words;
+    m->n_tile = n_tile;
+    m->per_piece = per_piece;
+    int rc = GM_OK;
+    for (int32_t i = 0; !rc && i < n_piece; i++) {
+        int64_t left = n_tile - i * per_piece;
+        rc = gm_vk_take(&k->heap, GM_VK_LOCAL,
+                        (VkDeviceSize)(left < per_piece ? left : per_piece) * tile_bytes, &m->piece[i]);
+        if (rc) break;
+        m->n_piece++;
+        rc = fill_piece(k, m, i, host);
+    }
+    if (rc) {
+        free_dmem(k, m);
+        return rc;
+    }
+    *out = *host;
+    out->data = NULL;
+    out->dmem = m;
+    out->offset = 0;
+    return GM_OK;
+}
+
+/* ---- reserve ----------------------------------------------------------------------------- */
+
+static void drop_rope(vk_backend *k) {
+    for (int i = 0; i < ROPE_TABLES; i++) {
+        gm_free(k->rope[i].inv_freq);
+        gm_be_tensor_free(&k->base, &k->rope[i].turn);
+        k->rope[i] = (rope_table){0};
+    }
+}
+
+static int reserve_rope(vk_backend *k, const gm_be_limits *lim) {
+    drop_rope(k);
+    for (int i = 0; i < ROPE_TABLES; i++) {
+        rope_table *r = &k->rope[i];
+        r->inv_freq = gm_calloc((size_t)lim->max_head_dim, sizeof(float));
+        r->turn = gm_tensor_view(GM_F32, NULL, lim->max_head_dim, lim->max_tok);
+        int rc = r->inv_freq ? vk_tensor_alloc(&k->base, &r->turn) : GM_ENOMEM;
+        if (!rc) continue;
+        drop_rope(k);
+        k->lim.max_tok = k->lim.max_head_dim = 0;
+        return rc;
+    }
+    return GM_OK;
+}
+
+static int32_t larger(int32_t a, int32_t b) {
+    return a > b ? a : b;
+}
+
+static int vk_reserve(gm_backend *b, const gm_be_limits *lim) {
+    vk_backend *k = of(b);
+    gm_be_limits all = {.max_tok = larger(k->lim.max_tok, lim->max_tok),
+                        .max_head_dim = larger(k->lim.max_head_dim, lim->max_head_dim)};
+    if (all.max_tok == k->lim.max_tok && all.max_head_dim == k->lim.max_head_dim) return GM_OK;
+    int rc = reserve_rope(k, &all);
+    if (rc) return rc;
+    gm_be_tensor_free(b, &k->part);
+    k->part = gm_tensor_view(GM_F32, NULL, all.max_head_dim + 2, MAX_PART_ROWS);
+    rc = vk_tensor_alloc(b, &k->part);
+    if (!rc) k->lim = all;
+    return rc;
+}
+
+/* ---- rows -------------------------------------------------------------------------------- */
+
+static int record(vk_backend *k, const char *shader, const uint32_t spec[GM_VK_SPECS],
+                  const gm_vk_bind *binds, uint32_t n_bind, const void *push, size_t n_push, uint32_t x,
+                  uint32_t y, uint32_t z, double cost) {
+    gm_vk_pipe *pipe;
+    int rc = gm_vk_pipes_get(&k->pipes, shader, spec, &pipe);
+    if (rc) return rc == GM_EINTERNAL ? rc : GM_EDEVICE;
+    const uint32_t groups[3] = {x, y, z};
+    return gm_vk_cmd_dispatch(&k->cmd, pipe, binds, n_bind, push, n_push, groups, cost);
+}
+
+static const char *named(char *out, size_t n, const char *shader, gm_dtype t) {
+    snprintf(out, n, "%s_%s", shader, gm_dtype_get((uint32_t)t)->name);
+    return out;
+}
+
+/* Both norms; h NULL: the result goes to out. */
+static int norm(vk_backend *k, const gm_tensor *x, const gm_tensor *w, float eps, float scale,
+                int32_t n_tok, const gm_tensor *out, bool add) {
+    struct {
+        uint32_t n, x_at, w_at, out_at, weighted;
+        float eps, scale;
+    } p = {.n = (uint32_t)x->ne[0], .weighted = w != NULL, .eps = eps, .scale = scale};
+    gm_vk_bind b[3] = {bind(k, x, false, &p.x_at), bind(k, w ? w : x, false, &p.w_at),
+                       bind(k, out, true, &p.out_at)};
+    const uint32_t spec[GM_VK_SPECS] = {k->width, add};
+    return record(k, "norm", spec, b, 3, &p, sizeof p, (uint32_t)n_tok, 1, 1,
+                  (double)n_tok * (double)p.n * 3);
+}
+
+static int vk_rms_norm(gm_backend *b, const gm_op_rms_norm *op) {
+    int rc = ready(of(b));
+    return rc ? rc : norm(of(b), op->x, op->w, op->eps, 1, op->n_tok, op->out, false);
+}
+
+static int vk_add_norm(gm_backend *b, const gm_op_add_norm *op) {
+    int rc = ready(of(b));
+    return rc ? rc : norm(of(b), op->x, op->w, op->eps, op->scale, op->n_tok, op->h, true);
+}
+
+static int vk_embed(gm_backend *b, const gm_op_embed *op) {
+    vk_backend *k = of(b);
+    gm_dmem *m = op->table->dmem;
+    int rc = ready(k);
+    char name[32];
+    bool linear = !m->packed; /* a table of one row */
+    struct {
+        uint32_t n_in, row_words, ids_at, out_at, row0, n_row;
+        float scale;
+    } p = {.n_in = (uint32_t)op->table->ne[0], .row_words = m->row_words, .scale = op->scale};
+    const uint32_t spec[GM_VK_SPECS] = {64, [7] = linear ? 1 : GM_VK_TILE};
+    for (int32_t i = 0; !rc && i < m->n_piece; i++) {
+        void *ids;
+        gm_vk_bind binds[3];
+        p.row0 = (uint32_t)(i * m->per_piece * GM_VK_TILE);
+        p.n_row = linear ? 1 : (uint32_t)(m->per_piece * GM_VK_TILE);
+        if (p.row0 + (int64_t)p.n_row > op->table->ne[1]) p.n_row = (uint32_t)op->table->ne[1] - p.row0;
+        if ((rc = gm_vk_cmd_space(&k->cmd, (size_t)op->n_tok * sizeof *op->ids, &ids, &binds[1]))) break;
+        memcpy(ids, op->ids, (size_t)op->n_tok * sizeof *op->ids);
+        uint32_t word = 0;
+        binds[0] = bind_piece(k, m, i, 0, false, &word);
+        binds[2] = bind(k, op->out, true, &p.out_at);
+        rc = record(k, named(name, sizeof name, "embed", op->table->dtype), spec, binds, 3, &p, sizeof p,
+                    (p.n_in / 8 + 64) / 64, (uint32_t)op->n_tok, 1, (double)op->n_tok * p.n_in);
+    }
+    return rc;
+}
+
+static int flat(vk_backend *k, const char *shader, gm_vk_bind *b, uint32_t n_bind, void *push,
+                size_t n_push, uint32_t *per, double n) {
+    const uint32_t spec[GM_VK_SPECS] = {k->width};
+    double groups = ceil(n / k->width);
+    *per = (uint32_t)ceil(groups / 32768);
+    return record(k, shader, spec, b, n_bind, push, n_push, (uint32_t)ceil(groups / *per), 1, 1, n * 8);
+}
+
+static int vk_geglu(gm_backend *b, const gm_op_geglu *op) {
+    vk_backend *k = of(b);
+    int rc = ready(k);
+    if (rc) return rc;
+    double n = (double)op->n_tok * (double)op->gate->ne[0];
+    struct {
+        uint32_t n, gate_at, up_at, out_at, per;
+    } p = {.n = (uint32_t)n};
+    gm_vk_bind binds[3] = {bind(k, op->gate, false, &p.gate_at), bind(k, op->up, false, &p.up_at),
+                           bind(k, op->out, true, &p.out_at)};
+    return flat(k, "geglu", binds, 3, &p, sizeof p, &p.per, n);
+}
+
+static int vk_softcap(gm_backend *b, const gm_op_softcap *op) {
+    vk_backend *k = of(b);
+    int rc = ready(k);
+    if (rc) return rc;
+    double n = (double)op->n_tok * (double)op->x->ne[0];
+    struct {
+        uint32_t n, x_at, per;
+        float cap;
+    } p = {.n = (uint32_t)n, .cap = op->cap};
+    gm_vk_bind x = bind(k, op->x, true, &p.x_at);
+    return flat(k, "softcap", &x, 1, &p, sizeof p, &p.per, n);
+}
+
+/* ---- products ---------------------------------------------------------------------------- */
+
+static uint32_t power_of_two_from(uint32_t n, uint32_t most) {
+    uint32_t p = 1;
+    while (p < n && p < most) p *= 2;
+    return p;
+}
+
+/* How a product is cut: more invocations share a sum where there are few rows of x to keep a device
+ * busy. Software has few cores, and subgroups for which everything but the weights is the same. */
+static void matmul_spec(const vk_backend *k, int32_t n_tok, bool aligned, bool linear,
+                        uint32_t spec[GM_VK_SPECS]) {
+    uint32_t tokens = power_of_two_from((uint32_t)n_tok, k->v.software ? 8 : 16);
+    uint32_t slices = k->v.software ? 1 : tokens <= 4 ? 8 : 4;
+    while (slices * GM_VK_TILE > k->v.max_group) slices /= 2;
+    const uint32_t s[GM_VK_SPECS] = {slices * GM_VK_TILE, slices, tokens, aligned,
+                                     [7] = linear ? 1 : GM_VK_TILE};
+    memcpy(spec, s, sizeof s);
+}
+
+static int product(vk_backend *k, const gm_tensor *w, const gm_tensor *x, const gm_tensor *out,
+                   int32_t n_tok) {
+    gm_dmem *m = w->dmem;
+    char name[32];
+    struct {
+        uint32_t n_in, n_out, n_tok, row_words, x_at, out_at, row0, tile0;
+    } p = {.n_in = (uint32_t)w->ne[0],
+           .n_out = (uint32_t)gm_tensor_rows(w),
+           .n_tok = (uint32_t)n_tok,
+           .row_words = m->row_words};
+    gm_vk_bind b[3];
+    b[1] = bind(k, x, false, &p.x_at);
+    b[2] = bind(k, out, true, &p.out_at);
+    uint32_t spec[GM_VK_SPECS], word = 0;
+    matmul_spec(k, n_tok, p.n_in % 8 == 0 && p.x_at % 4 == 0, !m->packed, spec);
+    named(name, sizeof name, "matmul", w->dtype);
+    uint32_t batches = (p.n_tok + spec[2] - 1) / spec[2];
+    double tile_cost = (double)m->row_words * GM_VK_TILE * n_tok;
+    int64_t n_tile = m->packed ? m->n_tile : 1, per_piece = m->packed ? m->per_piece : 1;
+    int64_t most = tile_cost > 0 && k->cmd.budget / tile_cost < 60000 ? (int64_t)(k->cmd.budget / tile_cost)
+                                                                      : 60000;
+    if (most < 16) most = 16; /* fewer would leave a device idle */
+    for (int64_t tile = 0; tile < n_tile;) {
+        int32_t piece = (int32_t)(tile / per_piece);
+        int64_t end = (piece + 1) * per_piece;
+        if (end > n_tile) end = n_tile;
+        if (end > tile + most) end = tile + most;
+        b[0] = bind_piece(k, m, piece, 0, false, &word);
+        p.row0 = (uint32_t)(piece * per_piece * GM_VK_TILE);
+        p.tile0 = (uint32_t)(tile - piece * per_piece);
+        int rc = record(k, name, spec, b, 3, &p, sizeof p, (uint32_t)(end - tile), batches, 1,
+                        tile_cost * (double)(end - tile));
+        if (!rc) rc = ready(k);
+        if (rc) return rc;
+        tile = end;
+    }
+    return GM_OK;
+}
+
+static int vk_matmul(gm_backend *b, const gm_op_matmul *op) {
+    vk_backend *k = of(b);
+    int rc = ready(k);
+    for (int32_t i = 0; !rc && i < op->n_mat; i++) rc = product(k, op->w[i], op->x, op->out[i], op->n_tok);
+    return rc;
+}
+
+/* ---- heads and cache --------------------------------------------------------------------- */
+
+/* Angles in double, as on the CPU: at position 262,143 a float32 product is off by 1/64 of a
+ * radian. */
+static void fill_turns(float *turn, int32_t pos0, int32_t n_tok, const float *inv_freq, int32_t half) {
+    for (int32_t t = 0; t < n_tok; t++, turn += 2 * half)
+        for (int32_t i = 0; i < half; i++) {
+            double angle = (double)(pos0 + t) * (double)inv_freq[i];
+            turn[i] = inv_freq[i] == 0.0f ? 1.0f : (float)cos(angle);
+            turn[half + i] = inv_freq[i] == 0.0f ? 0.0f : (float)sin(angle);
+        }
+}
+
+static int upload_turns(vk_backend *k, rope_table *r) {
+    gm_dmem *m = r->turn.dmem;
+    size_t row = (size_t)r->half * 2 * sizeof(float);
+    int32_t most = (int32_t)((GM_VK_UPLOAD_BYTES / 4) / row);
+    for (int32_t t = 0; t < r->n_tok; t += most) {
+        int32_t n = r->n_tok - t < most ? r->n_tok - t : most;
+        gm_vk_bind from, to = {m->piece[0].buffer, m->piece[0].at + (size_t)t * row, (size_t)n * row,
+                               &m->access, true};
+        void *host;
+        int rc = gm_vk_cmd_space(&k->cmd, (size_t)n * row, &host, &from);
+        if (rc) return rc;
+        fill_turns(host, r->pos0 + t, n, r->inv_freq, r->half);
+        if ((rc = gm_vk_cmd_copy(&k->cmd, &from, &to, (size_t)n * row))) return rc;
+    }
+    return GM_OK;
+}
+
+static int find_turns(vk_backend *k, const gm_op_head_norm_rope *op, rope_table **out) {
+    int32_t half = op->head_dim / 2;
+    size_t key = (size_t)half * sizeof(float);
+    for (int i = 0; i < ROPE_TABLES; i++) {
+        rope_table *r = *out = &k->rope[i];
+        if (r->n_tok > 0 && r->half == half && op->pos0 >= r->pos0 &&
+            op->pos0 + op->n_tok <= r->pos0 + r->n_tok && memcmp(r->inv_freq, op->inv_freq, key) == 0)
+            return GM_OK;
+    }
+    rope_table *r = *out = &k->rope[k->rope_next];
+    k->rope_next = (k->rope_next + 1) % ROPE_TABLES;
+    r->pos0 = op->pos0;
+    r->n_tok = op->n_tok;
+    r->half = half;
+    memcpy(r->inv_freq, op->inv_freq, key);
+    int rc = upload_turns(k, r);
+    if (rc) r->n_tok = 0;
+    return rc;
+}
+
+static int vk_head_norm_rope(gm_backend *b, const gm_op_head_norm_rope *op) {
+    vk_backend *k = of(b);
+    int rc = ready(k);
+    if (rc) return rc;
+    if (op->inv_freq && (op->n_tok > k->lim.max_tok || op->head_dim > k->lim.max_head_dim)) {
+        gm_log(GM_LOG_ERROR, "vulkan", "head_norm_rope: %d tokens, heads of %d: never reserved",
+               op->n_tok, op->head_dim);
+        return GM_EINVAL;
+    }
+    rope_table *r = NULL;
+    if (op->inv_freq && (rc = find_turns(k, op, &r))) return rc;
+    struct {
+        uint32_t d, n_head, x_at, w_at, turn_at, weighted, turning;
+        float eps;
+    } p = {.d = (uint32_t)op->head_dim,
+           .n_head = (uint32_t)op->n_head,
+           .weighted = op->w != NULL,
+           .turning = r != NULL,
+           .eps = op->eps};
+    uint32_t turn_word = 0;
+    gm_vk_bind binds[3] = {bind(k, op->x, true, &p.x_at), bind(k, op->w ? op->w : op->x, false, &p.w_at),
+                           bind(k, r ? &r->turn : op->x, false, &turn_word)};
+    if (r) p.turn_at = turn_word + (uint32_t)(op->pos0 - r->pos0) * p.d;
+    const uint32_t spec[GM_VK_SPECS] = {k->v.software ? 32 : 64};
+    return record(k, "heads", spec, binds, 3, &p, sizeof p, p.n_head, (uint32_t)op->n_tok, 1,
+                  (double)op->n_tok * p.n_head * p.d * 4);
+}
+
+static uint32_t cache_units(gm_dtype t, uint32_t d) {
+    return t == GM_F32 ? d : t == GM_F16 ? d / 2 : (d + 63) / 64;
+}
+
+static int vk_kv_write(gm_backend *b, const gm_op_kv_write *op) {
+    vk_backend *k = of(b);
+    gm_kv_layer *c = op->cache;
+    int rc = ready(k);
+    if (rc) return rc;
+    char name[32];
+    struct {
+        uint32_t d, n_kv, n_tok, n_slot, pos0, k_at, v_at, kc_at, vc_at, stride;
+    } p = {.d = (uint32_t)c->head_dim,
+           .n_kv = (uint32_t)c->n_kv,
+           .n_tok = (uint32_t)op->n_tok,
+           .n_slot = (uint32_t)c->n_slot,
+           .pos0 = (uint32_t)op->pos0,
+           .stride = (uint32_t)(c->k.dmem->stride / 4)};
+    gm_vk_bind binds[4] = {bind(k, op->k, false, &p.k_at), bind(k, op->v, false, &p.v_at),
+                           bind(k, &c->k, true, &p.kc_at), bind(k, &c->v, true, &p.vc_at)};
+    const uint32_t spec[GM_VK_SPECS] = {32};
+    return record(k, named(name, sizeof name, "kv_write", c->k.dtype), spec, binds, 4, &p, sizeof p,
+                  (cache_units(c->k.dtype, p.d) + 31) / 32, p.n_kv, p.n_tok,
+                  (double)p.n_tok * p.n_kv * p.d * 2);
+}
+
+/* ---- attention --------------------------------------------------------------------------- */
+
+typedef struct {
+    uint32_t d, n_head, group, n_tok, n_slot, q_at, kc_at, vc_at, range_at, out_at, stride, n_part;
+} attn_push;
+
+static int join_parts(vk_backend *k, const gm_op_attention *op, const attn_push *a) {
+    struct {
+        uint32_t d, n_part, part_at, out_at;
+    } p = {.d = a->d, .n_part = a->n_part};
+    gm_vk_bind b[2] = {bind(k, &k->part, false, &p.part_at), bind(k, op->out, true, &p.out_at)};
+    const uint32_t spec[GM_VK_SPECS] = {64};
+    return record(k, "attention_join", spec, b, 2, &p, sizeof p, a->n_tok * a->n_head, 1, 1,
+                  (double)a->n_tok * a->n_head * a->d * a->n_part);
+}
+
+/* Few heads over many keys would leave a device idle: then the keys are shared as well. */
+static uint32_t count_parts(const vk_backend *k, uint32_t rows, int32_t n_key, uint32_t width) {
+    uint32_t blocks = ((uint32_t)n_key + width - 1) / width, parts = 1;
+    uint32_t wanted = k->v.software ? 16 : 256;
+    while (parts * 2 <= blocks && rows * parts < wanted && rows * parts * 2 <= MAX_PART_ROWS) parts *= 2;
+    return parts;
+}
+
+static int vk_attention(gm_backend *b, const gm_op_attention *op) {
+    vk_backend *k = of(b);
+    const gm_kv_layer *c = op->cache;
+    int rc = ready(k);
+    if (rc) return rc;
+    char name[32];
+    attn_push p = {.d = (uint32_t)c->head_dim,
+                   .n_head = (uint32_t)op->n_head,
+                   .group = (uint32_t)(op->n_head / c->n_kv),
+                   .n_tok = (uint32_t)op->n_tok,
+                   .n_slot = (uint32_t)c->n_slot,
+                   .stride = (uint32_t)(c->k.dmem->stride / 4)};
+    uint32_t width = k->v.software ? 32 : 64, tokens = power_of_two_from(p.n_tok, 4);
+    uint32_t columns = (p.d / 2 + width - 1) / width;
+    int32_t first = op->lo[0], last = op->hi[0], n_key = 0;
+    for (int32_t t = 0; t < op->n_tok; t++) {
+        if (op->hi[t] - op->lo[t] + 1 > n_key) n_key = op->hi[t] - op->lo[t] + 1;
+        if (op->lo[t] < first) first = op->lo[t];
+        if (op->hi[t] > last) last = op->hi[t];
+    }
+    /* Tokens that see stretches far apart would walk over what lies between, and a ring does not
+     * hold that. */
+    if (last - first >= c->n_slot) tokens = 1;
+    bool room = p.d + 2 <= (uint32_t)k->lim.max_head_dim + 2;
+    p.n_part = room && last - first < c->n_slot ? count_parts(k, p.n_tok * p.n_head, n_key, width) : 1;
+    size_t n = (size_t)op->n_tok * sizeof(int32_t);
+    void *range;
+    gm_vk_bind binds[5];
+    if ((rc = gm_vk_cmd_space(&k->cmd, 2 * n, &range, &binds[3]))) return rc;
+    memcpy(range, op->lo, n);
+    memcpy((char *)range + n, op->hi, n);
+    binds[0] = bind(k, op->q, false, &p.q_at);
+    binds[1] = bind(k, &c->k, false, &p.kc_at);
+    binds[2] = bind(k, &c->v, false, &p.vc_at);
+    binds[4] = bind(k, p.n_part > 1 ? &k->part : op->out, true, &p.out_at);
+    const uint32_t spec[GM_VK_SPECS] = {width, columns, tokens};
+    rc = record(k, named(name, sizeof name, "attention", c->k.dtype), spec, binds, 5, &p, sizeof p,
+                p.n_head, (p.n_tok + tokens - 1) / tokens, p.n_part,
+                (double)p.n_tok * p.n_head * n_key * p.d / 2);
+    return rc || p.n_part == 1 ? rc : join_parts(k, op, &p);
+}
+
+/* ---- life -------------------------------------------------------------------------------- */
+
+static void vk_destroy(gm_backend *b) {
+    vk_backend *k = of(b);
+    if (k->v.device && !k->v.hung) k->v.fn.DeviceWaitIdle(k->v.device);
+    k->cmd.finished = UINT64_MAX; /* nothing is waited for any more */
+    drop_rope(k);
+    gm_be_tensor_free(b, &k->part);
+    while (k->first) free_dmem(k, k->first);
+    gm_vk_cmd_finish(&k->cmd);
+    gm_vk_pipes_finish(&k->pipes);
+    gm_vk_heap_finish(&k->heap);
+    gm_vk_device_close(&k->v);
+    gm_free(k);
+}
+
+static const gm_backend_vtable vk_vtable = {
+    .name = "vulkan",
+    .destroy = vk_destroy,
+    .reserve = vk_reserve,
+    .tensor_alloc = vk_tensor_alloc,
+    .tensor_free = vk_tensor_free,
+    .weight_import = vk_weight_import,
+    .write = vk_write,
+    .read = vk_read,
+    .sync = vk_sync,
+    .copy = vk_copy,
+    .memory_free = vk_memory_free,
+    .embed = vk_embed,
+    .rms_norm = vk_rms_norm,
+    .add_norm = vk_add_norm,
+    .matmul = vk_matmul,
+    .head_norm_rope = vk_head_norm_rope,
+    .kv_write = vk_kv_write,
+    .attention = vk_attention,
+    .geglu = vk_geglu,
+    .softcap = vk_softcap,
+};
+
+int gm_vk_open(gm_backend **out, int which, bool real_only, char *err, size_t errlen) {
+    *out = NULL;
+    vk_backend *k = gm_calloc(1, sizeof *k);
+    if (!k) return gm_fail(err, errlen, GM_ENOMEM, "out of memory");
+    k->base.vt = &vk_vtable;
+    k->base.may_split = true;
+    int rc = gm_vk_device_open(&k->v, which, real_only, err, errlen);
+    if (rc) {
+        gm_free(k);
+        return rc;
+    }
+    k->heap.v = &k->v;
+    rc = gm_vk_pipes_init(&k->pipes, &k->v);
+    if (!rc) rc = gm_vk_cmd_init(&k->cmd, &k->v, &k->heap, &k->pipes);
+    if (rc) {
+        gm_fail(err, errlen, rc, "the device %s could not be set up (%s)", k->v.name,
+                gm_vk_result_name(k->v.result));
+        vk_destroy(&k->base);
+        return rc;
+    }
+    k->width = k->v.software ? 64 : 256 < k->v.max_group ? 256 : k->v.max_group;
+    snprintf(k->base.desc, sizeof k->base.desc, "vulkan %.50s", k->v.name);
+    *out = &k->base;
+    return GM_OK;
+}

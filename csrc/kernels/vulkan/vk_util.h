@@ -1,0 +1,23 @@
+/* vk_util.h: names of results, and the one way to call Vulkan.
+ *
+ *     VK_TRY(v, v->fn.CreateFence(v->device, &info, NULL, &fence))
+ *
+ * gives 0, GM_ENOMEM or GM_EDEVICE, logs a failure with the call and the place, remembers a lost
+ * device, and is where tests let calls fail.
+ */
+#pragma once
+
+#include "kernels/vulkan/vk_device.h"
+
+const char *gm_vk_result_name(VkResult r);
+
+/* Counts a call. True: it is to fail with *r instead of being made. */
+bool gm_vk_inject(gm_vk *v, VkResult *r);
+
+/* The GM_ code of r; logs what is not success. */
+int gm_vk_check(gm_vk *v, VkResult r, const char *call, const char *file, int line);
+
+/* The same without a device; r_ is the caller's. */
+#define VK_RESULT(v, r_, call) (gm_vk_inject(v, &(r_)) ? (r_) : ((r_) = (call)))
+#define VK_TRY(v, call)                                                                            \
+    gm_vk_check(v, VK_RESULT(v, (v)->result, call), #call, __FILE__, __LINE__)

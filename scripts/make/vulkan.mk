@@ -1,0 +1,35 @@
+# Shaders: GLSL to SPIR-V to arrays of the library. Included by the Makefile before it lists its
+# objects.
+
+GLSLC ?= glslc
+SPV   := $(BUILD)/shaders
+
+# Without the headers or the compiler the library has no Vulkan backend and says so when asked for it.
+VULKAN ?= $(shell command -v $(GLSLC) >/dev/null && echo '\#include <vulkan/vulkan.h>' | \
+            $(CC) -E - >/dev/null 2>&1 && echo 1)
+ifneq ($(VULKAN),1)
+  VULKAN_SRC := csrc/kernels/vulkan/vk_stub.c
+else
+  VULKAN_SRC := $(filter-out %/vk_stub.c,$(wildcard csrc/kernels/vulkan/*.c))
+
+  # shader NAME FILE DEFINES
+  SHADERS :=
+  define shader_rule
+SHADERS += $1
+$(SPV)/$1.inc: shaders/$2
+	@mkdir -p $(SPV)
+	$$(call say,SPV,$1)
+	$$(Q)$(GLSLC) --target-env=vulkan1.2 -O $3 -MD -MF $(SPV)/$1.d -MT $(SPV)/$1.inc -mfmt=c -o $$@ $$<
+  endef
+  shader = $(eval $(call shader_rule,$1,$2,$3))
+  include shaders/variants.mk
+
+$(SPV)/list.inc: shaders/variants.mk $(SHADERS:%=$(SPV)/%.inc)
+	@{ for s in $(SHADERS); do \
+	    echo "static const uint32_t spv_$$s[] ="; echo "#include \"$$s.inc\""; echo ";"; done; \
+	  echo "static const gm_vk_shader shaders[] = {"; \
+	  for s in $(SHADERS); do echo "    {\"$$s\", spv_$$s, sizeof spv_$$s},"; done; \
+	  echo "};"; } > $@
+$(BUILD)/obj/kernels/vulkan/vk_pipe.o: $(SPV)/list.inc
+-include $(SHADERS:%=$(SPV)/%.d)
+endif
