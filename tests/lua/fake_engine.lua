@@ -226,6 +226,8 @@ function b.destroy(timeout)
   Fake.destroyed = timeout
 end
 
+Fake.binding = b
+
 package.preload['gemma.ffi'] = function()
   return {
     open = function()
