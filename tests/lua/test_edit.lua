@@ -362,6 +362,88 @@ test('a buffer that is wiped out takes everything with it', function()
   h.eq(c:lua("return require('gemma.edit.preview').get(1) == nil"), true)
 end)
 
+test('random changes around it: it moves along or is withdrawn, and never writes by itself', function()
+  local c = child()
+  local bad = c:lua([[
+    local NEW = ...
+    math.randomseed(11)
+    local api, preview = vim.api, require('gemma.edit.preview')
+    local edit = require('gemma.edit')
+    local kept, gone = 0, 0
+    vim.notify = function() end
+    for round = 1, 40 do
+      local base = {}
+      for i = 1, 80 do base[i] = 'line ' .. i end
+      api.nvim_buf_set_lines(0, 0, -1, false, base)
+      local new = vim.list_slice(base, 10, 20)
+      for _ = 1, 3 do
+        local at = math.random(#new)
+        if math.random() < 0.5 then new[at] = 'new ' .. math.random(99) else table.insert(new, at, 'ins') end
+      end
+      if not edit.preview({ buf = 1, first = 10, last = 20, new = new }) then
+        return 'nothing to show'
+      end
+      local model = vim.deepcopy(base)
+      local first, touched = 10, false
+      for _ = 1, 5 do
+        local n = api.nvim_buf_line_count(0)
+        local a = math.random(0, n)
+        local b = math.min(n, a + math.random(0, 2))
+        local put = {}
+        for i = 1, math.random(0, 2) do put[i] = 'x' .. math.random(99) end
+        if #put > 0 or b > a then
+          api.nvim_buf_set_lines(0, a, b, false, put)
+          local out = vim.list_slice(model, 1, a)
+          vim.list_extend(out, put)
+          vim.list_extend(out, model, b + 1)
+          model = #out == 0 and { '' } or out
+          -- 0-based lines first-1 .. first+9 are those of the preview.
+          local top, bottom = first - 1, first + 10
+          if b <= top then
+            first = first + #put - (b - a)
+          elseif a < bottom then
+            touched = true
+          end
+        end
+        vim.wait(0)
+      end
+      vim.wait(5, function() return (preview.get(1) == nil) == touched end)
+      if not vim.deep_equal(api.nvim_buf_get_lines(0, 0, -1, false), model) then
+        return 'something was written, round ' .. round
+      end
+      local p = preview.get(1)
+      if touched then
+        gone = gone + 1
+        -- Lines that were taken away and put back alike are as good as untouched.
+        if p and not p.region:intact() then return 'still shown, round ' .. round end
+        if p then p:finish() end
+      else
+        kept = kept + 1
+        if not p then return 'withdrawn for nothing, round ' .. round end
+        if p.region:row() ~= first - 1 then return 'at the wrong place, round ' .. round end
+        vim.bo.undolevels = vim.bo.undolevels -- as a typed key does
+        p:accept_all()
+        local want = vim.list_slice(model, 1, first - 1)
+        vim.list_extend(want, new)
+        vim.list_extend(want, model, first + 11)
+        if not vim.deep_equal(api.nvim_buf_get_lines(0, 0, -1, false), want) then
+          return 'the wrong text, round ' .. round
+        end
+        vim.cmd('silent undo')
+        if not vim.deep_equal(api.nvim_buf_get_lines(0, 0, -1, false), model) then
+          return 'undo, round ' .. round
+        end
+      end
+      local ns = api.nvim_get_namespaces()
+      for _, name in ipairs({ 'gemma.edit', 'gemma.edit.region' }) do
+        if #api.nvim_buf_get_extmarks(0, ns[name], 0, -1, {}) > 0 then return name .. ' is left' end
+      end
+    end
+    return { kept, gone }]], NEW)
+  h.ok(type(bad) == 'table', vim.inspect(bad))
+  h.ok(bad[1] > 3 and bad[2] > 3, ('kept %d, withdrawn %d'):format(bad[1], bad[2]))
+end)
+
 -- ---- fix ------------------------------------------------------------------------------------
 
 local function diagnose(c)
