@@ -74,6 +74,8 @@ end
 ---@return integer first 1-based
 ---@return integer last
 function M.here(buf, row)
+  -- A diagnostic may be of lines that are gone.
+  row = math.max(0, math.min(row, api.nvim_buf_line_count(buf) - 1))
   local first, last = function_lines(buf, row)
   if first then
     return first, last --[[@as integer]]

@@ -12,12 +12,18 @@ local M = {}
 local api = vim.api
 local ns = api.nvim_create_namespace('gemma.edit')
 
+---@class (exact) gemma.preview.State
+---@field lines string[]
+---@field hunks gemma.Hunk[]
+---@field accepted integer
+
 ---@class gemma.Preview
 ---@field buf integer
 ---@field region gemma.Region
 ---@field hunks gemma.Hunk[] still to be decided, from top to bottom
 ---@field total integer
 ---@field accepted integer
+---@field states gemma.preview.State[] every one it was in, for undo and redo
 ---@field tick integer? changedtick after our own last change
 ---@field keys gemma.Keys
 ---@field over boolean
@@ -220,6 +226,37 @@ function Preview:settle()
   end
 end
 
+--- Takes down the state it is in, so that undo can come back to it.
+function Preview:remember()
+  table.insert(self.states, 1, {
+    lines = self.region.lines,
+    hunks = vim.list_extend({}, self.hunks),
+    accepted = self.accepted,
+  })
+end
+
+--- The lines changed. When that was an undo or a redo of what was accepted, the hunks are again
+--- what they were then.
+function Preview:changed()
+  for _, state in ipairs(self.states) do
+    if self.region:has(state.lines) then
+      self.region.lines = state.lines
+      self.hunks = vim.list_extend({}, state.hunks)
+      self.accepted = state.accepted
+      self.tick = nil -- what is accepted now is a step of its own
+      self:follow()
+      return self:draw()
+    end
+  end
+  self:withdraw()
+end
+
+function Preview:follow()
+  self.region:watch(function()
+    self:changed()
+  end)
+end
+
 --- The lines are not what the change was made for.
 function Preview:withdraw()
   self:finish()
@@ -229,13 +266,18 @@ function Preview:withdraw()
   end
 end
 
+--- Keys may come before a change of the lines was looked at.
+---@return boolean still there
+function Preview:sync()
+  if not self.over and not self.region:intact() then
+    self:changed()
+  end
+  return not self.over
+end
+
 ---@param n integer
 ---@return boolean
 function Preview:accept_one(n)
-  if not self.region:intact() then
-    self:withdraw()
-    return false
-  end
   local hunk = self.hunks[n]
   local _, rest = hunks.apply(self.region.lines, self.hunks, n)
   -- Together with the hunk before, unless something else was changed since.
@@ -248,11 +290,15 @@ function Preview:accept_one(n)
   self.tick = api.nvim_buf_get_changedtick(self.buf)
   self.hunks = rest
   self.accepted = self.accepted + 1
+  self:remember()
   return true
 end
 
 --- The hunk under the cursor, or all of them when it is on none.
 function Preview:accept()
+  if not self:sync() then
+    return
+  end
   local n = self:here()
   if not n then
     return self:accept_all()
@@ -267,6 +313,9 @@ function Preview:accept()
 end
 
 function Preview:accept_all()
+  if not self:sync() then
+    return
+  end
   while #self.hunks > 0 do
     -- From the bottom, so that nothing has to move.
     if not self:accept_one(#self.hunks) then
@@ -278,6 +327,9 @@ end
 
 --- The hunk under the cursor, or all of them when it is on none.
 function Preview:reject()
+  if not self:sync() then
+    return
+  end
   local n = self:here()
   if n then
     table.remove(self.hunks, n)
@@ -310,6 +362,7 @@ function M.show(region, new)
     hunks = list,
     total = #list,
     accepted = 0,
+    states = {},
     over = false,
   }, Preview)
   shown[self.buf] = self
@@ -321,9 +374,8 @@ function M.show(region, new)
     { lhs = 'g<C-y>', desc = 'accept all', fn = function() self:accept_all() end },
     { lhs = 'g<C-e>', desc = 'reject all', fn = function() self:reject_all() end },
   })
-  region:watch(function()
-    self:withdraw()
-  end)
+  self:remember()
+  self:follow()
   self:draw()
   notify.event('GemmaEditPreview', { buf = self.buf, hunks = #list })
   return self

@@ -10,11 +10,13 @@ local ns = api.nvim_create_namespace('gemma.edit.region')
 
 ---@class gemma.Region
 ---@field buf integer
----@field mark integer on the first line
+---@field mark integer on the first line; lines put in just above it move it down
+---@field other integer on the first line; stays, also when undo or redo replaces the lines
 ---@field lines string[] what is there
 ---@field freed boolean
 ---@field writing boolean the owner itself changes them
 ---@field scheduled boolean
+---@field attached boolean
 ---@field on_broken fun()?
 local Region = {}
 Region.__index = Region
@@ -27,10 +29,12 @@ function M.new(buf, first, last)
   return setmetatable({
     buf = buf,
     mark = api.nvim_buf_set_extmark(buf, ns, first - 1, 0, {}),
+    other = api.nvim_buf_set_extmark(buf, ns, first - 1, 0, { right_gravity = false }),
     lines = api.nvim_buf_get_lines(buf, first - 1, last, false),
     freed = false,
     writing = false,
     scheduled = false,
+    attached = false,
   }, Region)
 end
 
@@ -43,14 +47,33 @@ function Region:row()
   return api.nvim_buf_get_extmark_by_id(self.buf, ns, self.mark, {})[1]
 end
 
+---@param row integer
+function Region:set_row(row)
+  api.nvim_buf_set_extmark(self.buf, ns, row, 0, { id = self.mark, strict = false })
+  local stays = { id = self.other, right_gravity = false, strict = false }
+  api.nvim_buf_set_extmark(self.buf, ns, row, 0, stays)
+end
+
+--- Whether these lines are there, at one of the marks; then both are.
+---@param lines string[]
 ---@return boolean
-function Region:intact()
-  local row = self:row()
-  if not row then
+function Region:has(lines)
+  if not self:row() then
     return false
   end
-  local now = api.nvim_buf_get_lines(self.buf, row, row + #self.lines, false)
-  return vim.deep_equal(now, self.lines)
+  for _, mark in ipairs({ self.mark, self.other }) do
+    local row = api.nvim_buf_get_extmark_by_id(self.buf, ns, mark, {})[1]
+    if row and vim.deep_equal(api.nvim_buf_get_lines(self.buf, row, row + #lines, false), lines) then
+      self:set_row(row)
+      return true
+    end
+  end
+  return false
+end
+
+---@return boolean
+function Region:intact()
+  return self:has(self.lines)
 end
 
 function Region:check()
@@ -65,14 +88,14 @@ end
 --- fn is called when the lines are no longer what they were, or the buffer went.
 ---@param fn fun()
 function Region:watch(fn)
-  local attached = self.on_broken ~= nil
   self.on_broken = fn
-  if attached then
+  if self.attached then
     return
   end
+  self.attached = true
   local function changed()
     if self.freed then
-      return true
+      return true -- no further calls
     end
     if not self.writing and not self.scheduled then
       self.scheduled = true
@@ -115,8 +138,7 @@ function Region:replace(first, n, new, join)
   vim.list_extend(lines, new)
   vim.list_extend(lines, self.lines, first + n, #self.lines)
   self.lines = lines
-  -- Lines put in before the first one have pushed the mark down.
-  api.nvim_buf_set_extmark(self.buf, ns, row, 0, { id = self.mark, strict = false })
+  self:set_row(row)
   return true
 end
 
@@ -125,6 +147,7 @@ function Region:free()
     self.freed = true
     if api.nvim_buf_is_valid(self.buf) then
       api.nvim_buf_del_extmark(self.buf, ns, self.mark)
+      api.nvim_buf_del_extmark(self.buf, ns, self.other)
     end
   end
 end
