@@ -117,7 +117,8 @@ end
 function Child:wait(expr, what)
   local start = vim.uv.now()
   while true do
-    if self:lua('return ' .. expr) then
+    local value = self:lua('return ' .. expr)
+    if value and value ~= vim.NIL then -- what nil becomes on its way
       return
     end
     vim.uv.update_time()
