@@ -11,7 +11,7 @@ local M = {}
 local uv = vim.uv
 
 local VERSION = 1 -- of lend.lua
-local ANSWER_MS = 5000 -- how long the other Neovim may be busy with something else
+M.ANSWER_MS = 5000 -- how long the other Neovim may be busy with something else, or stopped
 local CANCELLED, INVALID, TOO_LONG, DEVICE = -7, -2, -8, -11
 local SOUND_SECONDS = 30
 local CALL = "require('gemma.lend').receive(...)"
@@ -56,6 +56,7 @@ function M.open(other)
   local names = { [CANCELLED] = 'ECANCELLED', [INVALID] = 'EINVAL', [DEVICE] = 'EDEVICE' }
   local about = {} ---@type table what the other one told of itself
   local sounds = {} ---@type table<integer, { left: integer, over: boolean }> bytes that fit
+  local asked = false -- whether it is still there
   local over = false
   local left = false -- destroyed by us; the connection lives until the other one has heard of it
 
@@ -98,11 +99,28 @@ function M.open(other)
     end
   end
 
+  --- While something is pending, silence is looked into: an answer may take its time, a sign of life
+  --- may not. With nothing pending no timer runs.
+  local function watch()
+    patience:start(M.ANSWER_MS, 0, function()
+      if asked then
+        lost({ why = 'silent' })
+      elseif next(pending) then
+        asked = true
+        notify('nvim_exec_lua', CALL, { name, 'ping', 0 })
+        watch()
+      end
+    end)
+  end
+
   ---@param what string
   ---@param id integer
   ---@param ... any
   local function call(what, id, ...)
     notify('nvim_exec_lua', CALL, { name, what, id, ... })
+    if not over and next(pending) and not patience:is_active() then
+      watch()
+    end
   end
 
   ---@return integer
@@ -122,15 +140,17 @@ function M.open(other)
       end
       about = vim.tbl_extend('force', about, ev.about)
       ev.about = nil
-      patience:stop()
     end
-    if ev.kind == 'hello' then
+    if ev.kind == 'hello' or ev.kind == 'pong' then
       return
     elseif ev.kind == 'error' then
       names[ev.code] = ev.name
     end
     if ev.kind == 'done' or ev.kind == 'error' then
       pending[ev.job] = nil
+      if next(pending) == nil then
+        patience:stop()
+      end
     end
     push(ev)
   end
@@ -158,12 +178,11 @@ function M.open(other)
     end
   end
 
-  patience:start(ANSWER_MS, 0, function()
-    lost({ why = 'silent' })
-  end)
   pipe:connect(other.server, function(err)
     if err then
-      return lost({ why = 'closed', stale = true })
+      -- Nobody listens there any more; or it is only too busy to take us.
+      local stale = err:find('^ENOENT') or err:find('^ECONNREFUSED')
+      return lost({ why = stale and 'closed' or 'silent', stale = stale ~= nil })
     end
     pipe:read_start(function(read_err, chunk)
       if left and not chunk then
@@ -171,6 +190,7 @@ function M.open(other)
       elseif read_err or not chunk then
         return lost({ why = 'closed' })
       end
+      asked = false
       local ok, why = pcall(on_read, chunk)
       if not ok then
         lost({ why = tostring(why) })
@@ -289,7 +309,7 @@ function M.open(other)
     else
       call('bye', 0)
       over, left = true, true
-      patience:start(ANSWER_MS, 0, close)
+      patience:start(M.ANSWER_MS, 0, close)
     end
     uv.fs_close(fds.read)
     uv.fs_close(fds.write)

@@ -377,7 +377,7 @@ end
 local LOST = {
   closed = 'the Neovim with the model (pid %d) closed; :Gemma load to take over.',
   unloaded = 'pid %d unloaded the model; :Gemma load to load it here.',
-  silent = 'pid %d has the model and does not answer; :Gemma load to try again.',
+  silent = 'pid %d has the model and does not answer; asked again with the next use.',
   differs = 'pid %d has another version of gemma.nvim; restart it, or set shared to own.',
 }
 
@@ -399,9 +399,12 @@ local function on_lost(ev)
     loaded('cancelled')
   else
     local why = (LOST[ev.why] or ('pid %d: ' .. ev.why)):format(ev.pid)
-    M.kept_out = true
+    -- One that is only stopped or busy is asked again with the next use.
+    M.rested = ev.why == 'silent'
+    M.kept_out = not M.rested
     set_state('off', why)
-    notify.warn(why)
+    local tell = M.rested and notify.once or notify.warn
+    tell(why)
     loaded(why)
   end
 end

@@ -199,6 +199,11 @@ function receive.sound_destroy(name, id)
   end
 end
 
+--- Answered by the main loop, which is what may be stopped or busy; the worker may compute.
+function receive.ping(name)
+  send(name, { kind = 'pong' })
+end
+
 function receive.bye(name)
   local chan = clients[name].chan
   forget(name)

@@ -69,13 +69,33 @@ function M.holder(path)
   return lock.pid ~= uv.os_getpid() and lock or nil
 end
 
+--- Puts the file in place unless there is one.
+---@param temp string with the text
+---@param path string
+---@param text string
+---@return boolean
+local function place(temp, path, text)
+  local ok, _, name = uv.fs_link(temp, path)
+  if ok or name == 'EEXIST' then
+    return ok == true
+  end
+  -- A file system without links. A reader may come before the text is there, and takes the empty
+  -- file for a dead one; that is the price there.
+  local fd = uv.fs_open(path, 'wx', 384)
+  if fd then
+    uv.fs_write(fd, text)
+    uv.fs_close(fd)
+  end
+  return fd ~= nil
+end
+
 --- Takes it, or tells who has it. Without a folder to write in there is no lock and no holder.
 ---@param path string
 ---@param info table what others should know
 ---@return boolean taken
 ---@return gemma.Lock? holder
 function M.take(path, info)
-  vim.fn.mkdir(vim.fs.dirname(path), 'p')
+  pcall(vim.fn.mkdir, vim.fs.dirname(path), 'p')
   local text = vim.json.encode(vim.tbl_extend('force', info, { pid = uv.os_getpid() }))
   local temp = ('%s.new.%d'):format(path, uv.os_getpid())
   local f = io.open(temp, 'wb')
@@ -90,7 +110,7 @@ function M.take(path, info)
     taken = uv.fs_rename(temp, path) ~= nil -- what is told about it may have changed
   else
     for _ = 1, 2 do -- the second time after a dead one was taken away
-      taken = taken or uv.fs_link(temp, path) ~= nil
+      taken = taken or place(temp, path, text)
       if taken or M.holder(path) then
         break
       end

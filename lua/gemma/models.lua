@@ -119,7 +119,7 @@ end
 ---@param path string
 function M.choose(path)
   M.chosen = path
-  vim.fn.mkdir(vim.fs.dirname(choice_path()), 'p')
+  pcall(vim.fn.mkdir, vim.fs.dirname(choice_path()), 'p')
   local f = io.open(choice_path(), 'wb')
   if f then
     f:write(path, '\n')

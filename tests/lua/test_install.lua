@@ -339,6 +339,16 @@ test('stopping keeps what has come; a second download of the same file is refuse
   c:wait(('(vim.uv.fs_stat(%q) or { size = 0 }).size > 100000'):format(part))
   c:wait("require('gemma').statusline():match('^G %d+%%$')")
   h.eq(c:lua("return require('gemma.engine').state"), 'installing')
+  c:lua([[function _G.told()
+    local out
+    for _, e in ipairs(Seen.events) do out = e.name == 'GemmaProgress' and e.data or out end
+    return out
+  end]])
+  c:wait("told().text:find('kB of', 1, true)")
+  local told = c:lua('return told()')
+  h.has(told.text, 'tiny.gguf: ')
+  h.has(told.text, 'kB of 300 kB')
+  h.ok(told.percent > 30 and told.percent < 100 and told.status == 'running')
   local other = child({ env = { XDG_DATA_HOME = c.dir .. '/data' } })
   install(other)
   h.has(wait_message(other), 'downloads tiny.gguf already.')
