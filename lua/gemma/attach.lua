@@ -211,7 +211,7 @@ function M.under_cursor(buf)
   end
   -- A word that only looks like a name is no reason to stop; a link is.
   if media.looks_like(found.target) or found.extensions then
-    return nil, ('there is no file %s.'):format(paths[1] or found.target), found
+    return nil, ('there is no file %s.'):format(media.short(paths[1] or found.target)), found
   end
 end
 

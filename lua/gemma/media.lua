@@ -223,6 +223,13 @@ function M.normalize(path)
   return vim.fs.normalize(path, { expand_env = false })
 end
 
+--- A path as it is shown: from here or from the home folder.
+---@param path string
+---@return string
+function M.short(path)
+  return vim.fn.fnamemodify(path, ':~:.')
+end
+
 ---@param is gemma.media.Kinship
 ---@return string?
 local function note(is)
@@ -245,10 +252,10 @@ function M.file(path, o)
   local name = o.name or tail(path)
   local stat, why, code = uv.fs_stat(path)
   if not stat then
-    return nil, code == 'ENOENT' and ('there is no file %s.'):format(path)
+    return nil, code == 'ENOENT' and ('there is no file %s.'):format(M.short(path))
       or ('cannot read %s: %s.'):format(name, why)
   elseif stat.type == 'directory' then
-    return nil, ('%s is a folder. Name a file.'):format(path)
+    return nil, ('%s is a folder. Name a file.'):format(M.short(path))
   elseif stat.type ~= 'file' then
     return nil, ('%s is not a regular file. Copy it into one first.'):format(name)
   elseif stat.size == 0 then

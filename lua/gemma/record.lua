@@ -18,6 +18,7 @@ local uv = vim.uv
 local LEAST = 0.3 -- seconds; less was a mistake
 local KILL_MS = 1500 -- after this the recorder is not asked again
 local DRAIN_MS = 500 -- for its output, when it is gone
+local SAID = 60 -- characters of a recorder's own words; all of them go to the log
 local PATIENCE = 5 -- seconds over the limit without the samples for it
 
 ---@class (exact) gemma.record.Opts
@@ -175,8 +176,12 @@ function Recording:reason()
   end
   line = vim.trim(line:gsub('%c', ' ')):gsub('[.:]+$', '')
   -- Most begin with their own name.
-  local rest = line:match('^' .. vim.pesc(self.tool.name) .. ':%s*(.*)$')
-  return ('%s: %s.'):format(self.tool.name, rest or line)
+  local rest = line:match('^' .. vim.pesc(self.tool.name) .. ':%s*(.*)$') or line
+  log.warn('%s: %s', self.tool.name, rest)
+  if vim.fn.strchars(rest) > SAID then
+    rest = vim.fn.strcharpart(rest, 0, SAID - 3) .. '...'
+  end
+  return ('%s: %s.'):format(self.tool.name, rest)
 end
 
 function Recording:keep_voice()
@@ -249,7 +254,7 @@ function Recording:ended()
     end
     return self:deliver_screen()
   elseif vanished and self.samples.n == 0 and #self.found > 0 then
-    log.warn('%s', self:reason())
+    self:reason() -- goes to the log
     return self:run() -- of several recorders one may have no server to talk to
   end
   self:fail(vanished and self:reason() or 'nothing was recorded.')
