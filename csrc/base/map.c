@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -13,6 +14,7 @@
 struct gm_map {
     uint8_t *p;
     size_t n; /* bytes; never 0 */
+    bool is_copy;
 };
 
 static int fail_open(const char *name, int os_error, char *err, size_t errlen) {
@@ -43,34 +45,40 @@ static int check_kind(const struct stat *st, const char *name, char *err, size_t
     return GM_OK;
 }
 
-int gm_map_open(gm_map **out, const char *path, char *err, size_t errlen) {
-    *out = NULL;
+/* A descriptor of a regular file that holds something. */
+static int open_regular(const char *path, int *fd, size_t *size, char *err, size_t errlen) {
     if (!path || !*path) return gm_fail(err, errlen, GM_EINVAL, "no file name given");
     const char *name = gm_path_tail(path);
-    gm_map *m = NULL;
-    int rc = GM_OK;
     /* O_NONBLOCK: opening a pipe that nobody writes to would otherwise wait for ever. */
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (fd < 0) return fail_open(name, errno, err, errlen);
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (*fd < 0) return fail_open(name, errno, err, errlen);
     struct stat st;
-    if (fstat(fd, &st) != 0) {
-        rc = fail_open(name, errno, err, errlen);
-        goto done;
-    }
-    rc = check_kind(&st, name, err, errlen);
-    if (rc < 0) goto done;
-    m = gm_calloc(1, sizeof *m);
+    int rc = fstat(*fd, &st) != 0 ? fail_open(name, errno, err, errlen)
+                                  : check_kind(&st, name, err, errlen);
+    if (rc < 0) close(*fd);
+    else *size = (size_t)st.st_size;
+    return rc;
+}
+
+int gm_map_open(gm_map **out, const char *path, char *err, size_t errlen) {
+    *out = NULL;
+    int fd;
+    size_t n;
+    int rc = open_regular(path, &fd, &n, err, errlen);
+    if (rc < 0) return rc;
+    const char *name = gm_path_tail(path);
+    gm_map *m = gm_calloc(1, sizeof *m);
     if (!m) {
         rc = gm_fail(err, errlen, GM_ENOMEM, "%s: out of memory", name);
         goto done;
     }
-    void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    void *p = mmap(NULL, n, PROT_READ, MAP_SHARED, fd, 0);
     if (p == MAP_FAILED) {
         rc = fail_open(name, errno, err, errlen);
         goto done;
     }
     m->p = p;
-    m->n = (size_t)st.st_size;
+    m->n = n;
     *out = m;
     m = NULL;
 done:
@@ -79,9 +87,69 @@ done:
     return rc;
 }
 
+int gm_map_each(const char *path, size_t max, gm_bytes_fn fn, void *ud, char *err, size_t errlen) {
+    enum { PIECE = 1 << 20 };
+    int fd;
+    size_t size, total = 0, n = 0;
+    int rc = open_regular(path, &fd, &size, err, errlen);
+    if (rc < 0) return rc;
+    const char *name = gm_path_tail(path);
+    uint8_t *piece = gm_malloc(PIECE, 1);
+    if (size > max)
+        rc = gm_fail(err, errlen, GM_ETOOLONG, "%s is larger than %zu MiB", name, max >> 20);
+    else if (!piece)
+        rc = gm_fail(err, errlen, GM_ENOMEM, "%s: out of memory", name);
+    ssize_t got = 1;
+    while (rc == GM_OK && got > 0) {
+        got = read(fd, piece + n, PIECE - n);
+        if (got < 0 && errno == EINTR) got = 1;
+        else if (got < 0) rc = fail_open(name, errno, err, errlen);
+        else n += (size_t)got;
+        if (rc == GM_OK && n > 0 && (n == PIECE || got == 0)) {
+            total += n;
+            /* It may still be growing. */
+            rc = total > max ? gm_fail(err, errlen, GM_ETOOLONG, "%s is larger than %zu MiB", name,
+                                       max >> 20)
+                             : fn(ud, piece, n);
+            n = 0;
+        }
+    }
+    gm_free(piece);
+    close(fd);
+    return rc;
+}
+
+typedef struct {
+    gm_map *m;
+    size_t cap;
+} copy;
+
+static int append(void *ud, const uint8_t *p, size_t n) {
+    copy *c = ud;
+    if (gm_grow(&c->m->p, &c->cap, c->m->n + n, 1)) return GM_ENOMEM;
+    memcpy(c->m->p + c->m->n, p, n);
+    c->m->n += n;
+    return GM_OK;
+}
+
+int gm_map_read(gm_map **out, const char *path, size_t max, char *err, size_t errlen) {
+    copy c = {.m = gm_calloc(1, sizeof *c.m)};
+    *out = NULL;
+    if (!c.m) return gm_fail(err, errlen, GM_ENOMEM, "%s", gm_err_text(GM_ENOMEM));
+    c.m->is_copy = true;
+    int rc = gm_map_each(path, max, append, &c, err, errlen);
+    if (rc == GM_ENOMEM) gm_fail(err, errlen, rc, "%s: out of memory", gm_path_tail(path));
+    if (rc == GM_OK && c.m->n == 0)
+        rc = gm_fail(err, errlen, GM_EFORMAT, "%s is empty", gm_path_tail(path));
+    if (rc < 0) gm_map_close(&c.m);
+    *out = c.m;
+    return rc;
+}
+
 void gm_map_close(gm_map **m) {
     if (!m || !*m) return;
-    if ((*m)->p) munmap((*m)->p, (*m)->n);
+    if ((*m)->is_copy) gm_free((*m)->p);
+    else if ((*m)->p) munmap((*m)->p, (*m)->n);
     gm_free(*m);
     *m = NULL;
 }
@@ -94,7 +162,7 @@ size_t gm_map_size(const gm_map *m) {
 }
 
 void gm_map_willneed(const gm_map *m, size_t offset, size_t n) {
-    if (offset >= m->n) return;
+    if (m->is_copy || offset >= m->n) return;
     if (n > m->n - offset) n = m->n - offset;
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     size_t start = offset / page * page;

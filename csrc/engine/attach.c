@@ -64,14 +64,23 @@ const gm_video_layout *gm_rows_video(const gm_rows *r) {
 
 /* FNV-1a over words of 8 bytes (Fowler, Noll, Vo), finished by the mixer of splitmix64: the cache
  * must notice a changed file, not resist somebody who makes collisions of his own screenshots. */
-static uint64_t hash_bytes(const uint8_t *p, size_t n, uint64_t seed) {
-    uint64_t h = 0xcbf29ce484222325u ^ seed, w;
+static int hash_piece(void *ud, const uint8_t *p, size_t n) {
+    uint64_t h = *(uint64_t *)ud, w;
     for (; n >= 8; n -= 8, p += 8) {
         memcpy(&w, p, 8);
         h = (h ^ w) * 0x100000001b3u;
         h ^= h >> 29; /* the product alone carries nothing downwards */
     }
     for (; n > 0; n--, p++) h = (h ^ *p) * 0x100000001b3u;
+    *(uint64_t *)ud = h;
+    return GM_OK;
+}
+
+static uint64_t hash_begin(const gm_rows *r) {
+    return 0xcbf29ce484222325u ^ ((uint64_t)r->kind << 32 | (uint32_t)r->image_tokens);
+}
+
+static uint64_t hash_end(uint64_t h) {
     h = (h ^ h >> 30) * 0xbf58476d1ce4e5b9u;
     h = (h ^ h >> 27) * 0x94d049bb133111ebu;
     return h ^ h >> 31;
@@ -114,10 +123,10 @@ static void keep_recent(gm_engine *e, gm_rows *r) {
     drop_beyond(e);
 }
 
-static int embed_image(gm_rows *r, gm_engine *e, const char *path, const gm_cancel *cancel, char *err,
+static int embed_image(gm_rows *r, gm_engine *e, const gm_map *m, const gm_cancel *cancel, char *err,
                        size_t errlen) {
     gm_image img;
-    int rc = gm_decode_image(path, &img, cancel, err, errlen);
+    int rc = gm_decode_picture(gm_map_data(m), gm_map_size(m), &img, cancel, err, errlen);
     if (rc) return rc;
     rc = gm_image_embed(e->projector, &img, e->config.n_embd, r->image_tokens, cancel, &r->v, &r->n,
                         err, errlen);
@@ -197,23 +206,31 @@ static int embed_video(gm_rows *r, gm_engine *e, const char *path, const gm_canc
     return rc ? rc : add_sound(&f, path, err, errlen);
 }
 
-/* Reads the file twice, once for the hash: the second read comes from the page cache, and a
- * picture that was attached before is not decoded again. */
+/* A picture is read once: what was hashed is what is decoded, even when a program writes it anew in
+ * between. */
+static int open_picture(gm_rows *r, gm_engine *e, const char *path, const gm_cancel *cancel,
+                        gm_rows **known, char *err, size_t errlen) {
+    gm_map *m = NULL;
+    int rc = gm_map_read(&m, path, (size_t)GM_MEDIA_MAX_MIB << 20, err, errlen);
+    if (rc) return rc;
+    uint64_t h = hash_begin(r);
+    hash_piece(&h, gm_map_data(m), gm_map_size(m));
+    r->hash = hash_end(h);
+    *known = find_recent(e, r);
+    if (!*known) rc = embed_image(r, e, m, cancel, err, errlen);
+    gm_map_close(&m);
+    return rc;
+}
+
+/* Sounds and videos are read twice or more, and may be large: FFmpeg goes through them itself. */
 static int open_path(gm_rows *r, gm_engine *e, const char *path, const gm_cancel *cancel,
                      gm_rows **known, char *err, size_t errlen) {
-    gm_map *m = NULL;
-    int rc = gm_map_open(&m, path, err, errlen);
-    if (rc) return rc;
-    if (gm_map_size(m) > (size_t)GM_MEDIA_MAX_MIB << 20)
-        rc = gm_fail(err, errlen, GM_ETOOLONG, "%s is larger than %d MiB", gm_path_tail(path),
-                     GM_MEDIA_MAX_MIB);
-    else
-        r->hash = hash_bytes(gm_map_data(m), gm_map_size(m),
-                             (uint64_t)r->kind << 32 | (uint32_t)r->image_tokens);
-    gm_map_close(&m);
+    if (r->kind == GM_PART_IMAGE) return open_picture(r, e, path, cancel, known, err, errlen);
+    uint64_t h = hash_begin(r);
+    int rc = gm_map_each(path, (size_t)GM_MEDIA_MAX_MIB << 20, hash_piece, &h, err, errlen);
+    r->hash = hash_end(h);
     if (rc || (*known = find_recent(e, r))) return rc;
-    if (r->kind == GM_PART_VIDEO) return embed_video(r, e, path, cancel, err, errlen);
-    return r->kind == GM_PART_IMAGE ? embed_image(r, e, path, cancel, err, errlen)
+    return r->kind == GM_PART_VIDEO ? embed_video(r, e, path, cancel, err, errlen)
                                     : embed_sound(r, e, path, cancel, err, errlen);
 }
 

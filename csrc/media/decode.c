@@ -117,23 +117,32 @@ int gm_decode_track(const char *path, gm_samples *out, const gm_cancel *cancel, 
     return decode_track(path, GM_VIDEO_SOUND_SECONDS, out, cancel, err, errlen);
 }
 
+static bool is_wav(const uint8_t *p, size_t n) {
+    return n >= 12 && memcmp(p, "RIFF", 4) == 0 && memcmp(p + 8, "WAVE", 4) == 0;
+}
+
+static int sniff_wav(void *ud, const uint8_t *p, size_t n) {
+    *(bool *)ud = is_wav(p, n);
+    return 1; /* the first piece is enough */
+}
+
 int gm_decode_sound(const char *path, gm_samples *out, const gm_cancel *cancel, char *err,
                     size_t errlen) {
-    gm_map *m = NULL;
+    const size_t max = (size_t)GM_MEDIA_MAX_MIB << 20;
+    bool wav = false;
     memset(out, 0, sizeof *out);
-    int rc = gm_map_open(&m, path, err, errlen);
-    if (rc) return rc;
-    const uint8_t *p = gm_map_data(m);
-    const size_t n = gm_map_size(m);
-    if (n >= 12 && memcmp(p, "RIFF", 4) == 0 && memcmp(p + 8, "WAVE", 4) == 0) {
-        rc = gm_decode_wav(p, n, out, cancel, err, errlen);
+    int rc = gm_map_each(path, max, sniff_wav, &wav, err, errlen);
+    if (rc < 0) return rc;
+    if (wav) {
+        gm_map *m = NULL;
+        rc = gm_map_read(&m, path, max, err, errlen);
+        if (rc) return rc;
+        rc = gm_decode_wav(gm_map_data(m), gm_map_size(m), out, cancel, err, errlen);
+        gm_map_close(&m);
         /* Compressed WAV (ADPCM, A-law) is FFmpeg's business. */
-        if (rc != GM_EUNSUPPORTED || gm_avlib_load(NULL, 0)) goto done;
+        if (rc != GM_EUNSUPPORTED || gm_avlib_load(NULL, 0)) return rc;
     }
-    rc = decode_track(path, 2 * GM_SOUND_MAX_SECONDS, out, cancel, err, errlen);
-done:
-    gm_map_close(&m);
-    return rc;
+    return decode_track(path, 2 * GM_SOUND_MAX_SECONDS, out, cancel, err, errlen);
 }
 
 /* ---- pictures ---------------------------------------------------------------------------- */
@@ -164,8 +173,10 @@ static uint32_t tiff_read(const uint8_t *p, int bytes, bool big) {
     return v;
 }
 
-/* Orientation 1..8 of a TIFF block, 1 when there is none. */
-static int tiff_orientation(const uint8_t *p, size_t n) {
+enum { TIFF_COMPRESSION = 259, TIFF_ORIENTATION = 274 };
+
+/* A tag of one SHORT in the first directory of a TIFF block; 1 when it is not there. */
+static int tiff_tag(const uint8_t *p, size_t n, uint32_t tag) {
     if (n < 8 || (memcmp(p, "II*\0", 4) != 0 && memcmp(p, "MM\0*", 4) != 0)) return 1;
     const bool big = p[0] == 'M';
     const size_t ifd = tiff_read(p + 4, 4, big);
@@ -173,11 +184,15 @@ static int tiff_orientation(const uint8_t *p, size_t n) {
     const size_t count = tiff_read(p + ifd, 2, big);
     for (size_t i = 0; i < count && ifd + 2 + 12 * (i + 1) <= n; i++) {
         const uint8_t *e = p + ifd + 2 + 12 * i;
-        if (tiff_read(e, 2, big) != 0x0112) continue; /* the tag Orientation, one SHORT */
-        const uint32_t v = tiff_read(e + 8, 2, big);
-        return v >= 1 && v <= 8 ? (int)v : 1;
+        if (tiff_read(e, 2, big) == tag) return (int)tiff_read(e + 8, 2, big);
     }
     return 1;
+}
+
+/* 1..8; 1 is upright. */
+static int tiff_orientation(const uint8_t *p, size_t n) {
+    const int v = tiff_tag(p, n, TIFF_ORIENTATION);
+    return v >= 1 && v <= 8 ? v : 1;
 }
 
 /* Walks the segments of a JPEG up to the scan for its Exif block. */
@@ -239,29 +254,88 @@ static int turn_upright(gm_image *img, int o) {
     return 0;
 }
 
-int gm_decode_image(const char *path, gm_image *out, const gm_cancel *cancel, char *err,
-                    size_t errlen) {
-    gm_map *m = NULL;
+/* ---- what the decoders would get wrong --------------------------------------------------------- */
+
+/* Takes the transparency of the first picture of a GIF away: its colours count, as with alpha. */
+static void gif_make_opaque(uint8_t *p, size_t n) {
+    if (n < 13) return;
+    size_t i = 13 + (p[10] & 0x80 ? (size_t)6 << (p[10] & 7) : 0);
+    while (i + 4 <= n && p[i] == 0x21) { /* extensions in front of it */
+        if (p[i + 1] == 0xf9) p[i + 3] &= 0xfe;
+        for (i += 2; i < n && p[i] != 0; i += 1 + (size_t)p[i]) continue;
+        i++;
+    }
+}
+
+/* The picture of the first ANMF chunk as a file of its own, over p. Its alpha stays behind. Returns
+ * the new length, or n when p holds no animation. */
+static size_t webp_first_frame(uint8_t *p, size_t n) {
+    for (size_t i = 12; i + 24 <= n;) {
+        const size_t len = tiff_read(p + i + 4, 4, false), end = i + 8 + len;
+        if (len > n - i - 8) return n;
+        const bool anmf = memcmp(p + i, "ANMF", 4) == 0;
+        for (size_t k = i + 24; anmf && k + 8 <= end;) {
+            const size_t size = tiff_read(p + k + 4, 4, false);
+            if (size > end - k - 8) return n;
+            if (memcmp(p + k, "VP8", 3) == 0) {
+                memmove(p + 12, p + k, 8 + size);
+                n = 12 + 8 + size;
+                if (n & 1) p[n++] = 0; /* chunks begin at even places; there was a header more */
+                for (int b = 0; b < 4; b++) p[4 + b] = (uint8_t)((n - 8) >> 8 * b);
+                return n;
+            }
+            k += 8 + size + (size & 1);
+        }
+        if (anmf) return n;
+        i = end + (len & 1);
+    }
+    return n;
+}
+
+static int decode_with(const char *codec, const uint8_t *p, size_t n, gm_image *out, char *err,
+                       size_t errlen) {
+    const bool gif = strcmp(codec, "gif") == 0, webp = strcmp(codec, "webp") == 0;
+    if (strcmp(codec, "tiff") == 0) {
+        const int how = tiff_tag(p, n, TIFF_COMPRESSION);
+        if (how == 6 || how == 7) /* FFmpeg takes its colours for RGB */
+            return gm_fail(err, errlen, GM_EUNSUPPORTED,
+                           "a TIFF with a JPEG inside cannot be read; save it as PNG");
+    }
+    if (!gif && !webp) return gm_avlib_image(codec, p, n, out, err, errlen);
+    uint8_t *copy = gm_malloc(n, 1);
+    if (!copy) return gm_fail(err, errlen, GM_ENOMEM, "out of memory for the picture");
+    memcpy(copy, p, n);
+    if (gif) gif_make_opaque(copy, n);
+    else n = webp_first_frame(copy, n);
+    const int rc = gm_avlib_image(codec, copy, n, out, err, errlen);
+    gm_free(copy);
+    return rc;
+}
+
+int gm_decode_picture(const uint8_t *p, size_t n, gm_image *out, const gm_cancel *cancel, char *err,
+                      size_t errlen) {
     memset(out, 0, sizeof *out);
-    int rc = gm_map_open(&m, path, err, errlen);
-    if (rc) return rc;
-    const uint8_t *p = gm_map_data(m);
-    const size_t n = gm_map_size(m);
     const char *codec = sniff(p, n);
-    if (n > (size_t)GM_MEDIA_MAX_MIB << 20)
-        rc = gm_fail(err, errlen, GM_ETOOLONG, "%s is larger than %d MiB", path, GM_MEDIA_MAX_MIB);
-    else if (!codec)
-        rc = gm_fail(err, errlen, GM_EFORMAT,
-                     "%s is no picture of a known kind (png, jpeg, webp, gif, bmp, tiff)", path);
-    else
-        rc = gm_avlib_image(codec, p, n, out, err, errlen);
-    if (!rc && gm_cancelled(cancel)) rc = GM_ECANCELLED;
+    if (!codec)
+        return gm_fail(err, errlen, GM_EFORMAT,
+                       "no picture of a known kind (png, jpeg, webp, gif, bmp, tiff)");
+    int rc = decode_with(codec, p, n, out, err, errlen);
+    if (!rc && gm_cancelled(cancel)) rc = gm_fail(err, errlen, GM_ECANCELLED, "cancelled");
     if (!rc && turn_upright(out, orientation(codec, p, n)))
         rc = gm_fail(err, errlen, GM_ENOMEM, "out of memory for the picture");
     if (rc) {
         gm_free(out->rgb);
         memset(out, 0, sizeof *out);
     }
+    return rc;
+}
+
+int gm_decode_image(const char *path, gm_image *out, const gm_cancel *cancel, char *err,
+                    size_t errlen) {
+    gm_map *m = NULL;
+    memset(out, 0, sizeof *out);
+    int rc = gm_map_read(&m, path, (size_t)GM_MEDIA_MAX_MIB << 20, err, errlen);
+    if (!rc) rc = gm_decode_picture(gm_map_data(m), gm_map_size(m), out, cancel, err, errlen);
     gm_map_close(&m);
     return rc;
 }

@@ -26,6 +26,10 @@ enum {
 int gm_decode_image(const char *path, gm_image *out, const gm_cancel *cancel, char *err,
                     size_t errlen);
 
+/* The same from memory. */
+int gm_decode_picture(const uint8_t *p, size_t n, gm_image *out, const gm_cancel *cancel, char *err,
+                      size_t errlen);
+
 /* WAV, FLAC, Ogg, Opus, MP3, M4A and the first sound track of MP4, WebM and Matroska files: the mean
  * of the channels, at 16 kHz, resampled without delay. */
 int gm_decode_sound(const char *path, gm_samples *out, const gm_cancel *cancel, char *err,

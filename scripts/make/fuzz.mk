@@ -13,8 +13,8 @@ FUZZ_CFLAGS  := -std=c11 -D_GNU_SOURCE -Icsrc -Itests/c -Itests/fuzz -O1 -g -DGM
 FUZZ_ALL     := $(filter-out replay,$(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c)))
 FUZZ_NAMES   := $(if $(T),$(T),$(FUZZ_ALL))
 
-# Only what parses foreign bytes: the rooms below the model, and the helpers that make seeds.
-FUZZ_ROOMS   := base tensor format tokenizer
+# Only what parses foreign bytes: the rooms below the model, media, and the helpers that make seeds.
+FUZZ_ROOMS   := base tensor format tokenizer media
 FUZZ_SRC     := $(foreach r,$(FUZZ_ROOMS),$(wildcard csrc/$(r)/*.c)) \
                 $(addprefix tests/c/helper/,gguf_touch.c gguf_writer.c tiny_model.c)
 FUZZ_OBJ     := $(FUZZ_SRC:%.c=$(FUZZ_DIR)/obj/%.o)
@@ -30,11 +30,11 @@ $(FUZZ_DIR)/libfuzzed.a: $(FUZZ_OBJ)
 
 $(FUZZ_DIR)/fuzz_%-replay: $(FUZZ_DIR)/obj/tests/fuzz/fuzz_%.o $(FUZZ_DIR)/obj/tests/fuzz/fuzz_replay.o \
                            $(FUZZ_DIR)/libfuzzed.a
-	$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer-no-link -o $@ $^ -lm -lpthread
+	$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer-no-link -o $@ $^ -lm -ldl -lpthread
 
 # fuzz_seed is weak (fuzz.h): the main of libFuzzer never asks for seeds.
 $(FUZZ_DIR)/fuzz_%: $(FUZZ_DIR)/obj/tests/fuzz/fuzz_%.o $(FUZZ_DIR)/libfuzzed.a
-	$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $^ -lm -lpthread
+	$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $^ -lm -ldl -lpthread
 
 # Seeds come from the target itself and from files of the golden tests that are small enough.
 .PHONY: fuzz fuzz-run-%
@@ -42,7 +42,8 @@ fuzz-run-%: $(FUZZ_DIR)/fuzz_% $(FUZZ_DIR)/fuzz_%-replay
 	@mkdir -p $(FUZZ_DIR)/corpus/$* $(FUZZ_DIR)/seeds/$*
 	@$(FUZZ_DIR)/fuzz_$*-replay --seeds $(FUZZ_DIR)/seeds/$*
 	@if [ $* = gguf ]; then \
-	    find tests/golden -name '*.gguf' -size -200k -exec cp {} $(FUZZ_DIR)/seeds/$*/ \; 2>/dev/null; fi; true
+	    find tests/golden -name '*.gguf' -size -200k -exec cp {} $(FUZZ_DIR)/seeds/$*/ \; 2>/dev/null; \
+	    elif [ $* = media ]; then cp tests/golden/pictures/*.* tests/fuzz/media/* $(FUZZ_DIR)/seeds/$*/; fi; true
 	@echo "fuzz: $*, $(FUZZ_SECONDS) s"
 	@log=$(FUZZ_DIR)/$*.log; \
 	    if $(FUZZ_DIR)/fuzz_$* -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 \

@@ -91,6 +91,35 @@ static void resize_gives_the_reference_bytes(void **state) {
     }
 }
 
+/* Every kind of file, colour and orientation gives the bytes that the reference's reader sees
+ * (tests/golden/pictures.py). */
+static void pictures_of_every_kind_are_read_as_by_the_reference(void **state) {
+    (void)state;
+    need_ffmpeg();
+    FILE *index = fopen("tests/golden/pictures/index.txt", "r");
+    FILE *pixels = fopen("tests/golden/pictures/want.rgb", "rb");
+    if (!index || !pixels) skip();
+    char name[64], path[128], err[256];
+    int w, h, tolerance, n = 0;
+    while (fscanf(index, "%63s %d %d %d", name, &w, &h, &tolerance) == 4) {
+        uint8_t want[64 * 64 * 3];
+        gm_image img;
+        const size_t bytes = (size_t)w * (size_t)h * 3;
+        assert_true(bytes <= sizeof want && fread(want, 1, bytes, pixels) == bytes);
+        snprintf(path, sizeof path, "tests/golden/pictures/%s", name);
+        if (gm_decode_image(path, &img, NULL, err, sizeof err)) fail_msg("%s: %s", name, err);
+        if (img.w != w || img.h != h) fail_msg("%s: %d x %d, want %d x %d", name, img.w, img.h, w, h);
+        for (size_t i = 0; i < bytes; i++)
+            if (abs(img.rgb[i] - want[i]) > tolerance)
+                fail_msg("%s: byte %zu is %d, want %d", name, i, img.rgb[i], want[i]);
+        gm_free(img.rgb);
+        n++;
+    }
+    assert_true(n >= 40);
+    fclose(index);
+    fclose(pixels);
+}
+
 static void images_become_the_reference_rows(void **state) {
     setup_t *s = *state;
     need_ffmpeg();
@@ -212,6 +241,7 @@ int main(void) {
         cmocka_unit_test(resize_gives_the_reference_bytes),
         cmocka_unit_test_setup_teardown(images_become_the_reference_rows, setup, teardown),
         cmocka_unit_test_setup_teardown(sounds_become_the_reference_rows, setup, teardown),
+        cmocka_unit_test(pictures_of_every_kind_are_read_as_by_the_reference),
         cmocka_unit_test(grid_follows_the_size_rule),
         cmocka_unit_test(resampling_does_not_shift_a_tone),
         cmocka_unit_test(damaged_wav_is_an_error_or_sound),
