@@ -29,7 +29,7 @@ local function plain(req)
     end
   end
   out.parts = vim.tbl_map(function(part)
-    if part.kind == 'image' or part.kind == 'audio' then
+    if part.kind == 'image' or part.kind == 'audio' or part.kind == 'video' then
       -- The other Neovim has a folder of its own.
       return { kind = part.kind, data = vim.fn.fnamemodify(part.data, ':p') }
     elseif part.kind == 'sound' then

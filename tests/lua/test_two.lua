@@ -411,4 +411,52 @@ test('the real library: the second completes through the first and takes over fr
   h.eq(words(b), want)
 end)
 
+test('the real library: pictures by name and sounds by their samples reach the first one', function()
+  if not vim.uv.fs_stat(library()) then
+    io.stdout:write('skip: no library was built\n')
+    return
+  end
+  local set = h.root .. '/tests/golden/sets/nano/'
+  local config = REAL:format(library(), set .. 'model-F16.gguf')
+  local a = h.child({ fake = false, config = config, cols = 70, lines = 20 })
+  load(a)
+  local b = second(a, { fake = false, config = config })
+  load(b)
+  h.eq(state(b), 'borrowed')
+  local got = {}
+  for i, c in ipairs({ a, b }) do
+    c:lua([[local set = ...
+      -- A name that only this Neovim's folder makes sense of.
+      vim.uv.fs_symlink(set .. 'media', 'here')
+      local engine = require('gemma.engine')
+      _G.Sound = assert(engine.sound(16000, 1))
+      for i = 0, 9 do
+        assert(Sound:append(('\\1\\16\\2\\240'):rep(400)))
+      end
+      Sound:finish()
+      assert(not Sound:append('xx'))
+      local text = {}
+      assert(engine.generate({
+        parts = {
+          { kind = 'user' },
+          { kind = 'audio', data = 'here/tones.wav' },
+          { kind = 'sound', sound = Sound },
+          { kind = 'text', data = 'what?' },
+        },
+        session = 1,
+        max_tokens = 6,
+        on_text = function(t) text[#text + 1] = t end,
+        on_done = function(info)
+          _G.Got = { info.n_prompt, info.n_media, info.n_generated, table.concat(text) }
+        end,
+        on_error = function(e) _G.Got = { e.text } end,
+      }))]], set)
+    c:wait('Got ~= nil')
+    c:lua('Sound:drop()')
+    got[i] = c:lua('return Got')
+  end
+  h.ok(#got[1] == 4 and got[1][2] > 34, vim.inspect(got[1]))
+  h.eq(got[2], got[1])
+end)
+
 return T
