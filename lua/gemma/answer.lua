@@ -292,7 +292,7 @@ function Answer:ask(q)
         local thoughts = table.concat(thought)
         self.turns[#self.turns + 1] = { role = 'model', text = said, thought = thoughts }
       end
-      self:finished(whole ~= nil, info)
+      self:finished(whole ~= nil, info, said:find('%S') ~= nil)
     end,
   })
   self.handle = handle
@@ -300,7 +300,8 @@ end
 
 ---@param ok boolean
 ---@param info gemma.Done|string
-function Answer:finished(ok, info)
+---@param said boolean there is some text
+function Answer:finished(ok, info, said)
   local stopped = self.stopped
   self.stopped = nil
   if not self.view:is_valid() then
@@ -313,8 +314,11 @@ function Answer:finished(ok, info)
     self:count(info --[[@as gemma.Done]])
     local cut = info.reason == 'length' and 'cut at the limit · '
       or info.reason == 'context' and 'the context is full · '
+      or not said and 'the model said nothing · '
       or ''
-    self:footer(cut .. '<CR> ask on · gy yank · ga apply · q close')
+    -- A footer that is too long loses its beginning.
+    local keys = cut == '' and 'gy yank · ga apply · ' or ''
+    self:footer(cut .. '<CR> ask on · ' .. keys .. 'q close')
   else
     self:footer(stopped and 'stopped · <CR> ask on · q close' or 'failed · q close')
     if not stopped then

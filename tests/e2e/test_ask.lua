@@ -282,11 +282,16 @@ case.run({
       end)
       s:lua([[
         _G.Got = {}
+        require('gemma').ask({ prompt = 'Hello', thinking = true, max_tokens = 4,
+          on_done = function(text, info) Got.thought_over = text or info end })
         require('gemma').ask({ prompt = 'Hello', answer = 'Well', max_tokens = 12, temperature = 0,
           on_done = function(text, info) Got.whole, Got.first = text or info, info end })]])
       local whole = s:wait('an answer', WAIT, function()
         local text = s:lua('return Got.whole')
         return text ~= vim.NIL and text
+      end)
+      s:wait('an answer with thinking on', WAIT, function()
+        return s:lua('return Got.thought_over') ~= vim.NIL
       end)
       -- The same again ends before any piece of it that is asked for.
       local stop = whole:match('[%w%p]+', 4)

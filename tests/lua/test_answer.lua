@@ -96,6 +96,12 @@ test('an open thought grows where it is while the model thinks on', function()
   h.eq(text(c), { '▾ thought, 2 words', 'One.', 'Two.', '', 'So.' })
 end)
 
+test('an answer without a word says so', function()
+  local c = answered('')
+  h.has(table.concat(c:screen(), '\n'), 'the model said nothing')
+  h.eq(text(c), { '' })
+end)
+
 test('gh and :Gemma think switch thinking for the next question', function()
   local c = answered('Adds.')
   c:cmd('3,5GemmaExplain')

@@ -321,6 +321,27 @@ test('a text that was cut, or is the same, or failed, changes nothing and says s
   h.eq({ c:lines(), own_keys(c) }, { CODE, {} })
 end)
 
+test('lines that are too many to be written anew are told before anything is read', function()
+  local c = h.child()
+  c:lua([[local l = {} for i = 1, 400 do l[i] = 'local value_' .. i .. ' = 1' end
+    vim.api.nvim_buf_set_lines(0, 0, -1, false, l)]])
+  c:cmd('%Gemma edit x')
+  c:wait('#Seen.messages == 1')
+  h.eq({ c:messages()[1], c:lua('return #Fake.jobs') },
+    { 'gemma: 400 lines cannot be written anew with edit.max_tokens = 2048. Select less or raise it.', 0 })
+end)
+
+test('a change in a closed fold opens it', function()
+  local c = child()
+  c:cmd('set foldmethod=manual | 1,9fold')
+  h.eq(c:lua('return vim.fn.foldclosed(4)'), 1)
+  c:cmd('3,7Gemma edit x')
+  c:wait('#Fake.jobs == 1')
+  c:lua("Fake.emit(...) Fake.done(nil, 'string')", NEW)
+  c:wait("require('gemma.edit.preview').get(1) ~= nil")
+  h.eq(c:lua('return vim.fn.foldclosed(4)'), -1)
+end)
+
 test('excluded files and buffers that cannot be changed are left alone', function()
   local c = child()
   c:cmd('file .env')

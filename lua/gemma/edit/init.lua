@@ -29,6 +29,8 @@ local ns = api.nvim_create_namespace('gemma.edit.busy')
 local Edit = {}
 Edit.__index = Edit
 
+local BYTES_PER_TOKEN = 3 -- of source code; errs to the small side
+
 local last = {} ---@type table<integer, gemma.Edit> by buffer
 
 --- Says at the first line what is going on.
@@ -198,6 +200,11 @@ function M.start(o)
   local s, why = subject.read(buf, o.first, o.last, max)
   if not s then
     notify.warn(why --[[@as string]])
+    return nil
+  elseif #s.code > max * BYTES_PER_TOKEN then
+    -- Said now rather than after minutes of writing.
+    local fmt = '%d lines cannot be written anew with edit.max_tokens = %d. Select less or raise it.'
+    notify.warn(fmt:format(o.last - o.first + 1, max))
     return nil
   end
   if last[buf] then

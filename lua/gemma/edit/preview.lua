@@ -133,6 +133,19 @@ function Preview:make_room_above(n)
   end
 end
 
+--- A change inside of a closed fold could be neither seen nor judged.
+function Preview:open_folds()
+  for _, win in ipairs(vim.fn.win_findbuf(self.buf)) do
+    api.nvim_win_call(win, function()
+      for n, hunk in ipairs(self.hunks) do
+        local first = self:place(n) + 1
+        local last = first + math.max(#hunk.old, 1) - 1
+        vim.cmd(('silent! %d,%dfoldopen!'):format(first, last))
+      end
+    end)
+  end
+end
+
 --- Everything anew. Few marks, and only when something was decided.
 function Preview:draw()
   api.nvim_buf_clear_namespace(self.buf, ns, 0, -1)
@@ -376,6 +389,7 @@ function M.show(region, new)
   })
   self:remember()
   self:follow()
+  self:open_folds()
   self:draw()
   notify.event('GemmaEditPreview', { buf = self.buf, hunks = #list })
   return self
