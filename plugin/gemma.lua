@@ -41,9 +41,23 @@ for plug, verb in pairs({
     return require('gemma.keymap').run(verb)
   end, { expr = true, replace_keycodes = true, desc = 'Gemma: ' .. verb:gsub('_', ' ') })
 end
-vim.keymap.set('n', '<Plug>(gemma-explain)', '<Cmd>GemmaExplain<CR>', { desc = 'Gemma: explain' })
-vim.keymap.set('x', '<Plug>(gemma-explain)', ':GemmaExplain<CR>', { desc = 'Gemma: explain' })
-vim.keymap.set('n', '<Plug>(gemma-toggle)', '<Cmd>Gemma toggle<CR>', { desc = 'Gemma: toggle' })
+for _, verb in ipairs({ 'explain', 'ask', 'edit', 'fix' }) do
+  vim.keymap.set({ 'n', 'x' }, ('<Plug>(gemma-%s)'):format(verb), function()
+    return require('gemma.operator').keys(verb)
+  end, { expr = true, desc = ('Gemma: %s (operator)'):format(verb) })
+end
+for plug, command in pairs({
+  ['explain-here'] = 'GemmaExplain',
+  image = 'Gemma image',
+  shot = 'Gemma shot',
+  record = 'Gemma record voice',
+  stop = 'Gemma stop',
+  status = 'Gemma status',
+  toggle = 'Gemma toggle',
+}) do
+  local keys = ('<Cmd>%s<CR>'):format(command)
+  vim.keymap.set('n', ('<Plug>(gemma-%s)'):format(plug), keys, { desc = 'Gemma: ' .. command })
+end
 
 local group = vim.api.nvim_create_augroup('gemma', {})
 vim.api.nvim_create_autocmd('InsertEnter', {
@@ -57,13 +71,16 @@ vim.api.nvim_create_autocmd('InsertEnter', {
 vim.api.nvim_create_autocmd('VimEnter', {
   group = group,
   once = true,
-  desc = "Gemma: load = 'startup'",
+  desc = "Gemma: load = 'startup', lsp = true",
   callback = function()
     local opts = vim.g.gemma
     if type(opts) == 'table' and opts.load == 'startup' then
       vim.schedule(function()
         require('gemma').load()
       end)
+    end
+    if type(opts) == 'table' and opts.lsp == true then
+      require('gemma.lsp').setup()
     end
   end,
 })

@@ -177,6 +177,15 @@ local function auto_reason()
   end
 end
 
+--- Two that draw at the same place would draw over each other.
+---@return string?
+local function native_reason()
+  local lsp = package.loaded['gemma.lsp']
+  if lsp and lsp.shows(api.nvim_get_current_buf()) then
+    return "Neovim's own inline completion shows suggestions here (vim.lsp.inline_completion)."
+  end
+end
+
 --- The first reason against ghost text in the current buffer; nil when there is none.
 ---@param manual boolean asked for by key
 ---@param without_engine boolean? the text is there already
@@ -186,6 +195,7 @@ function M.reason(manual, without_engine)
     return 'ghost text is off. Run :Gemma enable.'
   end
   return M.buffer_reason(api.nvim_get_current_buf())
+    or native_reason()
     or pace.off_reason()
     or (not without_engine and engine_reason() or nil)
     or M.moment_reason()

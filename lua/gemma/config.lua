@@ -516,6 +516,14 @@ lines of their range. The lines themselves need about as many again.]],
 them under OWNER/REPOSITORY/resolve/REVISION/FILE, such as a mirror.]],
   },
   {
+    name = 'lsp',
+    type = T.boolean,
+    default = false,
+    desc = [[Attach a language server without a process to the buffers where ghost text
+is allowed: |gemma-lsp|. Off, since what others do on |LspAttach| would
+then happen in every buffer.]],
+  },
+  {
     name = 'keymaps',
     type = T.boolean,
     default = true,

@@ -19,6 +19,9 @@ function M.start()
   require('gemma.highlight').ensure()
   require('gemma.keymap').setup()
   completion.setup()
+  if require('gemma.config').get().lsp then
+    require('gemma.lsp').setup()
+  end
   completion.on_insert_enter()
 end
 
@@ -363,6 +366,13 @@ function M.complete(o)
   if o.prefix then
     c = context.from_strings(o.prefix, o.suffix or '', { language = o.language, path = o.path })
   else
+    local name = vim.api.nvim_buf_get_name(o.buf)
+    if require('gemma.exclude').is_excluded(name) then
+      vim.schedule(function()
+        o.on_done(nil, ('%s is excluded (exclude list).'):format(vim.fs.basename(name)))
+      end)
+      return { cancel = function() end }
+    end
     c = context.gather(o.buf, o.row, o.col, context.budget())
   end
   local fctx = {

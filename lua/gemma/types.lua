@@ -21,6 +21,7 @@
 ---@field media gemma.Config.Media
 ---@field edit gemma.Config.Edit
 ---@field install { url: string }
+---@field lsp boolean
 ---@field keymaps boolean
 ---@field log string
 

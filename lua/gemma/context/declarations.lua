@@ -224,7 +224,7 @@ local function character(line, col, encoding)
   elseif encoding == 'utf-32' then
     return vim.fn.strchars(head)
   end
-  return vim.fn.strutf16len(head)
+  return vim.fn.strutf16len(head, true)
 end
 
 --- Asks for the names around a line. Returns at once; answers that come when the buffer is gone are

@@ -1,0 +1,60 @@
+--- cmp.lua: a source for nvim-cmp; register() makes it known under the name "gemma".
+
+local M = {}
+
+---@class gemma.cmp.Source
+---@field private stop fun()?
+local Source = {}
+Source.__index = Source
+
+---@return gemma.cmp.Source
+function M.new()
+  return setmetatable({}, Source)
+end
+
+---@return boolean
+function Source:is_available()
+  return require('gemma.menu').available(vim.api.nvim_get_current_buf())
+end
+
+---@return string
+function Source:get_debug_name()
+  return 'gemma'
+end
+
+---@return string
+function Source:get_position_encoding_kind()
+  return 'utf-8'
+end
+
+--- nvim-cmp has no cancel: a new question ends the one before.
+---@param params { context: { bufnr: integer, cursor: { row: integer, col: integer } } } from 1
+---@param callback fun(response: table?)
+function Source:complete(params, callback)
+  if self.stop then
+    self.stop()
+  end
+  local answered = false
+  local function answer(items)
+    if not answered then
+      answered = true
+      self.stop = nil
+      callback({ items = items, isIncomplete = true })
+    end
+  end
+  local c = params.context
+  local cancel = require('gemma.menu').request(c.bufnr, c.cursor.row - 1, c.cursor.col - 1, answer)
+  if not answered then
+    self.stop = function()
+      cancel()
+      answer({})
+    end
+  end
+end
+
+--- Call it where nvim-cmp is set up; then name the source: { name = 'gemma' }.
+function M.register()
+  require('cmp').register_source('gemma', M.new())
+end
+
+return M

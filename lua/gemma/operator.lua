@@ -1,0 +1,49 @@
+--- operator.lua: verbs that work on a motion or a selection: <Plug>(gemma-explain)ip.
+
+local M = {}
+
+---@class gemma.operator.Verb
+---@field command string an Ex command that takes a range
+---@field ask string? what it needs in words, asked for when the lines are known
+
+---@type table<string, gemma.operator.Verb>
+M.verbs = {
+  explain = { command = 'GemmaExplain' },
+  ask = { command = 'Gemma ask', ask = 'Question: ' },
+  edit = { command = 'Gemma edit', ask = 'Change: ' },
+  fix = { command = 'Gemma fix' },
+}
+
+local verb = 'explain'
+
+--- The keys of an expression mapping in Normal and Visual mode.
+---@param name string
+---@return string
+function M.keys(name)
+  verb = name
+  vim.o.operatorfunc = "v:lua.require'gemma.operator'.go"
+  return 'g@'
+end
+
+--- 'operatorfunc'. Whole lines: the model reads lines.
+function M.go()
+  local v = M.verbs[verb]
+  local first = vim.api.nvim_buf_get_mark(0, '[')[1]
+  local last = vim.api.nvim_buf_get_mark(0, ']')[1]
+  local buf = vim.api.nvim_get_current_buf()
+  local function run(words)
+    if vim.api.nvim_get_current_buf() == buf then
+      vim.cmd(('%d,%d%s%s'):format(first, last, v.command, words and ' ' .. words or ''))
+    end
+  end
+  if not v.ask then
+    return run(nil)
+  end
+  vim.ui.input({ prompt = v.ask }, function(words)
+    if words and words:find('%S') then
+      run(words)
+    end
+  end)
+end
+
+return M

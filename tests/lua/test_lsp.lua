@@ -1,0 +1,299 @@
+--- Interfaces of others: Neovim's LSP client, completion menus, operators.
+
+local h = require('helper')
+
+local T = {}
+
+local function test(name, fn)
+  T[#T + 1] = { name, fn }
+end
+
+--- A child in Insert mode with the model loaded and the server attached.
+local function child(text, o)
+  o = o or {}
+  local c = h.child({ config = o.config or 'vim.g.gemma = { lsp = true, completion = { auto = false } }' })
+  c:insert_at(text, o)
+  c:wait("require('gemma.engine').is_loaded()")
+  if not o.config then
+    c:wait("#vim.lsp.get_clients({ name = 'gemma', bufnr = 0 }) == 1")
+  end
+  return c
+end
+
+--- Asks the server as a client would.
+local ASK = [[
+  local kind = ...
+  local client = vim.lsp.get_clients({ name = 'gemma' })[1]
+  local cursor = vim.api.nvim_win_get_cursor(0)
+  local head = vim.api.nvim_get_current_line():sub(1, cursor[2])
+  local pos = { textDocument = vim.lsp.util.make_text_document_params(0), context = { triggerKind = kind },
+    position = { line = cursor[1] - 1, character = vim.fn.strutf16len(head, true) } }
+  _G.Answer = nil
+  local function done(err, result) _G.Answer = { err = err, result = result or false } end
+  local method = 'textDocument/inlineCompletion'
+  if vim.fn.has('nvim-0.11') == 1 then
+    return select(2, client:request(method, pos, done, 0))
+  end
+  return select(2, client.request(method, pos, done, 0))]]
+
+test('lsp: nothing is attached unless it is asked for', function()
+  local c = child('x = |', { config = 'vim.g.gemma = {}' })
+  h.eq(c:lua('return #vim.lsp.get_clients()'), 0)
+  h.eq(c:lua("return package.loaded['gemma.lsp'] == nil"), true)
+end)
+
+test('lsp: one server for all buffers; none for files that are excluded', function()
+  local c = child('x = |')
+  c:feed('<Esc>')
+  c:lua([[
+    vim.fn.writefile({ 'a = 1' }, 'a.lua')
+    vim.fn.writefile({ 'A=1' }, '.env')
+    vim.o.hidden = true
+    vim.cmd('edit a.lua') vim.bo.filetype = 'lua'
+    _G.A = vim.api.nvim_get_current_buf()
+    vim.cmd('edit .env') vim.bo.filetype = 'sh'
+    _G.Env = vim.api.nvim_get_current_buf()]])
+  h.eq(c:lua('return #vim.lsp.get_clients()'), 1)
+  h.eq(c:lua('return #vim.lsp.get_clients({ bufnr = A })'), 1)
+  h.eq(c:lua('return #vim.lsp.get_clients({ bufnr = Env })'), 0)
+end)
+
+test('lsp: inlineCompletion answers with text and the range it replaces', function()
+  local c = child('ä😀 = f(|)')
+  c:lua(ASK, 2)
+  c:wait('#Fake.jobs == 1')
+  c:lua("Fake.emit('1, 2)') Fake.done()")
+  c:wait('Answer')
+  local item = c:lua('return Answer.result.items[1]')
+  h.eq(item.insertText, '1, 2')
+  -- The first character is one unit, the second two.
+  h.eq(item.range.start, { line = 0, character = 8 })
+end)
+
+test('lsp: a cancelled or overtaken request stops the model and answers with nothing', function()
+  local c = child('x = |')
+  local first = c:lua(ASK, 2)
+  c:wait('#Fake.jobs == 1')
+  c:lua([[local client = vim.lsp.get_clients({ name = 'gemma' })[1]
+    if vim.fn.has('nvim-0.11') == 1 then client:cancel_request(...) else client.cancel_request(...) end]], first)
+  c:wait('#Fake.cancelled == 1')
+  c:lua(ASK, 2)
+  c:wait('#Fake.jobs == 2')
+  c:lua(ASK, 2)
+  c:wait('#Fake.cancelled == 2')
+end)
+
+test('lsp: an answer for a text that changed meanwhile is dropped', function()
+  local c = child('x = |')
+  c:lua(ASK, 2)
+  c:wait('#Fake.jobs == 1')
+  c:type('y')
+  c:lua("Fake.emit('1, 2') Fake.done(1)")
+  c:wait('Answer')
+  h.eq(c:lua('return Answer.result'), false)
+end)
+
+test('lsp: it answers nothing where ghost text is off, and does not load the model by itself', function()
+  local c = child('x = |')
+  c:lua('vim.b.gemma = false')
+  c:lua(ASK, 2)
+  c:wait('Answer')
+  h.eq(c:lua('return Answer.result'), false)
+  c:lua('vim.b.gemma = nil')
+  c:cmd('Gemma unload')
+  c:lua(ASK, 2)
+  c:wait('Answer')
+  h.eq(c:lua('return { Answer.result, #Fake.jobs, #Fake.loads }'), { false, 0, 1 })
+end)
+
+test("lsp: Neovim's own inline completion shows it and takes it; our ghost text keeps away", function()
+  local c = child('x = |')
+  if not c:lua('return vim.lsp.inline_completion ~= nil') then
+    return -- 0.12 and later
+  end
+  c:lua([[vim.g.gemma = { lsp = true } require('gemma.config').reload()
+    vim.lsp.inline_completion.enable(true)]])
+  h.has(c:lua("return require('gemma').status().here"), "Neovim's own inline completion")
+  c:type('f')
+  c:wait('#Fake.jobs == 1', 'asked after its own delay')
+  c:lua("Fake.emit('oo(bar)\\nreturn x') Fake.done()")
+  c:wait([[#vim.api.nvim_buf_get_extmarks(0,
+    vim.api.nvim_create_namespace('nvim.lsp.inline_completion'), 0, -1, {}) == 1]])
+  h.eq(c:lua("return require('gemma').visible()"), false)
+  h.has(table.concat(c:screen(1, 3), '\n'), 'x = foo(bar)\nreturn x')
+  c:lua('vim.lsp.inline_completion.get()')
+  c:wait("vim.api.nvim_buf_get_lines(0, 0, -1, false)[2] == 'return x'")
+  h.eq(c:lines(), { 'x = foo(bar)', 'return x' })
+  c:lua('vim.lsp.inline_completion.enable(false)')
+  h.ok(not c:lua("return require('gemma').status().here"):find('own inline', 1, true))
+end)
+
+--- The titles of the actions a client is offered at the cursor.
+local ACTIONS = [[
+  local line, only, wrong = ...
+  local params = { textDocument = vim.lsp.util.make_text_document_params(0),
+    range = { start = { line = line, character = 0 }, ['end'] = { line = line, character = 0 } },
+    context = { diagnostics = wrong and { { message = 'bad', range = {} } } or {}, only = only } }
+  local out = {}
+  for _, r in pairs(vim.lsp.buf_request_sync(0, 'textDocument/codeAction', params, 1000)) do
+    for _, a in ipairs(r.result or {}) do out[#out + 1] = a.title end
+  end
+  return out]]
+
+test('lsp: code actions explain, and fix where something is wrong', function()
+  local c = child('x = |')
+  c:feed('<Esc>')
+  c:lua("require('gemma.command').commands.fix = require('gemma.command').commands.fix or { run = function() end }")
+  h.eq(c:lua(ACTIONS, 0, nil, false), { 'Gemma: explain this' })
+  h.eq(c:lua(ACTIONS, 0, nil, true), { 'Gemma: fix this', 'Gemma: explain this' })
+  h.eq(c:lua(ACTIONS, 0, { 'quickfix' }, true), { 'Gemma: fix this' })
+  h.eq(c:lua(ACTIONS, 0, { 'refactor' }, true), {})
+end)
+
+test('lsp: choosing an action runs its command on its lines', function()
+  local c = child('one\ntwo|\nthree')
+  c:feed('<Esc>')
+  c:lua([[
+    _G.Ran = {}
+    vim.api.nvim_create_user_command('GemmaExplain', function(a)
+      table.insert(Ran, { 'explain', a.range, a.line1, a.line2 })
+    end, { range = true, nargs = '*', force = true })
+    vim.ui.select = function(items, _, on_choice) on_choice(items[1], 1) end
+    vim.lsp.buf.code_action()]])
+  c:wait('#Ran == 1')
+  h.eq(c:lua('return Ran[1]'), { 'explain', 0, 2, 2 })
+  c:lua([[require('gemma.lsp').commands['gemma.explain']({ arguments = { vim.api.nvim_get_current_buf(), 1, 3 } })]])
+  h.eq(c:lua('return Ran[2]'), { 'explain', 2, 1, 3 })
+end)
+
+-- ---- completion menus ----------------------------------------------------------------------
+
+local menu = require('gemma.menu')
+
+test('menu: an entry replaces the word at the cursor by itself and the text behind it', function()
+  local items = menu.items({ line = 'ä = foo.ba)', row = 3, col = 11, text = 'r(1)\nreturn', swallow = 1,
+    language = 'lua' })
+  h.eq(#items, 2)
+  h.eq(items[1].textEdit, { newText = 'bar(1)\nreturn', range = {
+    start = { line = 3, character = 9 }, ['end'] = { line = 3, character = 12 } } })
+  h.eq(items[1].filterText, 'ba')
+  h.eq(items[2].textEdit.newText, 'bar(1)')
+  h.eq(items[2].textEdit.range['end'], { line = 3, character = 11 }, 'the rest is not there yet')
+  h.eq({ items[1].label, items[2].label }, { 'bar(1) …', 'bar(1)' })
+  h.eq(items[1].documentation.value, '```lua\nbar(1)\nreturn\n```')
+end)
+
+test('menu: without a word at the cursor an entry matches what it begins with', function()
+  local items = menu.items({ line = 'x = ', row = 0, col = 4, text = '  foo(1)', swallow = 0, language = '' })
+  h.eq(#items, 1)
+  h.eq({ items[1].filterText, items[1].label }, { 'foo(1)', 'foo(1)' })
+end)
+
+test('blink.cmp: the source answers once, with a cancel that stops the model', function()
+  local c = child('x = fo|', { config = 'vim.g.gemma = { completion = { auto = false } }' })
+  -- What blink.cmp does: new(), enabled(), get_completions(ctx, callback) -> cancel.
+  c:lua([[
+    _G.Source = require('gemma.blink').new({}, {})
+    _G.Got = {}
+    local ctx = { bufnr = vim.api.nvim_get_current_buf(), cursor = vim.api.nvim_win_get_cursor(0),
+      line = vim.api.nvim_get_current_line() }
+    _G.Enabled = Source:enabled()
+    _G.Cancel = Source:get_completions(ctx, function(r) table.insert(Got, r) end)]])
+  h.eq(c:lua('return Enabled'), true)
+  c:wait('#Fake.jobs == 1')
+  c:lua("Fake.emit('o(1)') Fake.done()")
+  c:wait('#Got == 1')
+  h.eq(c:lua('return { Got[1].items[1].textEdit.newText, Got[1].is_incomplete_forward }'), { 'foo(1)', true })
+  c:lua([[
+    Cancel = Source:get_completions({ cursor = vim.api.nvim_win_get_cursor(0) },
+      function(r) table.insert(Got, r) end)
+    Cancel()]])
+  c:wait('#Fake.cancelled == 1')
+  h.eq(c:lua('return #Got'), 1, 'a cancelled question has no answer')
+  c:lua('vim.b.gemma = false')
+  h.eq(c:lua('return Source:enabled()'), false)
+end)
+
+test('nvim-cmp: the source registers, answers always, and a new question ends the old one', function()
+  local c = child('x = fo|', { config = 'vim.g.gemma = { completion = { auto = false } }' })
+  c:lua([[
+    package.loaded['cmp'] = { register_source = function(name, s) _G.Name, _G.Source = name, s end }
+    require('gemma.cmp').register()
+    _G.Got = {}
+    function _G.Complete()
+      local pos = vim.api.nvim_win_get_cursor(0)
+      Source:complete({ context = { bufnr = vim.api.nvim_get_current_buf(),
+        cursor = { row = pos[1], col = pos[2] + 1 } } }, function(r) table.insert(Got, r) end)
+    end
+    Complete()]])
+  h.eq(c:lua('return { Name, Source:is_available(), Source:get_debug_name(), Source:get_position_encoding_kind() }'),
+    { 'gemma', true, 'gemma', 'utf-8' })
+  c:wait('#Fake.jobs == 1')
+  c:lua('Complete()')
+  c:wait('#Fake.jobs == 2')
+  h.eq(c:lua('return { #Got, Got[1].items }'), { 1, {} })
+  c:lua("Fake.emit('o(1)') Fake.done()")
+  c:wait('#Got == 2')
+  h.eq(c:lua('return { Got[2].isIncomplete, Got[2].items[1].label }'), { true, 'foo(1)' })
+  c:cmd('Gemma unload')
+  h.eq(c:lua('return Source:is_available()'), false)
+end)
+
+-- ---- operators -----------------------------------------------------------------------------
+
+test('operators: a <Plug> map takes a motion, a text object, a selection, and repeats', function()
+  local c = h.child()
+  c:lua([[
+    _G.Ran = {}
+    vim.api.nvim_create_user_command('GemmaExplain', function(a)
+      table.insert(Ran, { a.line1, a.line2, a.range })
+    end, { range = true, nargs = '*', force = true })
+    vim.keymap.set({ 'n', 'x' }, 'gh', '<Plug>(gemma-explain)')
+    vim.api.nvim_buf_set_lines(0, 0, -1, false, { 'a', 'b', '', 'c', 'd', 'e' })]])
+  c:feed('ggghip')
+  c:feed('Ggh_')
+  c:feed('ggVjgh')
+  c:feed('4G.')
+  h.eq(c:lua('return Ran'), { { 1, 2, 2 }, { 6, 6, 2 }, { 1, 2, 2 }, { 4, 5, 2 } })
+end)
+
+test('operators: those that need words ask for them, and nothing happens without', function()
+  local c = h.child()
+  c:lua([[
+    _G.Ran, _G.Words = {}, 'why is this so'
+    vim.api.nvim_create_user_command('Gemma', function(a)
+      table.insert(Ran, { a.args, a.line1, a.line2 })
+    end, { range = true, nargs = '*', force = true })
+    vim.ui.input = function(o, done) table.insert(Ran, o.prompt) done(Words) end
+    vim.api.nvim_buf_set_lines(0, 0, -1, false, { 'a', 'b', '', 'c' })
+    vim.keymap.set('n', 'gh', '<Plug>(gemma-ask)')
+    vim.keymap.set('n', 'gy', '<Plug>(gemma-fix)')]])
+  c:feed('ggghip')
+  h.eq(c:lua('return Ran'), { 'Question: ', { 'ask why is this so', 1, 2 } })
+  c:lua('Ran, Words = {}, nil')
+  c:feed('ggghip')
+  h.eq(c:lua('return Ran'), { 'Question: ' })
+  c:lua('Ran = {}')
+  c:feed('gggyip')
+  c:feed('gyip')
+  h.eq(c:lua('return Ran[#Ran]'), { 'fix', 1, 2 })
+end)
+
+test('plug: every verb has a map, and none of them a default key', function()
+  local c = h.child()
+  local before = c:lua([[
+    local out = {}
+    for _, m in ipairs(vim.api.nvim_get_keymap('n')) do out[m.lhs] = true end
+    return out]])
+  for _, name in ipairs({ 'explain', 'explain-here', 'ask', 'edit', 'fix', 'image', 'shot', 'record',
+    'stop', 'status', 'toggle' }) do
+    h.ok(before[('<Plug>(gemma-%s)'):format(name)], name)
+  end
+  for lhs in pairs(before) do
+    h.ok(lhs:match('^<Plug>%(gemma') or not c:lua([[
+      local m = vim.fn.maparg(..., 'n', false, true)
+      return (m.desc or ''):match('^Gemma') ~= nil ]], lhs), lhs)
+  end
+end)
+
+return T
