@@ -46,7 +46,7 @@ for _, verb in ipairs({ 'explain', 'ask', 'edit', 'fix' }) do
     return require('gemma.operator').keys(verb)
   end, { expr = true, desc = ('Gemma: %s (operator)'):format(verb) })
 end
-for plug, command in pairs({
+for plug, ex in pairs({
   ['explain-here'] = 'GemmaExplain',
   image = 'Gemma image',
   shot = 'Gemma shot',
@@ -55,8 +55,8 @@ for plug, command in pairs({
   status = 'Gemma status',
   toggle = 'Gemma toggle',
 }) do
-  local keys = ('<Cmd>%s<CR>'):format(command)
-  vim.keymap.set('n', ('<Plug>(gemma-%s)'):format(plug), keys, { desc = 'Gemma: ' .. command })
+  local keys = ('<Cmd>%s<CR>'):format(ex)
+  vim.keymap.set('n', ('<Plug>(gemma-%s)'):format(plug), keys, { desc = 'Gemma: ' .. ex })
 end
 
 local group = vim.api.nvim_create_augroup('gemma', {})

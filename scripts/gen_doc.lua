@@ -136,9 +136,21 @@ sections['gemma-keys'] = function()
   end
   vim.list_extend(out, {
     '',
-    'Normal and Visual mode have <Plug>(gemma-explain), Normal mode has',
-    '<Plug>(gemma-toggle); neither has a default key.',
+    'Normal and Visual mode have <Plug> maps without default keys. Operators take',
+    'a motion, a text object or the selection, and whole lines of it.',
     '',
+  })
+  for _, p in ipairs(require('gemma.operator').plugs) do
+    local tag = 'gemma-plug-' .. p.name
+    out[#out + 1] = tagged(('<Plug>(gemma-%s)'):format(p.name), tag)
+    out[#out + 1] = '            ' .. p.desc
+  end
+  vim.list_extend(out, {
+    '',
+    'For example, `gmip` explains a paragraph and `gmm` the function here: >lua',
+    "    vim.keymap.set({ 'n', 'x' }, 'gm', '<Plug>(gemma-explain)')",
+    "    vim.keymap.set('n', 'gmm', '<Plug>(gemma-explain-here)')",
+    '<',
     'Another key, for example <C-j> to accept: >lua',
     "    vim.keymap.set('i', '<C-j>', '<Plug>(gemma-accept)')",
     '<',
@@ -160,6 +172,40 @@ sections['gemma-highlights'] = function()
     local links = table.concat(g.links, ', or ')
     out[#out + 1] = tagged(g.name, 'hl-' .. g.name)
     out[#out + 1] = ('    %s; links to %s'):format(g.desc, links)
+  end
+  return table.concat(out, '\n')
+end
+
+sections['gemma-events'] = function()
+  local out = { '|User| autocommands with `data`:', '' }
+  for _, e in ipairs(require('gemma.api').events) do
+    out[#out + 1] = tagged(e.name, e.name)
+    out[#out + 1] = indented(e.data, 4)
+  end
+  local states = require('gemma.api').states
+  local line = 'States are: ' .. table.concat(states, ', ') .. '.'
+  out[#out + 1] = ''
+  -- Two lines of it.
+  local cut = line:sub(1, 76):match('^.*() ')
+  out[#out + 1] = line:sub(1, cut - 1)
+  out[#out + 1] = line:sub(cut + 1)
+  return table.concat(out, '\n')
+end
+
+sections['gemma-functions'] = function()
+  local out = {
+    "Fields of `require('gemma')`, with the version in which they came. One that",
+    'goes is announced by |vim.deprecate()| and works on until the version named',
+    'there. Everything else in `gemma.*` may change at any time.',
+    '',
+  }
+  for _, f in ipairs(require('gemma.api').functions) do
+    local left = ('%s(%s)'):format(f.name, f.args)
+    local own = 'gemma.' .. f.name .. '()'
+    local more = f.see and (' See |%s|.'):format(f.see) or ''
+    -- What is described at length elsewhere has its tag there.
+    out[#out + 1] = f.see == own and left or tagged(left, own)
+    out[#out + 1] = ('    %s%s (%s)'):format(f.desc, more, f.since)
   end
   return table.concat(out, '\n')
 end

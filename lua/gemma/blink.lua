@@ -10,14 +10,14 @@ function Source.new()
 end
 
 ---@return boolean
-function Source:enabled()
+function Source.enabled(_)
   return require('gemma.menu').available(vim.api.nvim_get_current_buf())
 end
 
 ---@param ctx { bufnr: integer?, cursor: integer[] } row from 1, column from 0
 ---@param callback fun(response: table)
 ---@return fun() cancel
-function Source:get_completions(ctx, callback)
+function Source.get_completions(_, ctx, callback)
   local buf = ctx.bufnr or vim.api.nvim_get_current_buf()
   return require('gemma.menu').request(buf, ctx.cursor[1] - 1, ctx.cursor[2], function(items)
     callback({ items = items, is_incomplete_forward = true, is_incomplete_backward = true })

@@ -13,17 +13,17 @@ function M.new()
 end
 
 ---@return boolean
-function Source:is_available()
+function Source.is_available(_)
   return require('gemma.menu').available(vim.api.nvim_get_current_buf())
 end
 
 ---@return string
-function Source:get_debug_name()
+function Source.get_debug_name(_)
   return 'gemma'
 end
 
 ---@return string
-function Source:get_position_encoding_kind()
+function Source.get_position_encoding_kind(_)
   return 'utf-8'
 end
 

@@ -14,6 +14,22 @@ M.verbs = {
   fix = { command = 'Gemma fix' },
 }
 
+--- All maps of Normal mode that plugin/gemma.lua makes, for the help file.
+---@type { name: string, desc: string }[]
+M.plugs = {
+  { name = 'explain', desc = 'Operator: explain the lines.' },
+  { name = 'ask', desc = 'Operator: ask about them; the question is asked for.' },
+  { name = 'edit', desc = 'Operator: rewrite them; the instruction is asked for.' },
+  { name = 'fix', desc = 'Operator: repair what the diagnostics say.' },
+  { name = 'explain-here', desc = 'Explain the function or the paragraph here.' },
+  { name = 'image', desc = ':Gemma image' },
+  { name = 'shot', desc = ':Gemma shot' },
+  { name = 'record', desc = ':Gemma record voice' },
+  { name = 'stop', desc = ':Gemma stop' },
+  { name = 'status', desc = ':Gemma status' },
+  { name = 'toggle', desc = ':Gemma toggle' },
+}
+
 local verb = 'explain'
 
 --- The keys of an expression mapping in Normal and Visual mode.

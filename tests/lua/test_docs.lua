@@ -1,0 +1,171 @@
+--- The help file, the code and the README say the same: every command, option, key, event, function
+--- and highlight has its tag, no tag is without its thing, and every promise names its test.
+
+local h = require('helper')
+
+local T = {}
+
+local function test(name, fn)
+  T[#T + 1] = { name, fn }
+end
+
+local function slurp(path)
+  local f = assert(io.open(h.root .. '/' .. path, 'rb'))
+  local s = f:read('*a')
+  f:close()
+  return s
+end
+
+local help = slurp('doc/gemma.txt')
+
+--- Tags of the help file that match a pattern, as a set of what it captures.
+local function tags(pattern)
+  local out = {}
+  for tag in help:gmatch('%*([^%s*|]+)%*') do
+    local m = tag:match('^' .. pattern .. '$')
+    if m then
+      out[m] = true
+    end
+  end
+  return out
+end
+
+local function set(list, field)
+  local out = {}
+  for _, v in ipairs(list) do
+    out[field and v[field] or v] = true
+  end
+  return out
+end
+
+--- Both sets are the same; says which side lacks what.
+local function same(got, want, what)
+  for k in pairs(want) do
+    h.ok(got[k], ('%s %s has no tag in doc/gemma.txt'):format(what, k))
+  end
+  for k in pairs(got) do
+    h.ok(want[k], ('the help has a tag for the %s %s, which does not exist'):format(what, k))
+  end
+end
+
+test('docs: every option has its tag, and every such tag its option', function()
+  same(tags('gemma%-option%-(.+)'), set(require('gemma.config').schema, 'name'), 'option')
+end)
+
+test('docs: every subcommand has its tag', function()
+  local have = tags('gemma%-(%l+)')
+  for name in pairs(require('gemma.command').commands) do
+    h.ok(have[name], name)
+  end
+  for line in help:gmatch('\n:[^\n]*Gemma ([%l]+)[^\n]*%*gemma%-%l+%*') do
+    h.ok(require('gemma.command').commands[line], line)
+  end
+  for _, c in ipairs({ ':Gemma', ':GemmaExplain' }) do
+    h.has(help, '*' .. c .. '*')
+  end
+end)
+
+test('docs: every key has its tag, and every such tag its key', function()
+  local keys = {}
+  for _, k in ipairs(require('gemma.keymap').keys) do
+    keys[k.plug:match('gemma%-([%w-]+)')] = true
+  end
+  same(tags('gemma%-key%-(.+)'), keys, 'key')
+end)
+
+test('docs: every <Plug> map of Normal mode has its tag, and every such tag its map', function()
+  local c = h.child()
+  local plugs = {}
+  local lhs = c:lua([[return vim.tbl_map(function(m) return m.lhs end, vim.api.nvim_get_keymap('n'))]])
+  for _, l in ipairs(lhs) do
+    local name = l:match('^<Plug>%(gemma%-(.+)%)$')
+    if name then
+      plugs[name] = true
+    end
+  end
+  same(tags('gemma%-plug%-(.+)'), plugs, 'map')
+end)
+
+test('docs: every highlight group has its tag, and every such tag its group', function()
+  same(tags('hl%-(.+)'), set(require('gemma.highlight').groups, 'name'), 'group')
+end)
+
+test('docs: every event of the code has its tag, and every such tag its event', function()
+  local events = {}
+  for _, file in ipairs(vim.fn.globpath(h.root .. '/lua', '**/*.lua', true, true)) do
+    local f = assert(io.open(file, 'rb'))
+    for name in f:read('*a'):gmatch("event%(%s*'(Gemma%w+)'") do
+      events[name] = true
+    end
+    f:close()
+  end
+  same(set(require('gemma.api').events, 'name'), events, 'event')
+  for name in pairs(events) do
+    h.has(help, '*' .. name .. '*')
+  end
+end)
+
+test('docs: every public function is in the list, with its version and its tag', function()
+  local gemma, listed = require('gemma'), {}
+  for _, f in ipairs(require('gemma.api').functions) do
+    listed[f.name] = true
+    h.ok(f.since:match('^%d+%.%d+%.%d+$') and #f.desc > 10, f.name)
+    h.has(help, ('*gemma.%s()*'):format(f.name))
+    h.ok(type(gemma[f.name]) == 'function', f.name .. ' exists')
+  end
+  for name in pairs(gemma) do
+    h.ok(listed[name], name .. ' is not in api.lua')
+  end
+end)
+
+test('docs: a deprecated function says so once and does what takes its place', function()
+  local c = h.child()
+  c:lua([[
+    _G.Said = {}
+    vim.deprecate = function(...) table.insert(Said, { ... }) end
+    local m = { new = function(a) return a + 1 end }
+    require('gemma.api').deprecated(m, { { name = 'old', args = '', since = '0.1.0', desc = '',
+      instead = 'new', until_version = '0.3.0' } })
+    _G.Got = m.old(1)]])
+  h.eq(c:lua('return Got'), 2)
+  h.eq(c:lua('return { Said[1][1], Said[1][2], Said[1][3], Said[1][4] }'),
+    { "require('gemma').old", 'new', '0.3.0', 'gemma.nvim' })
+end)
+
+test('docs: the states of the engine are those that the help names', function()
+  local engine = slurp('lua/gemma/engine.lua')
+  local alias = engine:match('%-%-%-@alias gemma%.State(.-)\n\n')
+  local states = {}
+  for s in alias:gmatch("'(%l+)'") do
+    states[s] = true
+  end
+  same(set(require('gemma.api').states), states, 'state')
+end)
+
+test('docs: the contents name every chapter', function()
+  local contents = help:match('Contents ~\n(.-)\n=====')
+  for tag in help:gmatch('\n%u[%u ]+ +%*(gemma%-[%l]+)%*\n') do
+    h.has(contents, '|' .. tag .. '|')
+  end
+end)
+
+test('docs: messages are one line without an exclamation mark, and end with a full stop', function()
+  -- What can be read from the source: the literal texts of notify calls.
+  local n = 0
+  for _, file in ipairs(vim.fn.globpath(h.root .. '/lua', '**/*.lua', true, true)) do
+    local f = assert(io.open(file, 'rb'))
+    local name = vim.fs.basename(file)
+    for text in f:read('*a'):gmatch("notify%.%l+%(%(?'([^'\n]+)'%)?[:%)]") do
+      n = n + 1
+      h.ok(not text:find('!', 1, true), ('%s: %s'):format(name, text))
+      h.ok(not text:find('\\n', 1, true), ('%s: %s'):format(name, text))
+      local ends = text:sub(-1)
+      h.ok(ends == '.' or text:find('%%s$') or text:sub(-1) == ' ', ('%s: %s'):format(name, text))
+      h.ok(not text:find('^%u%l'), ('%s: begins after "gemma: ": %s'):format(name, text))
+    end
+    f:close()
+  end
+  h.ok(n > 40, 'texts were found: ' .. n)
+end)
+
+return T
