@@ -27,6 +27,7 @@ local waiters = {} ---@type fun(err: string?)[]
 local drain_scheduled = false
 local hashes = {} ---@type table<integer, gemma.Job>
 local rest_timer ---@type uv.uv_timer_t?
+local unloading ---@type integer? the job that gives the memory back
 local last_use = 0 -- ms, of the loop's clock
 local focused = true
 local leave_hooks = {} ---@type fun(why: string)[]
@@ -409,6 +410,14 @@ local function on_lost(ev)
   end
 end
 
+--- The model is unloaded: nothing of it is left, the worker's thread included. The next load starts
+--- another one.
+local function let_go()
+  if not loader and not M.model and not M.lender and not next(hashes) and not next(jobs) then
+    drop(100)
+  end
+end
+
 --- Takes everything out of the ring: wakes coalesce, events do not.
 local function drain()
   drain_scheduled = false
@@ -430,6 +439,9 @@ local function drain()
       on_lost(ev)
     elseif loader and ev.job == loader.job then
       on_load_event(ev)
+    elseif ev.job == unloading and (ev.kind == 'done' or ev.kind == 'error') then
+      unloading = nil
+      let_go()
     elseif ev.kind == 'log' then
       log.write(LEVEL[ev.code] or 'info', '%s', ev.text)
     end
@@ -593,7 +605,7 @@ local function give_up(why)
   if loader then
     b.cancel(loader.job)
   end
-  b.unload()
+  unloading = b.unload()
   M.model, M.mmproj = nil, nil
   -- A load that was under way is not ours any more, however it ends.
   loader = nil
