@@ -502,6 +502,13 @@ stdpath('data')/gemma/media, a string is another folder. Otherwise they
 are deleted with the answer.]],
   },
   {
+    name = 'edit.diff',
+    type = T.choice('inline', 'split'),
+    default = 'inline',
+    desc = [[How a change is shown: in the text, or in a window beside it, both in diff
+mode. The keys are the same.]],
+  },
+  {
     name = 'edit.max_tokens',
     type = T.integer(16, 65536),
     default = 2048,

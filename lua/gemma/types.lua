@@ -53,6 +53,7 @@
 ---@field max_file integer
 
 ---@class (exact) gemma.Config.Edit
+---@field diff 'inline'|'split'
 ---@field max_tokens integer
 
 ---@class (exact) gemma.Config.Explain

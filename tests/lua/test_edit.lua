@@ -331,6 +331,36 @@ test('lines that are too many to be written anew are told before anything is rea
     { 'gemma: 400 lines cannot be written anew with edit.max_tokens = 2048. Select less or raise it.', 0 })
 end)
 
+test("with edit.diff = 'split' the new text stands beside the old, both in diff mode", function()
+  local config = "vim.g.gemma = { edit = { diff = 'split' } }"
+  local c = edited(nil, { config = config })
+  local function side()
+    return c:lua([[local p = require('gemma.edit.preview').get(1)
+      return p and p.side and { vim.api.nvim_buf_get_lines(p.side.buf, 0, -1, false),
+        vim.wo[p.side.win].diff, vim.wo[p.side.source].diff } or 'none']])
+  end
+  local want = vim.list_extend(vim.list_slice(CODE, 1, 2), vim.split(NEW, '\n'))
+  vim.list_extend(want, CODE, 8, 9)
+  h.eq(side(), { want, true, true })
+  h.eq(marks(c), { del = {}, add = {} })
+  c:feed('ggOabove<Esc>')
+  c:wait("#vim.api.nvim_buf_get_lines(require('gemma.edit.preview').get(1).side.buf, 0, -1, false) == 11")
+  table.insert(want, 1, 'above')
+  h.eq(side()[1], want)
+  c:feed('4G<C-e>')
+  want[4], want[5] = CODE[3], CODE[4]
+  h.eq(side()[1], want, 'a rejected change goes from the other side')
+  c:feed('gg<C-y>')
+  h.eq(c:lines(), want)
+  h.eq(c:lua('return { vim.wo.diff, #vim.api.nvim_list_wins() }'), { false, 1 })
+  -- Closed by hand: it is shown in the text instead.
+  c = edited(nil, { config = config })
+  c:lua("vim.api.nvim_win_close(require('gemma.edit.preview').get(1).side.win, true)")
+  c:wait("require('gemma.edit.preview').get(1).side == nil")
+  h.eq(marks(c).del, { 2, 3 })
+  h.eq(c:lua('return vim.wo.diff'), false)
+end)
+
 test('a change in a closed fold opens it', function()
   local c = child()
   c:cmd('set foldmethod=manual | 1,9fold')

@@ -52,6 +52,17 @@ function M.apply(lines, hunks, n)
   return out, rest
 end
 
+--- The lines with all hunks done.
+---@param lines string[]
+---@param hunks gemma.Hunk[]
+---@return string[]
+function M.all(lines, hunks)
+  for n = #hunks, 1, -1 do
+    lines, hunks = M.apply(lines, hunks, n)
+  end
+  return lines
+end
+
 ---@param s string
 ---@param i integer byte, 1-based
 ---@return boolean the byte is inside a character

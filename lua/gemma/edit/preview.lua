@@ -26,6 +26,7 @@ local ns = api.nvim_create_namespace('gemma.edit')
 ---@field states gemma.preview.State[] every one it was in, for undo and redo
 ---@field tick integer? changedtick after our own last change
 ---@field keys gemma.Keys
+---@field side gemma.Side? with edit.diff = 'split'
 ---@field over boolean
 local Preview = {}
 Preview.__index = Preview
@@ -153,8 +154,16 @@ function Preview:draw()
   if not row then
     return
   end
-  for _, hunk in ipairs(self.hunks) do
-    self:draw_hunk(hunk, row + hunk.at - 1)
+  if self.side then
+    local old = self.region.lines
+    local lines = api.nvim_buf_get_lines(self.buf, 0, row, false)
+    vim.list_extend(lines, hunks.all(old, self.hunks))
+    vim.list_extend(lines, api.nvim_buf_get_lines(self.buf, row + #old, -1, false))
+    self.side:update(lines)
+  else
+    for _, hunk in ipairs(self.hunks) do
+      self:draw_hunk(hunk, row + hunk.at - 1)
+    end
   end
   local n = #self.hunks
   local what = n == 1 and '1 change' or ('%d changes'):format(n)
@@ -221,6 +230,9 @@ function Preview:finish()
   end
   self.region:free()
   self.keys.give_back()
+  if self.side then
+    self.side:close()
+  end
   if api.nvim_buf_is_valid(self.buf) then
     api.nvim_buf_clear_namespace(self.buf, ns, 0, -1)
   end
@@ -390,6 +402,19 @@ function M.show(region, new)
   self:remember()
   self:follow()
   self:open_folds()
+  if require('gemma.config').get().edit.diff == 'split' then
+    self.side = require('gemma.edit.side').open(self.buf, function()
+      self.side = nil -- somebody closed it: the change is shown in the text then
+      if not self.over then
+        self:draw()
+      end
+    end)
+    region.on_moved = function()
+      if self.side then
+        self:draw()
+      end
+    end
+  end
   self:draw()
   notify.event('GemmaEditPreview', { buf = self.buf, hunks = #list })
   return self

@@ -18,6 +18,7 @@ local ns = api.nvim_create_namespace('gemma.edit.region')
 ---@field scheduled boolean
 ---@field attached boolean
 ---@field on_broken fun()?
+---@field on_moved fun()? something else in the buffer changed
 local Region = {}
 Region.__index = Region
 
@@ -78,11 +79,14 @@ end
 
 function Region:check()
   self.scheduled = false
-  if not self.freed and self.on_broken and not self:intact() then
-    local fn = self.on_broken
-    self.on_broken = nil
-    fn()
+  if self.freed or not self.on_broken then
+    return
+  elseif self:intact() then
+    return self.on_moved and self.on_moved()
   end
+  local fn = self.on_broken
+  self.on_broken = nil
+  fn()
 end
 
 --- fn is called when the lines are no longer what they were, or the buffer went.

@@ -1,0 +1,76 @@
+--- side.lua: the text as it would be, in a window beside the buffer, both in diff mode.
+
+local M = {}
+
+local api = vim.api
+
+---@class gemma.Side
+---@field buf integer scratch
+---@field win integer of the scratch buffer
+---@field source integer window of the real one
+---@field was_diff boolean it was in diff mode before
+---@field closed boolean
+local Side = {}
+Side.__index = Side
+
+--- nil when the buffer is in no window of this tab page.
+---@param buf integer
+---@param on_closed fun() somebody closed the window
+---@return gemma.Side?
+function M.open(buf, on_closed)
+  local source = vim.fn.bufwinid(buf)
+  if source == -1 then
+    return nil
+  end
+  local self = setmetatable({ source = source, was_diff = vim.wo[source].diff, closed = false }, Side)
+  self.buf = api.nvim_create_buf(false, true)
+  vim.bo[self.buf].bufhidden = 'wipe'
+  vim.bo[self.buf].undolevels = -1
+  vim.bo[self.buf].modifiable = false
+  vim.bo[self.buf].syntax = vim.bo[buf].filetype
+  vim.bo[self.buf].tabstop = vim.bo[buf].tabstop
+  self.win = api.nvim_open_win(self.buf, false, { split = 'right', win = source })
+  for _, win in ipairs({ self.win, source }) do
+    api.nvim_win_call(win, function()
+      vim.cmd('diffthis')
+    end)
+  end
+  api.nvim_create_autocmd('WinClosed', {
+    pattern = tostring(self.win),
+    once = true,
+    callback = vim.schedule_wrap(function()
+      if not self.closed then
+        self:close()
+        on_closed()
+      end
+    end),
+  })
+  return self
+end
+
+---@param lines string[]
+function Side:update(lines)
+  if api.nvim_buf_is_valid(self.buf) then
+    vim.bo[self.buf].modifiable = true
+    api.nvim_buf_set_lines(self.buf, 0, -1, false, lines)
+    vim.bo[self.buf].modifiable = false
+    vim.cmd('diffupdate')
+  end
+end
+
+function Side:close()
+  if self.closed then
+    return
+  end
+  self.closed = true
+  if api.nvim_win_is_valid(self.source) and not self.was_diff then
+    api.nvim_win_call(self.source, function()
+      vim.cmd('diffoff')
+    end)
+  end
+  if api.nvim_win_is_valid(self.win) then
+    pcall(api.nvim_win_close, self.win, true)
+  end
+end
+
+return M
