@@ -438,6 +438,7 @@ void gemma_get_status(const gemma *g, gemma_status *out) {
         memcpy(s.name, st.name, sizeof s.name);
         memcpy(s.type, st.type, sizeof s.type);
         memcpy(s.device, st.device, sizeof s.device);
+        memcpy(s.device_note, st.device_note, sizeof s.device_note);
     }
     memcpy(out, &s, size < sizeof s ? size : sizeof s);
 }

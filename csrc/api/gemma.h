@@ -81,7 +81,9 @@ typedef struct {
     uint32_t kv_type;        /* GEMMA_KV_* */
     const char *model_path;  /* zero-terminated; copied */
     const char *mmproj_path; /* or NULL */
-    const char *device;      /* NULL: "cpu" */
+    /* "cpu", "vulkan", "vulkan:n" or "auto" (a GPU if there is one); NULL: "cpu". What is not there
+     * is replaced by the CPU, see gemma_status.device_note. */
+    const char *device;
 } gemma_load_opts;
 
 /* What a prompt is made of; see turns.h for the rules. TEXT can never make a control token. */
@@ -247,6 +249,8 @@ typedef struct {
     char device[64];          /* "cpu avx512vnni" */
     uint32_t media;           /* GEMMA_MEDIA_*: what the model was loaded for */
     uint32_t n_sound;         /* sounds that exist */
+    char device_note[160];    /* why the device is not what was asked for, or takes only some of the
+                                 layers; else empty */
 } gemma_status;
 
 void gemma_get_status(const gemma *g, gemma_status *out);

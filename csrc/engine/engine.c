@@ -2,11 +2,14 @@
 #include "engine/engine.h"
 
 #include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "engine/attach.h"
+#include "engine/place.h"
 #include "media/projector.h"
 
 enum {
@@ -58,6 +61,26 @@ static int32_t longest_cache(const gm_engine *e) {
     return ring > e->kv.n_ctx ? (int32_t)(ring < MAX_CTX ? ring : MAX_CTX) : e->kv.n_ctx;
 }
 
+/* The device, and what of the model it takes. */
+static int open_device(gm_engine *e, const gm_engine_opts *o, char *err, size_t errlen) {
+    int rc = gm_backend_open(&e->backend, o->device, o->n_threads, err, errlen);
+    if (rc < 0 && o->or_cpu && (rc == GM_EUNSUPPORTED || rc == GM_EDEVICE)) {
+        char why[sizeof e->backend->note];
+        snprintf(why, sizeof why, "%s", err);
+        gm_log(GM_LOG_WARN, "engine", "on the CPU: %s", why);
+        rc = gm_backend_open(&e->backend, "cpu", o->n_threads, err, errlen);
+        if (!rc) memcpy(e->backend->note, why, sizeof why);
+    }
+    if (rc < 0) return rc;
+    gm_be_set_cancel(e->backend, o->cancel);
+    int32_t n_batch = o->n_batch > 0 ? o->n_batch : DEFAULT_BATCH;
+    gm_place_opts place = {.n_batch = n_batch,
+                           .n_ctx = o->n_ctx > 0 ? o->n_ctx : DEFAULT_CTX,
+                           .n_slack = n_batch > MIN_SLACK ? n_batch : MIN_SLACK,
+                           .n_threads = o->n_threads};
+    return gm_place_layers(&e->backend, e->gguf, &e->config, &place, err, errlen);
+}
+
 static int open_model(gm_engine *e, const gm_engine_opts *o, char *err, size_t errlen) {
     int rc = gm_gguf_open(&e->gguf, o->model_path, err, errlen);
     if (rc < 0) return rc;
@@ -74,9 +97,8 @@ static int open_model(gm_engine *e, const gm_engine_opts *o, char *err, size_t e
     if (rc < 0) return rc;
     if (gm_cancelled(o->cancel))
         return gm_fail(err, errlen, GM_ECANCELLED, "%s", gm_err_text(GM_ECANCELLED));
-    rc = gm_backend_open(&e->backend, o->device, o->n_threads, err, errlen);
+    rc = open_device(e, o, err, errlen);
     if (rc < 0) return rc;
-    gm_be_set_cancel(e->backend, o->cancel);
     rc = gm_weights_load(&e->weights, e->gguf, &e->config, e->backend, o->progress, o->ud,
                          o->cancel, err, errlen);
     if (rc < 0) return rc;

@@ -14,6 +14,7 @@ typedef struct {
     const char *model_path;
     const char *mmproj_path; /* weights for pictures and sounds; NULL: none */
     const char *device;  /* NULL: "cpu" */
+    bool or_cpu;         /* a device that is not there is replaced by the CPU, with a note */
     int32_t n_threads;   /* 0: default */
     int32_t n_ctx;       /* 0: 8192, or the model's own if smaller */
     int32_t n_batch;     /* largest chunk; 0: 512 */

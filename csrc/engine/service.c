@@ -130,6 +130,7 @@ static bool load(gm_service *s, gm_job *j) {
     gm_engine_opts o = {.model_path = r->model_path,
                         .mmproj_path = r->mmproj_path,
                         .device = r->device,
+                        .or_cpu = true,
                         .n_threads = r->n_threads,
                         .n_ctx = r->n_ctx,
                         .kv_type = r->kv_type,
@@ -371,4 +372,5 @@ void gm_service_describe(const gm_service *s, gm_status *out) {
     snprintf(out->name, sizeof out->name, "%s", e->config.name);
     snprintf(out->type, sizeof out->type, "%s", type ? type : "");
     snprintf(out->device, sizeof out->device, "%s", e->backend->desc);
+    snprintf(out->device_note, sizeof out->device_note, "%s", e->backend->note);
 }

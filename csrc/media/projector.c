@@ -33,6 +33,7 @@ struct gm_projector {
     float audio_eps;
     /* scratch: [GM_PROJECTOR_CHUNK, n_mm] */
     float *mid;
+    gm_tensor in_rows, out_rows; /* of a product on a device; empty on the host */
 };
 
 /* ---- loading ----------------------------------------------------------------------------- */
@@ -158,12 +159,21 @@ static bool flag(const gm_gguf *g, const char *key) {
     return gm_gguf_get_bool(g, key, &v) == 0 && v;
 }
 
+/* Where weights live on a device, so do the rows of a product. */
+static int alloc_rows(gm_projector *p, const gm_be_limits *lim) {
+    if (!p->patch.dmem && !p->audio_out.dmem) return 0;
+    p->in_rows = gm_tensor_view(GM_F32, NULL, lim->max_in > GM_FRAME ? lim->max_in : GM_FRAME, lim->max_tok);
+    p->out_rows = gm_tensor_view(GM_F32, NULL, lim->max_out, lim->max_tok);
+    int rc = gm_be_tensor_alloc(p->backend, &p->in_rows);
+    return rc ? rc : gm_be_tensor_alloc(p->backend, &p->out_rows);
+}
+
 int gm_projector_open(gm_projector **out, const char *path, gm_backend *b, int32_t n_embd, char *err,
                       size_t errlen) {
     *out = NULL;
     gm_projector *p = gm_calloc(1, sizeof *p);
     if (!p) return gm_fail(err, errlen, GM_ENOMEM, "mmproj: out of memory");
-    p->backend = b;
+    p->backend = b = gm_be_ends(b);
     p->n_embd = n_embd;
     loader l = {p, err, errlen};
     gm_str arch = {"", 0};
@@ -191,6 +201,7 @@ int gm_projector_open(gm_projector **out, const char *path, gm_backend *b, int32
     };
     rc = gm_be_reserve(b, &lim);
     p->mid = gm_malloc((size_t)GM_PROJECTOR_CHUNK * (size_t)(p->n_mm + 1), sizeof *p->mid);
+    if (!rc && p->mid) rc = alloc_rows(p, &lim);
     if (rc || !p->mid) rc = gm_fail(err, errlen, GM_ENOMEM, "mmproj: out of memory");
 done:
     if (rc) gm_projector_close(&p);
@@ -204,6 +215,8 @@ void gm_projector_close(gm_projector **p) {
         gm_be_tensor_free((*p)->backend, &(*p)->patch);
         gm_be_tensor_free((*p)->backend, &(*p)->out);
         gm_be_tensor_free((*p)->backend, &(*p)->audio_out);
+        gm_be_tensor_free((*p)->backend, &(*p)->in_rows);
+        gm_be_tensor_free((*p)->backend, &(*p)->out_rows);
     }
     gm_gguf_close(&(*p)->gguf);
     gm_free((*p)->mid);
@@ -245,9 +258,19 @@ static void rms_row(float *x, int32_t n, float eps) {
 static int product(gm_projector *p, const gm_tensor *w, float *x, int32_t n, float *out) {
     gm_tensor tx = gm_tensor_view(GM_F32, x, w->ne[0], n);
     gm_tensor to = gm_tensor_view(GM_F32, out, w->ne[1], n);
+    const size_t x_bytes = (size_t)n * tx.row_bytes, out_bytes = (size_t)n * to.row_bytes;
+    const bool away = p->in_rows.dmem != NULL;
+    int rc = 0;
+    if (away) {
+        tx.data = to.data = NULL;
+        tx.dmem = p->in_rows.dmem;
+        to.dmem = p->out_rows.dmem;
+        rc = gm_be_write(p->backend, &tx, 0, x, x_bytes);
+    }
     const gm_op_matmul op = {.n_mat = 1, .w = {w}, .x = &tx, .n_tok = n, .out = {&to}};
-    const int rc = gm_be_matmul(p->backend, &op);
-    return rc ? rc : gm_be_sync(p->backend);
+    if (!rc) rc = gm_be_matmul(p->backend, &op);
+    if (!rc) rc = gm_be_sync(p->backend);
+    return rc || !away ? rc : gm_be_read(p->backend, &to, 0, out, out_bytes);
 }
 
 int gm_projector_patches(gm_projector *p, float *patches, const int32_t *col, const int32_t *row,

@@ -150,6 +150,7 @@ typedef struct {
     char device[64];
     uint32_t media;
     uint32_t n_sound;
+    char device_note[160];
 } gemma_status;
 void gemma_get_status(const gemma *g, gemma_status *out);
 ]=],

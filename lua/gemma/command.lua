@@ -56,6 +56,9 @@ function M.status_lines()
     add('model', '%s, %s, %s', name, s.type or '?', util.bytes(s.model_bytes or 0))
     add('file', '%s', vim.fn.fnamemodify(s.model_path, ':~'))
     add('device', '%s', s.device or '?')
+    if s.device_note and s.device_note ~= '' then
+      add('', '%s', s.device_note)
+    end
     add('memory', '%s of caches, %d positions each', util.bytes(s.cache_bytes or 0), s.n_ctx or 0)
     if s.mmproj_path then
       local fmt = '%s; %d rows of pictures and sounds read so far'

@@ -173,7 +173,8 @@ folder.]],
     type = T.device,
     default = 'auto',
     desc = [[Where the model runs. Changed at run time with `:Gemma device`. 'auto' is
-the CPU for now.]],
+the first GPU that Vulkan has, discrete before integrated, with as many
+layers as its free memory holds; without a GPU it is the CPU.]],
   },
   {
     name = 'load',

@@ -42,6 +42,7 @@ M.kept_out = false -- unloaded by hand
 M.rested = false -- unloaded since nobody used it; comes back with the next use
 M.beside = false -- loaded on the CPU since another Neovim has the device
 M.lender = nil ---@type gemma.Lock? the Neovim whose model this one borrows
+M.runs_on = nil ---@type string? where the loaded model computes, in the library's words
 M.device = nil ---@type string? device given by :Gemma device; wins over the option
 
 ---@class (exact) gemma.Loader
@@ -127,7 +128,7 @@ function M.is_gpu()
   elseif M.beside then
     return false
   end
-  local dev = M.device or config.get().device
+  local dev = M.model and M.runs_on or M.device or config.get().device
   return dev:match('^vulkan') ~= nil
 end
 
@@ -250,7 +251,7 @@ local function begin_load(path, mmproj, no_mmproj)
   local job, err = (binding --[[@as gemma.Binding]]).load({
     model_path = path,
     mmproj_path = mmproj,
-    device = device ~= 'auto' and device or nil,
+    device = device,
     n_threads = conf.threads,
     n_ctx = conf.n_ctx,
   })
@@ -262,6 +263,21 @@ local function begin_load(path, mmproj, no_mmproj)
   return true
 end
 
+--- Where the model went, which is not always where it was wished to be. With 'auto' a GPU is a bonus
+--- and its absence no news; a GPU that was asked for by name is missed.
+local function note_device()
+  local s = binding and binding.status() or {}
+  M.runs_on = s.device
+  local note = s.device_note or ''
+  if note == '' then
+    return
+  elseif device_now() ~= 'auto' or M.runs_on:match('^vulkan') then
+    notify.once(('%s; computing on %s.'):format(note, M.runs_on))
+  else
+    log.info('%s; computing on %s', note, M.runs_on)
+  end
+end
+
 ---@param ev table
 local function on_load_event(ev)
   if ev.kind == 'progress' then
@@ -270,6 +286,9 @@ local function on_load_event(ev)
     local path = loader.path
     M.model, M.mmproj, M.no_mmproj = path, loader.mmproj, loader.no_mmproj
     loader = nil
+    if not M.lender then
+      note_device()
+    end
     if M.lender then
       path = binding.about().model or path
       M.model, M.mmproj = path, binding.about().mmproj

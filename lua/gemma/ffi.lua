@@ -296,6 +296,7 @@ function M.open()
       name = ffi.string(status.name),
       type = ffi.string(status.type),
       device = ffi.string(status.device),
+      device_note = ffi.string(status.device_note),
     }
   end
 

@@ -16,7 +16,7 @@ local armed = false
 
 ---@param device string
 function M.arm(device)
-  if device == 'cpu' or device == 'auto' then
+  if device == 'cpu' then
     return
   end
   vim.fn.mkdir(vim.fs.dirname(M.path()), 'p')

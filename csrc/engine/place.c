@@ -1,0 +1,103 @@
+/* place.c: see place.h. */
+#include "engine/place.h"
+
+#include <stdio.h>
+#include <string.h>
+#include "base/err.h"
+#include "base/log.h"
+
+/* Ghost text and a question have a cache each. */
+enum { CACHES = 2, CACHE_BYTES = 4 /* of a value, at most */ };
+
+/* What weights take more on a device than in the file: some formats get whole words there. */
+static uint64_t on_device(uint64_t bytes) {
+    return bytes + bytes / 16;
+}
+
+/* Layer of a tensor "blk.N.*"; -1: another one. */
+static int32_t layer_of(gm_str name) {
+    int32_t n = 0;
+    if (name.n < 6 || memcmp(name.p, "blk.", 4) != 0) return -1;
+    size_t i = 4;
+    for (; i < name.n && name.p[i] >= '0' && name.p[i] <= '9' && n < GM_MAX_LAYER; i++)
+        n = n * 10 + (name.p[i] - '0');
+    return i > 4 && i < name.n && name.p[i] == '.' ? n : -1;
+}
+
+static uint64_t cache_bytes(const gm_layer_config *l, const gm_config *c, const gm_place_opts *o) {
+    int64_t ring = (int64_t)c->window + o->n_slack;
+    int64_t n_slot = l->sliding && ring < o->n_ctx ? ring : o->n_ctx;
+    /* Small models have float caches, and small caches. */
+    int64_t size = l->head_dim * (int64_t)c->n_embd < 1 << 18 ? CACHE_BYTES : 2;
+    return (uint64_t)(2 * CACHES * size * n_slot * l->n_kv * l->head_dim);
+}
+
+/* Buffers of the decoder, whatever it computes. */
+static uint64_t buffer_bytes(const gm_config *c, const gm_place_opts *o) {
+    uint64_t row = 2 * (uint64_t)c->n_embd + 2 * (uint64_t)(c->max_q + c->max_kv + c->max_ffn);
+    return row * 4 * (uint64_t)o->n_batch + ((uint64_t)64 << 20);
+}
+
+/* Layers that fit; n_layer + 1 when the ends fit as well. */
+static int32_t count_fitting(uint64_t there, const gm_gguf *g, const gm_config *c,
+                             const gm_place_opts *o) {
+    uint64_t ends = 0, layer[GM_MAX_LAYER] = {0}, used = buffer_bytes(c, o);
+    for (uint64_t i = 0; i < gm_gguf_n_tensor(g); i++) {
+        const gm_gguf_tensor *t = gm_gguf_tensor_at(g, i);
+        int32_t n = layer_of(t->name);
+        if (n >= 0 && n < c->n_layer) layer[n] += on_device(t->bytes);
+        else ends += on_device(t->bytes);
+    }
+    int32_t n = 0;
+    for (; n < c->n_layer; n++) {
+        used += layer[n] + cache_bytes(&c->layer[n], c, o);
+        if (used > there) return n;
+    }
+    uint64_t logits = (uint64_t)c->n_vocab * 16 * 4;
+    return used + ends + logits <= there ? n + 1 : n;
+}
+
+/* Nothing fits: the CPU does it all. */
+static int give_up(gm_backend **b, uint64_t there, const gm_place_opts *o, char *err, size_t errlen) {
+    char note[sizeof (*b)->note];
+    snprintf(note, sizeof note, "%.60s has only %llu MiB of memory left", (*b)->desc,
+             (unsigned long long)(there >> 20));
+    gm_log(GM_LOG_WARN, "engine", "on the CPU: %s", note);
+    const gm_cancel *cancel = (*b)->cancel;
+    gm_backend_close(b);
+    int rc = gm_backend_open(b, "cpu", o->n_threads, err, errlen);
+    if (rc) return rc;
+    gm_be_set_cancel(*b, cancel);
+    memcpy((*b)->note, note, sizeof note);
+    return GM_OK;
+}
+
+static void describe(gm_backend *b, const gm_config *c) {
+    char whole[sizeof b->desc];
+    if (!b->rest) return;
+    memcpy(whole, b->desc, sizeof whole);
+    /* The CPU's threads count for the rest. */
+    snprintf(b->desc, sizeof b->desc, "%.36s, %d of %d layers", whole, b->n_layer, c->n_layer);
+    gm_log(GM_LOG_INFO, "engine", "%s; the others on %s", b->desc, b->rest->desc);
+}
+
+int gm_place_layers(gm_backend **bp, const gm_gguf *g, const gm_config *c, const gm_place_opts *o,
+                    char *err, size_t errlen) {
+    gm_backend *b = *bp;
+    if (!b->may_split) return GM_OK;
+    if (!b->rest) {
+        uint64_t there = gm_be_memory_free(b);
+        int32_t n = count_fitting(there, g, c, o);
+        if (n > c->n_layer) return GM_OK;
+        if (n == 0) return give_up(bp, there, o, err, errlen);
+        int rc = gm_backend_split(b, n, o->n_threads, err, errlen);
+        if (rc) return rc;
+        snprintf(b->note, sizeof b->note, "%llu MiB of the device's memory hold %d of %d layers",
+                 (unsigned long long)(there >> 20), n, c->n_layer);
+    } else if (b->n_layer >= c->n_layer) {
+        gm_backend_close(&b->rest); /* everything was asked for */
+        return GM_OK;
+    }
+    describe(b, c);
+    return GM_OK;
+}

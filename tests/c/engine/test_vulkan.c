@@ -1,0 +1,181 @@
+/* test_vulkan.c: a whole model on a Vulkan device: splits, small memory, and calls that fail.
+ *
+ * Runs on whatever device there is, in software too; skips without one.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "helper/cm.h"
+
+#include "base/env.h"
+#include "base/err.h"
+#include "engine/engine.h"
+#include "helper/compare.h"
+#include "kernels/vulkan/vk.h"
+
+#define MODEL "tests/golden/sets/nano/model-Q8_0.gguf"
+
+enum { N_PROMPT = 7, N_TOKEN = 10, LOST = -4, NO_DEVICE_MEMORY = -2 };
+
+static int open_on(gm_engine **e, const char *device, char *err, size_t errlen) {
+    gm_engine_opts o = {
+        .model_path = MODEL, .device = device, .n_threads = 1, .n_ctx = 64, .n_batch = 16, .kv_type = -1};
+    return gm_engine_open(e, &o, err, errlen);
+}
+
+/* The prompt and ten more tokens; the logits of the last one. */
+static int run_tokens(gm_engine *e, float *logits) {
+    gm_kv *kv;
+    char err[256];
+    int rc = gm_kv_create(&kv, &e->config, e->backend, &e->kv, err, sizeof err);
+    if (rc) return rc;
+    int32_t ids[N_PROMPT] = {2, 10, 20, 30, 40, 50, 60}, last = N_PROMPT - 1;
+    gm_batch b = {.n_tok = N_PROMPT, .ids = ids, .n_out = 1, .out_rows = &last, .logits = logits};
+    rc = gm_decoder_run(e->decoder, kv, &b);
+    for (int32_t i = 0; !rc && i < N_TOKEN; i++) {
+        int32_t id = 5 + i, zero = 0;
+        gm_batch one = {.n_tok = 1, .ids = &id, .n_out = 1, .out_rows = &zero, .logits = logits};
+        rc = gm_decoder_run(e->decoder, kv, &one);
+    }
+    gm_kv_destroy(&kv);
+    return rc;
+}
+
+/* Load, ten tokens, unload. */
+static int whole_life(const char *device, float **logits, char *err, size_t errlen) {
+    gm_engine *e;
+    int rc = open_on(&e, device, err, errlen);
+    if (rc) return rc;
+    *logits = calloc((size_t)e->config.n_vocab, sizeof **logits);
+    rc = run_tokens(e, *logits);
+    gm_engine_close(&e);
+    return rc;
+}
+
+static int32_t n_vocab(void) {
+    gm_engine *e;
+    char err[256];
+    assert_int_equal(open_on(&e, "cpu", err, sizeof err), 0);
+    int32_t n = e->config.n_vocab;
+    gm_engine_close(&e);
+    return n;
+}
+
+static void every_split_gives_the_logits_of_the_cpu(void **state) {
+    (void)state;
+    static const char *const devices[] = {"vulkan", "split:0", "split:1", "split:3", "split:99", "auto"};
+    char err[256];
+    float *want = NULL;
+    assert_int_equal(whole_life("cpu", &want, err, sizeof err), 0);
+    for (size_t i = 0; i < sizeof devices / sizeof *devices; i++) {
+        float *got = NULL;
+        assert_int_equal(whole_life(devices[i], &got, err, sizeof err), 0);
+        /* The CPU rounds activations of small models to within 1e-3. */
+        double e = rel_error(got, want, n_vocab());
+        print_message("  %s: %.1e\n", devices[i], e);
+        assert_true(e < 5e-3);
+        free(got);
+    }
+    free(want);
+}
+
+static void a_device_that_does_not_exist_gives_one_sentence(void **state) {
+    (void)state;
+    gm_engine *e;
+    char err[256] = "";
+    assert_int_equal(open_on(&e, "vulkan:77", err, sizeof err), GM_EINVAL);
+    assert_null(e);
+    assert_non_null(strstr(err, "vulkan:77"));
+    assert_null(strchr(err, '\n'));
+}
+
+static void with_memory(const char *mib) {
+    if (mib) setenv("GEMMA_VULKAN_MEMORY", mib, 1);
+    else unsetenv("GEMMA_VULKAN_MEMORY");
+    gm_env_reload();
+}
+
+static void a_model_that_does_not_fit_is_split_or_stays_on_the_cpu_with_a_note(void **state) {
+    (void)state;
+    gm_engine *e;
+    char err[256] = "";
+    with_memory("1");
+    assert_int_equal(open_on(&e, "vulkan", err, sizeof err), 0);
+    assert_int_equal(strncmp(e->backend->desc, "cpu", 3), 0);
+    assert_non_null(strstr(e->backend->note, "memory"));
+    gm_engine_close(&e);
+    int seen_split = 0;
+    for (int mib = 60; mib < 160 && !seen_split; mib += 1) {
+        char text[16];
+        snprintf(text, sizeof text, "%d", mib);
+        with_memory(text);
+        assert_int_equal(open_on(&e, "vulkan", err, sizeof err), 0);
+        if (e->backend->rest) {
+            seen_split = 1;
+            assert_non_null(strstr(e->backend->desc, "layers"));
+            assert_non_null(strstr(e->backend->note, "MiB"));
+        }
+        gm_engine_close(&e);
+    }
+    with_memory(NULL);
+}
+
+/* Calls of a load and ten tokens fail, one in each run: an error or, where the call was not needed, a
+ * result, and the devices work afterwards. */
+static void fail_everywhere(int result, uint64_t n_call, uint64_t every) {
+    char err[256];
+    uint64_t n_failed = 0;
+    for (uint64_t n = 1; n <= n_call; n += every) {
+        float *logits = NULL;
+        gm_vk_fail_at(n, result);
+        err[0] = '\0';
+        int rc = whole_life("vulkan", &logits, err, sizeof err);
+        gm_vk_fail_at(0, 0);
+        free(logits);
+        n_failed += rc != 0;
+        if (rc && rc != GM_EDEVICE && rc != GM_ENOMEM && rc != GM_EUNSUPPORTED)
+            fail_msg("call %llu: %d", (unsigned long long)n, rc);
+    }
+    print_message("  %llu of %llu runs failed\n", (unsigned long long)n_failed,
+                  (unsigned long long)((n_call + every - 1) / every));
+    assert_true(n_failed > 0);
+    float *logits = NULL;
+    assert_int_equal(whole_life("cpu", &logits, err, sizeof err), 0);
+    free(logits);
+    assert_int_equal(whole_life("vulkan", &logits, err, sizeof err), 0);
+    free(logits);
+}
+
+static void any_call_may_fail(void **state) {
+    (void)state;
+    char err[256];
+    float *logits = NULL;
+    gm_vk_fail_at(0, 0);
+    assert_int_equal(whole_life("vulkan", &logits, err, sizeof err), 0);
+    free(logits);
+    uint64_t n_call = gm_vk_fail_at(0, 0);
+    print_message("  %llu calls\n", (unsigned long long)n_call);
+    const char *runs = getenv("VULKAN_FAULTS"); /* how many calls to try, evenly; 0: every single one */
+    uint64_t wanted = runs ? strtoull(runs, NULL, 10) : 5;
+    uint64_t every = wanted ? n_call / wanted + 1 : 1;
+    fail_everywhere(LOST, n_call, every);
+    fail_everywhere(NO_DEVICE_MEMORY, n_call, every);
+}
+
+int main(void) {
+    char err[256];
+    gm_backend *b;
+    int rc = gm_backend_open(&b, "vulkan", 1, err, sizeof err);
+    if (rc) {
+        printf("skip: %s\n", err);
+        return 77;
+    }
+    gm_backend_close(&b);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_split_gives_the_logits_of_the_cpu),
+        cmocka_unit_test(a_device_that_does_not_exist_gives_one_sentence),
+        cmocka_unit_test(a_model_that_does_not_fit_is_split_or_stays_on_the_cpu_with_a_note),
+        cmocka_unit_test(any_call_may_fail),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
