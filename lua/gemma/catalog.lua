@@ -11,7 +11,7 @@
 ---@field sha256 string? nil: not published where we looked
 
 ---@class gemma.catalog.Model: gemma.catalog.File
----@field note string what it is, for the list
+---@field note string what it is, for the list: at most 22 characters
 ---@field mmproj gemma.catalog.File? what it needs for pictures and sounds
 
 local UNSLOTH = 'unsloth/gemma-4-12b-it-GGUF'
@@ -46,7 +46,7 @@ end
 ---@type gemma.catalog.Model[]
 return {
   {
-    note = '4 bits, trained for it: the usual choice',
+    note = '4 bits, usual choice',
     repo = UNSLOTH_QAT,
     file = 'gemma-4-12B-it-qat-UD-Q4_K_XL.gguf',
     bytes = 6716356800,
@@ -59,7 +59,7 @@ return {
     },
   },
   {
-    note = '4 bits, trained for it, as Google publishes it',
+    note = 'the same, by Google',
     repo = GOOGLE_QAT,
     file = 'gemma-4-12b-it-qat-q4_0.gguf',
     bytes = 6975879296,
@@ -67,12 +67,12 @@ return {
   },
   plain('4 bits', unsloth('gemma-4-12b-it-Q4_K_M.gguf', 7121861440,
     '0a270ec9fe6b34f4a0d33992b6135117b484ebc4766ab76b51d4ae8c457e4c42')),
-  plain('4 bits, some tensors with more', unsloth('gemma-4-12b-it-UD-Q4_K_XL.gguf', 7366423360,
+  plain('4 bits, parts more', unsloth('gemma-4-12b-it-UD-Q4_K_XL.gguf', 7366423360,
     '90fd944d227e9d9b68e7e2c7d5b57b79d4c66ed521b0919fbbd932cf834f6f8e')),
   plain('5 bits', unsloth('gemma-4-12b-it-UD-Q5_K_XL.gguf', 8606021440,
     'd9d55dbb17c73cf274cc1e701a1564a5b35ec03ffde474e7c6c93c3562d8d825')),
-  plain('8 bits, closest to the original', unsloth('gemma-4-12b-it-Q8_0.gguf', 12669647680,
+  plain('8 bits, the best', unsloth('gemma-4-12b-it-Q8_0.gguf', 12669647680,
     'f20e7ff1be28c283eeeb18fc895733791c56a5851d5cd3fe9691b7f7d12afa72')),
-  plain('2 bits, for little memory only', unsloth('gemma-4-12b-it-UD-Q2_K_XL.gguf',
+  plain('2 bits, small memory', unsloth('gemma-4-12b-it-UD-Q2_K_XL.gguf',
     4661419840, 'aa6e1ccf5cd1c5340c4786f0bda2478181327f14aba2359e51e455d02c90bff3')),
 }

@@ -573,7 +573,7 @@ function M.load(on_ready)
   end
   local path, why = M.find_model()
   if not path and M.state == 'installing' then
-    return failed('installing', 'the model is being downloaded.')
+    return failed('installing', 'a model is being downloaded.')
   elseif not path then
     return failed('nomodel', why)
   end
@@ -665,7 +665,7 @@ end
 ---@param yes boolean
 function M.installing(yes)
   if yes and (M.state == 'off' or M.state == 'nomodel') then
-    set_state('installing')
+    set_state('installing', 'a model is being downloaded.')
   elseif not yes and M.state == 'installing' then
     set_state('off')
   end

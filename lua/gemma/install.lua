@@ -17,6 +17,15 @@ local building = false
 local checking ---@type gemma.Job? what is being verified
 local stopping = false -- asked to, between two files
 
+--- The last word about a task. Before 0.12 its progress was a line in the message area; a second one
+--- below it would ask for a key.
+---@param level 'info'|'warn'|'error'
+---@param msg string
+local function conclude(level, msg)
+  vim.cmd.redraw()
+  notify[level](msg)
+end
+
 --- Is a download, a build or a check under way?
 ---@return boolean
 function M.busy()
@@ -80,11 +89,11 @@ end
 local function built(root)
   local ok, why = ffi.library()
   if not ok then
-    return notify.warn(why --[[@as string]])
+    return conclude('warn', why --[[@as string]])
   end
   engine.forgive()
   local again = engine.version() and ' Restart Neovim to use it.' or ''
-  notify.info(('the library is built in %s.%s'):format(vim.fs.joinpath(root, 'build'), again))
+  conclude('info', ('the library is built in %s.%s'):format(vim.fs.joinpath(root, 'build'), again))
 end
 
 --- Builds the library where the plugin is. make replaces the file by a rename, so that another
@@ -123,7 +132,7 @@ function M.library()
       local output = table.concat(tail, '\n')
       log.error('%s', output)
       progress:fail('failed')
-      notify.error('the library was not built: ' .. cause(output))
+      conclude('error', 'the library was not built: ' .. cause(output))
     end))
 end
 
@@ -136,10 +145,11 @@ local function url_of(file)
   return ('%s/%s/resolve/%s/%s'):format(base, file.repo, file.revision or 'main', file.file)
 end
 
-local SOURCE = {
-  published = 'its SHA-256 is the published one',
-  host = "its SHA-256 is the one in the host's headers",
-  first = 'no SHA-256 was published; the one it came with is recorded',
+--- Short enough for one line of a terminal, with the longest name of the list.
+local INSTALLED = {
+  published = '%s installed, checksum right.',
+  host = "%s installed, checksum as in the host's headers.",
+  first = '%s installed; no checksum is published, so this one is recorded.',
 }
 
 --- The model is in place.
@@ -147,15 +157,13 @@ local SOURCE = {
 ---@param info gemma.DownloadInfo
 local function installed(path, info)
   engine.forgive()
-  local what = ('%s is installed (%s, %s).'):format(
-    vim.fs.basename(path), util.bytes(info.bytes), SOURCE[info.source])
-  local next_step = 'The next Insert mode loads it.'
+  local msg = INSTALLED[info.source]:format(vim.fs.basename(path))
   if engine.is_loaded() or require('gemma.config').get().model_path then
-    next_step = ('`:Gemma model %s` switches to it.'):format(vim.fs.basename(path))
+    msg = msg .. ' :Gemma model switches to it.'
   else
     models.choose(path)
   end
-  notify.info(what .. ' ' .. next_step)
+  conclude('info', msg)
 end
 
 ---@param o { url: string, path: string, bytes: integer?, sha256: string? }
@@ -166,7 +174,7 @@ local function fetch(o, done)
       current = nil
       engine.installing(false)
       if err then
-        notify.error(err)
+        conclude('error', err)
       end
       done(info)
     end,
@@ -237,9 +245,9 @@ local function describe(model)
     notes[#notes + 1] = 'is there'
   end
   if model.bytes > vim.uv.get_total_memory() then
-    notes[#notes + 1] = 'more than the memory of this machine'
+    notes[#notes + 1] = 'too big here'
   end
-  return ('%-36s %8s  %s'):format(model.file, util.bytes(bytes), table.concat(notes, '; '))
+  return ('%-34s %7s  %s'):format(model.file, util.bytes(bytes), table.concat(notes, '; '))
 end
 
 --- Asks which one, or takes what is named: a file of the list or an address.
@@ -270,6 +278,7 @@ function M.model(which)
     kind = 'gemma_model',
     format_item = describe,
   }, function(model)
+    vim.cmd.redraw() -- or what comes next would scroll below the list and ask for a key
     if model then
       fetch_model(model)
     end
@@ -323,6 +332,7 @@ function M.choose(name)
       return ('%s %-40s %8s'):format(file.path == now and '*' or ' ', file.name, util.bytes(file.bytes))
     end,
   }, function(file)
+    vim.cmd.redraw()
     if file then
       use(file)
     end
@@ -337,13 +347,13 @@ local function judge(path, hex)
   local name = vim.fs.basename(path)
   local want, source = models.known_sum(path)
   if not want then
-    local kept = models.record_sum(path, hex) and ', recorded for the next time' or ''
-    notify.info(('no sum is known for %s. Its SHA-256 is %s%s.'):format(name, hex, kept))
+    local kept = models.record_sum(path, hex) and '; recorded' or ''
+    conclude('info', ('no sum is known for %s: %s...%s.'):format(name, hex:sub(1, 12), kept))
   elseif want == hex then
-    notify.info(('%s is whole: its SHA-256 is the %s one.'):format(name, source))
+    conclude('info', ('%s is whole (as %s).'):format(name, source))
   else
-    local fmt = 'checksum differs for %s: %s..., %s was %s.... Run :Gemma install model.'
-    notify.error(fmt:format(name, hex:sub(1, 12), source, want:sub(1, 12)))
+    local fmt = 'checksum differs for %s: %s..., %s %s.... Run :Gemma install model.'
+    conclude('error', fmt:format(name, hex:sub(1, 12), source, want:sub(1, 12)))
   end
 end
 
@@ -372,7 +382,7 @@ local function verify(paths, i)
         return progress:cancel()
       end
       progress:fail(e.text)
-      notify.error(e.text)
+      conclude('error', e.text)
     end,
   })
   if not job then
