@@ -452,6 +452,9 @@ function Answer:apply()
   if shown and win ~= -1 then
     api.nvim_set_current_win(win)
     api.nvim_win_set_cursor(win, { math.min(first, api.nvim_buf_line_count(self.source)), 0 })
+  elseif shown then
+    local name = vim.fn.fnamemodify(api.nvim_buf_get_name(self.source), ':~:.')
+    notify.info(('the change is shown in %s.'):format(name ~= '' and name or 'the other buffer'))
   end
 end
 

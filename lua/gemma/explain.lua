@@ -98,11 +98,12 @@ end
 --- completion would read.
 ---@param given gemma.command.Given
 function M.ask_command(given)
+  -- Where it was asked: while a question is typed another window may have the cursor.
   local buf = api.nvim_get_current_buf()
+  local row = api.nvim_win_get_cursor(0)[1] - 1
   local function ask(question)
     local first, last = given.line1, given.line2
     if given.range == 0 then
-      local row = api.nvim_win_get_cursor(0)[1] - 1
       first, last = subject.window(buf, row, M.whole_buffer_bytes())
     end
     M.ask({ buf = buf, first = first, last = last, task = question, shown = question })
@@ -111,7 +112,7 @@ function M.ask_command(given)
     return ask(given.text)
   end
   vim.ui.input({ prompt = 'Ask: ' }, function(question)
-    if question and question:find('%S') and api.nvim_get_current_buf() == buf then
+    if question and question:find('%S') and api.nvim_buf_is_loaded(buf) then
       ask(question)
     end
   end)

@@ -116,10 +116,10 @@ end
 ---@param prompt gemma.Prompt
 ---@param args string what was typed behind the name
 ---@param given gemma.command.Given
-local function run(name, prompt, args, given)
-  local buf = api.nvim_get_current_buf()
+---@param buf integer
+---@param row integer of the cursor, 0-based
+local function run(name, prompt, args, given, buf, row)
   local first, last = given.line1, given.line2
-  local row = api.nvim_win_get_cursor(0)[1] - 1
   if given.range == 0 and prompt.scope == 'buffer' then
     first, last = subject.window(buf, row, require('gemma.explain').whole_buffer_bytes())
   elseif given.range == 0 then
@@ -164,6 +164,8 @@ end
 function M.command(given)
   local name, args = given.text:match('^(%S+)%s*(.-)%s*$')
   local files = M.files()
+  -- While one is picked another window may have the cursor.
+  local buf, row = api.nvim_get_current_buf(), api.nvim_win_get_cursor(0)[1] - 1
   local function start(which, words)
     local path = files[which]
     local prompt, err
@@ -171,7 +173,7 @@ function M.command(given)
       prompt, err = read(path)
     end
     if prompt then
-      return run(which, prompt, words, given)
+      return run(which, prompt, words, given, buf, row)
     elseif path then
       return notify.warn(('%s: %s.'):format(vim.fn.fnamemodify(path, ':~'), err))
     end
@@ -188,7 +190,7 @@ function M.command(given)
       return prompt and prompt.desc ~= '' and ('%s: %s'):format(n, prompt.desc) or n
     end,
   }, function(n)
-    if n then
+    if n and api.nvim_buf_is_loaded(buf) then
       start(n, '')
     end
   end)

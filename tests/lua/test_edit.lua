@@ -299,6 +299,22 @@ test('without a range it is the function; without an instruction one is asked fo
   h.has(c:lua('return Fake.jobs[1].req.parts[4].data'), 'shorter')
 end)
 
+test('what is typed in a window of its own is about the place where it was asked', function()
+  -- As plugins do that replace vim.ui.input: their window is still there when the answer comes.
+  local c = child()
+  c:lua([[vim.ui.input = function(_, fn)
+    vim.cmd('new')
+    fn('shorter')
+  end]])
+  c:cmd('Gemma edit')
+  c:wait('#Fake.jobs == 1')
+  h.has(c:lua('return Fake.jobs[1].req.parts[4].data'), table.concat(CODE, '\n', 3, 7) .. '\n</selection>')
+  c:cmd('only! | buffer 1')
+  c:cmd('Gemma ask')
+  c:wait('#Fake.jobs == 2')
+  h.has(c:lua('return Fake.jobs[2].req.parts[4].data'), table.concat(CODE, '\n') .. '\n</selection>')
+end)
+
 test('a text that was cut, or is the same, or failed, changes nothing and says so', function()
   local c = child()
   c:cmd('3,7Gemma edit x')

@@ -281,10 +281,11 @@ end
 ---@param given gemma.command.Given
 function M.command(given)
   local buf = api.nvim_get_current_buf()
+  local row = api.nvim_win_get_cursor(0)[1] - 1
   local function start(instruction)
     local first, stop = given.line1, given.line2
     if given.range == 0 then
-      first, stop = subject.here(buf, api.nvim_win_get_cursor(0)[1] - 1)
+      first, stop = subject.here(buf, row)
     end
     M.start({ buf = buf, first = first, last = stop, task = M.task(instruction) })
   end
@@ -298,7 +299,7 @@ function M.command(given)
     return start(given.text)
   end
   vim.ui.input({ prompt = 'Edit: ' }, function(instruction)
-    if instruction and instruction:find('%S') and api.nvim_get_current_buf() == buf then
+    if instruction and instruction:find('%S') and api.nvim_buf_is_loaded(buf) then
       start(instruction)
     end
   end)
