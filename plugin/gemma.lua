@@ -50,13 +50,13 @@ for plug, ex in pairs({
   ['explain-here'] = 'GemmaExplain',
   image = 'Gemma image',
   shot = 'Gemma shot',
-  record = 'Gemma record voice',
+  record = 'lua require("gemma.operator").record()',
   stop = 'Gemma stop',
   status = 'Gemma status',
   toggle = 'Gemma toggle',
 }) do
   local keys = ('<Cmd>%s<CR>'):format(ex)
-  vim.keymap.set('n', ('<Plug>(gemma-%s)'):format(plug), keys, { desc = 'Gemma: ' .. ex })
+  vim.keymap.set('n', ('<Plug>(gemma-%s)'):format(plug), keys, { desc = 'Gemma: ' .. plug })
 end
 
 local group = vim.api.nvim_create_augroup('gemma', {})

@@ -24,7 +24,7 @@ M.plugs = {
   { name = 'explain-here', desc = 'Explain the function or the paragraph here.' },
   { name = 'image', desc = ':Gemma image' },
   { name = 'shot', desc = ':Gemma shot' },
-  { name = 'record', desc = ':Gemma record voice' },
+  { name = 'record', desc = ':Gemma record voice; while one runs, :Gemma record stop' },
   { name = 'stop', desc = ':Gemma stop' },
   { name = 'status', desc = ':Gemma status' },
   { name = 'toggle', desc = ':Gemma toggle' },
@@ -39,6 +39,12 @@ function M.keys(name)
   verb = name
   vim.o.operatorfunc = "v:lua.require'gemma.operator'.go"
   return 'g@'
+end
+
+--- Begins to record a question, or ends the recording that runs.
+function M.record()
+  local record = package.loaded['gemma.record']
+  vim.cmd(record and record.active() and 'Gemma record stop' or 'Gemma record voice')
 end
 
 --- 'operatorfunc'. Whole lines: the model reads lines.

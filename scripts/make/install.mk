@@ -5,7 +5,7 @@
 DEST ?= $(or $(XDG_DATA_HOME),$(HOME)/.local/share)/nvim/site/pack/gemma/start/gemma.nvim
 install: lib
 	@mkdir -p '$(DEST)/build'
-	cp -R plugin lua doc LICENSE '$(DEST)/'
+	cp -R plugin lua doc prompts LICENSE '$(DEST)/'
 	@# A new inode: an editor that has the old library mapped keeps it.
 	cp $(BUILD)/libgemma.so '$(DEST)/build/libgemma.so.tmp'
 	mv -f '$(DEST)/build/libgemma.so.tmp' '$(DEST)/build/libgemma.so'

@@ -168,4 +168,31 @@ test('docs: messages are one line without an exclamation mark, and end with a fu
   h.ok(n > 40, 'texts were found: ' .. n)
 end)
 
+--- Names of the tests of a file, as a set.
+local function names_of(file)
+  local out = {}
+  for _, t in ipairs(dofile(('%s/tests/lua/test_%s.lua'):format(h.root, file))) do
+    out[t[1]] = true
+  end
+  return out
+end
+
+test('docs: every row of the feature table names a test that exists', function()
+  local section = slurp('README.md'):match('\n## Beside others\n(.-)\n## ')
+  local known, rows = {}, 0
+  for row in section:gmatch('\n(|[^\n]+|)') do
+    local cells = vim.split(row:sub(2, -2), '|', { plain = true })
+    local feature, promise = vim.trim(cells[1]), vim.trim(cells[#cells])
+    if feature ~= '' and not feature:match('^%-+$') then
+      rows = rows + 1
+      h.eq(#cells, 7, feature)
+      local file, name = promise:match('^(%w+): (.+)$')
+      h.ok(file, feature .. ' has no test')
+      known[file] = known[file] or names_of(file)
+      h.ok(known[file][name], ('%s: there is no test %q in test_%s.lua'):format(feature, name, file))
+    end
+  end
+  h.ok(rows > 25, rows .. ' rows')
+end)
+
 return T
