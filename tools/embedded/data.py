@@ -163,6 +163,7 @@ class Samples:
         return self._lists[name]
 
     def rules(self, text):
+        """Texts that begin with a NUL byte stand for one of the plugin's fixed texts."""
         if not text.startswith("\0"):
             return text
         if "rules" not in self._lists:
@@ -221,11 +222,24 @@ class Samples:
 
     def picture(self, rng):
         import pictures
-        return self.asked(*pictures.sample(rng, "train"))
+        kind, media, question, answer = pictures.sample(rng, "train")
+        if kind in ("shape", "digit", "word") and len(answer.split()) > 2 and rng.random() < 0.15:
+            question = self.rules("\0image")
+        return self.asked(media, question, answer, self.listener(rng))
 
     def sound(self, rng):
         import sounds
-        return self.asked(*sounds.sample(rng, "train", self.work))
+        kind, media, question, answer = sounds.sample(rng, "train", self.work)
+        system = self.listener(rng)
+        if kind == "word" and len(answer.split()) == 1 and rng.random() < 0.25:
+            question = self.rules("\0audio")
+            if rng.random() < 0.5:
+                system, question = self.rules("\0dictate"), self.rules("\0dictation")
+        return self.asked(media, question, answer, system)
+
+    def listener(self, rng):
+        """The plugin's words before a question about media, or nothing, which is shorter."""
+        return self.rules("\0attach") if rng.random() < 0.35 else None
 
 
 # ---- batches ---------------------------------------------------------------------------------

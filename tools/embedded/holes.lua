@@ -188,7 +188,7 @@ end
 ---@param work string
 ---@param split 'train'|'held'
 ---@param language string
----@return { path: string, name: string, language: string }[]
+---@return { path: string, name: string, language: string, package: string }[]
 function M.files(work, split, language)
   local out = {}
   for line in io.lines(work .. '/corpus/list.tsv') do
@@ -201,6 +201,7 @@ function M.files(work, split, language)
         path = ('%s/corpus/%s/%s/%s'):format(work, split, language, file:sub(-120)),
         name = table.concat(vim.list_slice(parts, math.max(1, #parts - 2)), '/'),
         language = language,
+        package = package,
       }
     end
   end

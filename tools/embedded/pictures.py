@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Draws pictures that ask for something to be seen, with a question and its answer.
 
-sample(rng, split) -> ([("image", rgb), ...], question, answer). rgb is what the model gets: uint8,
+sample(rng, split) -> (kind, [("image", rgb), ...], question, answer). rgb is what the model gets: uint8,
 the sides multiples of 48, resized as csrc/media does it. task() gives the picture before that, for
 files. Held out from training: whole families of fonts, bands of sizes and of shades (see HELD).
 
@@ -214,9 +214,8 @@ def article(word):
     return ("an " if word[0] in "aeiou" else "a ") + word
 
 
-def task(rng, split, kind=None):
+def task(rng, split, kind):
     """([image, ...], question, answer, the words that a right answer has)"""
-    kind = kind or rng.choices(("shape", "count", "digit", "word", "two"), (40, 18, 16, 18, 8))[0]
     if kind == "shape":
         image, colour, shape = one_shape(rng, split)
         how = rng.random()
@@ -244,6 +243,7 @@ def task(rng, split, kind=None):
 
 
 def sample(rng, split):
-    images, question, answer, _ = task(rng, split)
+    kind = rng.choices(("shape", "count", "digit", "word", "two"), (40, 18, 16, 18, 8))[0]
+    images, question, answer, _ = task(rng, split, kind)
     budget = rng.choice(BUDGETS) if len(images) == 1 else 70
-    return [("image", fit(i, budget)) for i in images], question, answer
+    return kind, [("image", fit(i, budget)) for i in images], question, answer

@@ -14,10 +14,36 @@ vim.opt.runtimepath:prepend(top)
 package.path = top .. '/tools/embedded/?.lua;' .. package.path
 
 local holes = require('holes')
+local attach = require('gemma.attach')
 local context = require('gemma.context')
+local dictate = require('gemma.dictate')
 local explain = require('gemma.explain')
+local subject = require('gemma.subject')
 
-local RULES = { complete = context.RULES, explain = explain.SYSTEM }
+--- What the plugin asks about a picture or a recording when the user asks nothing.
+---@param kind string
+---@return string
+local function own_question(kind)
+  local asked
+  local answer = require('gemma.answer')
+  local open = answer.open
+  answer.open = function(o)
+    asked = o.prompt
+  end
+  attach.ask({ kind = kind, name = 'x', parts = {} })
+  answer.open = open
+  return asked
+end
+
+local RULES = {
+  complete = context.RULES,
+  explain = subject.SYSTEM,
+  attach = attach.SYSTEM,
+  image = own_question('image'),
+  audio = own_question('audio'),
+  dictate = dictate.SYSTEM,
+  dictation = dictate.PROMPT,
+}
 -- Bytes of the file that a prompt may show, as tokens: short ones are cheap to learn from, long
 -- ones are what the editor sends.
 local BUDGETS = { 96, 96, 128, 128, 192, 192, 256, 320, 512, 1024 }
@@ -195,16 +221,17 @@ local function write_functions(out, file, text, rnd)
       elseif around > 0 then
         above = table.concat(lines, '\n', math.max(1, first - around), first - 1)
       end
-      local prompt = explain.prompt({
+      local prompt = subject.prompt({
         path = file.name,
         language = file.language,
         above = above,
         code = table.concat(lines, '\n', row, last),
         below = around > 0 and table.concat(lines, '\n', last + 1, math.min(#lines, last + around))
           or '',
-      })
+      }, explain.EXPLAIN)
       local parts = { { 'system', '' }, { 'text', '\0explain' }, { 'user', '' }, { 'text', prompt } }
-      out:write(vim.json.encode({ parts = parts, answer = said }), '\n')
+      local entry = { parts = parts, answer = said, package = file.package }
+      out:write(vim.json.encode(entry), '\n')
     end
   end
   return made
@@ -243,7 +270,10 @@ local rules = open('prompts/rules.json')
 rules:write(vim.json.encode(RULES))
 rules:close()
 local fixed = open('prompts/fixed.txt')
-fixed:write(RULES.complete, '\n', RULES.explain, '\n')
+fixed:write(explain.EXPLAIN, '\n')
+for _, text in vim.spairs(RULES) do
+  fixed:write(text, '\n')
+end
 fixed:close()
 
 if count and count > 0 then

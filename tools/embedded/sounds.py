@@ -3,7 +3,7 @@
 
     sounds.py WORK      speaks the words once with espeak-ng: WORK/sounds/{train,held}.npz
 
-sample(rng, split, work) -> ([("audio", samples)], question, answer), 16 kHz mono floats. Held out
+sample(rng, split, work) -> (kind, [("audio", samples)], question, answer), 16 kHz mono floats. Held out
 from training: voices, and bands of pitch for tones.
 """
 import functools
@@ -155,10 +155,9 @@ def spoken(rng, split, work, np_rng):
     return np.concatenate([np.zeros(before), x, np.zeros(after)]), words.SPOKEN[which]
 
 
-def task(rng, split, work, kind=None):
+def task(rng, split, work, kind):
     """(samples, question, answer, the words that a right answer has)"""
     np_rng = np.random.RandomState(rng.getrandbits(31))
-    kind = kind or rng.choices(("plain", "pitch", "beeps", "word"), (22, 12, 18, 48))[0]
     n = int(RATE * rng.uniform(0.3, 1.6))
     if kind == "plain":
         what = rng.choice(("silence", "noise", "tone"))
@@ -194,8 +193,9 @@ def task(rng, split, work, kind=None):
 
 
 def sample(rng, split, work):
-    x, question, answer, _ = task(rng, split, work)
-    return [("audio", x.astype(np.float32) / np.float32(32768.0))], question, answer
+    kind = rng.choices(("plain", "pitch", "beeps", "word"), (22, 12, 18, 48))[0]
+    x, question, answer, _ = task(rng, split, work, kind)
+    return kind, [("audio", x.astype(np.float32) / np.float32(32768.0))], question, answer
 
 
 if __name__ == "__main__":

@@ -240,7 +240,7 @@ def main():
     p.add_argument("--mixture", help="kind=share,...; shares are of tokens")
     p.add_argument("--tokens", type=int, default=4096, help="of one step")
     p.add_argument("--parts", type=int, default=2, help="batches of one step")
-    p.add_argument("--longest", type=int, default=1024, help="longest sample, in tokens")
+    p.add_argument("--longest", type=int, default=768, help="longest sample, in tokens")
     p.add_argument("--device", default="auto")
     p.add_argument("--ranks", type=int, default=2, help="processes, on a CPU")
     p.add_argument("--workers", type=int, default=12, help="that make samples for a GPU")

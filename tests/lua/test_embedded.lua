@@ -1,0 +1,122 @@
+--- The tools that make the embedded model: prompts out of files, and what they may be made from.
+
+local h = require('helper')
+
+local T = {}
+
+local function test(name, fn)
+  T[#T + 1] = { name, fn }
+end
+
+--- A child that can cut holes into a file as the training prompts do.
+local function cutter()
+  local c = h.child()
+  c:lua([[
+    package.path = ... .. '/tools/embedded/?.lua;' .. package.path
+    holes = require('holes')
+    context = require('gemma.context')
+    text = 'local M = {}\n\nfunction M.add(a, b)\n  local sum = a + b\n  return sum\nend\n\n'
+      .. 'function M.sub(a, b)\n  return a - b\nend\n\nreturn M\n'
+    buf, lines = holes.open(text, 'lua/sum.lua', 'lua')
+    budget = { tokens = 256, suffix_tokens = 64 }
+    function flat(hole, tail)
+      local out
+      holes.with(buf, lines, hole, tail, function()
+        out = context.gather(buf, hole.row, hole.col, budget)
+      end)
+      return out
+    end]], h.root)
+  return c
+end
+
+test('a prompt with its hole filled is the file, and the buffer is as it was', function()
+  local c = cutter()
+  local bad = c:lua([[
+    local rnd, bad, n = holes.random(5), {}, 0
+    while n < 200 do
+      local hole = holes.pick(lines, rnd)
+      if hole then
+        n = n + 1
+        local got = flat(hole, false)
+        local whole = got.above .. got.mouth .. hole.text .. got.next .. '\n'
+        if got.below ~= '' then
+          whole = whole .. got.below .. '\n'
+        end
+        local now = table.concat(vim.api.nvim_buf_get_lines(buf, 0, -1, false), '\n') .. '\n'
+        if whole ~= text or now ~= text then
+          bad[#bad + 1] = whole
+        end
+      end
+    end
+    return bad]])
+  h.eq(bad, {})
+end)
+
+test('at the end of what was written nothing follows the hole', function()
+  local c = cutter()
+  h.eq(c:lua([[
+    local hole = { row = 3, col = 2, to_row = 3, to_col = #lines[4], text = lines[4]:sub(3) }
+    local got = flat(hole, true)
+    return { got.next, got.below, got.mouth:sub(-23) }]]),
+    { '', '', 'function M.add(a, b)\n  ' })
+end)
+
+test('a hole ends where a line or a short block ends', function()
+  local c = cutter()
+  local texts = c:lua([[
+    local rnd, seen = holes.random(9), {}
+    for _ = 1, 2000 do
+      local hole = holes.pick(lines, rnd)
+      if hole and hole.row == 2 and hole.col == 0 and hole.to_col == #lines[hole.to_row + 1] then
+        seen[hole.text] = true
+      end
+    end
+    local out = vim.tbl_keys(seen)
+    table.sort(out, function(a, b) return #a < #b end)
+    return out]])
+  h.eq(texts, {
+    'function M.add(a, b)',
+    'function M.add(a, b)\n  local sum = a + b\n  return sum\nend',
+  })
+end)
+
+test('the indentation of a file is found, so that the prompt can name it', function()
+  local c = cutter()
+  h.eq(c:lua("return flat({ row = 3, col = 2, to_row = 3, to_col = 4, text = 'lo' }, false).indent"),
+    '2 spaces')
+  h.eq(c:lua([[
+    local b = holes.open('int f(void)\n{\n\treturn 1;\n}\n', 'f.c', 'c')
+    return context.gather(b, 2, 1, budget).indent]]), 'tabs')
+end)
+
+test('every source of training text has a permissive licence', function()
+  local free = { 'MIT', 'Apache%-2%.0', 'Vim', 'BSD%-[23]%-Clause', 'curl', 'libpng', 'Zlib' }
+  local n = 0
+  for line in io.lines(h.root .. '/tools/embedded/sources.tsv') do
+    if line:sub(1, 1) ~= '#' then
+      n = n + 1
+      local name, kind, licence, languages = line:match('^([%w.+-]+)\t(%a+)\t([^\t]+)\t([^\t]+)$')
+      assert(name, 'not four columns: ' .. line)
+      assert(kind == 'deb' or kind == 'src', name .. ' is of kind ' .. kind)
+      assert(languages, name)
+      for part in (licence:gsub('%b()', '') .. ' '):gmatch('(%S+) ') do
+        local known = part == 'and' or part == 'or'
+        for _, f in ipairs(free) do
+          known = known or part:find('^' .. f .. '$') ~= nil
+        end
+        assert(known, ('%s: licence %s'):format(name, part))
+      end
+    end
+  end
+  assert(n > 50, n)
+end)
+
+test('the chain says in one line which stages there are', function()
+  local done = vim.system({ h.root .. '/tools/embedded/chain', 'nonsense' },
+    { text = true, env = { WORK = vim.fn.tempname(), TREE = '/nonexistent' } }):wait()
+  h.eq(done.code, 1)
+  h.eq(done.stderr, 'embedded: no stage nonsense; there are: tree fetch corpus vocabulary prompts '
+    .. 'sounds heldout train export equal eval\n')
+end)
+
+return T
