@@ -71,6 +71,61 @@ local function check_tools()
   end
 end
 
+local TESTING = 'self-test: running'
+
+--- Writes the end of the self-test over its line, wherever the report is.
+---@param text string
+local function report_test(text)
+  for _, buf in ipairs(vim.api.nvim_list_bufs()) do
+    if vim.api.nvim_buf_is_loaded(buf) and vim.bo[buf].filetype == 'checkhealth' then
+      for row, line in ipairs(vim.api.nvim_buf_get_lines(buf, 0, -1, false)) do
+        local at = line:find(TESTING, 1, true)
+        if at then
+          local was = vim.bo[buf].modifiable
+          vim.bo[buf].modifiable = true
+          vim.api.nvim_buf_set_lines(buf, row - 1, row, false, { line:sub(1, at - 1) .. text })
+          vim.bo[buf].modifiable = was
+          vim.bo[buf].modified = false
+        end
+      end
+    end
+  end
+end
+
+--- One token from the model. The report does not wait; its line is rewritten when the token is
+--- there.
+local function self_test()
+  local engine = require('gemma.engine')
+  if not engine.is_loaded() then
+    return health.info('self-test: the model is not loaded. :Gemma load, then :checkhealth gemma')
+  elseif engine.busy() then
+    return health.info('self-test: the model is busy, which is as good')
+  end
+  local start = vim.uv.hrtime()
+  local job, err = engine.generate({
+    parts = {
+      { kind = 'user' },
+      { kind = 'text', data = 'Say yes.' },
+      { kind = 'model' },
+    },
+    session = require('gemma.answer').SESSION,
+    priority = 'ask',
+    max_tokens = 1,
+    on_done = function(info)
+      local ms = (vim.uv.hrtime() - start) / 1e6
+      report_test(('self-test: %d token in %.0f ms'):format(info.n_generated, ms))
+    end,
+    on_error = function(e)
+      report_test('self-test failed: ' .. e.text)
+    end,
+  })
+  if job then
+    health.info(TESTING)
+  else
+    health.error('self-test: ' .. err)
+  end
+end
+
 local function check_model()
   health.start('gemma: model')
   local engine = require('gemma.engine')
@@ -92,9 +147,7 @@ local function check_model()
   end
   check_files(path)
   health.info('device: ' .. (engine.device or require('gemma.config').get().device))
-  if require('gemma.sentinel').tripped() then
-    health.warn('Neovim ended during GPU work last time', ':Gemma enable, or :Gemma device cpu')
-  end
+  self_test()
 end
 
 local function check_media()
@@ -146,8 +199,28 @@ local function check_config()
   health.info('log: ' .. require('gemma.log').path())
 end
 
---- Plugins that draw ghost text of their own at the same place.
-local GHOSTS = { 'copilot', 'supermaven-nvim', 'neocodeium', 'codeium', 'minuet', 'llama' }
+--- Plugins that draw ghost text of their own at the same place: Lua modules, and the global
+--- variables of those that are not written in Lua.
+local GHOSTS = { 'copilot', 'supermaven-nvim', 'neocodeium', 'codeium', 'minuet', 'llm', 'tabnine' }
+local GHOST_VARS = { loaded_copilot = 'copilot.vim', loaded_codeium = 'windsurf.vim',
+  loaded_llama = 'llama.vim', tabby_loaded = 'vim-tabby' } -- stylua: ignore
+
+--- Plugins that show suggestions beside ours.
+---@return string[]
+function M.ghosts()
+  local out = {}
+  for _, name in ipairs(GHOSTS) do
+    if package.loaded[name] then
+      out[#out + 1] = name
+    end
+  end
+  for var, name in vim.spairs(GHOST_VARS) do
+    if vim.g[var] then
+      out[#out + 1] = name
+    end
+  end
+  return out
+end
 
 local function check_keys()
   health.start('gemma: keys')
@@ -163,11 +236,39 @@ local function check_keys()
       health.ok(('%s: %s'):format(k.key, k.desc:gsub('^Gemma: ', '')))
     end
   end
-  for _, name in ipairs(GHOSTS) do
-    if package.loaded[name] then
-      health.warn(name .. ' is loaded too', 'Two plugins with ghost text draw over each other')
-    end
+  local tab = keymap.owner('<Tab>')
+  health.info(('<Tab> is never mapped by this plugin; it belongs to %s'):format(tab or 'nobody'))
+  for _, name in ipairs(M.ghosts()) do
+    health.warn(name .. ' is loaded too', 'Two plugins with ghost text draw over each other')
   end
+end
+
+--- What a prompt holds beside the text, for the file that was left for this report.
+local function check_context()
+  health.start('gemma: what the model reads')
+  if require('gemma.context').budget().project_tokens == 0 then
+    return health.info('nothing beyond the buffer (context.project_tokens)')
+  end
+  local stats = require('gemma.context.project').stats()
+  local fmt = '%d pieces of files and %d edits are kept'
+  health.info(fmt:format(stats.chunks, stats.edits))
+  local buf = vim.fn.bufnr('#')
+  if buf < 1 or not vim.api.nvim_buf_is_loaded(buf) then
+    return
+  end
+  local name = vim.api.nvim_buf_get_name(buf)
+  if require('gemma.exclude').is_excluded(name) then
+    return health.info(('%s is excluded (exclude list)'):format(vim.fs.basename(name)))
+  end
+  local text, ask = require('gemma.context.notes').get(name)
+  if text then
+    health.ok('notes: .gemma.md is trusted')
+  elseif ask then
+    health.warn('notes: ' .. ask .. ' is not trusted, so it is not used', 'Open it and run :trust')
+  end
+  local clients = vim.lsp.get_clients({ bufnr = buf, method = 'textDocument/definition' })
+  local server = clients[1] and clients[1].name or 'none'
+  health.info(('language server for declarations: %s'):format(server))
 end
 
 function M.check()
@@ -177,11 +278,21 @@ function M.check()
     return
   end
   health.ok(('Neovim %s, %s'):format(tostring(vim.version()), jit.version))
+  if not jit.status() then
+    health.warn('the JIT compiler is off, so each key costs more', 'Find who calls jit.off()')
+  end
+  if vim.o.encoding ~= 'utf-8' then
+    health.error("'encoding' is " .. vim.o.encoding, 'Set it to utf-8')
+  end
+  if require('gemma.sentinel').tripped() then
+    health.warn('Neovim ended during GPU work last time', ':Gemma enable, or :Gemma device cpu')
+  end
   check_library()
   check_model()
   check_media()
   check_config()
   check_keys()
+  check_context()
 end
 
 return M

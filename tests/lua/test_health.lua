@@ -1,0 +1,87 @@
+--- :checkhealth gemma: each thing that can be wrong is named there, with what to do.
+
+local h = require('helper')
+
+local T = {}
+
+local function test(name, fn)
+  T[#T + 1] = { name, fn }
+end
+
+local function report(c)
+  c:cmd('checkhealth gemma')
+  local text = table.concat(c:lines(), '\n')
+  h.ok(not text:find('Failed to run', 1, true), text)
+  return text
+end
+
+test('health: names the versions, the encoding only when it is wrong', function()
+  local c = h.child()
+  local text = report(c)
+  h.has(text, 'LuaJIT 2.1')
+  h.ok(not text:find("'encoding'", 1, true))
+end)
+
+test('health: says whose Tab and whose keys, and which other plugin draws ghost text', function()
+  local c = h.child({ config = [[
+    vim.keymap.set('i', '<Tab>', 'x', { desc = 'my snippets' })
+    vim.keymap.set('i', '<M-l>', 'x', { desc = 'my own' })
+    package.loaded['minuet'] = {}
+    vim.g.loaded_llama = 1]] })
+  local text = report(c)
+  for _, want in ipairs({ '<Tab> is never mapped by this plugin; it belongs to my snippets',
+    '<M-l> is taken: my own', 'minuet is loaded too', 'llama.vim is loaded too' }) do
+    h.has(text, want)
+  end
+end)
+
+test('health: the self-test writes one token without keeping the report', function()
+  local c = h.child()
+  h.has(report(c), 'self-test: the model is not loaded. :Gemma load')
+  c:cmd('bwipeout!')
+  c:insert_at('x = |')
+  c:wait("require('gemma.engine').state == 'ready'")
+  c:feed('<Esc>')
+  h.has(report(c), 'self-test: running')
+  h.eq(c:lua('return Fake.jobs[#Fake.jobs].req.max_tokens'), 1)
+  c:lua("Fake.emit('yes') Fake.done()")
+  c:wait("table.concat(vim.api.nvim_buf_get_lines(0, 0, -1, false)):find('self%-test: 1 token in %d+ ms')")
+  h.eq(c:lua('return vim.bo.modified'), false)
+end)
+
+test('health: a failed self-test is named', function()
+  local c = h.child()
+  c:insert_at('x = |')
+  c:wait("require('gemma.engine').state == 'ready'")
+  c:feed('<Esc>')
+  report(c)
+  c:lua("Fake.fail(-5, 'the GPU was lost')")
+  c:wait("table.concat(vim.api.nvim_buf_get_lines(0, 0, -1, false)):find('self%-test failed: the GPU was lost')")
+end)
+
+test('health: GPU work that killed the last session, also without a model', function()
+  local c = h.child({ config = [[
+    local dir = vim.fn.stdpath('state') .. '/gemma'
+    vim.fn.mkdir(dir, 'p')
+    vim.fn.writefile({ '999999999 vulkan' }, dir .. '/inflight')
+    vim.fn.delete(vim.fn.stdpath('data') .. '/gemma', 'rf')]] })
+  h.has(report(c), 'Neovim ended during GPU work last time')
+end)
+
+test('health: what the model reads: notes that are not trusted, an excluded file', function()
+  local c = h.child()
+  c:lua([[
+    require('gemma.completion').setup()
+    vim.fn.writefile({ 'Use tabs.' }, '.gemma.md')
+    vim.fn.writefile({ 'x = 1' }, 'a.lua')
+    vim.cmd('edit a.lua')]])
+  h.has(report(c), '.gemma.md is not trusted, so it is not used')
+  c:lua([[
+    vim.cmd('bwipeout!')
+    vim.fn.writefile({ 'A=1' }, '.env')
+    vim.o.hidden = true
+    vim.cmd('edit .env')]])
+  h.has(report(c), '.env is excluded (exclude list)')
+end)
+
+return T
