@@ -68,19 +68,27 @@ vim.api.nvim_create_autocmd('InsertEnter', {
     require('gemma').start()
   end,
 })
-vim.api.nvim_create_autocmd('VimEnter', {
-  group = group,
-  once = true,
-  desc = "Gemma: load = 'startup', lsp = true",
-  callback = function()
+
+--- What options ask for before anything is typed. A plugin manager may source this file late, and
+--- call setup() after it.
+local function at_startup()
+  vim.schedule(function()
     local opts = vim.g.gemma
     if type(opts) == 'table' and opts.load == 'startup' then
-      vim.schedule(function()
-        require('gemma').load()
-      end)
+      require('gemma').load()
     end
     if type(opts) == 'table' and opts.lsp == true then
       require('gemma.lsp').setup()
     end
-  end,
-})
+  end)
+end
+if vim.v.vim_did_enter == 1 then
+  at_startup()
+else
+  vim.api.nvim_create_autocmd('VimEnter', {
+    group = group,
+    once = true,
+    desc = "Gemma: load = 'startup', lsp = true",
+    callback = at_startup,
+  })
+end

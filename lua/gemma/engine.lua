@@ -394,11 +394,12 @@ local function drop(timeout_ms)
   M.model, M.mmproj, M.lender = nil, nil, nil
 end
 
+-- They come while somebody types: longer ones would ask for a key in 80 columns.
 local LOST = {
-  closed = 'the Neovim with the model (pid %d) closed; :Gemma load to take over.',
+  closed = 'the owner (pid %d) closed; :Gemma load to take over.',
   unloaded = 'pid %d unloaded the model; :Gemma load to load it here.',
-  silent = 'pid %d has the model and does not answer; asked again with the next use.',
-  differs = 'pid %d has another version of gemma.nvim; restart it, or set shared to own.',
+  silent = 'pid %d has the model and does not answer; trying later.',
+  differs = 'pid %d runs another gemma.nvim; restart it.',
 }
 
 --- The Neovim that lent its model is gone, or has it no more. Its jobs have ended before.

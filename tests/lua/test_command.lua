@@ -200,6 +200,14 @@ test("load: 'startup' loads without Insert mode", function()
   c:wait("require('gemma.engine').is_loaded()")
 end)
 
+test("load: 'startup' works for a plugin that is sourced late, with setup() after it", function()
+  local c = h.child({ config = 'vim.g.loaded_gemma = true' })
+  c:lua([[vim.g.loaded_gemma = nil
+    vim.cmd.runtime('plugin/gemma.lua')
+    require('gemma').setup({ load = 'startup' })]])
+  c:wait("require('gemma.engine').is_loaded()")
+end)
+
 test('options reach the library', function()
   local c = h.child({ config = "vim.g.gemma = { threads = 3, n_ctx = 1024, device = 'cpu' }" })
   c:insert_at('|')
