@@ -39,6 +39,7 @@ M.model = nil ---@type string? path of the loaded model
 M.mmproj = nil ---@type string? path of what was loaded with it for pictures and sounds
 M.no_mmproj = nil ---@type string? why not, when the model is loaded without
 M.kept_out = false -- unloaded by hand
+M.QUIET_MS = 1000 -- loading that is over sooner is not worth a message
 M.rested = false -- unloaded since nobody used it; comes back with the next use
 M.beside = false -- loaded on the CPU since another Neovim has the device
 M.lender = nil ---@type gemma.Lock? the Neovim whose model this one borrows
@@ -52,6 +53,8 @@ M.device = nil ---@type string? device given by :Gemma device; wins over the opt
 ---@field no_mmproj string? why it is loaded without
 ---@field done integer
 ---@field total integer
+---@field since number? ns, of the first progress
+---@field told gemma.Progress? what the user sees of it
 
 ---@class gemma.Job
 ---@field id integer
@@ -278,13 +281,34 @@ local function note_device()
   end
 end
 
+--- Loading that takes long says how far it is; what is done in a moment says nothing.
+local function tell_loading()
+  loader.since = loader.since or vim.uv.hrtime()
+  if not loader.told and vim.uv.hrtime() - loader.since >= M.QUIET_MS * 1e6 then
+    loader.told = require('gemma.progress').start('loading the model')
+  end
+  if loader.told and loader.total > 0 then
+    loader.told:report(loader.done * 100 / loader.total)
+  end
+end
+
+---@param how 'done'|'fail'|'cancel'
+---@param text string?
+local function told_loading(how, text)
+  if loader and loader.told then
+    loader.told[how](loader.told, text)
+  end
+end
+
 ---@param ev table
 local function on_load_event(ev)
   if ev.kind == 'progress' then
     loader.done, loader.total = ev.done, ev.total
+    tell_loading()
   elseif ev.kind == 'done' then
     local path = loader.path
     M.model, M.mmproj, M.no_mmproj = path, loader.mmproj, loader.no_mmproj
+    told_loading('done')
     loader = nil
     if not M.lender then
       note_device()
@@ -302,6 +326,7 @@ local function on_load_event(ev)
     loaded(nil)
   elseif ev.kind == 'error' then
     local cancelled = binding and binding.err_name(ev.code) == 'ECANCELLED'
+    told_loading(cancelled and 'cancel' or 'fail', ev.text)
     if loader.mmproj and not cancelled then
       -- A broken companion must not cost the user the model. If it is the model itself that is
       -- broken, it will say so again.
@@ -628,6 +653,7 @@ local function give_up(why)
   unloading = b.unload()
   M.model, M.mmproj = nil, nil
   -- A load that was under way is not ours any more, however it ends.
+  told_loading('cancel')
   loader = nil
   if M.lender then
     for _, job in pairs(jobs) do

@@ -81,4 +81,46 @@ test('progress: it may be told from a callback of the event loop', function()
   c:wait("Seen.events[2] and Seen.events[2].data.text == 'ready'")
 end)
 
+--- Texts of the events of loading, after the model was asked for.
+local LOADING = [[
+  Fake.hold_load = true
+  require('gemma.engine').QUIET_MS = ...
+  require('gemma').load()]]
+local TOLD = [[
+  local out = {}
+  for _, e in ipairs(Seen.events) do
+    if e.name == 'GemmaProgress' then
+      out[#out + 1] = { e.data.title, e.data.status, e.data.percent }
+    end
+  end
+  return out]]
+
+test('progress: loading that takes long says how far it is and how it ended', function()
+  local c = child()
+  c:lua(LOADING, 0)
+  c:lua('Fake.progress(42, 100)')
+  c:wait("#Seen.events > 1")
+  c:lua('Fake.loaded()')
+  c:wait("require('gemma.engine').is_loaded()")
+  h.eq(c:lua(TOLD),
+    { { 'loading the model', 'running' }, { 'loading the model', 'success', 100 } })
+end)
+
+test('progress: loading that is over in a moment says nothing', function()
+  local c = child()
+  c:lua(LOADING, 1000)
+  c:lua('Fake.progress(42, 100) Fake.loaded()')
+  c:wait("require('gemma.engine').is_loaded()")
+  h.eq(c:lua(TOLD), {})
+end)
+
+test('progress: loading that is given up ends as cancelled', function()
+  local c = child()
+  c:lua(LOADING, 0)
+  c:lua('Fake.progress(42, 100)')
+  c:wait("#Seen.events > 1")
+  c:cmd('Gemma unload')
+  h.eq(c:lua(TOLD)[2], { 'loading the model', 'cancel', 42 })
+end)
+
 return T
