@@ -760,6 +760,9 @@ static bool round_with_failure(uint64_t n) {
             int code = records[job].last.code;
             assert_true(code == GEMMA_ENOMEM || code == GEMMA_ENOMODEL);
         }
+        job = gemma_hash_file(g, model, err, sizeof err);
+        if (job > 0) wait_end(g, job);
+        else assert_int_equal(job, GEMMA_ENOMEM);
         assert_int_equal(gemma_destroy(&g, 60000), GEMMA_OK);
     } else {
         assert_int_equal(rc, GEMMA_ENOMEM);
