@@ -48,6 +48,7 @@ local warm ---@type { job: gemma.Job?, again: boolean, urgent: boolean }? a pref
 local ahead ---@type gemma.Job? the answer as if the shown one were accepted
 local failed_version = -1 -- of the options, when loading failed
 local reading = nil ---@type number? share of the prompt that is in the cache, while it is read
+local reading_soon = false
 local seen = { buf = -1, tick = -1, row = -1, col = -1 } -- the last state that was looked at
 local debounce = util.debounce(function()
   if api.nvim_get_mode().mode:match('^i') then
@@ -407,7 +408,7 @@ end
 --- Lets the model read the buffer before somebody waits for it: at the start of Insert mode, and
 --- the new key during the delay after it (urgent).
 ---@param urgent boolean
-local function read_ahead(urgent)
+function M.read_ahead(urgent)
   if warm then
     warm.again = warm.again or urgent
     return
@@ -423,7 +424,7 @@ local function read_ahead(urgent)
     end
     warm, reading = nil, nil
     if mine.again and in_insert() then
-      read_ahead(true)
+      M.read_ahead(true)
     end
   end
   warm = mine
@@ -636,8 +637,15 @@ end
 schedule = function()
   if allow.on and engine.is_loaded() and not pace.manual_reason() then
     debounce.start(pace.delay(engine.is_gpu()))
-    if pace.reads_ahead(engine.is_gpu(), decode_tok_s()) then
-      read_ahead(true)
+    if not reading_soon and pace.reads_ahead(engine.is_gpu(), decode_tok_s()) then
+      -- After this key is on the screen, and once for keys that come together.
+      reading_soon = true
+      vim.schedule(function()
+        reading_soon = false
+        if in_insert() then
+          M.read_ahead(true)
+        end
+      end)
     end
   elseif allow.on and engine.rested and not allow.buffer_reason(api.nvim_get_current_buf()) then
     M.load()
@@ -701,7 +709,7 @@ local function on_insert_enter()
     return
   end
   if engine.is_loaded() then
-    read_ahead(false)
+    M.read_ahead(false)
   elseif
     (config.get().load == 'insert' or engine.rested) and not engine.busy() and not engine.kept_out
   then
@@ -718,7 +726,7 @@ function M.load()
     if err then
       failed_version = config.version
     elseif in_insert() then
-      read_ahead(false)
+      M.read_ahead(false)
     end
   end)
   if not ok then

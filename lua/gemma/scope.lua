@@ -12,7 +12,7 @@ local M = {}
 
 local api = vim.api
 
-local BACK_LINES, BACK_BYTES = 200, 8192 -- how far brackets are looked for
+local BACK_LINES, BACK_BYTES = 100, 4096 -- how far brackets are looked for
 
 --- Lines from the start of the statement at the left margin that the cursor is in: nothing is
 --- open there. nil when there is none near.
@@ -21,17 +21,18 @@ local BACK_LINES, BACK_BYTES = 200, 8192 -- how far brackets are looked for
 ---@param col integer
 ---@return string?
 local function statement(buf, row, col)
-  local bytes = 0
-  for r = row, math.max(0, row - BACK_LINES), -1 do
-    local from = api.nvim_buf_get_offset(buf, r)
-    bytes = bytes + api.nvim_buf_get_offset(buf, r + 1) - from
-    if bytes > BACK_BYTES then
-      return nil
-    end
-    local head = api.nvim_buf_get_text(buf, r, 0, r, math.min(2, r == row and col or 2), {})[1]
-    if head:find('^[%a_#@]') or (r == 0 and head:find('^%S')) then
-      local lines = api.nvim_buf_get_text(buf, r, 0, row, col, {})
-      return table.concat(lines, '\n')
+  local first = math.max(0, row - BACK_LINES)
+  local cursor = api.nvim_buf_get_offset(buf, row) + col
+  while first < row and cursor - api.nvim_buf_get_offset(buf, first) > BACK_BYTES do
+    first = math.ceil((first + row + 1) / 2)
+  end
+  if cursor - api.nvim_buf_get_offset(buf, first) > BACK_BYTES then
+    return nil
+  end
+  local lines = api.nvim_buf_get_text(buf, first, 0, row, col, {})
+  for i = #lines, 1, -1 do
+    if lines[i]:find('^[%a_#@]') or (first + i == 1 and lines[i]:find('^%S')) then
+      return table.concat(lines, '\n', i)
     end
   end
 end

@@ -204,4 +204,151 @@ test('filter: a file of garbage takes no time worth speaking of', function()
   filter.fit_after(('('):rep(5000) .. (')'):rep(5001), '', ')')
 end)
 
+
+-- ---- indentation by 'expandtab' ---------------------------------------------------------------
+
+local INDENT = {
+  -- name, context, text, what it becomes
+  { 'tabs become levels', { expandtab = true, unit = 2, before = 'x' }, '{\n\ty()\n\t\tz()', '{\n  y()\n    z()' },
+  { 'spaces stay where tabs are not wanted', { expandtab = true, unit = 2, before = 'x' }, '{\n   a\n}', '{\n   a\n}' },
+  {
+    'spaces become tabs',
+    { expandtab = false, tabstop = 4, unit = 4, before = 'x' },
+    '{\n    a\n        b',
+    '{\n\ta\n\t\tb',
+  },
+  { 'two spaces become one tab', { expandtab = false, before = 'x' }, '{\n  a\n    b', '{\n\ta\n\t\tb' },
+  { 'what is left over stays: it aligns', { expandtab = false, before = 'x' }, '{\n    a\n     * b', '{\n\ta\n\t * b' },
+  { 'a single blank is no indentation', { expandtab = false, before = '/*' }, '*\n * a\n */', '*\n * a\n */' },
+  { 'mixed indentation is left alone', { expandtab = false, before = 'x' }, 'y\n\t  a', 'y\n\t  a' },
+  { 'the first line only where a line begins', { expandtab = true, unit = 4, before = 'x' }, '\ty\n\tz', '\ty\n    z' },
+  { 'the first line after blanks', { expandtab = true, unit = 4, before = '    ' }, '\ty', '    y' },
+  { 'tabs inside a line are text', { expandtab = true, unit = 4 }, 'a\tb', 'a\tb' },
+  { 'prose is left alone', { expandtab = true, unit = 4, prose = true }, '\ta', '\ta' },
+  { 'nothing is known, nothing is done', {}, '\ta', '\ta' },
+}
+for _, t in ipairs(INDENT) do
+  test('filter: indentation: ' .. t[1], function()
+    h.eq(filter.indentation(t[3], ctx(t[2])), t[4])
+  end)
+end
+
+test('filter: indentation of a line never changes when more lines come', function()
+  local c = ctx({ expandtab = false, tabstop = 8, unit = 8, before = 'x' })
+  local text, was = '{\n    a\n  b\n      c\n        d\n}', {}
+  for n = 1, #text do
+    local lines = vim.split(filter.indentation(text:sub(1, n), c), '\n', { plain = true })
+    for i = 1, #lines - 1 do
+      h.eq(lines[i], was[i] or lines[i])
+      was[i] = lines[i]
+    end
+  end
+end)
+
+-- ---- brackets ---------------------------------------------------------------------------------
+
+local brackets = require('gemma.brackets')
+
+local OPEN = {
+  { 'nothing', 'local x = 1', {} },
+  { 'a call', 'print(', { ')' } },
+  { 'the innermost last', 'f({ a[', { ')', '}', ']' } },
+  { 'what is closed is not open', 'f(a) + g(b', { ')' } },
+  { 'a bracket in a string is text', 'f("(", ', { ')' } },
+  { 'an escaped quote does not end a string', [[f("\"(", ]], { ')' } },
+  { 'an open string', 'f("a', { ')', '"' } },
+  { 'an apostrophe in a word is no quote', "-- don't (", { ')' } },
+  { 'a quote ends with its line', "-- it's ' odd\nf(", { ')' } },
+  { 'a back quote does not', '`a (\nb', { '`' } },
+}
+for _, t in ipairs(OPEN) do
+  test('brackets: open before the cursor: ' .. t[1], function()
+    h.eq(brackets.open(t[2]), t[3])
+  end)
+end
+
+local SURPLUS = {
+  -- name, before the cursor, text, shown
+  { 'a closer of the text before', 'f(', 'a)', 'a)' },
+  { 'one too many', 'f(', 'a))', 'a)' },
+  { 'a closer of nothing', 'x = ', 'a)', 'a' },
+  { 'its own brackets', 'x = ', 'f(a[1])', 'f(a[1])' },
+  { 'an inner one may have been in a comment', 'f({ -- :(\n', 'a })', 'a })' },
+  { 'a brace that closes nothing ends it', 'void f(void)\n{\n    x', '();\n}\n}\n', '();\n}' },
+  { 'a closer inside a string is text', 'x = ', '")"', '")"' },
+  { 'a string that is open already', 'f("a', ')")', ')")' },
+}
+for _, t in ipairs(SURPLUS) do
+  test('filter: bracket stack: ' .. t[1], function()
+    local c = ctx({ before = t[2]:match('[^\n]*$'), open = brackets.open(t[2]) })
+    h.eq((filter.body(t[3], c, true)), t[4])
+  end)
+end
+
+-- ---- scope ------------------------------------------------------------------------------------
+
+local SCOPE = {
+  -- name, context, text, shown
+  {
+    'with a known floor shallower lines of the same block go on',
+    { before = '          three,', floor = 0 },
+    ' four)\n  local a = 1\n  return a\nend\nlocal function other()',
+    ' four)\n  local a = 1\n  return a\nend',
+  },
+  {
+    'without one indentation alone ends it',
+    { before = '          three,' },
+    ' four)\n  local a = 1',
+    ' four)',
+  },
+  { 'a line at the floor ends it', { before = '    x = ', floor = 2 }, '1\n  y = 2', '1' },
+  { 'one closer at the floor is taken', { before = '    x = ', floor = 2 }, '1\n  end\n  z()', '1\n  end' },
+  { 'none below it', { before = '    x = ', floor = 2 }, '1\nend', '1' },
+  {
+    'none that is there already',
+    { before = '    x = ', floor = 2, below = { '  end' } },
+    '1\n  end',
+    '1',
+  },
+}
+for _, t in ipairs(SCOPE) do
+  test('filter: scope: ' .. t[1], function()
+    h.eq((filter.body(t[3], ctx(t[2]), true)), t[4])
+  end)
+end
+
+-- ---- confidence -------------------------------------------------------------------------------
+
+test('filter: sure: by the probability of the token, and 0 takes every token', function()
+  h.eq({ filter.sure(-0.1, 0.5), filter.sure(-1, 0.5), filter.sure(-9, 0), filter.sure(nil, 0.5) },
+    { true, false, true, true })
+end)
+
+local suggestion = require('gemma.suggestion')
+
+test('suggestion: ends before a token that is not sure, and says why', function()
+  local s, c = suggestion.new('auto', 0), ctx()
+  local o = { now = 0, first_paint = 0, min_confidence = 0.3 }
+  s:add('alpha = ', -0.1, c, o)
+  s:add('beta', -0.5, c, o)
+  s:add(' noise', -2, c, o)
+  s:add(' more', 0, c, o)
+  h.eq({ s.text, s.over, s.why }, { 'alpha = beta', true, 'the model is not sure' })
+end)
+
+test('suggestion: beside text to the right half a line is never shown', function()
+  local s, c = suggestion.new('auto', 0), ctx({ after = ' + 1', single = true })
+  s:add('alpha * beta * gam', -0.1, c, { now = 0, first_paint = 0, min_confidence = 0 })
+  h.eq(s.text, '')
+  s:finish(c)
+  h.eq(s.text, 'alpha * beta * gam')
+end)
+
+test('suggestion: what was typed before it was asked for counts as its own', function()
+  local s, c = suggestion.new('next', 0, 'al'), ctx()
+  h.eq({ s:rest('al'), s:rest('alx') }, { '' })
+  s:add('pha\n', -0.1, c, { now = 0, first_paint = 0, min_confidence = 0 })
+  h.eq({ s:rest('al'), s:rest('alp'), s:rest('x') }, { 'pha', 'ha' })
+end)
+
 return T
