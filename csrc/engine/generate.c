@@ -16,7 +16,7 @@ static int begin_healing(gm_gen *g, const gm_prompt *p, const gm_gen_opts *o, si
         const gm_media_rows *m = &p->media[p->n_media - 1];
         from = m->start + m->n_row;
     }
-    if (!o->heal || o->max_tokens == 0 || from >= p->n) return GM_OK;
+    if (!o->heal || from >= p->n) return GM_OK;
     size_t n_text = p->n - from;
     int rc = gm_heal_init(&g->heal, o->heal, p->ids + from, &n_text, o->tail);
     *n = from + n_text;

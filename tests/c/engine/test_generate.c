@@ -361,6 +361,31 @@ static void a_healed_answer_continues_the_typed_text(void **state) {
         }
 }
 
+/* A warmed prompt is cut where healing will cut it, so that the answer's first token waits for no
+ * forward pass. */
+static void a_prompt_warmed_with_healing_is_ready_for_the_answer(void **state) {
+    (void)state;
+    gm_session *s = new_session();
+    gm_gen_opts o = {.heal = index_, .tail = str("local function zq"), .ignore_eog = true};
+    answer warm = ask(s, "local function zq", &o);
+    assert_int_equal(warm.n_generated, 0);
+    free_answer(&warm);
+    gm_ids ids = encode("local function zq", GM_ENC_BOS);
+    gm_prompt p = {.ids = ids.v, .n = ids.n};
+    o.max_tokens = 4;
+    gm_gen g;
+    assert_int_equal(gm_gen_init(&g, s, engine->vocab, &p, &o, err, sizeof err), GM_OK);
+    assert_true(g.n_prompt < ids.n);
+    assert_int_equal(g.n_left, 0);
+    assert_int_equal(g.n_reused, g.n_prompt);
+    answer a = finish_answer(&g);
+    assert_int_equal(a.n_generated, 4);
+    free_answer(&a);
+    gm_gen_finish(&g);
+    gm_ids_finish(&ids);
+    gm_session_destroy(&s);
+}
+
 static void an_interrupted_answer_goes_on_as_if_nothing_had_happened(void **state) {
     (void)state;
     gm_session *s = new_session();
@@ -438,6 +463,7 @@ int main(void) {
         cmocka_unit_test(a_stop_string_cuts_the_text_wherever_it_falls),
         cmocka_unit_test(thoughts_come_apart_from_the_answer),
         cmocka_unit_test(a_healed_answer_continues_the_typed_text),
+        cmocka_unit_test(a_prompt_warmed_with_healing_is_ready_for_the_answer),
         cmocka_unit_test(an_interrupted_answer_goes_on_as_if_nothing_had_happened),
         cmocka_unit_test(every_failed_allocation_is_an_error_and_no_leak),
     };
