@@ -268,6 +268,19 @@ test('Markdown has colours while it streams, line by line', function()
     { 3, 'GemmaFence' }, { 4, 'GemmaCode' } })
 end)
 
+test('what comes after a block of code at the end of an answer is no code', function()
+  local c = answered('```lua\nx\n```\n\n')
+  c:lua("require('gemma.answer').current():follow('why?')")
+  c:wait('#Fake.jobs == 2')
+  c:lua("Fake.emit('Because.')")
+  c:wait("require('gemma.answer').current().view:lines()[8] == 'Because.'")
+  h.eq(c:lua([[local a = require('gemma.answer').current()
+    local ns = vim.api.nvim_get_namespaces()['gemma.chat']
+    return vim.tbl_map(function(m) return { m[2], m[4].hl_group } end,
+      vim.api.nvim_buf_get_extmarks(a.buf, ns, 0, -1, { details = true }))]]),
+    { { 0, 'GemmaFence' }, { 1, 'GemmaCode' }, { 2, 'GemmaFence' }, { 5, 'GemmaQuote' } })
+end)
+
 test('what the model writes is never obeyed: no modeline, no escape, no command', function()
   local c = h.child()
   c:cmd('set modeline modelines=5')

@@ -238,7 +238,8 @@ function Buffer:trim()
     vim.bo[self.buf].modifiable = true
     api.nvim_buf_set_lines(self.buf, last, -1, false, {})
     vim.bo[self.buf].modifiable = false
-    self.row = math.min(self.row, last - 1)
+    -- The fence that was open before the line that is the last one now is not known.
+    self:recolour()
   end
 end
 
