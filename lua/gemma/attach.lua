@@ -380,8 +380,13 @@ function M.record(text)
     end
   elseif verb == 'voice' or verb == 'screen' then
     local question = rest ~= '' and rest or nil
+    local now = record.active()
+    if now and now.tag == verb and not question then
+      return record.stop() -- one key starts and ends it
+    end
     record.start({
       kind = verb,
+      tag = verb,
       session = require('gemma.answer').SESSION,
       before = until_sound,
       on_done = function(a)

@@ -8,6 +8,8 @@ local M = {}
 
 local LONGEST = 1024 -- bytes of one link; a limit on odd text, not on paths
 
+local WINDOW = 8192 -- bytes that are looked at
+
 M.AROUND = 20 -- lines above and below that are looked at
 
 ---@class (exact) gemma.Link
@@ -313,18 +315,28 @@ function M.find(lines, row, col, ft, head)
     at = at + #lines[i] + 1
   end
   local text = table.concat(lines, '\n', lo, hi)
-  if FINDERS[ft] == find_markdown and hi < #lines then
-    -- Definitions of references stand at the end of a document.
+  local line_from, line_to = starts[row], starts[row] + #lines[row] - 1
+  local cursor = line_from + math.min(col, math.max(0, #lines[row] - 1))
+  if #text > WINDOW then
+    -- A huge line: what is far from the cursor is not under it.
+    local cut = math.max(0, cursor - WINDOW / 2)
+    text = text:sub(cut + 1, cut + WINDOW)
+    cursor = cursor - cut
+    line_from, line_to = math.max(1, line_from - cut), math.min(#text, line_to - cut)
+    for i = lo, hi do
+      starts[i] = starts[i] - cut
+    end
+  end
+  if FINDERS[ft] == find_markdown then
+    -- Definitions of references stand anywhere, mostly at the end of a document.
     local defs = {}
-    for i = hi + 1, #lines do
-      if lines[i]:match('^%s*%[[^%]]+%]:') then
-        defs[#defs + 1] = lines[i]
+    for i, line in ipairs(lines) do
+      if (i < lo or i > hi) and line:match('^%s*%[[^%]]+%]:') then
+        defs[#defs + 1] = line
       end
     end
     text = text .. '\n\n' .. table.concat(defs, '\n')
   end
-  local line_from, line_to = starts[row], starts[row] + #lines[row] - 1
-  local cursor = line_from + math.min(col, math.max(0, #lines[row] - 1))
 
   local under, others, n_others ---@type gemma.link.Found?, gemma.link.Found?, integer
   n_others = 0

@@ -262,7 +262,7 @@ function M.file(path, o)
     return nil, ('%s is empty.'):format(name)
   elseif stat.size > M.MAX_BYTES then
     return nil, ('%s is larger than 512 MiB. Take a smaller one.'):format(name)
-  elseif not o.temp and require('gemma.completion').is_excluded(path) then
+  elseif not o.temp and require('gemma.exclude').is_excluded(path) then
     return nil, ('%s is excluded (exclude list).'):format(name)
   end
   local fd, err = uv.fs_open(path, 'r', 0)

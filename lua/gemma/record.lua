@@ -23,6 +23,7 @@ local PATIENCE = 5 -- seconds over the limit without the samples for it
 
 ---@class (exact) gemma.record.Opts
 ---@field kind 'voice'|'screen'
+---@field tag string? whose it is
 ---@field session integer? of the question, for reading ahead
 ---@field before (fun(sound: gemma.Sound): gemma.Part[])? the prompt up to and with the sound
 ---@field on_done fun(a: gemma.Media) it ended well
@@ -53,11 +54,11 @@ Recording.__index = Recording
 
 local current ---@type gemma.Recording?
 
---- Kind and seconds of the recording under way.
----@return { kind: 'voice'|'screen', seconds: number }?
+--- The recording under way.
+---@return { kind: 'voice'|'screen', tag: string?, seconds: number }?
 function M.active()
   if current then
-    return { kind = current.o.kind, seconds = current:seconds() }
+    return { kind = current.o.kind, tag = current.o.tag, seconds = current:seconds() }
   end
 end
 

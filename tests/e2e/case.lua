@@ -55,33 +55,43 @@ function M.ok(condition, what)
   end
 end
 
+--- Ends a test that cannot be run here.
+---@param reason string
+function M.skip(reason)
+  error({ skip = reason })
+end
+
 ---@param tests { [1]: string, [2]: fun() }[]
 function M.run(tests)
   if vim.fn.executable('tmux') == 0 then
     io.stdout:write('skip: no tmux\n')
     os.exit(77)
   end
-  local passed, failed = 0, 0
+  local passed, failed, skipped = 0, 0, 0
   for _, test in ipairs(tests) do
     local ok, err = xpcall(test[2], function(e)
-      return type(e) == 'string' and e or vim.inspect(e)
+      return (type(e) == 'string' or e.skip) and e or vim.inspect(e)
     end)
+    local skip = type(err) == 'table' and err.skip
     for _, s in ipairs(open) do
       s:stop()
     end
     open = {}
     if ok then
       passed = passed + 1
+    elseif skip then
+      skipped = skipped + 1
     else
       failed = failed + 1
     end
-    io.stdout:write(('%s %s\n'):format(ok and 'ok  ' or 'FAIL', test[1]))
+    io.stdout:write(('%s %s\n'):format(ok and 'ok  ' or skip and 'skip' or 'FAIL', test[1]))
     if not ok then
+      err = skip or err
       io.stdout:write('     ' .. tostring(err):gsub('\n', '\n     ') .. '\n')
     end
     io.stdout:flush()
   end
-  io.stdout:write(('%d passed, %d failed, 0 skipped\n'):format(passed, failed))
+  io.stdout:write(('%d passed, %d failed, %d skipped\n'):format(passed, failed, skipped))
   io.stdout:flush()
   os.exit(failed > 0 and 1 or 0)
 end

@@ -106,6 +106,21 @@ test('voice: it is recorded while the model loads, and handed over when it is th
   h.eq(c:lua('return { #Fake.sounds[1].data, Fake.sounds[1].over }'), { 32000, true })
 end)
 
+test('voice: the same command again ends it, for people with one key', function()
+  local c = child(STEADY)
+  c:cmd('Gemma record voice')
+  heard(c)
+  c:cmd('Gemma record voice')
+  c:wait('#Fake.jobs == 1')
+  -- Not the dictation of somebody who forgot it.
+  c:cmd('Gemma dictate')
+  heard(c)
+  c:cmd('Gemma record voice')
+  said(c, 1, 'gemma: a recording is under way.')
+  c:cmd('Gemma record cancel')
+  idle(c)
+end)
+
 test('voice: cancel throws it away, and so does :Gemma stop', function()
   local c = child(STEADY)
   for i, command in ipairs({ 'Gemma record cancel', 'Gemma stop' }) do
@@ -189,7 +204,7 @@ test('voice: no recorder at all, no mmproj file, no two at a time: one line each
   c:lua("vim.env.PATH = '/usr/bin:/bin' require('gemma').setup({ media = { recorder = { 'sh', '-c', ... } } })",
     STEADY)
   c:cmd('Gemma record voice')
-  c:cmd('Gemma record voice')
+  c:cmd('Gemma dictate')
   said(c, 2, 'gemma: a recording is under way. :Gemma record stop ends it.')
   c:cmd('Gemma record cancel')
   idle(c)
