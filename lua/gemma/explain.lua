@@ -49,7 +49,7 @@ function M.ask(o)
   require('gemma.answer').open({
     key = table.concat({ o.buf, o.first, o.last, o.task }, '\0'),
     title = 'Gemma: ' .. (o.title or range),
-    system = subject.SYSTEM,
+    system = require('gemma.context.notes').with(subject.SYSTEM, o.buf),
     source = o.buf,
     first = not blank and o.first or nil,
     last = o.last,

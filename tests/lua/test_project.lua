@@ -608,6 +608,67 @@ test('project: notes are used when they are trusted, asked about once and not wh
   h.ok(not c:lua('return Prompt()'):find('Ignore all'), 'changed, so not trusted any more')
 end)
 
+test('project: questions and edits know the notes too', function()
+  local c = project()
+  c:lua([[
+    vim.fn.mkdir(vim.fn.stdpath('state'), 'p')
+    File('a.lua', Block('a', 20))
+    vim.fn.writefile({ 'Use tabs.' }, '.gemma.md')
+    vim.cmd('split .gemma.md')
+    vim.secure.trust({ action = 'allow', bufnr = 0 })
+    vim.cmd('close')]])
+  c:cmd('1,3GemmaExplain')
+  c:wait('#Fake.jobs == 1')
+  h.has(c:lua('return Fake.jobs[1].req.parts[2].data'), 'The project says about itself:\nUse tabs.')
+  c:cmd('1,3Gemma edit make it shorter')
+  c:wait('#Fake.jobs == 2')
+  h.has(c:lua('return Fake.jobs[2].req.parts[2].data'), 'Use tabs.')
+end)
+
+test('project: the real library reads only what a key adds', function()
+  local build = vim.env.BUILD or 'build'
+  build = build:sub(1, 1) == '/' and build or h.root .. '/' .. build
+  if not vim.uv.fs_stat(build .. '/libgemma.so') then
+    io.stdout:write('skip: no library was built\n')
+    return
+  end
+  local c = h.child({ fake = false, cols = 70, lines = 20, config = ([[vim.g.gemma = {
+    lib_path = %q, model_path = %q, threads = 1, completion = { auto = false },
+    context = { tokens = 256, project_tokens = 1024 } }]]):format(build .. '/libgemma.so',
+      h.root .. '/tests/golden/sets/nano/model-Q8_0.gguf') })
+  c:lua([[
+    require('gemma.completion').setup()
+    local function file(name, n)
+      local lines = {}
+      for i = 1, n do lines[i] = ('local %s_%d = f(%d)'):format(name, i, i) end
+      vim.fn.writefile(lines, name .. '.lua')
+      vim.cmd('edit ' .. name .. '.lua')
+    end
+    file('a', 20) file('b', 60)
+    require('gemma').load()]])
+  c:wait("require('gemma.engine').is_loaded()")
+  local last
+  for i = 1, 6 do
+    c:lua([[
+      _G.Info = nil
+      local i = ...
+      vim.api.nvim_buf_set_text(0, 29, i - 1, 29, i - 1, { 'x' })
+      -- meanwhile another file is written
+      vim.api.nvim_exec_autocmds('BufWritePost', { buffer = vim.api.nvim_get_current_buf() })
+      require('gemma').complete({ buf = vim.api.nvim_get_current_buf(), row = 29, col = i, max_tokens = 1,
+        on_done = function(text, info) _G.Info = type(info) == 'table' and info or { text = info } end })]], i)
+    c:wait('Info')
+    local info = c:lua('return Info')
+    h.ok(info.n_prompt, vim.inspect(info))
+    if last then
+      h.ok(info.n_prompt - info.n_reused <= 12, ('key %d: %d of %d were read'):format(i,
+        info.n_prompt - info.n_reused, info.n_prompt))
+    end
+    last = info
+  end
+  h.ok(last.n_prompt > 300, 'the prompt is a long one: ' .. last.n_prompt)
+end)
+
 test('project: large notes are not used, and said so once', function()
   local c = project()
   c:lua([[

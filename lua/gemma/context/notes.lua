@@ -10,6 +10,7 @@ local notify = require('gemma.notify')
 
 M.FILE = '.gemma.md'
 M.MAX_FILE = 32 * 1024 -- bytes; larger files are not notes
+M.MAX_BYTES = 2048 -- that go into a prompt
 
 local found = {} ---@type table<string, string|false> by folder: path of the file
 local read = {} ---@type table<string, { stamp: string, text: string? }> by path
@@ -95,6 +96,22 @@ function M.get(name)
   local text, ask = trusted(path)
   read[path] = { stamp = stamp, text = text }
   return text, ask and path or nil
+end
+
+--- A system prompt with the notes behind it, for questions and edits about a buffer.
+---@param system string
+---@param buf integer
+---@return string
+function M.with(system, buf)
+  if not require('gemma.config').get().context.notes or vim.b[buf].gemma == false then
+    return system
+  end
+  local text = M.get(vim.api.nvim_buf_get_name(buf))
+  if not text then
+    return system
+  end
+  local head = require('gemma.context.text').head(vim.trim(text), M.MAX_BYTES)
+  return ('%s\n\nThe project says about itself:\n%s'):format(system, head)
 end
 
 --- Asks the user whether a notes file is to be trusted. Only in Normal mode and with somebody to

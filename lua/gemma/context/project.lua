@@ -24,7 +24,6 @@ local MOVED = 32 -- lines; a place that far from the next one is worth rememberi
 local ENTER_MS = 100 -- after entering a buffer
 local IDLE_MS = 300 -- before the language server is asked
 local KEEP_TEXT = 256 * 1024 -- bytes of a buffer whose old text is kept for its edits
-local NOTES_BYTES = 2048
 local DIAGNOSTICS, NEAR = 3, 3 -- of them, lines around the cursor
 local SHARE = { ring = 0.5, declarations = 0.3, edits = 0.2 } -- of the budget
 
@@ -183,7 +182,7 @@ local function build(buf, row, near, budget)
   end
   local said = conf.notes and notes.get(path) or ''
   return {
-    notes = text.head(vim.trim(said), NOTES_BYTES),
+    notes = text.head(vim.trim(said), notes.MAX_BYTES),
     ring = ring.format(chosen, text.name),
     edits = edits.format(changes, path, budget * SHARE.edits, text.name),
     declarations = declared,

@@ -150,7 +150,7 @@ function Edit:run()
   local session, fork_from = require('gemma.answer').task_session()
   local handle
   handle = require('gemma').ask({
-    system = subject.SYSTEM,
+    system = require('gemma.context.notes').with(subject.SYSTEM, self.buf),
     history = self.turns,
     prompt = first and subject.prompt(s, self.task) or self.task,
     answer = self.fence .. language .. '\n',
