@@ -700,8 +700,11 @@ test('project: ten megabytes in one line cost nothing in any source', function()
   c:lua("File('small.lua', Block('s', 20))")
   local ms = c:lua([[
     local long = ('x = "1"; '):rep(1200000)
-    vim.fn.writefile({ 'first', long, 'last', 'more', 'lines' }, 'min.js')
-    vim.cmd('noautocmd edit min.js')
+    vim.o.undolevels = -1
+    vim.cmd('noautocmd enew')
+    vim.api.nvim_buf_set_name(0, vim.fn.getcwd() .. '/min.js')
+    vim.api.nvim_buf_set_lines(0, 0, -1, false, { 'first', long, 'last', 'more', 'lines' })
+    vim.wo.wrap = false
     local worst = 0
     local function timed(fn)
       local t = os.clock()
