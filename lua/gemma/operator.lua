@@ -25,6 +25,7 @@ M.plugs = {
   { name = 'image', desc = ':Gemma image' },
   { name = 'shot', desc = ':Gemma shot' },
   { name = 'record', desc = ':Gemma record voice; while one runs, :Gemma record stop' },
+  { name = 'dictate', desc = ':Gemma dictate; in Insert mode too' },
   { name = 'stop', desc = ':Gemma stop' },
   { name = 'status', desc = ':Gemma status' },
   { name = 'toggle', desc = ':Gemma toggle' },
