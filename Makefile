@@ -65,6 +65,9 @@ isa_flags = $(if $(findstring _avx512vnni.c,$1),-mavx512f -mavx512bw -mavx512dq 
             $(if $(findstring _dotprod.c,$1),-march=armv8.2-a+dotprod,\
             $(if $(findstring _i8mm.c,$1),-march=armv8.2-a+dotprod+i8mm,))))))
 
+# Plain loops that are worth a vectoriser which tries harder.
+$(BUILD)/obj/media/resize.o: speed_flags := $(if $(SAN)$(DEBUG),,-O3)
+
 .PHONY: all lib tool
 ## all: the library and the command-line tool
 all: lib tool
@@ -76,7 +79,7 @@ tool: $(BUILD)/gemma
 $(BUILD)/obj/%.o: csrc/%.c
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
-	$(Q)$(CC) $(ALL_CFLAGS) $(call isa_flags,$<) $(call san_isa_flags,$<) $(if $(findstring /vk_pipe.c,$<),-I$(SPV)) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(ALL_CFLAGS) $(speed_flags) $(call isa_flags,$<) $(call san_isa_flags,$<) $(if $(findstring /vk_pipe.c,$<),-I$(SPV)) -MMD -MP -c -o $@ $<
 
 # A new inode each time: replacing a library that an editor has mapped must not crash it.
 $(BUILD)/libgemma.so: $(OBJ)

@@ -97,6 +97,15 @@ int gm_av_to_rgb(const void *frame, gm_image *out, char *err, size_t errlen) {
     /* sws writes whole vectors: give it rows with room behind them, then pack in place. */
     const size_t stride = ((size_t)w * 3 + 63) & ~(size_t)63;
     uint8_t *padded = out->rgb = gm_malloc(stride, (size_t)h + 1);
+    if (padded && gm_av_format(frame) == PIX_RGB24) {
+        const uint8_t *from = gm_av_ptr(frame, 0);
+        const int64_t step = gm_av_i32(frame, 64);
+        for (int32_t y = 0; y < h; y++, from += step)
+            memcpy(padded + (size_t)y * (size_t)w * 3, from, (size_t)w * 3);
+        out->w = w;
+        out->h = h;
+        return 0;
+    }
     void *sws = gm_av.sws_getContext(w, h, gm_av_format(frame), w, h, PIX_RGB24,
                                   SWS_BICUBIC | SWS_FULL_CHROMA | SWS_ACCURATE, NULL, NULL, NULL);
     int rc = padded ? (sws ? 0 : GM_EUNSUPPORTED) : GM_ENOMEM;

@@ -31,16 +31,17 @@ int gm_image_grid(int32_t w, int32_t h, int32_t budget, int32_t max_side, int32_
     return 0;
 }
 
-/* Patches first .. first + n - 1 in raster order, as planes of 0..1 floats. */
-static void cut_patches(const uint8_t *rgb, int32_t cols, int32_t first, int32_t n, float *out) {
+void gm_image_patches(const uint8_t *rgb, int32_t cols, int32_t first, int32_t n, float *out) {
     const size_t stride = (size_t)cols * GM_PATCH * 3;
+    float value[256];
+    for (int i = 0; i < 256; i++) value[i] = (float)i / 255.0f;
     for (int32_t i = 0; i < n; i++, out += GM_PATCH_VALUES) {
         const int32_t col = (first + i) % cols, row = (first + i) / cols;
         const uint8_t *p = rgb + (size_t)row * GM_PATCH * stride + (size_t)col * GM_PATCH * 3;
         for (int32_t y = 0; y < GM_PATCH; y++, p += stride) {
-            for (int32_t x = 0; x < GM_PATCH; x++) {
-                for (int32_t c = 0; c < 3; c++)
-                    out[(c * GM_PATCH + y) * GM_PATCH + x] = (float)p[3 * x + c] / 255.0f;
+            for (int32_t c = 0; c < 3; c++) {
+                float *to = out + (c * GM_PATCH + y) * GM_PATCH;
+                for (int32_t x = 0; x < GM_PATCH; x++) to[x] = value[p[3 * x + c]];
             }
         }
     }
@@ -72,7 +73,7 @@ int gm_image_embed(gm_projector *p, const gm_image *img, int32_t n_embd, int32_t
             col[i] = (first + i) % cols;
             row[i] = (first + i) / cols;
         }
-        cut_patches(rgb, cols, first, m, patches);
+        gm_image_patches(rgb, cols, first, m, patches);
         rc = gm_cancelled(cancel) ? GM_ECANCELLED
                                   : gm_projector_patches(p, patches, col, row, m,
                                                          *out + (size_t)first * (size_t)n_embd);
