@@ -810,6 +810,24 @@ static void a_second_question_about_a_sound_computes_no_row_again(void **state) 
         assert_true(e->n_prompt > 34);
     }
     assert_int_equal(status(g).media_rows, 34);
+    /* Other questions in other sessions take nothing away, nor does a new session decode the file
+     * again; but it has to prefill its rows. */
+    for (uint32_t session = 0; session < 4; session++) {
+        const gemma_part parts[] = {
+            {.kind = GEMMA_PART_USER},
+            {.kind = session == 0 ? GEMMA_PART_TEXT : GEMMA_PART_AUDIO,
+             .data = session == 0 ? "no sound" : names[0],
+             .len = session == 0 ? 8 : strlen(names[0])},
+            {.kind = GEMMA_PART_TEXT, .data = "Once more?", .len = 10}};
+        static const uint32_t want[] = {0, 0, 34, 0}; /* the last one asks session 1 again */
+        gemma_generate_opts o = {.size = sizeof o,
+                                 .session = session % 3 + session / 3,
+                                 .max_tokens = 2,
+                                 .n_part = 3,
+                                 .parts = parts};
+        assert_int_equal(wait_end(g, gemma_generate(g, &o, err, sizeof err))->last.n_media,
+                         want[session]);
+    }
     const gemma_part missing[] = {{.kind = GEMMA_PART_USER},
                                   {.kind = GEMMA_PART_IMAGE, .data = "no/such.png", .len = 11}};
     gemma_generate_opts o = {.size = sizeof o, .max_tokens = 2, .n_part = 2, .parts = missing};

@@ -210,6 +210,83 @@ static void resampling_does_not_shift_a_tone(void **state) {
     }
 }
 
+/* A frame of samples at time t in one of the forms of WAV; channel c is louder than c + 1. */
+static uint8_t *put_frame(uint8_t *p, double t, uint32_t n_ch, uint32_t format, uint32_t bits) {
+    for (uint32_t c = 0; c < n_ch; c++) {
+        const double v = 0.7 * sin(6.2831853 * 300.0 * t) / (1 + c);
+        if (format == 3) {
+            const float f = (float)v;
+            memcpy(p, &f, 4);
+        } else if (bits == 8) {
+            *p = (uint8_t)lrint(v * 127 + 128);
+        } else {
+            const int64_t i = llrint(v * (double)((int64_t)1 << (bits - 1)));
+            for (uint32_t b = 0; b < bits / 8; b++) p[b] = (uint8_t)(i >> 8 * b);
+        }
+        p += bits / 8;
+    }
+    return p;
+}
+
+static size_t put_wav(uint8_t *p, size_t n_frame, uint32_t rate, uint32_t n_ch, uint32_t format,
+                      uint32_t bits) {
+    const uint32_t block = n_ch * bits / 8, n = (uint32_t)n_frame * block;
+    const uint32_t words[] = {rate, rate * block, block | bits << 16};
+    const uint16_t head[] = {(uint16_t)format, (uint16_t)n_ch};
+    memcpy(p, "RIFF\0\0\0\0WAVEfmt \x10\0\0\0", 20);
+    memcpy(p + 20, head, 4);
+    memcpy(p + 24, words, 12);
+    memcpy(p + 36, "data", 4);
+    memcpy(p + 40, &n, 4);
+    uint8_t *end = p + 44;
+    for (size_t i = 0; i < n_frame; i++) end = put_frame(end, (double)i / rate, n_ch, format, bits);
+    return (size_t)(end - p);
+}
+
+/* Rates from 8 to 48 kHz, one to six channels, all widths: always the same tone at 16 kHz. */
+static void every_form_of_wav_gives_the_same_sound(void **state) {
+    (void)state;
+    static const uint32_t forms[][2] = {{1, 8}, {1, 16}, {1, 24}, {1, 32}, {3, 32}};
+    static const uint32_t rates[] = {8000, 11025, 16000, 22050, 32000, 44100, 48000};
+    uint8_t *wav = malloc(44 + 48000 / 4 * 6 * 4);
+    for (size_t f = 0; f < 5; f++) {
+        for (size_t r = 0; r < 7; r++) {
+            const uint32_t n_ch = 1 + (uint32_t)(f + r) % 6, rate = rates[r];
+            double mean = 0;
+            for (uint32_t c = 0; c < n_ch; c++) mean += 0.7 / (1 + c) / n_ch;
+            const size_t n = put_wav(wav, rate / 4, rate, n_ch, forms[f][0], forms[f][1]);
+            gm_samples s;
+            char err[256] = "";
+            if (gm_decode_wav(wav, n, &s, NULL, err, sizeof err)) fail_msg("%s", err);
+            assert_in_range(s.n, 3998, 4001);
+            for (size_t i = 400; i < 3600; i++) {
+                const double want = mean * sin(6.2831853 * 300.0 * (double)i / 16000.0);
+                if (fabs((double)s.v[i] - want) > (forms[f][1] == 8 ? 0.02 : 3e-4))
+                    fail_msg("%u Hz, %u channels, %u bits: sample %zu is %g, want %g", rate, n_ch,
+                             forms[f][1], i, (double)s.v[i], want);
+            }
+            gm_free(s.v);
+        }
+    }
+    free(wav);
+}
+
+/* One sample is a row; half a minute and more is no limit of the file reader. */
+static void sounds_of_any_length_are_framed(void **state) {
+    (void)state;
+    static const size_t cases[][2] = {{1, 1}, {639, 1}, {640, 1}, {641, 2}, {480000, 750}, {496000, 775}};
+    uint8_t *wav = malloc(44 + 496000);
+    for (size_t i = 0; i < 6; i++) {
+        gm_samples s;
+        char err[256] = "";
+        const size_t n = put_wav(wav, cases[i][0], 16000, 1, 1, 8);
+        if (gm_decode_wav(wav, n, &s, NULL, err, sizeof err)) fail_msg("%s", err);
+        assert_int_equal(gm_audio_rows(s.n), cases[i][1]);
+        gm_free(s.v);
+    }
+    free(wav);
+}
+
 /* Every prefix of a WAV file, and every single damaged header byte, is an answer, not a crash. */
 static void damaged_wav_is_an_error_or_sound(void **state) {
     (void)state;
@@ -244,6 +321,8 @@ int main(void) {
         cmocka_unit_test(pictures_of_every_kind_are_read_as_by_the_reference),
         cmocka_unit_test(grid_follows_the_size_rule),
         cmocka_unit_test(resampling_does_not_shift_a_tone),
+        cmocka_unit_test(every_form_of_wav_gives_the_same_sound),
+        cmocka_unit_test(sounds_of_any_length_are_framed),
         cmocka_unit_test(damaged_wav_is_an_error_or_sound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
