@@ -1,10 +1,11 @@
 --- answer.lua: conversations with the model, and the one window in which they are read.
 ---
---- Owns the window (a float that never takes the focus by itself, or a split), its keys, and the
---- last conversations, so that an earlier one can be opened again and gone on with. The text of a
---- conversation is chat/buffer.lua's. Does not know what is being asked.
+--- Owns the keys of the window and the last conversations, so that an earlier one can be opened
+--- again and gone on with. How a window looks is chat/window.lua's, how a text grows
+--- chat/buffer.lua's. Does not know what is being asked.
 
 local Buffer = require('gemma.chat.buffer')
+local Window = require('gemma.chat.window')
 local notify = require('gemma.notify')
 local transcript = require('gemma.chat.transcript')
 local util = require('gemma.util')
@@ -40,8 +41,8 @@ M.printable = transcript.printable
 ---@field key string what was asked, to tell a repetition
 ---@field view gemma.chat.Buffer
 ---@field buf integer
----@field win integer? nil or invalid while it is closed
----@field float boolean
+---@field win integer? nil while it is closed
+---@field window gemma.chat.Window? the same
 ---@field source integer buffer that is asked about
 ---@field mark integer? extmark on the lines asked about, while the window is open
 ---@field place integer? the same for as long as the conversation is kept
@@ -56,7 +57,6 @@ M.printable = transcript.printable
 ---@field flush fun() at most every FLUSH_MS
 ---@field flush_now fun()
 ---@field stopped boolean? by the user
----@field room integer lines the window may have
 ---@field hint string what the footer says
 ---@field on_forget fun()?
 local Answer = {}
@@ -96,54 +96,15 @@ end
 
 ---@return boolean
 function Answer:is_open()
-  local win = self.win
-  return win ~= nil
-    and api.nvim_win_is_valid(win)
-    and self.view:is_valid()
-    and api.nvim_win_get_buf(win) == self.buf
+  return self.window ~= nil and self.window:is_open()
 end
 
 --- What the lower border says, or the bar of a split.
 ---@param text string
 function Answer:footer(text)
   self.hint = text
-  if not self:is_open() then
-    return
-  end
-  if self.float then
-    api.nvim_win_set_config(self.win, {
-      footer = { { ' ' .. text .. ' ', 'GemmaTitle' } },
-      footer_pos = 'right',
-    })
-  else
-    local function plain(s)
-      return (s:gsub('%%', '%%%%'))
-    end
-    local bar = '%#GemmaTitle# ' .. plain(self.title) .. ' %*%=' .. plain(text) .. ' '
-    api.nvim_set_option_value('winbar', bar, { win = self.win, scope = 'local' })
-  end
-end
-
---- As high as the text, up to the room there is. Counting rows takes time in proportion to the
---- text, so it ends when the window is as high as it may be.
-function Answer:fit()
-  if not self.float or api.nvim_win_get_height(self.win) >= self.room then
-    return
-  end
-  local rows = api.nvim_win_text_height(self.win, {}).all
-  local height = math.max(1, math.min(rows, self.room))
-  if height ~= api.nvim_win_get_height(self.win) then
-    api.nvim_win_set_height(self.win, height)
-  end
-end
-
---- The other way, for lines that went.
-function Answer:shrink()
-  if self.float and self:is_open() then
-    local rows = api.nvim_win_text_height(self.win, {}).all
-    if rows < api.nvim_win_get_height(self.win) then
-      api.nvim_win_set_height(self.win, math.max(1, rows))
-    end
+  if self:is_open() then
+    self.window:footer(text)
   end
 end
 
@@ -163,7 +124,7 @@ function Answer:write()
   if not open then
     return
   end
-  self:fit()
+  self.window:fit()
   if follow then
     -- Its last column: a paragraph is one line, often longer than the window.
     local row = api.nvim_buf_line_count(self.buf)
@@ -310,7 +271,9 @@ function Answer:finished(ok, info, said)
   self.flush_now()
   if ok then
     self.view:trim()
-    self:shrink()
+    if self:is_open() then
+      self.window:shrink()
+    end
     self:count(info --[[@as gemma.Done]])
     local cut = info.reason == 'length' and 'cut at the limit · '
       or info.reason == 'context' and 'the context is full · '
@@ -363,13 +326,10 @@ function Answer:close()
       self.released = true
     end
   end
-  local win = self.win
-  self.win = nil
-  if win and api.nvim_win_is_valid(win) then
-    -- The last window cannot be closed; then it shows something else.
-    if not pcall(api.nvim_win_close, win, true) then
-      pcall(vim.cmd.enew)
-    end
+  local window = self.window
+  self.window, self.win = nil, nil
+  if window then
+    window:close()
   end
 end
 
@@ -470,8 +430,8 @@ function Answer:follow(question, attachments)
   self.flush_now()
   self.view:unparse()
   self.view:note({ '', '---', '> ' .. question })
-  self:fit()
   if self:is_open() then
+    self.window:fit()
     api.nvim_win_set_cursor(self.win, { api.nvim_buf_line_count(self.buf), 0 })
   end
   self:ask({ prompt = question, attachments = attachments })
@@ -549,64 +509,16 @@ local function map_keys(self)
   end, 'later answer')
 end
 
---- Below the cursor's line when there is room, above it otherwise.
----@return table config
----@return integer room
-local function placement()
-  local row = vim.fn.screenrow()
-  local below = vim.o.lines - vim.o.cmdheight - row - 3
-  local above = row - 3
-  local down = below >= math.min(10, above)
-  local room = math.max(1, math.min(down and below or above, math.floor(vim.o.lines * 0.45)))
-  return {
-    relative = 'cursor',
-    anchor = down and 'NW' or 'SW',
-    row = down and 1 or 0,
-    col = 0,
-    width = math.max(10, math.min(80, vim.o.columns - 4)),
-    height = 1,
-    style = 'minimal',
-    border = 'rounded',
-    title_pos = 'left',
-  }, room
-end
-
 ---@param self gemma.Answer
 local function open_window(self)
-  local kind = require('gemma.config').get().explain.win
-  self.float = kind == 'float'
-  local config
-  if self.float then
-    config, self.room = placement()
-    config.title = { { ' ' .. self.title .. ' ', 'GemmaTitle' } }
-  else
-    self.room = 0
-    config = { split = kind == 'vsplit' and 'right' or 'below', win = 0 }
-  end
-  self.win = api.nvim_open_win(self.buf, false, config)
-  local function set(name, value)
-    api.nvim_set_option_value(name, value, { win = self.win, scope = 'local' })
-  end
-  set('wrap', true)
-  set('linebreak', true)
-  for _, name in ipairs({ 'number', 'relativenumber', 'spell', 'list', 'cursorline', 'foldenable' }) do
-    set(name, false)
-  end
-  set('signcolumn', 'no')
-  set('foldcolumn', '0')
-  set('colorcolumn', '')
-  -- No conceal: with it, every count of rows parses the markdown, tens of milliseconds a time.
-  set('conceallevel', 0)
-  local win = self.win
-  api.nvim_create_autocmd('WinClosed', {
-    pattern = tostring(win),
-    once = true,
-    callback = vim.schedule_wrap(function()
-      if self.win == win then
-        self:close()
-      end
-    end),
-  })
+  local window
+  window = Window.open(self.buf, self.title, function()
+    -- It may have been opened again since.
+    if self.window == window then
+      self:close()
+    end
+  end)
+  self.window, self.win = window, window.win
 end
 
 --- Shows the lines asked about while the window is open.
@@ -742,7 +654,7 @@ function M.reopen(self)
     current = self
     mark_source(self)
     self:footer(hint)
-    self:fit()
+    self.window:fit()
   end
   api.nvim_set_current_win(self.win)
   api.nvim_win_set_cursor(self.win, { api.nvim_buf_line_count(self.buf), 0 })

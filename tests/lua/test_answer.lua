@@ -178,6 +178,16 @@ test('an earlier answer is opened again, and goes on from where it was', functio
   h.eq(c:lua('return #vim.api.nvim_list_wins()'), 2, 'one float')
 end)
 
+test('closed and opened again at once, it stays open', function()
+  local c = answered('First.')
+  c:lua([[local a = require('gemma.answer')
+    local one = a.current()
+    one:close()
+    a.reopen(one)]])
+  c:lua('return 0')
+  h.eq(text(c), { 'First.' })
+end)
+
 test(':Gemma answers lets choose among several', function()
   local c = answered('First.')
   c:cmd('3,5Gemma ask why?')

@@ -1,0 +1,134 @@
+--- chat/window.lua: where an answer is shown: a float beside the cursor, or a split.
+---
+--- It never takes the focus by itself. A float is as high as its text, up to a limit, and says in
+--- its border what can be done; a split says it in its 'winbar'.
+
+local M = {}
+
+local api = vim.api
+
+---@class gemma.chat.Window
+---@field win integer
+---@field buf integer
+---@field title string
+---@field float boolean
+---@field room integer lines a float may have
+local Window = {}
+Window.__index = Window
+
+---@return boolean
+function Window:is_open()
+  return api.nvim_win_is_valid(self.win)
+    and api.nvim_buf_is_valid(self.buf)
+    and api.nvim_win_get_buf(self.win) == self.buf
+end
+
+--- What the lower border says, or the bar of a split.
+---@param text string
+function Window:footer(text)
+  if self.float then
+    api.nvim_win_set_config(self.win, {
+      footer = { { ' ' .. text .. ' ', 'GemmaTitle' } },
+      footer_pos = 'right',
+    })
+  else
+    local function plain(s)
+      return (s:gsub('%%', '%%%%'))
+    end
+    local bar = '%#GemmaTitle# ' .. plain(self.title) .. ' %*%=' .. plain(text) .. ' '
+    api.nvim_set_option_value('winbar', bar, { win = self.win, scope = 'local' })
+  end
+end
+
+--- As high as the text, up to the room there is. Counting rows takes time in proportion to the
+--- text, so it ends when the window is as high as it may be.
+function Window:fit()
+  if not self.float or api.nvim_win_get_height(self.win) >= self.room then
+    return
+  end
+  local rows = api.nvim_win_text_height(self.win, {}).all
+  local height = math.max(1, math.min(rows, self.room))
+  if height ~= api.nvim_win_get_height(self.win) then
+    api.nvim_win_set_height(self.win, height)
+  end
+end
+
+--- The other way, for lines that went.
+function Window:shrink()
+  if self.float then
+    local rows = api.nvim_win_text_height(self.win, {}).all
+    if rows < api.nvim_win_get_height(self.win) then
+      api.nvim_win_set_height(self.win, math.max(1, rows))
+    end
+  end
+end
+
+function Window:close()
+  if api.nvim_win_is_valid(self.win) then
+    -- The last window cannot be closed; then it shows something else.
+    if not pcall(api.nvim_win_close, self.win, true) then
+      pcall(vim.cmd.enew)
+    end
+  end
+end
+
+--- Below the cursor's line when there is room, above it otherwise.
+---@return table config
+---@return integer room
+local function placement()
+  local row = vim.fn.screenrow()
+  local below = vim.o.lines - vim.o.cmdheight - row - 3
+  local above = row - 3
+  local down = below >= math.min(10, above)
+  local room = math.max(1, math.min(down and below or above, math.floor(vim.o.lines * 0.45)))
+  return {
+    relative = 'cursor',
+    anchor = down and 'NW' or 'SW',
+    row = down and 1 or 0,
+    col = 0,
+    width = math.max(10, math.min(80, vim.o.columns - 4)),
+    height = 1,
+    style = 'minimal',
+    border = 'rounded',
+    title_pos = 'left',
+  }, room
+end
+
+---@param buf integer
+---@param title string
+---@param on_closed fun() somebody closed it
+---@return gemma.chat.Window
+function M.open(buf, title, on_closed)
+  local self = setmetatable({ buf = buf, title = title, room = 0 }, Window)
+  local kind = require('gemma.config').get().explain.win
+  self.float = kind == 'float'
+  local config
+  if self.float then
+    config, self.room = placement()
+    config.title = { { ' ' .. self.title .. ' ', 'GemmaTitle' } }
+  else
+    config = { split = kind == 'vsplit' and 'right' or 'below', win = 0 }
+  end
+  self.win = api.nvim_open_win(self.buf, false, config)
+  local function set(name, value)
+    api.nvim_set_option_value(name, value, { win = self.win, scope = 'local' })
+  end
+  set('wrap', true)
+  set('linebreak', true)
+  for _, name in ipairs({ 'number', 'relativenumber', 'spell', 'list', 'cursorline', 'foldenable' }) do
+    set(name, false)
+  end
+  set('signcolumn', 'no')
+  set('foldcolumn', '0')
+  set('colorcolumn', '')
+  -- No conceal: with it, every count of rows parses the markdown, tens of milliseconds a time.
+  set('conceallevel', 0)
+  api.nvim_create_autocmd('WinClosed', {
+    pattern = tostring(self.win),
+    once = true,
+    callback = vim.schedule_wrap(on_closed),
+  })
+  return self
+end
+
+return M
