@@ -4,8 +4,9 @@
 --- under way or on the screen. Every change of text or cursor is compared with it in the same tick:
 --- what was typed as predicted only trims the ghost text, and generation goes on; anything else
 --- drops it. allow.lua says whether, pace.lua how soon, filter.lua how much; context.lua reads,
---- ghost.lua draws, recall.lua remembers.
+--- ghost.lua draws, recall.lua remembers, ahead.lua works before anybody waits.
 
+local ahead = require('gemma.ahead')
 local allow = require('gemma.allow')
 local config = require('gemma.config')
 local context = require('gemma.context')
@@ -18,7 +19,7 @@ local pace = require('gemma.pace')
 local place = require('gemma.place')
 local power = require('gemma.power')
 local recall = require('gemma.recall')
-local scope = require('gemma.scope')
+local request = require('gemma.request')
 local suggestion = require('gemma.suggestion')
 local util = require('gemma.util')
 
@@ -26,7 +27,6 @@ local M = {}
 
 local api = vim.api
 
-local SESSION, OTHER_SESSION = 0, 7 -- caches: the completion's own, and a fork for other candidates
 local TEMPERATURE, TOP_P = 0.8, 0.95 -- of other candidates
 local TRIES = 3 -- for one more candidate that differs
 local FLUSH_MS = 33 -- between two repaints while text streams in
@@ -44,8 +44,6 @@ local NEAR = 128 -- bytes right of the cursor that a suggestion is compared with
 ---@field shown boolean it has been on the screen
 
 local rec ---@type gemma.completion.Record?
-local warm ---@type { job: gemma.Job?, again: boolean, urgent: boolean }? a prefill-only job
-local ahead ---@type gemma.Job? the answer as if the shown one were accepted
 local failed_version = -1 -- of the options, when loading failed
 local reading = nil ---@type number? share of the prompt that is in the cache, while it is read
 local reading_soon = false
@@ -74,18 +72,6 @@ local function in_insert()
 end
 
 -- ---- the record ----------------------------------------------------------------------------
-
---- Ends what was begun without being asked for.
-local function cancel_background()
-  if warm and warm.job then
-    warm.job:cancel()
-  end
-  warm = nil
-  if ahead then
-    ahead:cancel()
-    ahead = nil
-  end
-end
 
 --- Forgets the record, stops its jobs and clears the screen.
 ---@param why string
@@ -248,46 +234,6 @@ local function on_progress(done, total)
   reading = total > 0 and done / total or nil
 end
 
----@param buf integer
----@param row integer
----@param col integer
----@param c gemma.Context
----@return gemma.filter.Context
-local function filter_context(buf, row, col, c)
-  local bo = vim.bo[buf]
-  local prose = context.is_prose(bo.filetype)
-  local around = prose and {} or scope.at(buf, row, col, c.before_line)
-  local max_lines = pace.max_lines()
-  return {
-    before = c.before_line,
-    after = c.after_line,
-    below = c.below_lines,
-    single = max_lines == 1 or filter.weight_after(c.after_line) > 0,
-    prose = prose,
-    fence = c.fence,
-    tabstop = bo.tabstop,
-    expandtab = bo.expandtab,
-    unit = bo.shiftwidth > 0 and bo.shiftwidth or bo.tabstop,
-    max_lines = max_lines,
-    floor = around.floor,
-    open = around.open,
-  }
-end
-
----@param c gemma.Context
----@param single boolean
----@return string[]
-local function stops(c, single)
-  local list = {}
-  if single then
-    list[#list + 1] = '\n'
-  end
-  if c.fence then
-    list[#list + 1] = '\n```'
-  end
-  return list
-end
-
 ---@param r gemma.completion.Record
 ---@param s gemma.Suggestion
 ---@return boolean is anybody still waiting for it?
@@ -295,7 +241,7 @@ local function wanted(r, s)
   return rec == r and (vim.tbl_contains(r.list, s) or r.coming == s)
 end
 
-local prefetch, arrived
+local arrived
 
 --- The callbacks of a request hold their own record and suggestion: when these are not current any
 --- more, they come too late and do nothing.
@@ -313,11 +259,11 @@ local function request_for(r, s, c)
   end
   return {
     parts = context.parts(c),
-    session = SESSION,
+    session = request.SESSION,
     priority = 'typing',
     heal = true,
     max_tokens = r.manual and conf.manual_max_tokens or conf.max_tokens,
-    stops = stops(c, r.filter.single),
+    stops = request.stops(c, r.filter.single),
     on_progress = on_progress,
     on_text = function(text, logprob)
       reading = nil
@@ -364,7 +310,7 @@ local function new_record(manual)
   ---@type gemma.completion.Record
   local r = {
     place = p,
-    filter = filter_context(p.buf, p.row, p.col, c),
+    filter = request.filter(p.buf, p.row, p.col, c),
     list = {},
     at = 1,
     tries = 0,
@@ -389,9 +335,7 @@ function M.request(manual)
     return
   end
   -- What is being read for this very key goes on: the request finds it in the cache.
-  if not (warm and warm.urgent) then
-    cancel_background()
-  end
+  ahead.cancel(true)
   local r, c = new_record(manual)
   local s = suggestion.new(manual and 'manual' or 'auto', now())
   r.list[1] = s
@@ -409,38 +353,11 @@ end
 --- the new key during the delay after it (urgent).
 ---@param urgent boolean
 function M.read_ahead(urgent)
-  if warm then
-    warm.again = warm.again or urgent
-    return
-  elseif rec or allow.reason(false) then
-    return
+  local function wanted_now()
+    return in_insert() and not rec and not allow.reason(false)
   end
-  local pos = api.nvim_win_get_cursor(0)
-  local c = context.gather(api.nvim_get_current_buf(), pos[1] - 1, pos[2], context.budget())
-  local mine = { again = false, urgent = urgent }
-  local function over()
-    if warm ~= mine then
-      return
-    end
-    warm, reading = nil, nil
-    if mine.again and in_insert() then
-      M.read_ahead(true)
-    end
-  end
-  warm = mine
-  mine.job = engine.generate({
-    parts = context.parts(c),
-    session = SESSION,
-    priority = urgent and 'typing' or 'background',
-    heal = urgent,
-    quiet = urgent,
-    max_tokens = 0,
-    on_progress = on_progress,
-    on_done = over,
-    on_error = over,
-  })
-  if not mine.job then
-    warm = nil
+  if wanted_now() then
+    ahead.read(urgent, wanted_now)
   end
 end
 
@@ -455,59 +372,6 @@ local function remember(r, s)
       recall.put(place.likeness(p.buf, p.row, p.col), s.text, now())
     end
   end
-end
-
---- Works on the answer that would follow if the shown one were accepted. Only where nobody pays for
---- it: an idle GPU, with the editor in front.
----@param r gemma.completion.Record
----@param s gemma.Suggestion
-prefetch = function(r, s)
-  local p = r.place
-  local typed = p:typed()
-  if ahead or warm or not typed or s.text == '' or not pace.may_prefetch(engine.is_gpu()) then
-    return
-  elseif r.filter.after:find('%S') then
-    return
-  end
-  local c = context.gather(p.buf, p.row, p.col, context.budget())
-  local like = place.likeness(p.buf, p.row, p.col, s.text)
-  local fctx = filter_context(p.buf, p.row, p.col, c)
-  c.mouth = c.mouth .. s.text
-  fctx.before = like.line
-  -- The scope was looked up for another place.
-  fctx.floor, fctx.open = nil, nil
-  local next_one = suggestion.new('kept', now())
-  local opts = { now = now(), first_paint = math.huge, min_confidence = 0 }
-  local function over()
-    ahead = nil
-    next_one:finish(fctx)
-    if next_one.text ~= '' then
-      recall.put(like, next_one.text, now())
-    end
-  end
-  ahead = engine.generate({
-    parts = context.parts(c),
-    session = SESSION,
-    priority = 'background',
-    heal = true,
-    quiet = true,
-    max_tokens = config.get().completion.max_tokens,
-    stops = stops(c, fctx.single),
-    on_text = function(text, logprob)
-      next_one:add(text, logprob, fctx, opts)
-      if next_one.over and ahead then
-        ahead:cancel()
-      end
-    end,
-    on_done = over,
-    on_error = function()
-      if next_one.over then
-        over()
-      else
-        ahead = nil
-      end
-    end,
-  })
 end
 
 --- Shows what is remembered for this text.
@@ -541,7 +405,7 @@ local function ask_another(r)
   local buf, cursor = r.place.buf, r.place.cursor
   local s = suggestion.new('next', now(), typed)
   local req = request_for(r, s, context.gather(buf, cursor[1], cursor[2], context.budget()))
-  req.session, req.fork_from = OTHER_SESSION, SESSION
+  req.session, req.fork_from = request.OTHER_SESSION, request.SESSION
   req.temperature, req.top_p = TEMPERATURE, TOP_P
   req.seed = #r.list + r.tries
   r.coming = s
@@ -568,7 +432,7 @@ arrived = function(r, s)
     local alive, contradicted = sync()
     if s.over and alive and ghost.visible() then
       M.last = { what = 'shown', ms_first = s.first and s.first - s.asked }
-      prefetch(r, s)
+      ahead.prefetch(r.place, s.text, now())
     elseif contradicted then
       schedule()
     end
@@ -642,9 +506,7 @@ schedule = function()
       reading_soon = true
       vim.schedule(function()
         reading_soon = false
-        if in_insert() then
-          M.read_ahead(true)
-        end
+        M.read_ahead(true)
       end)
     end
   elseif allow.on and engine.rested and not allow.buffer_reason(api.nvim_get_current_buf()) then
@@ -690,7 +552,7 @@ end
 ---@param why string
 local function leave(why)
   debounce.stop()
-  cancel_background()
+  ahead.cancel()
   drop(why)
 end
 
@@ -783,8 +645,9 @@ function M.why()
   local s = rec and rec.list[rec.at]
   if why then
     return 'no suggestion: ' .. why
-  elseif (s and not s.over and s:is_empty()) or warm then
-    return reading and ('the model reads (%d %%).'):format(reading * 100) or 'the model reads.'
+  elseif (s and not s.over and s:is_empty()) or ahead.reads() then
+    local share = ahead.share() or reading
+    return share and ('the model reads (%d %%).'):format(share * 100) or 'the model reads.'
   elseif s and not s.over then
     return 'the model writes.'
   elseif debounce.pending() then
@@ -835,7 +698,7 @@ function M.setup()
   au('FocusLost', function()
     power.set_focus(false)
     debounce.stop()
-    cancel_background()
+    ahead.cancel()
   end)
   au('FocusGained', function()
     power.set_focus(true)

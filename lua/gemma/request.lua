@@ -1,0 +1,55 @@
+--- request.lua: what the requests for ghost text have in common: their cache, where they stop, and
+--- what the filters know about the place.
+
+local context = require('gemma.context')
+local filter = require('gemma.filter')
+local pace = require('gemma.pace')
+local scope = require('gemma.scope')
+
+local M = {}
+
+M.SESSION = 0 -- the cache of ghost text
+M.OTHER_SESSION = 7 -- a fork of it, for other candidates
+
+--- What the filters need to know about a place.
+---@param buf integer
+---@param row integer
+---@param col integer
+---@param c gemma.Context
+---@return gemma.filter.Context
+function M.filter(buf, row, col, c)
+  local bo = vim.bo[buf]
+  local prose = context.is_prose(bo.filetype)
+  local around = prose and {} or scope.at(buf, row, col, c.before_line)
+  local max_lines = pace.max_lines()
+  return {
+    before = c.before_line,
+    after = c.after_line,
+    below = c.below_lines,
+    single = max_lines == 1 or filter.weight_after(c.after_line) > 0,
+    prose = prose,
+    fence = c.fence,
+    tabstop = bo.tabstop,
+    expandtab = bo.expandtab,
+    unit = bo.shiftwidth > 0 and bo.shiftwidth or bo.tabstop,
+    max_lines = max_lines,
+    floor = around.floor,
+    open = around.open,
+  }
+end
+
+---@param c gemma.Context
+---@param single boolean
+---@return string[]
+function M.stops(c, single)
+  local list = {}
+  if single then
+    list[#list + 1] = '\n'
+  end
+  if c.fence then
+    list[#list + 1] = '\n```'
+  end
+  return list
+end
+
+return M
