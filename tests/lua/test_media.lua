@@ -492,6 +492,30 @@ test('media.keep keeps the file where it says', function()
   h.eq(vim.uv.fs_stat(path).type, 'file')
 end)
 
+test('status and health name the mmproj file, the programs, and what to install', function()
+  local c = child()
+  program(c, 'maim', 'exit 0')
+  c:lua("vim.env.PATH, vim.env.DISPLAY = ..., ':0' require('gemma').load()", c.dir .. '/bin')
+  c:wait("require('gemma.engine').is_loaded()")
+  local media_line = c:lua([[return vim.iter(require('gemma.command').status_lines()):find(function(l)
+    return l[1] == 'media' end)[2] ]])
+  h.eq(media_line, 'mmproj-F16.gguf; 0 rows of pictures and sounds read so far')
+  c:cmd('checkhealth gemma')
+  local text = table.concat(c:lines(), '\n')
+  for _, want in ipairs({
+    'mmproj-F16.gguf', 'screenshots: maim',
+    'voice: no recorder found (looked for pw-record, parecord, arecord, sox, ffmpeg).',
+    'install pipewire-bin or pulseaudio-utils or alsa-utils',
+    'clipboard: no program for pictures in the clipboard found (looked for xclip).', 'install xclip',
+    'screen recordings: no screen recorder found (looked for ffmpeg).', 'install ffmpeg',
+  }) do
+    h.has(text, want)
+  end
+  c = child({ mmproj = false })
+  c:cmd('checkhealth gemma')
+  h.has(table.concat(c:lines(), '\n'), 'no mmproj file, so no pictures and sounds.')
+end)
+
 test('the API: ask takes paths of pictures, sounds and films', function()
   local c = child()
   c:lua([[require('gemma').ask({ prompt = 'compare', images = { 'plot.png', 'out/deep.png' },

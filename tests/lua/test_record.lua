@@ -276,6 +276,27 @@ test('the statusline counts, and the timer runs only meanwhile', function()
   h.ok(c:lua("return not require('gemma').statusline():find('rec')"))
 end)
 
+test('voice: a Neovim that borrows the model lets the other one listen', function()
+  local READY = "require('gemma.engine').is_loaded()"
+  local a = child()
+  a:lua("require('gemma').setup({ device = 'cpu' }) require('gemma').load()")
+  a:wait(READY)
+  local b = child(STEADY, { mmproj = false, env = { XDG_STATE_HOME = a.dir .. '/state' } })
+  b:lua("require('gemma').load()")
+  b:wait(READY)
+  b:cmd('Gemma record voice')
+  heard(b)
+  a:wait('#Fake.warm == 1', 'the other one reads ahead')
+  b:cmd('Gemma record stop')
+  a:wait('#Fake.jobs == 1')
+  h.eq(a:lua('return { #Fake.sounds[1].data, Fake.sounds[1].over }'), { 32000, true })
+  h.eq(b:lua('return #Fake.sounds'), 0)
+  a:lua("Fake.emit('Yes.') Fake.done()")
+  b:wait("not require('gemma.answer').current():running()")
+  b:lua("require('gemma.answer').close()")
+  a:wait('Fake.sounds[1].gone')
+end)
+
 -- ---- :Gemma record screen ------------------------------------------------------------------
 
 test('screen: the file goes to the model as a film, and is deleted with the answer', function()
