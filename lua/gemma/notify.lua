@@ -4,11 +4,46 @@ local M = {}
 
 local said = {} ---@type table<string, true>
 
+local unseen ---@type { [1]: string, [2]: string? }? the last message of this Insert mode
+
+--- Is it Neovim's own vim.notify(), which writes into the message area?
+---@return boolean
+local function is_plain()
+  local source = debug.getinfo(vim.notify, 'S').source
+  return source == '?' or source:match('^@vim/') ~= nil
+end
+
+--- What is told in Insert mode Neovim covers with "-- INSERT --" at once. It is shown once more when
+--- that is left.
+---@param text string
+---@param level integer
+local function show_again(text, level)
+  if not vim.api.nvim_get_mode().mode:match('^[iR]') or not vim.o.showmode or not is_plain() then
+    return
+  end
+  local waiting = unseen ~= nil
+  local hl = level == vim.log.levels.ERROR and 'ErrorMsg' or nil
+  unseen = { text, hl or level == vim.log.levels.WARN and 'WarningMsg' or nil }
+  if not waiting then
+    vim.api.nvim_create_autocmd('ModeChanged', {
+      pattern = '[iR]*:n*',
+      once = true,
+      callback = vim.schedule_wrap(function()
+        local chunk = unseen
+        unseen = nil
+        vim.api.nvim_echo({ chunk }, false, {})
+      end),
+    })
+  end
+end
+
 ---@param msg string without the "gemma: " in front
 ---@param level integer
 local function show(msg, level)
   vim.schedule(function()
-    vim.notify('gemma: ' .. msg, level, { title = 'gemma.nvim' })
+    local text = 'gemma: ' .. msg
+    vim.notify(text, level, { title = 'gemma.nvim' })
+    show_again(text, level)
   end)
 end
 

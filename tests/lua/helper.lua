@@ -67,6 +67,7 @@ function M.child(o)
     vim.api.nvim_create_autocmd('User', { pattern = 'Gemma*', callback = function(ev)
       table.insert(Seen.events, { name = ev.match, data = ev.data })
     end })
+    _G.PlainNotify = vim.notify
     vim.notify = function(msg, level) table.insert(Seen.messages, msg) end
   ]])
   return child

@@ -208,6 +208,29 @@ test("load: 'startup' works for a plugin that is sourced late, with setup() afte
   c:wait("require('gemma.engine').is_loaded()")
 end)
 
+test('what is told in Insert mode can be read after it', function()
+  local c = h.child()
+  c:insert_at('x = |')
+  c:lua("vim.notify = PlainNotify require('gemma.notify').warn('the first thing.')")
+  c:lua("require('gemma.notify').warn('something happened.')")
+  c:type('1')
+  c:feed('<Esc>')
+  local function last()
+    local rows = c:screen()
+    return rows[#rows]
+  end
+  h.ok(vim.wait(3000, function()
+    return last() == 'gemma: something happened.'
+  end, 10), last())
+  -- A plugin that shows messages elsewhere needs none of this.
+  c:feed('i')
+  c:lua("vim.notify = function() end require('gemma.notify').warn('a popup.')")
+  c:type('2')
+  c:feed('<Esc>')
+  c:lua("vim.cmd.echo('\"\"')")
+  h.eq(last(), '')
+end)
+
 test('options reach the library', function()
   local c = h.child({ config = "vim.g.gemma = { threads = 3, n_ctx = 1024, device = 'cpu' }" })
   c:insert_at('|')
