@@ -14,6 +14,7 @@
  * `versions` is refused, since its structs are unknown.
  */
 #include "media/avlib_in.h"
+#include "media/chroma.h"
 
 #include <dlfcn.h>
 #include <pthread.h>
@@ -125,6 +126,32 @@ int gm_av_to_rgb(const void *frame, gm_image *out, char *err, size_t errlen) {
     return rc ? gm_fail(err, errlen, rc, "picture: %s", gm_err_text(rc)) : 0;
 }
 
+/* Pictures whose colour planes the reference's readers widen in their own way. False: another form. */
+static bool widen_chroma(const char *codec, const void *frame, gm_image *out) {
+    enum { YUV420P = 0, YUVJ420P = 12, YUVJ422P = 13, YUVJ444P = 14, YUVA420P = 33 };
+    const int32_t form = gm_av_format(frame);
+    const bool webp = strcmp(codec, "webp") == 0 && (form == YUV420P || form == YUVA420P);
+    const bool jpeg = strcmp(codec, "mjpeg") == 0 && form >= YUVJ420P && form <= YUVJ444P;
+    gm_chroma c = {.w = gm_av_width(frame),
+                   .h = gm_av_height(frame),
+                   .half_x = form != YUVJ444P,
+                   .half_y = form != YUVJ422P && form != YUVJ444P,
+                   .webp = webp};
+    if (!webp && !jpeg) return false;
+    if (c.w < 1 || c.h < 1 || (int64_t)c.w * c.h > (int64_t)GM_IMAGE_MAX_MPIXEL << 20) return false;
+    for (size_t k = 0; k < 3; k++) {
+        c.plane[k] = gm_av_ptr(frame, 8 * k);
+        c.line[k] = gm_av_i32(frame, 64 + 4 * k);
+        if (!c.plane[k]) return false;
+    }
+    out->rgb = gm_malloc((size_t)c.w * (size_t)c.h, 3);
+    if (!out->rgb) return false;
+    gm_chroma_to_rgb(&c, out->rgb);
+    out->w = c.w;
+    out->h = c.h;
+    return true;
+}
+
 int gm_avlib_image(const char *codec, const uint8_t *p, size_t n, gm_image *out, char *err,
                    size_t errlen) {
     void *ctx = NULL, *frame = NULL, *packet = NULL;
@@ -149,7 +176,7 @@ int gm_avlib_image(const char *codec, const uint8_t *p, size_t n, gm_image *out,
     rc = 0;
 done:
     if (rc) gm_fail(err, errlen, rc, "picture: %s", rc == GM_EFORMAT ? "damaged or too large" : gm_err_text(rc));
-    if (!rc) rc = gm_av_to_rgb(frame, out, err, errlen);
+    if (!rc && !widen_chroma(codec, frame, out)) rc = gm_av_to_rgb(frame, out, err, errlen);
     if (packet) gm_av.av_packet_free(&packet);
     if (frame) gm_av.av_frame_free(&frame);
     if (ctx) gm_av.avcodec_free_context(&ctx);
