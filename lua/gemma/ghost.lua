@@ -96,6 +96,7 @@ local function make_room(c, n, first)
   end
 end
 
+local SCOPED = (api.nvim__win_add_ns and not api.nvim__ns_set) or nil
 local SCROLLS = vim.fn.has('nvim-0.11') == 1 or nil -- virtual lines scroll sideways with the text
 
 ---@param c gemma.ghost.Current
@@ -125,6 +126,7 @@ local function paint(c)
     virt_lines_overflow = SCROLLS and 'scroll',
     hl_mode = 'combine',
     undo_restore = false,
+    scoped = SCOPED,
   })
   if virt_lines then
     make_room(c, #virt_lines, first)
@@ -188,6 +190,25 @@ end
 ---@field kind string?
 ---@field numbers (fun(): table)?
 
+local drawn_in ---@type integer? the one window in which the mark is drawn
+
+--- A mark belongs to a buffer and would be drawn in each of its windows. Neovim can tell them apart,
+--- in two ways that are not promised to stay; without them the text is seen twice, and no more.
+---@param win integer
+local function only_in(win)
+  if win == drawn_in then
+    return
+  elseif api.nvim__ns_set then
+    pcall(api.nvim__ns_set, ns, { wins = { win } })
+  elseif api.nvim__win_add_ns then
+    if drawn_in and api.nvim_win_is_valid(drawn_in) then
+      pcall(api.nvim__win_del_ns, drawn_in, ns)
+    end
+    pcall(api.nvim__win_add_ns, win, ns)
+  end
+  drawn_in = win
+end
+
 --- Shows text at a position of the current buffer, or changes what is shown.
 ---@param o gemma.ghost.Text
 function M.present(o)
@@ -211,6 +232,7 @@ function M.present(o)
   if same then
     return
   end
+  only_in(api.nvim_get_current_win())
   paint(c)
   if fresh then
     event('GemmaGhostShow', c, {})

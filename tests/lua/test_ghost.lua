@@ -71,6 +71,24 @@ test('rule 1: whatever the model writes next, whole lines on the screen are neve
   h.eq(#clears, 0, 'it was never taken down')
 end)
 
+test('rule 1: a second window on the same buffer shows none', function()
+  local c = h.asking('x = |')
+  c:feed('<Esc>')
+  c:cmd('split')
+  c:feed('a')
+  c:feed([[<M-Bslash>]])
+  c:wait('#Fake.jobs == 2')
+  c:lua("Fake.emit('alpha\\nbeta') Fake.done()")
+  shown(c)
+  c:looks_like('two-windows')
+  c:feed('<Esc><C-w>ja')
+  c:feed([[<M-Bslash>]])
+  c:wait('#Fake.jobs == 3')
+  c:lua("Fake.emit('gamma') Fake.done()")
+  shown(c)
+  c:looks_like('two-windows-other')
+end)
+
 -- ---- 2: typed-through -------------------------------------------------------------------------
 
 test('rule 2: typing what it says moves the cursor and nothing else on the screen', function()
