@@ -281,7 +281,7 @@ local function pick(dir, question, why)
   pictures_below(dir, function(list)
     if #list == 0 then
       return notify.warn(why
-        or 'no picture at the cursor, in the clipboard or near this file. Name one: :Gemma image {path}.')
+        or 'no picture here or in the clipboard. Name one: :Gemma image {path}.')
     end
     local prefix = dir:gsub('/$', '') .. '/'
     vim.ui.select(list, {

@@ -367,7 +367,7 @@ test('where there is none at all, one line says what to do', function()
   program(c, 'wl-paste', 'echo text/plain')
   c:cmd('Gemma image')
   c:wait('#Seen.messages == 2')
-  h.has(c:messages()[2], 'no picture at the cursor, in the clipboard or near this file')
+  h.has(c:messages()[2], 'no picture here or in the clipboard. Name one: :Gemma image {path}.')
 end)
 
 test('what is no picture, empty, a folder, excluded or a device is one line', function()
