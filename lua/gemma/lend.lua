@@ -14,7 +14,7 @@ M.VERSION = 1
 
 --- Every borrower uses these two of the caches, whatever number it asked for, so that it never
 --- disturbs those of this Neovim and their memory stays bounded.
-local SESSION_TYPING, SESSION_OTHER = 6, 7
+local SESSION_TYPING, SESSION_OTHER = 5, 6
 
 ---@class gemma.lend.Client
 ---@field chan integer
@@ -100,7 +100,9 @@ end
 ---@param session integer?
 ---@return integer
 local function session_for(session)
-  return (session or 0) == 0 and SESSION_TYPING or SESSION_OTHER
+  local request = require('gemma.request')
+  local typing = not session or session == request.SESSION or session == request.OTHER_SESSION
+  return typing and SESSION_TYPING or SESSION_OTHER
 end
 
 ---@param name string
