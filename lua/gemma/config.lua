@@ -311,7 +311,8 @@ shorter and surer.]],
     type = T.boolean,
     default = false,
     desc = [[Ghost text while a macro is recorded. While one is executed it never
-comes.]],
+comes, and a macro holds the keys that were pressed, not the text that was
+accepted: typing through is repeated, accepting is not.]],
   },
   {
     name = 'context.tokens',
