@@ -5,6 +5,7 @@
 // columns of v. The running maximum and sum are rescaled from block to block, so the number of keys
 // does not matter. With more than one part, what is written are sums with their maximum, which
 // attention_join.comp brings together.
+#extension GL_EXT_control_flow_attributes : require
 #define REDUCE
 #include "common.glsl"
 layout(constant_id = 1) const uint COLUMNS = 1; // of v, per invocation
@@ -42,7 +43,7 @@ void main() {
     float top[TOKENS], sum[TOKENS];
     vec2 acc[TOKENS * COLUMNS];
     int first = 0x7FFFFFFF, last = 0;
-    for (uint t = 0; t < TOKENS; t++) {
+    [[unroll]] for (uint t = 0; t < TOKENS; t++) {
         uint token = min(t0 + t, p.n_tok - 1u);
         lo[t] = range[p.range_at + token];
         hi[t] = range[p.range_at + p.n_tok + token];
@@ -51,7 +52,7 @@ void main() {
         sum[t] = 0.0;
         first = min(first, lo[t]);
         last = max(last, hi[t]);
-        for (uint c = 0; c < COLUMNS; c++) acc[t * COLUMNS + c] = vec2(0.0);
+        [[unroll]] for (uint c = 0; c < COLUMNS; c++) acc[t * COLUMNS + c] = vec2(0.0);
     }
     // This part of the keys, in whole blocks.
     int blocks = (last - first) / int(width) + 1;
@@ -62,14 +63,14 @@ void main() {
         int j = j0 + int(me);
         uint k_row = p.kc_at + (head_row + uint(min(j, to)) % p.n_slot) * p.stride;
         float s[TOKENS];
-        for (uint t = 0; t < TOKENS; t++) s[t] = 0.0;
+        [[unroll]] for (uint t = 0; t < TOKENS; t++) s[t] = 0.0;
         for (uint i = 0; i < half_d; i++) {
             vec2 key = PAIR(kc, k_row, i);
-            for (uint t = 0; t < TOKENS; t++)
+            [[unroll]] for (uint t = 0; t < TOKENS; t++)
                 s[t] += key.x * q[q_row[t] + 2u * i] + key.y * q[q_row[t] + 2u * i + 1u];
         }
         float shrink[TOKENS];
-        for (uint t = 0; t < TOKENS; t++) {
+        [[unroll]] for (uint t = 0; t < TOKENS; t++) {
             bool seen = j <= to && j >= lo[t] && j <= hi[t];
             float now = max(top[t], group_max(seen ? s[t] : NEG_HUGE));
             float e = seen ? exp_exact(s[t] - now) : 0.0;
@@ -77,28 +78,28 @@ void main() {
             sum[t] = sum[t] * shrink[t] + group_sum(e);
             top[t] = now;
             score[t * width + me] = e;
-            for (uint c = 0; c < COLUMNS; c++) acc[t * COLUMNS + c] *= shrink[t];
+            [[unroll]] for (uint c = 0; c < COLUMNS; c++) acc[t * COLUMNS + c] *= shrink[t];
         }
         barrier();
         uint n = uint(min(to - j0 + 1, int(width)));
         for (uint i = 0; i < n; i++) {
             uint v_row = p.vc_at + (head_row + uint(j0 + int(i)) % p.n_slot) * p.stride;
-            for (uint c = 0; c < COLUMNS; c++) {
+            [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
                 uint column = min(me + c * width, half_d - 1u);
                 vec2 value = PAIR(vc, v_row, column);
-                for (uint t = 0; t < TOKENS; t++)
+                [[unroll]] for (uint t = 0; t < TOKENS; t++)
                     acc[t * COLUMNS + c] += score[t * width + i] * value;
             }
         }
         barrier();
     }
-    for (uint t = 0; t < TOKENS; t++) {
+    [[unroll]] for (uint t = 0; t < TOKENS; t++) {
         if (t0 + t >= p.n_tok) break;
         uint row = (t0 + t) * p.n_head + h;
         float scale = p.n_part == 1u ? 1.0 / sum[t] : 1.0;
         uint at = p.out_at + (p.n_part == 1u ? row * p.d
                                              : (row * p.n_part + gl_WorkGroupID.z) * (p.d + 2u));
-        for (uint c = 0; c < COLUMNS; c++) {
+        [[unroll]] for (uint c = 0; c < COLUMNS; c++) {
             uint column = me + c * width;
             if (column >= half_d) break;
             o[at + 2u * column] = acc[t * COLUMNS + c].x * scale;

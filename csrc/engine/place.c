@@ -77,7 +77,7 @@ static void describe(gm_backend *b, const gm_config *c) {
     if (!b->rest) return;
     memcpy(whole, b->desc, sizeof whole);
     /* The CPU's threads count for the rest. */
-    snprintf(b->desc, sizeof b->desc, "%.36s, %d of %d layers", whole, b->n_layer, c->n_layer);
+    snprintf(b->desc, sizeof b->desc, "%.36s (%d of %d layers)", whole, b->n_layer, c->n_layer);
     gm_log(GM_LOG_INFO, "engine", "%s; the others on %s", b->desc, b->rest->desc);
 }
 

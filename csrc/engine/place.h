@@ -16,7 +16,7 @@ typedef struct {
 } gm_place_opts;
 
 /* Splits *b when the model does not fit or a split was asked for, closes the other side when one takes
- * all, and appends "12 of 48 layers" to the description. A device that takes no layer is replaced by the
+ * all, and appends "(12 of 48 layers)" to the description. A device that takes no layer is replaced by the
  * CPU with a note. */
 int gm_place_layers(gm_backend **b, const gm_gguf *g, const gm_config *c, const gm_place_opts *o,
                     char *err, size_t errlen);

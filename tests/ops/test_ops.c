@@ -669,7 +669,7 @@ static int n_validation;
 
 static void hear_validation(void *ud, gm_log_level level, const char *room, const char *line) {
     (void)ud;
-    (void)level;
+    if (level == GM_LOG_ERROR) fprintf(stderr, "%s: %s\n", room, line);
     if (strcmp(room, "vulkan") != 0 || strncmp(line, "validation", 10) != 0) return;
     if (n_validation++ < 10) fprintf(stderr, "%s\n", line);
 }

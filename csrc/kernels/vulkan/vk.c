@@ -431,10 +431,11 @@ static uint32_t power_of_two_from(uint32_t n, uint32_t most) {
  * busy. Software has few cores, and subgroups for which everything but the weights is the same. */
 static void matmul_spec(const vk_backend *k, int32_t n_tok, bool aligned, bool linear,
                         uint32_t spec[GM_VK_SPECS]) {
-    uint32_t tokens = power_of_two_from((uint32_t)n_tok, k->v.software ? 8 : 16);
+    uint32_t tokens = power_of_two_from((uint32_t)n_tok, k->v.software ? 4 : 16);
     uint32_t slices = k->v.software ? 1 : tokens <= 4 ? 8 : 4;
     while (slices * GM_VK_TILE > k->v.max_group) slices /= 2;
-    const uint32_t s[GM_VK_SPECS] = {slices * GM_VK_TILE, slices, tokens, aligned,
+    uint32_t rows = k->v.software && !linear ? 4 : 1;
+    const uint32_t s[GM_VK_SPECS] = {slices * GM_VK_TILE, slices, tokens, aligned, rows, k->v.software,
                                      [7] = linear ? 1 : GM_VK_TILE};
     memcpy(spec, s, sizeof s);
 }
@@ -444,7 +445,7 @@ static int product(vk_backend *k, const gm_tensor *w, const gm_tensor *x, const 
     gm_dmem *m = w->dmem;
     char name[32];
     struct {
-        uint32_t n_in, n_out, n_tok, row_words, x_at, out_at, row0, tile0;
+        uint32_t n_in, n_out, n_tok, row_words, x_at, out_at, row0, tile0, n_tile;
     } p = {.n_in = (uint32_t)w->ne[0],
            .n_out = (uint32_t)gm_tensor_rows(w),
            .n_tok = (uint32_t)n_tok,
@@ -469,7 +470,9 @@ static int product(vk_backend *k, const gm_tensor *w, const gm_tensor *x, const 
         b[0] = bind_piece(k, m, piece, 0, false, &word);
         p.row0 = (uint32_t)(piece * per_piece * GM_VK_TILE);
         p.tile0 = (uint32_t)(tile - piece * per_piece);
-        int rc = record(k, name, spec, b, 3, &p, sizeof p, (uint32_t)(end - tile), batches, 1,
+        p.n_tile = (uint32_t)(end - piece * per_piece);
+        int rc = record(k, name, spec, b, 3, &p, sizeof p, ((uint32_t)(end - tile) + spec[4] - 1) / spec[4],
+                        batches, 1,
                         tile_cost * (double)(end - tile));
         if (!rc) rc = ready(k);
         if (rc) return rc;

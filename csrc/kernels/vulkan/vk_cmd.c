@@ -12,9 +12,9 @@ static const double SLICE_MS = 8;
 static const double FIRST_BUDGET = 2e8; /* words; a slow device's worth, until something was measured */
 static const double MIN_BUDGET = 1e5;
 
-/* A device that has not answered for this long never will. Software may take seconds for one
- * dispatch. */
-static const uint64_t HUNG_NS = UINT64_C(60) * 1000000000;
+/* A device that has not answered for this long never will. Software compiles on the first dispatch,
+ * and shares its cores with everybody. */
+static const uint64_t HUNG_NS = UINT64_C(60) * 1000000000, SOFTWARE_HUNG_NS = UINT64_C(900) * 1000000000;
 
 /* ---- life -------------------------------------------------------------------------------- */
 
@@ -107,9 +107,11 @@ static void read_times(gm_vk_cmd *c, gm_vk_frame *f) {
 static int wait_frame(gm_vk_cmd *c, gm_vk_frame *f) {
     gm_vk *v = c->v;
     if (!f->pending) return GM_OK;
-    int rc = VK_TRY(v, v->fn.WaitForFences(v->device, 1, &f->fence, VK_TRUE, HUNG_NS));
+    uint64_t limit = v->software ? SOFTWARE_HUNG_NS : HUNG_NS;
+    int rc = VK_TRY(v, v->fn.WaitForFences(v->device, 1, &f->fence, VK_TRUE, limit));
     if (!rc && v->result == VK_TIMEOUT) {
-        gm_log(GM_LOG_ERROR, "vulkan", "%s has not answered for a minute", v->name);
+        gm_log(GM_LOG_ERROR, "vulkan", "%s has not answered for %d seconds", v->name,
+               (int)(limit / 1000000000));
         v->hung = v->lost = true;
         rc = GM_EDEVICE;
     }

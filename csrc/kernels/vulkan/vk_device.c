@@ -210,10 +210,12 @@ static int read_limits(gm_vk *v, char *err, size_t errlen) {
     if (v->max_group > l->maxComputeWorkGroupSize[0]) v->max_group = l->maxComputeWorkGroupSize[0];
     v->max_shared = l->maxComputeSharedMemorySize;
     v->ns_per_tick = (double)l->timestampPeriod;
-    const VkSubgroupFeatureFlags need = VK_SUBGROUP_FEATURE_BASIC_BIT | VK_SUBGROUP_FEATURE_ARITHMETIC_BIT;
+    const VkSubgroupFeatureFlags need = VK_SUBGROUP_FEATURE_BASIC_BIT |
+                                        VK_SUBGROUP_FEATURE_ARITHMETIC_BIT |
+                                        VK_SUBGROUP_FEATURE_BALLOT_BIT;
     if (p.properties.apiVersion < VK_API_VERSION_1_2) return lacks(v, err, errlen, "Vulkan 1.2");
-    if ((sub.supportedOperations & need) != need || !(sub.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT))
-        return lacks(v, err, errlen, "arithmetic of subgroups");
+    if ((sub.supportedOperations & need) != need || !(sub.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT) || sub.subgroupSize < 8)
+        return lacks(v, err, errlen, "arithmetic of subgroups of eight or more");
     if (l->maxPerStageDescriptorStorageBuffers < NEEDED_BINDINGS || v->max_group < NEEDED_GROUP ||
         v->max_shared < NEEDED_SHARED || l->maxPushConstantsSize < NEEDED_PUSH)
         return lacks(v, err, errlen, "room for a shader's buffers");
