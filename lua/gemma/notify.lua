@@ -13,6 +13,26 @@ local function is_plain()
   return source == '?' or source:match('^@vim/') ~= nil
 end
 
+local CUT = '… (:Gemma log)'
+
+--- What fits the message line. A longer text would make Neovim ask for a key, which is then not typed
+--- where its owner meant it; the log holds the whole of it.
+---@param text string
+---@return string
+local function one_line(text)
+  local room = vim.v.echospace
+  if not is_plain() or vim.fn.strdisplaywidth(text) <= room then
+    return text
+  end
+  require('gemma.log').warn('%s', text)
+  room = math.max(0, room - vim.fn.strdisplaywidth(CUT))
+  local cut = vim.fn.strcharpart(text, 0, room)
+  while vim.fn.strdisplaywidth(cut) > room do -- wide characters
+    cut = vim.fn.strcharpart(cut, 0, vim.fn.strchars(cut) - 1)
+  end
+  return cut .. CUT
+end
+
 --- What is told in Insert mode Neovim covers with "-- INSERT --" at once. It is shown once more when
 --- that is left.
 ---@param text string
@@ -41,7 +61,7 @@ end
 ---@param level integer
 local function show(msg, level)
   vim.schedule(function()
-    local text = 'gemma: ' .. msg
+    local text = one_line('gemma: ' .. msg)
     vim.notify(text, level, { title = 'gemma.nvim' })
     show_again(text, level)
   end)
@@ -54,13 +74,13 @@ end
 
 ---@param msg string
 function M.warn(msg)
-  require('gemma.log').warn(msg)
+  require('gemma.log').warn('%s', msg)
   show(msg, vim.log.levels.WARN)
 end
 
 ---@param msg string
 function M.error(msg)
-  require('gemma.log').error(msg)
+  require('gemma.log').error('%s', msg)
   show(msg, vim.log.levels.ERROR)
 end
 

@@ -208,6 +208,16 @@ test("load: 'startup' works for a plugin that is sourced late, with setup() afte
   c:wait("require('gemma.engine').is_loaded()")
 end)
 
+test('a message longer than the line is cut, and asks for no key; the log has all of it', function()
+  local c = h.child({ fake = true, cols = 60, lines = 20 })
+  c:lua([[
+    vim.notify = PlainNotify
+    require('gemma.notify').warn(('word 漢字 '):rep(12) .. 'and the end.')]])
+  c:wait([[vim.fn.execute('messages'):find('Gemma log', 1, true) ~= nil]], 'the message')
+  h.eq(c:lua('return vim.api.nvim_get_mode()'), { mode = 'n', blocking = false })
+  h.has(c:lua("return table.concat(require('gemma.log').tail(), '\\n')"), 'and the end.')
+end)
+
 test('what is told in Insert mode can be read after it', function()
   local c = h.child()
   c:insert_at('x = |')
