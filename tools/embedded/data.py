@@ -23,7 +23,7 @@ import torch
 
 import net
 
-MIXTURE = {"text": 0.35, "complete": 0.30, "explain": 0.05, "picture": 0.15, "sound": 0.15}
+MIXTURE = {"text": 0.35, "complete": 0.27, "explain": 0.08, "picture": 0.15, "sound": 0.15}
 TEXT_SHARE = {"lua": 0.60, "c": 0.25, "text": 0.10, "markdown": 0.05}
 SPECIAL = re.compile(r"(<\|?\w+\|?>)")
 

@@ -2,13 +2,15 @@
 """Does the C engine compute the same function as Hugging Face transformers?
 
     equality.py WORK prepare [COUNT]     writes WORK/held/equal.tsv: COUNT held-out prompts a kind
-    equality.py WORK compare             reads WORK/held/equal.out, which evaluate.lua wrote
+    equality.py WORK compare             reads WORK/held/equal.out, which evaluate.lua --only equal
+                                         wrote
 
 The reference gets the weights of the GGUF files as they are shipped, dequantised, and computes in
 float32. It reads each prompt with the engine's answer behind it and looks whether every token of
-the answer was its own first choice. The engine multiplies Q8_0 weights by activations that it
-rounds to 8 bits, so where two tokens are almost equally good the choice can differ; for every
-prompt that differs the distance of the two logits is printed.
+the answer was its own first choice. With the shipped file the engine multiplies Q8_0 weights by
+activations that it rounds to 8 bits, so where two tokens are almost equally good the choice can
+differ; for every prompt that differs the distance of the two logits is printed. With the same
+weights stored as float32 it must agree everywhere.
 """
 import json
 import random
@@ -117,7 +119,7 @@ def media_sample(samples, work, kind, files, question):
 def compare(work):
     samples = data.Samples(work, 4096)
     vocab = samples.speller.vocab
-    model = net.build(vocab, attention="eager").eval()
+    model = net.build(vocab).eval()
     done = load(model, work / "gemma-embedded.gguf") | load(model, work / "mmproj-gemma-embedded.gguf")
     missing = {n for n, _ in model.named_parameters()} - done - {"lm_head.weight"}
     if missing:

@@ -5,7 +5,8 @@
 ---
 --- Everything runs through the plugin's own prompts and its engine (context.lua, attach.lua,
 --- engine.lua, libgemma.so), as in an editor. All of it is held out: files, fonts, voices. Prints one
---- line for each score. `equal` writes the engine's answers for equality.py, by `gemma run`.
+--- line for each score; --count limits the places, functions and questions of each kind. `equal`
+--- writes the engine's answers for equality.py, by `gemma run`.
 
 local top, work = _G.arg[1], _G.arg[2]
 local opt = { count = '200', only = 'code,explain,picture,sound' }
@@ -257,7 +258,7 @@ local function media(only, image_tokens)
   local order, sums = {}, {}
   for line in io.lines(work .. '/held/media.tsv') do
     local group, kind, files, question, right, labels = unpack(vim.split(line, '\t'))
-    if kind == only then
+    if kind == only and (not sums[group] or sums[group][1] < count) then
       local parts = {
         { kind = 'system' },
         { kind = 'text', data = require('gemma.attach').SYSTEM },

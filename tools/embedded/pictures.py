@@ -84,12 +84,19 @@ def canvas(rng):
 
 
 def ground(rng, against):
-    """A background on which things of these colours can be seen."""
-    while True:
-        name = rng.choice(["white"] * 4 + ["black"] * 2 + list(GROUNDS))
-        rgb = GROUNDS[name]
-        if all(sum(abs(a - b) for a, b in zip(rgb, words.COLOURS[c])) > 150 for c in against):
+    """A background on which things of these colours can be seen; with many colours, the one of
+    some that serves them best."""
+    def contrast(rgb):
+        return min(sum(abs(a - b) for a, b in zip(rgb, words.COLOURS[c])) for c in against)
+
+    best = None
+    for _ in range(12):
+        rgb = GROUNDS[rng.choice(["white"] * 4 + ["black"] * 2 + list(GROUNDS))]
+        if contrast(rgb) > 150:
             return rgb
+        if best is None or contrast(rgb) > contrast(best):
+            best = rgb
+    return best
 
 
 def corners(n, r, turn, inner=None):
