@@ -49,8 +49,8 @@ layers:
 ## lint: layers, luacheck, shellcheck, clang-format
 lint: layers
 	@scripts/deps --check lint
-	luacheck -q lua plugin tests scripts
-	grep -lE '^#!/bin/(ba)?sh' -r scripts tests .ci | xargs shellcheck -S warning
+	luacheck -q lua plugin tests scripts tools
+	grep -lE '^#!/bin/(ba)?sh' -r scripts tests tools .ci | xargs shellcheck -S warning
 	@n=$$(clang-format --dry-run $$(find csrc tests -name '*.[ch]') 2>&1 | grep -c 'Wclang-format'); \
 	    echo "lint: $$n places differ from .clang-format (no error; make format)"
 
