@@ -11,7 +11,7 @@ SANBUILDS := address,undefined thread
 
 ## check: fast tests, nothing is installed; T=name for one file
 check:
-	@scripts/deps --check test
+	@scripts/deps --check check
 	$(SUBMAKE) all ctest-build
 	@$(TESTENV) scripts/test check
 
