@@ -15,6 +15,12 @@ INLINE void prefetch(const uint8_t *p, int bytes) {
     for (int i = 0; i < bytes; i += 64) __builtin_prefetch(p + AHEAD + i);
 }
 
+/* 256 elements as gm_unpack_fn leaves them. */
+typedef struct {
+    uint8_t q[256];
+    float scale[16], min[16];
+} unpacked;
+
 typedef struct {
     const gm_xq *x;
     int tok;
@@ -44,6 +50,21 @@ INLINE size_t at(const tokens *k, int t, int e) {
         }                                                                                          \
     }
 
+/* A row of any quantised format by way of a buffer; for those who have step_unpacked. */
+#define ROW_ANY                                                                                    \
+    INLINE void row_any(const gm_dot_args *a, int r, const int n, vec sum[MAX_TOK]) {              \
+        const tokens k = {a->x, a->tok};                                                           \
+        const gm_unpack_info *info = gm_unpack_info_get(a->dtype);                                 \
+        const uint8_t *w = a->w + (size_t)r * a->row_bytes;                                        \
+        unpacked u;                                                                                \
+        for (int e = 0; e < a->x->n_in; e += 256) {                                                \
+            int left = a->x->n_in - e;                                                             \
+            if (left < 256) memset(&u, 0, sizeof u);                                               \
+            a->unpack(w, e, left < 256 ? left : 256, u.q, u.scale, u.min);                         \
+            step_unpacked(&u, info, &k, e, n, sum);                                                \
+        }                                                                                          \
+    }
+
 #define ROWS_N(NAME, N)                                                                            \
     static void rows_##NAME##_##N(const gm_dot_args *a) {                                          \
         for (int r = 0; r < a->n_row; r++) {                                                       \
@@ -66,5 +87,16 @@ INLINE size_t at(const tokens *k, int t, int e) {
         case 2: rows_##NAME##_2(a); break;                                                         \
         case 3: rows_##NAME##_3(a); break;                                                         \
         default: rows_##NAME##_4(a); break;                                                        \
+        }                                                                                          \
+    }
+
+/* The same for float formats, by rows_float(args, type, tokens). */
+#define DOT_FLOAT(NAME, TYPE)                                                                      \
+    static void dot_##NAME(const gm_dot_args *a) {                                                 \
+        switch (a->n_tok) {                                                                        \
+        case 1: rows_float(a, TYPE, 1); break;                                                     \
+        case 2: rows_float(a, TYPE, 2); break;                                                     \
+        case 3: rows_float(a, TYPE, 3); break;                                                     \
+        default: rows_float(a, TYPE, 4); break;                                                    \
         }                                                                                          \
     }

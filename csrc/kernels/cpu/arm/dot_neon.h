@@ -193,11 +193,6 @@ INLINE void step_q6_k(const gm_block_q6_k *b, const tokens *k, int e, const int 
 
 /* ---- any format, unpacked first ----------------------------------------------------------------- */
 
-typedef struct {
-    uint8_t q[256];
-    float scale[16], min[16];
-} unpacked;
-
 INLINE void step_unpacked(const unpacked *u, const gm_unpack_info *info, const tokens *k, int e,
                           const int n, vec sum[MAX_TOK]) {
     for (int j = 0; j < 8; j++) {
@@ -219,18 +214,7 @@ INLINE void step_unpacked(const unpacked *u, const gm_unpack_info *info, const t
                                     vld1q_f32(k->x->ds16 + at(k, t, e) / 16 + g));
 }
 
-INLINE void row_any(const gm_dot_args *a, int r, const int n, vec sum[MAX_TOK]) {
-    const tokens k = {a->x, a->tok};
-    const gm_unpack_info *info = gm_unpack_info_get(a->dtype);
-    const uint8_t *w = a->w + (size_t)r * a->row_bytes;
-    unpacked u;
-    for (int e = 0; e < a->x->n_in; e += 256) {
-        int left = a->x->n_in - e;
-        if (left < 256) memset(&u, 0, sizeof u);
-        a->unpack(w, e, left < 256 ? left : 256, u.q, u.scale, u.min);
-        step_unpacked(&u, info, &k, e, n, sum);
-    }
-}
+ROW_ANY
 
 /* ---- rows ------------------------------------------------------------------------------------------ */
 

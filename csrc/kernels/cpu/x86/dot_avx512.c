@@ -50,15 +50,6 @@ INLINE void rows_float(const gm_dot_args *a, gm_dtype type, const int n) {
     }
 }
 
-#define DOT_FLOAT(NAME, TYPE)                                                                      \
-    static void dot_##NAME(const gm_dot_args *a) {                                                 \
-        switch (a->n_tok) {                                                                        \
-        case 1: rows_float(a, TYPE, 1); break;                                                     \
-        case 2: rows_float(a, TYPE, 2); break;                                                     \
-        case 3: rows_float(a, TYPE, 3); break;                                                     \
-        default: rows_float(a, TYPE, 4); break;                                                    \
-        }                                                                                          \
-    }
 DOT_FLOAT(f32, GM_F32)
 DOT_FLOAT(f16, GM_F16)
 DOT_FLOAT(bf16, GM_BF16)
