@@ -2,7 +2,8 @@
 # objects.
 
 GLSLC ?= glslc
-SPV   := $(BUILD)/shaders
+# Builds with sanitizers lie below the ordinary one and use its shaders, which are the same.
+SPV   := $(firstword $(subst /san-, ,$(BUILD)))/shaders
 
 # Without the headers or the compiler the library has no Vulkan backend and says so when asked for it.
 VULKAN ?= $(shell command -v $(GLSLC) >/dev/null && echo '\#include <vulkan/vulkan.h>' | \
