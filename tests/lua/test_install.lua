@@ -7,7 +7,8 @@ local T = {}
 
 local server ---@type test.Server
 
-local function test(name, fn)
+--- For what downloads nothing.
+local function offline(name, fn)
   T[#T + 1] = {
     name,
     function()
@@ -19,6 +20,16 @@ local function test(name, fn)
       end
     end,
   }
+end
+
+local function test(name, fn)
+  offline(name, function()
+    if vim.fn.executable('curl') == 0 then
+      io.stdout:write('skip: no curl\n')
+    else
+      fn()
+    end
+  end)
 end
 
 local function library()
@@ -275,7 +286,7 @@ test('an error page is no model', function()
   h.eq(files(c), { 'tiny.gguf.part.info' })
 end)
 
-test('messages and lists fit a terminal of 80 columns', function()
+offline('messages and lists fit a terminal of 80 columns', function()
   local longest, note = '', ''
   for _, m in ipairs(dofile(h.root .. '/lua/gemma/catalog.lua')) do
     longest = #m.file > #longest and m.file or longest
@@ -389,7 +400,7 @@ test('leaving ends curl', function()
   end, 5), 'curl is gone')
 end)
 
-test('without curl or the library it says what to do', function()
+offline('without curl or the library it says what to do', function()
   local c = child()
   c:lua("vim.env.PATH = '/nowhere'")
   install(c)
@@ -403,7 +414,7 @@ end)
 
 -- ---- verify --------------------------------------------------------------------------------
 
-test('verify compares with the recorded sum, with the published one, or records', function()
+offline('verify compares with the recorded sum, with the published one, or records', function()
   local c = child()
   local f = assert(io.open(c.models .. 'tiny.gguf', 'wb'))
   f:write(BODY)
@@ -431,7 +442,7 @@ end)
 
 -- ---- several models ------------------------------------------------------------------------
 
-test(':Gemma model lists, marks the current one, switches and remembers', function()
+offline(':Gemma model lists, marks the current one, switches and remembers', function()
   local c = h.child({ cols = 70, lines = 20, fake = true })
   local dir = c.dir .. '/data/nvim/gemma/'
   for i, name in ipairs({ 'a.gguf', 'b.gguf', 'mmproj-a.gguf', 'mtp-a.gguf', 's-00001-of-00002.gguf',
@@ -479,7 +490,7 @@ local function plugin(makefile)
   return c, root
 end
 
-test('install lib builds in the background, replaces by a new inode, and the library works', function()
+offline('install lib builds in the background, replaces by a new inode, and the library works', function()
   local c, root = plugin(('.PHONY: lib\nlib:\n\t@echo "  CC  csrc/x.c"\n\t@mkdir -p build\n'
     .. '\t@cp %s build/libgemma.so.tmp\n\t@mv -f build/libgemma.so.tmp build/libgemma.so'):format(
     library()))
@@ -497,7 +508,7 @@ test('install lib builds in the background, replaces by a new inode, and the lib
   h.ok(vim.uv.fs_stat(root .. '/build/libgemma.so').ino ~= before)
 end)
 
-test('install lib tells what is missing', function()
+offline('install lib tells what is missing', function()
   local c, root = plugin('lib:\n\t@echo "worker.c:9: fatal error: uv.h: No such file" >&2; exit 1')
   c:cmd('Gemma install lib')
   h.has(wait_message(c), "the library was not built: libuv's header files are missing (Debian: libuv1-dev")
