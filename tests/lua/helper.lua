@@ -245,6 +245,17 @@ function Child:events()
   return self:lua('return vim.tbl_map(function(e) return e.name end, Seen.events)')
 end
 
+--- Waits for ghost text and returns it.
+function M.shown(c)
+  c:wait("require('gemma').visible()", 'ghost text')
+  return c:ghost()
+end
+
+---@return boolean
+function M.hidden(c)
+  return not c:lua("return require('gemma').visible()")
+end
+
 --- A child with the model loaded, in Insert mode at the `|`, that has asked for a suggestion.
 function M.asking(text, o)
   local c = M.child(o)

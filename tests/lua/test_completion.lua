@@ -8,14 +8,7 @@ local function test(name, fn)
   T[#T + 1] = { name, fn }
 end
 
-local function shown(c)
-  c:wait("require('gemma').visible()", 'ghost text')
-  return c:ghost()
-end
-
-local function hidden(c)
-  return not c:lua("return require('gemma').visible()")
-end
+local shown, hidden = h.shown, h.hidden
 
 test('an answer is shown at the cursor and accepted as it is', function()
   local c = h.suggesting('local x = |', 'compute(1, 2)')

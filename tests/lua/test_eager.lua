@@ -9,14 +9,7 @@ local function test(name, fn)
   T[#T + 1] = { name, fn }
 end
 
-local function shown(c)
-  c:wait("require('gemma').visible()", 'ghost text')
-  return c:ghost()
-end
-
-local function hidden(c)
-  return not c:lua("return require('gemma').visible()")
-end
+local shown, hidden = h.shown, h.hidden
 
 local function here(c)
   return c:lua("return require('gemma').status().here")
