@@ -75,7 +75,7 @@ function M.attachment_line(a)
     facts[#facts + 1] = util.bytes(a.bytes)
   end
   if a.tokens then
-    facts[#facts + 1] = ('%d token%s'):format(a.tokens, a.tokens == 1 and '' or 's')
+    facts[#facts + 1] = util.count(a.tokens, 'token')
   end
   return transcript.one_line('[' .. table.concat(facts, ' · ') .. ']')
 end

@@ -5,6 +5,7 @@
 
 local notify = require('gemma.notify')
 local transcript = require('gemma.chat.transcript')
+local util = require('gemma.util')
 
 local M = {}
 
@@ -108,7 +109,7 @@ function M.shorten(diff, limit)
     if share[i] >= math.min(MIN_SHARE, size(f.body)) then
       vim.list_extend(piece, cut(f.body, share[i]))
     else
-      piece = { f.head[1], ('[%d lines]'):format(#f.body) }
+      piece = { f.head[1], ('[%s]'):format(util.count(#f.body, 'line')) }
     end
     n = n + size(piece)
     -- Thousands of files: not even their names fit.

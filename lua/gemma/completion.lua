@@ -639,7 +639,7 @@ end
 function M.why()
   if ghost.visible() then
     local n = #vim.split(ghost.text() --[[@as string]], '\n')
-    return ('a suggestion of %d line%s is shown.'):format(n, n == 1 and '' or 's')
+    return ('a suggestion of %s is shown.'):format(util.count(n, 'line'))
   end
   local why = allow.reason(false)
   local s = rec and rec.list[rec.at]

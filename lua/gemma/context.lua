@@ -296,7 +296,7 @@ local function indent_name(buf)
     return 'tabs'
   end
   local width = bo.shiftwidth > 0 and bo.shiftwidth or bo.tabstop
-  return ('%d space%s'):format(width, width == 1 and '' or 's')
+  return require('gemma.util').count(width, 'space')
 end
 
 ---@class gemma.context.Budget

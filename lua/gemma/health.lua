@@ -2,6 +2,8 @@
 
 local M = {}
 
+local util = require('gemma.util')
+
 local health = vim.health
 
 local function check_library()
@@ -25,7 +27,6 @@ end
 --- What belongs to a model file: its sum, and room for another one.
 ---@param path string
 local function check_files(path)
-  local bytes = require('gemma.util').bytes
   local models = require('gemma.models')
   local sum, source = models.known_sum(path)
   if sum then
@@ -37,11 +38,10 @@ local function check_files(path)
   if vim.uv.fs_stat(bad) then
     health.warn(bad .. ' is a download that went wrong', 'Delete it')
   end
-  local n = #models.list()
   local dir = vim.fn.isdirectory(models.dir()) == 1 and models.dir() or vim.fs.dirname(path)
   local free = require('gemma.download').free(dir)
-  health.info(('%d model%s in %s, %s free there'):format(
-    n, n == 1 and '' or 's', models.dir(), free and bytes(free) or '?'))
+  health.info(('%s in %s, %s free there'):format(
+    util.count(#models.list(), 'model'), models.dir(), free and util.bytes(free) or '?'))
 end
 
 --- Who has the model, when there are several Neovims.
@@ -113,7 +113,7 @@ local function self_test()
     max_tokens = 1,
     on_done = function(info)
       local ms = (vim.uv.hrtime() - start) / 1e6
-      report_test(('self-test: %d token in %.0f ms'):format(info.n_generated, ms))
+      report_test(('self-test: %s in %.0f ms'):format(util.count(info.n_generated, 'token'), ms))
     end,
     on_error = function(e)
       report_test('self-test failed: ' .. e.text)
@@ -138,12 +138,12 @@ local function check_model()
   end
   local stat = vim.uv.fs_stat(path)
   local size = stat and stat.size or 0
-  health.ok(('%s (%s)'):format(path, require('gemma.util').bytes(size)))
+  health.ok(('%s (%s)'):format(path, util.bytes(size)))
   local free = vim.uv.get_free_memory()
   if not engine.is_loaded() and size > free then
     local fmt = 'free memory is %s; the model will push other things out'
     local advice = 'Close something, or take a smaller file'
-    health.warn(fmt:format(require('gemma.util').bytes(free)), advice)
+    health.warn(fmt:format(util.bytes(free)), advice)
   end
   check_files(path)
   health.info('device: ' .. (engine.device or require('gemma.config').get().device))
@@ -250,8 +250,8 @@ local function check_context()
     return health.info('nothing beyond the buffer (context.project_tokens)')
   end
   local stats = require('gemma.context.project').stats()
-  local fmt = '%d pieces of files and %d edits are kept'
-  health.info(fmt:format(stats.chunks, stats.edits))
+  local chunks, edits = util.count(stats.chunks, 'piece'), util.count(stats.edits, 'edit')
+  health.info(('kept for prompts: %s of other files, %s'):format(chunks, edits))
   local buf = vim.fn.bufnr('#')
   if buf < 1 or not vim.api.nvim_buf_is_loaded(buf) then
     return

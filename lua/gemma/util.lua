@@ -124,6 +124,14 @@ function M.utf8_prefix(s)
   return s
 end
 
+--- 1, "line" -> "1 line"; 2, "line" -> "2 lines"
+---@param n integer
+---@param noun string
+---@return string
+function M.count(n, noun)
+  return ('%d %s%s'):format(n, noun, n == 1 and '' or 's')
+end
+
 --- 7340032 -> "7.0 MB"
 ---@param n number bytes
 ---@return string
@@ -133,7 +141,7 @@ function M.bytes(n)
   elseif n >= 1e6 then
     return ('%.1f MB'):format(n / 1e6)
   elseif n < 1e3 then
-    return ('%d bytes'):format(n)
+    return M.count(n, 'byte')
   end
   return ('%.0f kB'):format(n / 1e3)
 end

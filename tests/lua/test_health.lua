@@ -68,6 +68,14 @@ test('health: GPU work that killed the last session, also without a model', func
   h.has(report(c), 'Neovim ended during GPU work last time')
 end)
 
+test('health: one thing is not called several', function()
+  local c = h.child()
+  c:lua([[require('gemma.context.project').stats = function() return { chunks = 1, edits = 2 } end]])
+  local text = report(c)
+  h.has(text, 'kept for prompts: 1 piece of other files, 2 edits')
+  h.has(text, '1 model in ')
+end)
+
 test('health: what the model reads: notes that are not trusted, an excluded file', function()
   local c = h.child()
   c:lua([[

@@ -6,6 +6,7 @@
 
 local markdown = require('gemma.chat.markdown')
 local transcript = require('gemma.chat.transcript')
+local util = require('gemma.util')
 
 local M = {}
 
@@ -151,7 +152,7 @@ end
 ---@return string
 local function summary(t)
   local _, words = t.text:gsub('%S+', '')
-  return ('%s thought, %d word%s'):format(t.open and '▾' or '▸', words, words == 1 and '' or 's')
+  return ('%s thought, %s'):format(t.open and '▾' or '▸', util.count(words, 'word'))
 end
 
 ---@param t gemma.chat.Thought

@@ -203,8 +203,8 @@ function M.start(o)
     return nil
   elseif #s.code > max * BYTES_PER_TOKEN then
     -- Said now rather than after minutes of writing.
-    local fmt = '%d lines cannot be written anew with edit.max_tokens = %d. Select less or raise it.'
-    notify.warn(fmt:format(o.last - o.first + 1, max))
+    local fmt = '%s cannot be written anew with edit.max_tokens = %d. Select less or raise it.'
+    notify.warn(fmt:format(require('gemma.util').count(o.last - o.first + 1, 'line'), max))
     return nil
   end
   if last[buf] then

@@ -165,8 +165,7 @@ function Preview:draw()
       self:draw_hunk(hunk, row + hunk.at - 1)
     end
   end
-  local n = #self.hunks
-  local what = n == 1 and '1 change' or ('%d changes'):format(n)
+  local what = require('gemma.util').count(#self.hunks, 'change')
   api.nvim_buf_set_extmark(self.buf, ns, self:place(1), 0, {
     virt_text = { { (' %s · <C-y> accept · <C-e> reject '):format(what), 'GemmaBusy' } },
     virt_text_pos = 'eol',
