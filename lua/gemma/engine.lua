@@ -46,6 +46,10 @@ M.lender = nil ---@type gemma.Lock? the Neovim whose model this one borrows
 M.runs_on = nil ---@type string? where the loaded model computes, in the library's words
 M.device = nil ---@type string? device given by :Gemma device; wins over the option
 
+---@alias gemma.GoneWhy 'closed'|'unloaded'|'rested'|'device' why those that borrow have it no more
+
+local give_up_device ---@type fun()
+
 ---@class (exact) gemma.Loader
 ---@field job integer
 ---@field path string
@@ -374,6 +378,9 @@ local function on_job_event(job, ev)
         notify.event('GemmaError', { code = ev.code, msg = ev.text })
       end
       call(job, 'on_error', { code = ev.code, name = name, text = ev.text })
+      if name == 'EDEVICE' and M.model and not M.lender then
+        give_up_device()
+      end
     end
   end
 end
@@ -425,6 +432,7 @@ local LOST = {
   unloaded = 'pid %d unloaded the model; :Gemma load to load it here.',
   silent = 'pid %d has the model and does not answer; trying later.',
   differs = 'pid %d runs another gemma.nvim; restart it.',
+  device = 'pid %d lost its GPU; :Gemma load to load the model here.',
 }
 
 --- The Neovim that lent its model is gone, or has it no more. Its jobs have ended before.
@@ -620,7 +628,7 @@ function M.load(on_ready)
 end
 
 --- Tells those who borrow, and lets another Neovim have it.
----@param why 'closed'|'unloaded'|'rested'
+---@param why gemma.GoneWhy
 local function leave(why)
   for _, fn in ipairs(leave_hooks) do
     fn(why)
@@ -632,12 +640,12 @@ local function leave(why)
 end
 
 --- fn hears when this Neovim gives its model up.
----@param fn fun(why: 'closed'|'unloaded'|'rested')
+---@param fn fun(why: gemma.GoneWhy)
 function M.on_leave(fn)
   leave_hooks[#leave_hooks + 1] = fn
 end
 
----@param why 'unloaded'|'rested'
+---@param why gemma.GoneWhy
 local function give_up(why)
   if not binding then
     return
@@ -670,6 +678,18 @@ end
 function M.unload()
   M.kept_out = true
   give_up('unloaded')
+end
+
+local DEVICE_LOST = 'GPU lost (driver reset). Model unloaded; :Gemma load to try again.'
+
+--- The device failed under a job, and the library let go of the model. Nothing loads it again unasked:
+--- it might fail again.
+give_up_device = function()
+  M.kept_out = true
+  sentinel.disarm()
+  give_up('device')
+  set_state('error', DEVICE_LOST)
+  notify.error(DEVICE_LOST)
 end
 
 --- Gives the memory back when nobody has used it for a while; the next use loads it again.

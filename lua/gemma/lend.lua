@@ -151,6 +151,7 @@ end
 ---@param path string
 function receive.hash(name, id, path)
   local job, err = engine.hash(path, {
+    lent = true,
     on_progress = function(done, total)
       send(name, { kind = 'progress', job = id, done = done, total = total })
     end,

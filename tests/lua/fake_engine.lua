@@ -119,7 +119,8 @@ function b.cpu()
   return 'fake (none)'
 end
 function b.err_name(code)
-  return ({ [-7] = 'ECANCELLED', [-5] = 'EFORMAT', [-2] = 'EINVAL', [-8] = 'ETOOLONG' })[code] or 'EINTERNAL'
+  local names = { [-7] = 'ECANCELLED', [-5] = 'EFORMAT', [-2] = 'EINVAL', [-8] = 'ETOOLONG', [-11] = 'EDEVICE' }
+  return names[code] or 'EINTERNAL'
 end
 function b.wake_fd()
   return fds.read
@@ -195,11 +196,6 @@ function b.cancel(id)
     job.live = false
     Fake.cancelled[#Fake.cancelled + 1] = id
     push({ kind = 'error', job = id, code = -7, text = 'cancelled' })
-  end
-end
-function b.cancel_all()
-  for id in pairs(by_id) do
-    b.cancel(id)
   end
 end
 function b.next_event()
