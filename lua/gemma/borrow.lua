@@ -248,11 +248,6 @@ function M.open(other)
       call('cancel', id)
     end
   end
-  function b.cancel_all()
-    for id in pairs(pending) do
-      b.cancel(id)
-    end
-  end
 
   function b.sound_create(rate, channels)
     local id = new_id()

@@ -802,6 +802,7 @@ function Sound:drop()
 end
 
 ---@class gemma.HashOpts
+---@field lent boolean? for another Neovim
 ---@field on_progress fun(done: integer, total: integer)?
 ---@field on_done fun(hex: string)
 ---@field on_error fun(err: gemma.Error)
@@ -832,9 +833,17 @@ function Job:cancel()
   end
 end
 
+--- Ends what this Neovim asked for. What it computes for those that borrow goes on.
 function M.cancel_all()
-  if binding then
-    binding.cancel_all()
+  for _, list in ipairs({ jobs, hashes }) do
+    for _, job in pairs(list) do
+      if not job.req.lent then
+        job:cancel()
+      end
+    end
+  end
+  if loader and binding then
+    binding.cancel(loader.job)
   end
 end
 

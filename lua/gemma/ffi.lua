@@ -265,9 +265,6 @@ function M.open()
   function b.cancel(job)
     C.gemma_cancel(g, job)
   end
-  function b.cancel_all()
-    C.gemma_cancel_all(g)
-  end
 
   function b.next_event()
     if C.gemma_next_event(g, event) == 0 then

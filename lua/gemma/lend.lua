@@ -117,6 +117,7 @@ function receive.generate(name, id, req)
     ev.job = id
     send(name, ev)
   end
+  req.lent = true
   req.session = session_for(req.session)
   req.fork_from = req.fork_from and session_for(req.fork_from)
   find_sounds(client, req.parts)
@@ -249,7 +250,7 @@ function M.count()
 end
 
 --- The model is given up.
----@param why 'closed'|'unloaded'|'rested'
+---@param why gemma.GoneWhy
 local function farewell(why)
   for name in pairs(clients) do
     send(name, { kind = 'gone', why = why })

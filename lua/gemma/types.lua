@@ -94,6 +94,7 @@
 ---@field repeat_penalty number?
 ---@field seed integer?
 ---@field quiet boolean? work ahead of time that the state does not tell of
+---@field lent boolean? asked for by another Neovim, which borrows the model
 ---@field stops string[]?
 ---@field image_tokens integer? budget per picture: 70, 140, 280 (default), 560 or 1120
 ---@field on_text fun(text: string, logprob: number)?
@@ -133,7 +134,6 @@
 ---@field sound_destroy fun(sound: integer)
 ---@field hash fun(path: string): integer?, string?
 ---@field cancel fun(job: integer)
----@field cancel_all fun()
 ---@field next_event fun(): table?
 ---@field status fun(): table
 ---@field destroy fun(timeout_ms: integer)
