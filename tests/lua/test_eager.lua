@@ -387,17 +387,40 @@ test("menu: 'selected' hides beside a selected entry, true beside any menu, fals
   end
 end)
 
-test('a scope that treesitter knows ends a suggestion, indentation does without it', function()
-  for _, parser in ipairs({ true, false }) do
-    local c = h.child()
-    c:insert_at('local function f(\n          one,\n          |\nend\n')
-    c:wait("require('gemma.engine').is_loaded()")
-    if parser then
-      c:lua("vim.treesitter.start(0, 'lua') vim.treesitter.get_parser(0):parse(true)")
-    end
-    local s = c:lua([[return require('gemma.scope').at(0, 2, 10, '          ')]])
-    h.eq(s.open, { ')' }, 'brackets that are open')
+-- ---- scope ------------------------------------------------------------------------------------
+
+--- A suggestion in a table whose lines stand deeper than the model writes them.
+local function in_table(parser, text)
+  local c = h.child()
+  c:insert_at(text)
+  c:wait("require('gemma.engine').is_loaded()")
+  -- Neovim's own filetype plugin starts one for Lua.
+  c:lua(parser and "vim.treesitter.start(0, 'lua') vim.treesitter.get_parser(0):parse(true)"
+    or 'vim.treesitter.stop(0)')
+  return c
+end
+
+test('scope: where treesitter knows the block a suggestion goes on to its end, else to its indentation', function()
+  for parser, want in pairs({ [true] = 'two = 2,\n  three = 3,', [false] = 'two = 2,' }) do
+    local c = in_table(parser, 'local t = {\n          one = 1,\n          |\n}\n')
+    c:feed([[<M-Bslash>]])
+    c:wait('#Fake.jobs > 0')
+    c:lua("Fake.emit('two = 2,\\n  three = 3,\\n}\\nprint(t)\\n') Fake.done()")
+    h.eq(shown(c), want, parser and 'with a tree' or 'without')
   end
+end)
+
+test('scope: its floor is the indentation of the line that opens the block', function()
+  local nested = 'local t = {\n    inner = {\n            one = 1,\n            |\n    },\n}\n'
+  local function at(parser, text)
+    return in_table(parser, text):lua([[local row, col = unpack(vim.api.nvim_win_get_cursor(0))
+      local before = vim.api.nvim_get_current_line():sub(1, col)
+      return require('gemma.scope').at(vim.api.nvim_get_current_buf(), row - 1, col, before)]])
+  end
+  h.eq(at(true, nested), { floor = 4, open = { '}', '}' } })
+  h.eq(at(false, nested), { open = { '}', '}' } }, 'no tree is made for it')
+  h.eq(at(true, 'local t = {\n    one = = ((1,\n      |\n').floor, nil, 'broken code has none')
+  h.eq(at(true, '|\nlocal t = 1\n').floor, nil, 'nor has the left margin')
 end)
 
 test('state: a running answer is never called ready', function()
