@@ -6,6 +6,7 @@
 local engine = require('gemma.engine')
 local ffi = require('gemma.ffi')
 local log = require('gemma.log')
+local make = require('gemma.make')
 local models = require('gemma.models')
 local notify = require('gemma.notify')
 local util = require('gemma.util')
@@ -51,39 +52,6 @@ end
 
 -- ---- the library ---------------------------------------------------------------------------
 
---- What the user should install, if the output of make says so.
----@param output string
----@return string
-local function cause(output)
-  if output:find('uv.h', 1, true) or output:find('-luv', 1, true) then
-    return "libuv's header files are missing (Debian: libuv1-dev, Fedora: libuv-devel, Arch and brew: "
-      .. 'libuv).'
-  end
-  local line = output:match('[^\n]*[Ee]rror[^\n]*') or output:match('([^\n]+)%s*$') or 'make failed'
-  return vim.trim(line) .. '. See :Gemma log.'
-end
-
----@param root string
----@return string? program make or gmake
----@return string? err
-local function find_make(root)
-  if not vim.uv.fs_stat(vim.fs.joinpath(root, 'csrc')) then
-    return nil, ('no sources in %s. Install the plugin from its repository.'):format(root)
-  end
-  local make
-  for _, name in ipairs({ 'gmake', 'make' }) do
-    make = make or vim.fn.executable(name) == 1 and name
-  end
-  if not make then
-    return nil, 'make was not found. Install make and a C compiler.'
-  end
-  local cc = vim.split(vim.env.CC or 'cc', ' ')[1]
-  if vim.fn.executable(cc) == 0 then
-    return nil, ('no C compiler (%s) was found. Install gcc or clang.'):format(cc)
-  end
-  return make --[[@as string]]
-end
-
 --- Did it help?
 ---@param root string
 local function built(root)
@@ -96,43 +64,32 @@ local function built(root)
   conclude('info', ('the library is built in %s.%s'):format(vim.fs.joinpath(root, 'build'), again))
 end
 
---- Builds the library where the plugin is. make replaces the file by a rename, so that another
---- Neovim that has the old one mapped keeps it.
+--- Builds the library where the plugin is, in the background.
 function M.library()
   local root = ffi.root()
-  local make, err = find_make(root)
-  if not make then
+  local argv, err = make.command(root)
+  if not argv then
     return notify.warn(err --[[@as string]])
   elseif building then
     return notify.info('the library is being built already.')
   end
   building = true
   local progress = require('gemma.progress').start('build', 'starting the compiler')
-  local jobs = math.max(1, vim.uv.available_parallelism() - 1)
-  local argv = { make, '-C', root, '-j' .. jobs, 'lib', 'BUILD=build' }
-  local tail = {} -- the last lines of the output
+  local tail = make.tail()
   local function on_output(_, data)
-    for line in (data or ''):gmatch('[^\n]+') do
-      tail[#tail + 1] = line
-      progress:report(nil, vim.trim(line))
-      if #tail > 200 then
-        table.remove(tail, 1)
-      end
-    end
+    progress:report(nil, vim.trim(tail.add(data) or ''))
   end
-  -- A make that runs us (in a test, in a build of a package) must not lend its job slots.
-  local env = { MAKEFLAGS = '', MAKELEVEL = '' }
-  vim.system(argv, { text = true, stdout = on_output, stderr = on_output, env = env },
+  vim.system(argv, { text = true, stdout = on_output, stderr = on_output, env = make.env },
     vim.schedule_wrap(function(res)
       building = false
       if res.code == 0 then
         progress:done('built')
         return built(root)
       end
-      local output = table.concat(tail, '\n')
-      log.error('%s', output)
+      log.error('%s', tail.text())
       progress:fail('failed')
-      conclude('error', 'the library was not built: ' .. cause(output))
+      local cause = make.cause(tail.text())
+      conclude('error', ('the library was not built: %s See :Gemma log.'):format(cause))
     end))
 end
 

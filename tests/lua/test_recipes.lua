@@ -1,10 +1,11 @@
 --- The recipes of the README, as they stand there: a package manager takes the plugin from a local
 --- repository, builds it, and a new editor has it.
 ---
---- `make` is a stand-in that puts the library of this checkout in place: compiling it is what the
---- other tests begin with. vim.pack is Neovim's own; of lazy.nvim, which is not here, the documented
---- meaning of the four fields is followed: clone, `build` as a shell command in the clone, then the
---- clone on 'runtimepath' with its plugin files sourced.
+--- `make` is a stand-in that puts a library in place: compiling it is what the other tests begin with.
+--- vim.pack is Neovim's own; of lazy.nvim, which is not here, the documented meaning of the four fields
+--- is followed: clone; `build` ends in .lua, so it is loaded and called in a coroutine that is resumed
+--- until it ends, strings that it yields are shown; then the clone is on 'runtimepath' with its plugin
+--- files sourced.
 
 local h = require('helper')
 
@@ -38,41 +39,68 @@ local function workshop()
   local repo, bin = dir .. '/gemma.git', dir .. '/bin'
   vim.fn.mkdir(repo, 'p')
   vim.fn.mkdir(bin, 'p')
-  run({ 'cp', '-R', 'plugin', 'lua', 'doc', 'Makefile', repo }, { cwd = h.root })
+  run({ 'cp', '-R', 'build.lua', 'plugin', 'lua', 'doc', 'Makefile', repo }, { cwd = h.root })
+  vim.fn.mkdir(repo .. '/csrc')
+  vim.fn.writefile({}, repo .. '/csrc/some.c')
   local git = { 'git', '-c', 'user.name=test', '-c', 'user.email=test@localhost' }
   run({ 'git', 'init', '-q', '-b', 'main' }, { cwd = repo })
   run(vim.list_extend(vim.deepcopy(git), { 'add', '-A' }), { cwd = repo })
   run(vim.list_extend(vim.deepcopy(git), { 'commit', '-q', '-m', 'plugin' }), { cwd = repo })
   vim.fn.writefile({
     '#!/bin/sh',
-    'echo "$PWD: $*" >>"$MADE"',
-    'mkdir -p build && echo library >build/libgemma.so',
+    'echo "$*" >>"$MADE"',
+    'echo "  CC  some.c"',
+    'while [ -e "$HOLD" ]; do sleep 0.02; done',
+    '[ -z "$BROKEN" ] || { echo "some.c:1: fatal error: uv.h: No such file" >&2; exit 2; }',
+    'mkdir -p "$2/build" && echo library >"$2/build/libgemma.so"',
   }, bin .. '/make')
-  run({ 'chmod', '+x', bin .. '/make' })
+  vim.fn.writefile({ '#!/bin/sh' }, bin .. '/cc')
+  run({ 'chmod', '+x', bin .. '/make', bin .. '/cc' })
+  run({ 'ln', '-s', 'make', bin .. '/gmake' })
   return dir
 end
 
 --- A Neovim of the test's version that runs an init file and says what is there.
-local function nvim(dir, init)
+---@param env table? more of it
+---@return table found
+---@return string output
+local function nvim(dir, init, env)
   vim.fn.writefile(vim.split(init, '\n'), dir .. '/init.lua')
   local script = dir .. '/look.lua'
   vim.fn.writefile({
     'local ok, path = pcall(function() return require("gemma.ffi").path() end)',
     'local out = { command = vim.fn.exists(":Gemma"), library = ok and path or "?",',
     '  there = ok and vim.uv.fs_stat(path) ~= nil, loaded = vim.g.loaded_gemma or false,',
-    '  tags = #vim.fn.getcompletion("gemma-options", "help") }',
+    '  tags = #vim.fn.getcompletion("gemma-options", "help"), after = vim.g.after }',
     'vim.fn.writefile({ vim.json.encode(out) }, vim.env.LOOK)',
   }, script)
-  local env = {
+  env = vim.tbl_extend('force', {
     XDG_CONFIG_HOME = dir .. '/config', XDG_DATA_HOME = dir .. '/data', XDG_STATE_HOME = dir .. '/state',
     XDG_CACHE_HOME = dir .. '/cache', NVIM = '', NVIM_APPNAME = '', MADE = dir .. '/made',
     LOOK = dir .. '/look', PATH = dir .. '/bin:' .. vim.env.PATH, GIT_CONFIG_NOSYSTEM = '1',
     GIT_CONFIG_GLOBAL = '/dev/null',
-  }
-  run({ h.nvim, '--headless', '-n', '-i', 'NONE', '-u', dir .. '/init.lua', '-c', 'luafile ' .. script,
-    '-c', 'qall!' }, { env = env })
-  return vim.json.decode(vim.fn.readfile(dir .. '/look')[1])
+  }, env or {})
+  local out = vim.system({ h.nvim, '--headless', '-n', '-i', 'NONE', '-u', dir .. '/init.lua',
+    '-c', 'luafile ' .. script, '-c', 'qall!' }, { env = env, text = true }):wait(60000)
+  h.ok(out.code == 0, out.stderr)
+  return vim.json.decode(vim.fn.readfile(dir .. '/look')[1]), out.stderr
 end
+
+--- What lazy.nvim does with a build file: its coroutine is resumed until it ends.
+local LAZY_BUILD = [[
+  local path = ...
+  _G.Shown = {}
+  local routine = coroutine.create(assert(loadfile(path)))
+  local cwd = vim.uv.cwd()
+  local function step()
+    local ok, said = coroutine.resume(routine)
+    Shown[#Shown + 1] = ok and type(said) == 'string' and said or nil
+    if coroutine.status(routine) ~= 'dead' then
+      return vim.defer_fn(step, 5)
+    end
+    _G.Built = { error = not ok and said or nil, moved = vim.uv.cwd() ~= cwd }
+  end
+  step()]]
 
 test("recipes: vim.pack installs from a repository, builds, and the next start has it", function()
   local version = vim.fn.system({ h.nvim, '--version' })
@@ -87,9 +115,23 @@ test("recipes: vim.pack installs from a repository, builds, and the next start h
   h.has(got.library, dir .. '/data/nvim/site/pack/core/opt/gemma.nvim/build/libgemma.so')
   h.ok(got.tags >= 1, 'the help has its tags')
   h.eq(#vim.fn.readfile(dir .. '/made'), 1)
-  h.has(vim.fn.readfile(dir .. '/made')[1], 'gemma.nvim: lib')
+  h.has(vim.fn.readfile(dir .. '/made')[1], 'gemma.nvim -j')
   h.eq(nvim(dir, code).command, 2)
   h.eq(#vim.fn.readfile(dir .. '/made'), 1, 'built once')
+  vim.fn.delete(dir, 'rf')
+end)
+
+test('recipes: a build that fails says why in one line, and the rest of the configuration is read', function()
+  local version = vim.fn.system({ h.nvim, '--version' })
+  local dir = tonumber(version:match('v0%.(%d+)')) >= 12 and workshop()
+  if not dir then
+    return
+  end
+  local code = recipe('vim.pack'):gsub("'URL'", ("'file://%s/gemma.git'"):format(dir))
+  local got, said = nvim(dir, 'vim.fn.confirm = function() return 1 end\n' .. code .. '\nvim.g.after = 1', {
+    BROKEN = '1' })
+  h.has(said, "gemma: the library was not built: libuv's header files are missing")
+  h.eq({ got.command, got.there, got.after }, { 2, false, 1 })
   vim.fn.delete(dir, 'rf')
 end)
 
@@ -99,19 +141,42 @@ test('recipes: what lazy.nvim makes of the four fields is a working plugin', fun
     return
   end
   local spec = assert(loadstring('return ' .. recipe('lazy.nvim')))()
-  h.eq({ spec.url, spec.name, spec.lazy, spec.build }, { 'URL', 'gemma.nvim', false, 'make lib' })
+  h.eq({ spec.url, spec.name, spec.lazy, spec.build }, { 'URL', 'gemma.nvim', false, 'build.lua' })
   local at = dir .. '/data/nvim/lazy/' .. spec.name
   run({ 'git', 'clone', '-q', 'file://' .. dir .. '/gemma.git', at })
-  run({ 'sh', '-c', spec.build }, { cwd = at, env = { PATH = dir .. '/bin:' .. vim.env.PATH, MADE = dir .. '/made' } })
+  local hold = dir .. '/hold'
+  vim.fn.writefile({}, hold)
+  local c = h.child({ fake = false, env = {
+    PATH = dir .. '/bin:' .. vim.env.PATH, MADE = dir .. '/made', HOLD = hold } })
+  c:lua(LAZY_BUILD, at .. '/' .. spec.build)
+  c:wait('#Shown > 0', 'while make works the editor goes on and shows how far it is')
+  h.eq(c:lua('return { Shown, Built }'), { { 'CC  some.c' } })
+  vim.fn.delete(hold)
+  c:wait('Built ~= nil')
+  h.eq(c:lua('return Built'), { moved = false })
+  h.has(vim.fn.readfile(dir .. '/made')[1], '-C ' .. at)
   local got = nvim(dir, ('vim.opt.rtp:prepend(%q)'):format(at))
   h.eq({ got.command, got.loaded, got.there }, { 2, true, true })
   h.has(got.library, at)
   vim.fn.delete(dir, 'rf')
 end)
 
-test('recipes: nothing at the top level is run by a package manager on its own', function()
-  -- lazy.nvim runs a build.lua that it finds there.
-  h.ok(not vim.uv.fs_stat(h.root .. '/build.lua'))
+test('recipes: build.lua ends in an error of one line where something is missing', function()
+  local dir = workshop()
+  if not dir then
+    return
+  end
+  local function build(env)
+    local c = h.child({ fake = false, env = vim.tbl_extend('force', {
+      PATH = dir .. '/bin:' .. vim.env.PATH, MADE = dir .. '/made' }, env) })
+    c:lua(LAZY_BUILD, dir .. '/gemma.git/build.lua')
+    c:wait('Built ~= nil')
+    return c:lua('return Built.error')
+  end
+  h.has(build({ BROKEN = '1' }), "gemma: the library was not built: libuv's header files are missing")
+  h.eq(build({ CC = 'no-such-cc' }),
+    'gemma: no C compiler (no-such-cc) was found. Install gcc or clang.')
+  vim.fn.delete(dir, 'rf')
 end)
 
 test('recipes: the rockspec names folders that exist and targets that make knows', function()

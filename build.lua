@@ -1,0 +1,37 @@
+--- build.lua: builds the library for a package manager. lazy.nvim runs it in a coroutine and shows what
+--- it yields; where there is none (vim.pack's recipe, `nvim -l build.lua`) it waits. What goes wrong is
+--- an error of one line.
+
+local root = vim.fs.dirname(vim.fn.fnamemodify(debug.getinfo(1, 'S').source:sub(2), ':p'))
+local make = dofile(vim.fs.joinpath(root, 'lua', 'gemma', 'make.lua'))
+
+local argv, err = make.command(root)
+if not argv then
+  error('gemma: ' .. err, 0)
+end
+
+local tail, line = make.tail(), nil ---@type gemma.make.Tail, string?
+local function on_output(_, data)
+  line = tail.add(data)
+end
+
+local result ---@type vim.SystemCompleted?
+local opts = { text = true, env = make.env, stdout = on_output, stderr = on_output }
+local process = vim.system(argv, opts, function(r)
+  result = r
+end)
+
+local routine, is_main = coroutine.running()
+if routine and not is_main then
+  local told
+  while not result do
+    local news = line ~= told and vim.trim(line --[[@as string]]) or nil
+    told = line -- before the yield: the next one may come meanwhile
+    coroutine.yield(news)
+  end
+else
+  result = process:wait()
+end
+if result.code ~= 0 then
+  error('gemma: the library was not built: ' .. make.cause(tail.text()), 0)
+end
