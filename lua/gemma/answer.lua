@@ -425,7 +425,7 @@ function Answer:follow(question, attachments)
   if self:running() then
     return notify.info('still writing; <C-c> stops it.')
   elseif self.released then
-    return notify.info('what was asked about is deleted. See media.keep to keep such files.')
+    return notify.info('what was asked about is deleted; media.keep keeps such files.')
   end
   self.flush_now()
   self.view:unparse()

@@ -48,7 +48,7 @@ end
 function M.command()
   local engine = require('gemma.engine')
   if running or engine.busy() then
-    return notify.info('the model is busy, so nothing would be measured. Try again in a moment.')
+    return notify.info('the model is busy; nothing was measured. Try again later.')
   end
   running = true
   local progress = require('gemma.progress').start('measuring', 'loading the model')

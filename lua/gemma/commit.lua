@@ -390,7 +390,7 @@ function M.command()
   local here = api.nvim_get_current_buf()
   local dir = directory(here)
   if running and not running.over then
-    return notify.info('a message is being written already; <C-e> in its buffer stops it.')
+    return notify.info('a message is being written; <C-e> in its buffer stops it.')
   elseif vim.fn.executable('git') == 0 then
     return notify.warn('git was not found.')
   end

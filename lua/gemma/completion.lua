@@ -672,10 +672,7 @@ function M.setup()
   require('gemma.context.project').setup()
   if require('gemma.sentinel').tripped() then
     allow.on = false
-    notify.warn(
-      'Neovim ended during GPU work last time. Ghost text stays off; '
-        .. ':Gemma enable or :Gemma device cpu.'
-    )
+    notify.warn('GPU work ended Neovim last time. :Gemma enable or device cpu.')
   end
   local group = api.nvim_create_augroup('gemma.completion', {})
   local function au(events, callback, pattern)

@@ -680,7 +680,7 @@ function M.unload()
   give_up('unloaded')
 end
 
-local DEVICE_LOST = 'GPU lost (driver reset). Model unloaded; :Gemma load to try again.'
+local DEVICE_LOST = 'GPU lost (driver reset), model unloaded. Try :Gemma load.'
 
 --- The device failed under a job, and the library let go of the model. Nothing loads it again unasked:
 --- it might fail again.

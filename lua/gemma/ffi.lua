@@ -61,7 +61,7 @@ function M.library()
   end
   local has_ffi, ffi = pcall(require, 'ffi')
   if not has_ffi then
-    return nil, 'this Neovim was built without LuaJIT; gemma.nvim needs its FFI.'
+    return nil, 'this Neovim has no LuaJIT; gemma.nvim needs its FFI.'
   end
   local path = M.path()
   if not vim.uv.fs_stat(path) then
@@ -84,7 +84,7 @@ function M.library()
   if not has_abi then
     return nil, ('%s is not a gemma library. Check lib_path.'):format(path)
   elseif abi ~= cdef.abi then
-    local fmt = 'library speaks ABI %d, plugin wants %d. Run :Gemma install lib and restart.'
+    local fmt = 'library has ABI %d, not %d. :Gemma install lib; restart.'
     return nil, fmt:format(abi, cdef.abi)
   end
   loaded = { C = C, path = path }

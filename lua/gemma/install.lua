@@ -247,7 +247,7 @@ end
 ---@param file gemma.ModelFile
 local function use(file)
   if engine.lender then
-    local fmt = 'this Neovim borrows the model of pid %d; choose it there, or set shared to own.'
+    local fmt = 'pid %d has the model: choose there, or set shared to own.'
     return notify.warn(fmt:format(engine.lender.pid))
   end
   models.choose(file.path)
@@ -383,7 +383,7 @@ function M.run(what, which)
   elseif what == 'model' then
     M.model(which)
   elseif what then
-    notify.warn(('unknown argument %s. Try :Gemma install lib or :Gemma install model.'):format(what))
+    notify.warn(('unknown argument %s. Try :Gemma install lib or model.'):format(what))
   elseif not engine.lender and not ffi.library() then
     M.library()
   else

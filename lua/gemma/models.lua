@@ -112,7 +112,8 @@ function M.find()
     return best.path
   end
   local size = require('gemma.util').bytes(require('gemma.catalog')[1].bytes)
-  return nil, ('no model. Put it in %s or run :Gemma install model (%s).'):format(M.dir(), size)
+  local dir = vim.fn.fnamemodify(M.dir(), ':~')
+  return nil, ('no model. Run :Gemma install model (%s) or put it in %s.'):format(size, dir)
 end
 
 --- This one from now on, also in later sessions.

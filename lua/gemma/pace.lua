@@ -79,7 +79,7 @@ function M.measured(tok_s)
   slow = 2000 / tok_s > SLOW_MS
   if slow and not told and config.get().completion.auto == 'auto' then
     told = true
-    local fmt = 'measured %.1f tok/s here, so ghost text is manual. Press <M-\\>.'
+    local fmt = 'measured %.1f tok/s, so ghost text is manual. Press <M-\\>.'
     return fmt:format(tok_s)
   end
 end

@@ -137,7 +137,7 @@ test('no model: one message that says where to put it', function()
   c:feed('<Esc>a')
   c:wait('#Seen.messages > 0')
   local dir = c:lua("return vim.fn.stdpath('data') .. '/gemma'")
-  h.eq(c:messages(), { ('gemma: no model. Put it in %s or run :Gemma install model (6.7 GB).'):format(dir) })
+  h.eq(c:messages(), { ('gemma: no model. Run :Gemma install model (6.7 GB) or put it in %s.'):format(dir) })
   h.has(here(c), 'no model.')
   h.eq(c:lua("return require('gemma').statusline()"), 'G!')
 end)
@@ -256,7 +256,7 @@ test('GPU work that killed the last session keeps ghost text off until told othe
     vim.fn.writefile({ '999999999 vulkan' }, dir .. '/inflight')]] })
   c:insert_at('x = |')
   c:wait('#Seen.messages > 0')
-  h.has(c:messages()[1], 'Neovim ended during GPU work last time.')
+  h.has(c:messages()[1], 'GPU work ended Neovim last time. :Gemma enable or device cpu.')
   h.eq(c:lua('return #Fake.loads'), 0)
   c:cmd('Gemma enable')
   h.eq(c:lua("return require('gemma.sentinel').tripped()"), false)
@@ -286,7 +286,7 @@ test('a GPU that fails takes the model with it: one message, nothing is loaded u
   c:lua("require('gemma').ask({ prompt = 'x', on_done = function(_, why) _G.Why = why end })")
   c:lua("Fake.fail(-11, 'the device failed; the model was unloaded', 1)")
   c:wait("Why == 'cancelled'", 'what else was under way ends')
-  local lost = 'GPU lost (driver reset). Model unloaded; :Gemma load to try again.'
+  local lost = 'GPU lost (driver reset), model unloaded. Try :Gemma load.'
   c:wait('#Seen.messages > 0')
   h.eq(c:messages(), { 'gemma: ' .. lost })
   h.eq(c:lua([[local s = require('gemma').status() return { s.state, s.reason, s.model_path == nil }]]),

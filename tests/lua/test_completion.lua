@@ -456,7 +456,7 @@ test('a model that writes two tokens per second makes ghost text manual, and say
   end
   c:wait('#Seen.messages == 1')
   h.eq(c:messages(),
-    { 'gemma: measured 2.1 tok/s here, so ghost text is manual. Press <M-\\>.' })
+    { 'gemma: measured 2.1 tok/s, so ghost text is manual. Press <M-\\>.' })
   c:type('q')
   h.has(c:lua("return require('gemma').status().here"), 'slow here')
   c:feed([[<M-Bslash>]])

@@ -168,6 +168,25 @@ test('docs: messages are one line without an exclamation mark, and end with a fu
   h.ok(n > 40, 'texts were found: ' .. n)
 end)
 
+test('docs: what is told fits the message line of 80 columns, so that its cure is not cut off', function()
+  local room = 68 -- v:echospace with 'showcmd' and 'ruler'
+  local n = 0
+  for _, file in ipairs(vim.fn.globpath(h.root .. '/lua', '**/*.lua', true, true)) do
+    local source = slurp(file:sub(#h.root + 2))
+    for _, pattern in ipairs({ "notify%.%l+%(%(?'([^'\n]+)'", "fmt = '([^'\n]+%.)'\n" }) do
+      for text in source:gmatch(pattern) do
+        -- Names and paths of any length come last; the log has the whole of it.
+        text = 'gemma: ' .. text:gsub('%%d', '4242'):gsub('%%%.1f', '2.1'):gsub('\\\\', '\\')
+        if not text:find('%s', 1, true) and not text:find('See :Gemma log', 1, true) then
+          n = n + 1
+          h.ok(#text <= room, ('%s: %d cells: %s'):format(vim.fs.basename(file), #text, text))
+        end
+      end
+    end
+  end
+  h.ok(n > 40, 'texts were found: ' .. n)
+end)
+
 --- Names of the tests of a file, as a set.
 local function names_of(file)
   local out = {}

@@ -228,7 +228,7 @@ test('a change of its lines withdraws it with a message', function()
       h.eq(hunks(c), 2, keys)
     else
       c:wait('#Seen.messages == 1')
-      h.has(c:messages()[1], 'the lines changed, so the edit was withdrawn')
+      h.has(c:messages()[1], 'the lines changed; the edit is gone.')
       h.eq({ hunks(c), own_keys(c) }, { 0, {} }, keys)
       h.eq(marks(c), { del = {}, add = {} })
     end
@@ -330,7 +330,7 @@ test('a text that was cut, or is the same, or failed, changes nothing and says s
   c:lua("Fake.fail(-8, 'the prompt is too long')")
   c:wait('#Seen.messages == 3')
   h.eq(c:messages(), {
-    'gemma: the new text does not fit (edit.max_tokens), so nothing was done. Select less or raise it.',
+    'gemma: the new text does not fit (edit.max_tokens). Select less or raise it.',
     'gemma: the model changed nothing.',
     'gemma: the edit failed: the prompt is too long',
   })
@@ -344,7 +344,7 @@ test('lines that are too many to be written anew are told before anything is rea
   c:cmd('%Gemma edit x')
   c:wait('#Seen.messages == 1')
   h.eq({ c:messages()[1], c:lua('return #Fake.jobs') },
-    { 'gemma: 400 lines cannot be written anew with edit.max_tokens = 2048. Select less or raise it.', 0 })
+    { 'gemma: too long for edit.max_tokens (2048): 400 lines. Select less.', 0 })
 end)
 
 test("with edit.diff = 'split' the new text stands beside the old, both in diff mode", function()

@@ -105,7 +105,7 @@ function Edit:finished(text, info)
   elseif info.reason == 'length' or info.reason == 'context' then
     self.region:free()
     local limit = info.reason == 'length' and 'edit.max_tokens' or 'n_ctx'
-    local fmt = 'the new text does not fit (%s), so nothing was done. Select less or raise it.'
+    local fmt = 'the new text does not fit (%s). Select less or raise it.'
     return notify.warn(fmt:format(limit))
   end
   local hunks = require('gemma.edit.hunks')
@@ -203,8 +203,8 @@ function M.start(o)
     return nil
   elseif #s.code > max * BYTES_PER_TOKEN then
     -- Said now rather than after minutes of writing.
-    local fmt = '%s cannot be written anew with edit.max_tokens = %d. Select less or raise it.'
-    notify.warn(fmt:format(require('gemma.util').count(o.last - o.first + 1, 'line'), max))
+    local fmt = 'too long for edit.max_tokens (%d): %s. Select less.'
+    notify.warn(fmt:format(max, require('gemma.util').count(o.last - o.first + 1, 'line')))
     return nil
   end
   if last[buf] then

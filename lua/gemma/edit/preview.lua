@@ -286,7 +286,7 @@ function Preview:withdraw()
   self:finish()
   notify.event('GemmaEditRejected', { buf = self.buf })
   if api.nvim_buf_is_loaded(self.buf) then
-    notify.warn('the lines changed, so the edit was withdrawn. :Gemma edit asks again.')
+    notify.warn('the lines changed; the edit is gone. :Gemma edit asks again.')
   end
 end
 
