@@ -155,17 +155,25 @@ function M.in_comment(buf, row, col)
   return leader ~= '' and vim.startswith(vim.trim(text), leader)
 end
 
---- Why nothing comes by itself at the cursor of the current window; nil when it may.
+--- Why nothing comes by itself in the current buffer; nil when it may.
 ---@return string?
 local function auto_reason()
-  local conf = config.get().completion
-  local buf = api.nvim_get_current_buf()
   local why = pace.manual_reason()
   if why then
     return why
-  elseif too_big(buf) then
+  elseif too_big(api.nvim_get_current_buf()) then
     return 'the buffer is large (context.max_file), so ghost text is manual.'
   end
+end
+
+--- Why nothing comes by itself where the cursor is. In Normal mode it is not where text would go.
+---@return string?
+local function cursor_reason()
+  if not api.nvim_get_mode().mode:find('i', 1, true) then
+    return nil
+  end
+  local conf = config.get().completion
+  local buf = api.nvim_get_current_buf()
   local pos = api.nvim_win_get_cursor(0)
   local row, col = pos[1] - 1, pos[2]
   local len = api.nvim_buf_get_offset(buf, row + 1) - api.nvim_buf_get_offset(buf, row) - 1
@@ -199,7 +207,7 @@ function M.reason(manual, without_engine)
     or pace.off_reason()
     or (not without_engine and engine_reason() or nil)
     or M.moment_reason()
-    or (not manual and auto_reason() or nil)
+    or (not manual and (auto_reason() or cursor_reason()) or nil)
 end
 
 return M

@@ -188,7 +188,8 @@ local function sync()
   if not s.over then
     return true
   end
-  M.last = { what = s.text == '' and (s.why or 'the model had nothing to add') or 'it was used up' }
+  local nothing = s.raw:find('%S') and s.why or 'the model had nothing to add'
+  M.last = { what = s.text == '' and nothing or 'it was used up' }
   drop('typed')
   return false
 end

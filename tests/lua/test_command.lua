@@ -91,6 +91,18 @@ test('status is a page that names model, device and speed', function()
   end
 end)
 
+test('status in Normal mode tells of the last suggestion, not of the text at the cursor', function()
+  local c = child()
+  c:insert_at('a long line of text |behind the cursor')
+  h.has(here(c), 'there is text to the right of the cursor')
+  c:feed([[<M-Bslash>]])
+  c:wait('#Fake.jobs == 1')
+  c:lua('Fake.done()')
+  c:wait("require('gemma.engine').state == 'ready'")
+  c:feed('<Esc>0')
+  h.eq(here(c), 'suggestions come in Insert mode. The last one: the model had nothing to add.')
+end)
+
 test('status says how far the model has read', function()
   local c = h.asking('x = |')
   h.eq(here(c), 'the model reads.')
