@@ -173,6 +173,7 @@ end
 
 ---@class gemma.commit.Run
 ---@field buf integer where the message goes
+---@field own boolean the buffer was made for it
 ---@field keys gemma.Keys
 ---@field mark integer?
 ---@field handle gemma.Handle?
@@ -205,9 +206,23 @@ function Run:finish()
   return true
 end
 
+--- Ends without a message. A buffer that was opened for it and holds nothing goes, with its window.
+---@return boolean
+function Run:give_up()
+  if not self:finish() then
+    return false
+  end
+  local untouched = self.own and api.nvim_buf_is_valid(self.buf)
+    and vim.deep_equal(api.nvim_buf_get_lines(self.buf, 0, -1, false), { '' })
+  if untouched then
+    api.nvim_buf_delete(self.buf, { force = true })
+  end
+  return true
+end
+
 ---@param text string
 function Run:fail(text)
-  if self:finish() then
+  if self:give_up() then
     notify.warn(text)
   end
 end
@@ -297,18 +312,20 @@ end
 ---@param text string?
 ---@param info gemma.Done|string
 function Run:finished(text, info)
-  if not self:finish() then
+  if self.over then
+    return
+  elseif not text and info == 'cancelled' then
+    self:give_up()
     return
   elseif not text then
-    if info ~= 'cancelled' then
-      notify.warn(('no message: %s'):format(info))
-    end
-    return
+    return self:fail(('no message: %s'):format(info))
   end
   local message = M.message(text)
   if #message == 0 then
-    return notify.warn('the model wrote no message. :Gemma commit asks again.')
-  elseif not api.nvim_buf_is_loaded(self.buf) then
+    return self:fail('the model wrote no message. :Gemma commit asks again.')
+  end
+  self:finish()
+  if not api.nvim_buf_is_loaded(self.buf) then
     vim.fn.setreg('"', message, 'l')
     return notify.warn('the commit buffer is gone; the message is yanked, p puts it.')
   end
@@ -395,14 +412,14 @@ function M.command()
     return notify.warn('git was not found.')
   end
   require('gemma.highlight').ensure()
-  local self = setmetatable({ over = false }, Run)
-  self.buf = vim.bo[here].filetype == 'gitcommit' and vim.bo[here].modifiable and here or new_buffer()
+  local own = vim.bo[here].filetype ~= 'gitcommit' or not vim.bo[here].modifiable
+  local self = setmetatable({ over = false, own = own, buf = own and new_buffer() or here }, Run)
   self.keys = require('gemma.edit.keys').lend(self.buf, {
     {
       lhs = '<C-e>',
       desc = 'stop',
       fn = function()
-        self:finish()
+        self:give_up()
         if self.handle then
           self.handle.cancel()
         end
