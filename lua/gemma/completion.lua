@@ -126,6 +126,13 @@ local function fitting(r, typed)
   end
 end
 
+--- How many candidates there can be at this place.
+---@param r gemma.completion.Record
+---@return integer
+local function most(r)
+  return r.tries >= TRIES and #r.list or math.max(#r.list, config.get().completion.candidates)
+end
+
 local on_accept, schedule
 
 --- Puts up the rest of a suggestion, or takes it down where there is nothing worth showing.
@@ -156,6 +163,7 @@ local function show(r, typed, rest)
     swallow = swallow,
     on_accept = on_accept,
     kind = s.kind,
+    more = r.cycled and ('%d/%d'):format(r.at, most(r)) or nil,
     numbers = function()
       return numbers_of(r)
     end,
@@ -416,12 +424,6 @@ local function ask_another(r)
   end
 end
 
----@param r gemma.completion.Record
----@return integer
-local function most(r)
-  return r.tries >= TRIES and #r.list or math.max(#r.list, config.get().completion.candidates)
-end
-
 --- More text, or the end, of a suggestion.
 ---@param r gemma.completion.Record
 ---@param s gemma.Suggestion
@@ -452,6 +454,7 @@ arrived = function(r, s)
     if r.tries < TRIES then
       ask_another(r)
     else
+      sync()
       notify.info('the model has no other suggestion here.')
       vim.cmd.redrawstatus()
     end
@@ -482,8 +485,8 @@ function M.cycle(step)
       end
       r.at = (r.at + step - 1) % #r.list + 1
     end
-    sync()
   end
+  sync()
   vim.cmd.redrawstatus()
   return true
 end

@@ -17,6 +17,7 @@ local MARK = 1 -- the extmark's id: one per buffer
 ---@field text string
 ---@field swallow integer bytes right of the cursor that an accept of all replaces
 ---@field right string what stands right of the cursor
+---@field more string? which of several it is: '2/3'
 ---@field on_accept fun(piece: string, kind: gemma.ghost.Kind)?
 ---@field kind string? how it came about, for the events
 ---@field numbers (fun(): table)? more for the events
@@ -118,9 +119,13 @@ local function paint(c)
       table.insert(virt_lines[#virt_lines], { c.right:sub(c.swallow + 1) })
     end
   end
+  local chunks = first ~= '' and { { first, 'GemmaGhost' } } or nil
+  if c.more and (virt_lines or c.right == '') then
+    table.insert(virt_lines and virt_lines[#virt_lines] or chunks, { (' (%s)'):format(c.more), 'GemmaGhostMore' })
+  end
   api.nvim_buf_set_extmark(c.buf, ns, c.row, c.col, {
     id = MARK,
-    virt_text = first ~= '' and { { first, 'GemmaGhost' } } or nil,
+    virt_text = chunks,
     virt_text_pos = over and 'overlay' or 'inline',
     virt_lines = virt_lines,
     virt_lines_overflow = SCROLLS and 'scroll',
@@ -185,6 +190,7 @@ end
 ---@field col integer
 ---@field text string
 ---@field right string? right of the cursor
+---@field more string? which of several it is, shown behind it where nothing stands
 ---@field swallow integer?
 ---@field on_accept fun(piece: string, kind: gemma.ghost.Kind)?
 ---@field kind string?
@@ -226,8 +232,8 @@ function M.present(o)
   end
   local right, swallow = o.right or '', o.swallow or 0
   local same = c.row == o.row and c.col == o.col and c.text == o.text
-  same = same and c.right == right and c.swallow == swallow
-  c.row, c.col, c.text, c.right, c.swallow = o.row, o.col, o.text, right, swallow
+  same = same and c.right == right and c.swallow == swallow and c.more == o.more
+  c.row, c.col, c.text, c.right, c.swallow, c.more = o.row, o.col, o.text, right, swallow, o.more
   c.on_accept, c.kind, c.numbers = o.on_accept, o.kind, o.numbers
   if same then
     return

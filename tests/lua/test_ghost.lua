@@ -370,6 +370,25 @@ end)
 
 -- ---- 9, 10: what it costs ---------------------------------------------------------------------
 
+test('candidates: behind the text stands which one it is, where nothing else stands', function()
+  local c = h.asking('x = |')
+  c:lua("Fake.emit('alpha') Fake.done()")
+  shown(c)
+  c:feed('<M-]>')
+  c:looks_like('candidates-1')
+  c:wait('#Fake.jobs == 2')
+  c:lua("Fake.emit('beta {\\n  one,\\n}') Fake.done()")
+  c:wait("require('gemma.ghost').text():find('beta')")
+  c:looks_like('candidates-2')
+  c:type('beta ')
+  c:looks_like('candidates-2-typed')
+  c = h.asking('call(|)')
+  c:lua("Fake.emit('alpha') Fake.done()")
+  shown(c)
+  c:feed('<M-]>')
+  c:looks_like('candidates-inline')
+end)
+
 test('rule 10: text that streams in fast is painted at most every 33 ms', function()
   local c = h.asking('x = |', { config = 'vim.g.gemma = { completion = { max_lines = 90, max_tokens = 500 } }' })
   c:lua([[
