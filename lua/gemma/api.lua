@@ -39,7 +39,7 @@ M.functions = {
     name = 'status',
     args = '',
     since = '0.1.0',
-    desc = 'A table: state, here (why there is or is no suggestion), numbers.',
+    desc = 'A table: state, here and paused (why nothing comes here, or at all), ...',
   },
   {
     name = 'statusline',

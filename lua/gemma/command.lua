@@ -76,7 +76,7 @@ function M.status_lines()
   elseif s.lent_to then
     add('owner', 'this Neovim; %d borrow%s its model', s.lent_to, s.lent_to == 1 and 's' or '')
   end
-  add('ghost', '%s', s.enabled and 'on' or 'off')
+  add('ghost', '%s', s.paused and 'paused: ' .. s.paused or s.enabled and 'on' or 'off')
   add('here', '%s', s.here)
   return out
 end

@@ -638,6 +638,15 @@ function M.dismiss()
   leave('dismissed')
 end
 
+--- Why ghost text waits everywhere although the model is there: the battery, a slow machine, a terminal
+--- in the background, or because the user wants it to be asked for. nil when it does not wait.
+---@return string?
+function M.paused()
+  if allow.on and engine.is_loaded() then
+    return pace.off_reason() or pace.manual_reason()
+  end
+end
+
 --- What goes on at the cursor, in one sentence.
 ---@return string
 function M.why()

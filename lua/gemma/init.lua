@@ -157,6 +157,7 @@ function M.status()
     lent_to = package.loaded['gemma.lend'] and package.loaded['gemma.lend'].count() or nil,
     mmproj_path = engine.mmproj,
     enabled = completion.is_enabled(),
+    paused = completion.paused(),
     here = completion.why(),
     progress = engine.load_progress(),
     version = engine.version(),

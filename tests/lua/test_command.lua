@@ -301,6 +301,8 @@ test('a GPU that fails takes the model with it: one message, nothing is loaded u
   local lost = 'GPU lost (driver reset), model unloaded. Try :Gemma load.'
   c:wait('#Seen.messages > 0')
   h.eq(c:messages(), { 'gemma: ' .. lost })
+  h.eq(c:lua("return vim.tbl_filter(function(e) return e.name == 'GemmaError' end, Seen.events)[1].data"),
+    { code = -11, msg = 'the device failed; the model was unloaded' })
   h.eq(c:lua([[local s = require('gemma').status() return { s.state, s.reason, s.model_path == nil }]]),
     { 'error', lost, true })
   h.eq(c:lua("return require('gemma').statusline()"), 'G!')

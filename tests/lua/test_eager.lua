@@ -300,6 +300,15 @@ test("battery: 'same' never looks", function()
   c:wait('#Fake.jobs > 0')
 end)
 
+test('paused: status says why ghost text waits; questions go on meanwhile', function()
+  local c = on_battery('manual', 'Discharging')
+  local why = 'the machine runs on battery, so ghost text is manual (battery).'
+  h.eq(c:lua("local s = require('gemma').status() return { s.paused, s.state }"), { why, 'ready' })
+  h.has(c:lua([[return table.concat(vim.tbl_map(function(l)
+    return l[1] .. ' ' .. l[2] end, require('gemma.command').status_lines()), '\n')]]), 'ghost paused: ' .. why)
+  h.ok(h.suggesting('x = |', 'alpha'):lua("return require('gemma').status().paused == nil"))
+end)
+
 test('focus: a terminal in the background has no work done for it; typing means it is in front', function()
   local c = h.child({ config = 'vim.g.gemma = { completion = { delay = 10000 } }' })
   c:insert_at('|')
