@@ -39,7 +39,7 @@ M.functions = {
     name = 'status',
     args = '',
     since = '0.1.0',
-    desc = 'A table: state, here and paused (why nothing comes here, or at all), ...',
+    desc = 'A table: state, here and paused (why nothing comes), and numbers.',
   },
   {
     name = 'statusline',
