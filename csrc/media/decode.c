@@ -7,6 +7,7 @@
 #include "base/map.h"
 #include "base/mem.h"
 #include "media/avlib.h"
+#include "media/png.h"
 #include "media/resample.h"
 
 /* ---- WAV --------------------------------------------------------------------------------- */
@@ -292,8 +293,9 @@ static size_t webp_first_frame(uint8_t *p, size_t n) {
     return n;
 }
 
-static int decode_with(const char *codec, const uint8_t *p, size_t n, gm_image *out, char *err,
-                       size_t errlen) {
+static int decode_with(const char *codec, const uint8_t *p, size_t n, gm_image *out,
+                       const gm_cancel *cancel, char *err, size_t errlen) {
+    if (strcmp(codec, "png") == 0) return gm_png_decode(p, n, out, cancel, err, errlen);
     const bool gif = strcmp(codec, "gif") == 0, webp = strcmp(codec, "webp") == 0;
     if (strcmp(codec, "tiff") == 0) {
         const int how = tiff_tag(p, n, TIFF_COMPRESSION);
@@ -319,7 +321,7 @@ int gm_decode_picture(const uint8_t *p, size_t n, gm_image *out, const gm_cancel
     if (!codec)
         return gm_fail(err, errlen, GM_EFORMAT,
                        "no picture of a known kind (png, jpeg, webp, gif, bmp, tiff)");
-    int rc = decode_with(codec, p, n, out, err, errlen);
+    int rc = decode_with(codec, p, n, out, cancel, err, errlen);
     if (!rc && gm_cancelled(cancel)) rc = gm_fail(err, errlen, GM_ECANCELLED, "cancelled");
     if (!rc && turn_upright(out, orientation(codec, p, n)))
         rc = gm_fail(err, errlen, GM_ENOMEM, "out of memory for the picture");

@@ -1,7 +1,7 @@
 /* decode.h: files that users have, to pixels or samples.
  *
- * WAV is read here. Everything else is decoded by FFmpeg's libraries, which are looked up at run
- * time (avlib.h); without them the message says what to install. Limits hold before anything is
+ * WAV is read here, PNG in png.c. Everything else is decoded by FFmpeg's libraries, which are looked
+ * up at run time (avlib.h); without them the message says what to install. Limits hold before anything is
  * decoded. A malformed file is an error text, never more. Thread: the worker; blocks on the disk.
  */
 #pragma once

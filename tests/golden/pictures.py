@@ -25,16 +25,57 @@ def chunk(kind, data):
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def write_png(path, a, color, depth, interlaced):
-    """For what Pillow cannot write: 16 bits a channel, Adam7."""
+def paeth(a, b, c):
+    near = lambda v: abs(a + b - c - v)
+    return min((near(a), 0, a), (near(b), 1, b), (near(c), 2, c))[2]
+
+
+def apply_filter(kind, row, above, pixel):
+    """A row of bytes as the five filters of PNG store it."""
+    left = bytes(pixel) + row
+    corner = bytes(pixel) + above
+    guess = (lambda a, b, c: 0, lambda a, b, c: a, lambda a, b, c: b, lambda a, b, c: (a + b) // 2, paeth)[kind]
+    return bytes((v - guess(a, b, c)) & 255 for v, a, b, c in zip(row, left, above, corner))
+
+
+def write_png(path, a, color, depth, interlaced, filters=(0,), palette=None, level=-1, strategy=0, cut=1 << 30):
+    """For what Pillow cannot write: 16 bits a channel, Adam7, every filter, several IDAT chunks."""
     steps = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
     raw = b""
     for x0, y0, dx, dy in steps if interlaced else ((0, 0, 1, 1),):
-        for row in a[y0::dy, x0::dx]:
-            if row.size:
-                raw += b"\0" + (row.astype(">u2").tobytes() if depth == 16 else row.tobytes())
+        above = None
+        for y, row in enumerate(a[y0::dy, x0::dx]):
+            if not row.size:
+                continue
+            if depth < 8:
+                bits = (row[:, None] >> np.arange(depth - 1, -1, -1)) & 1
+                row = np.packbits(bits.astype(np.uint8).ravel())
+            row = row.astype(">u2").tobytes() if depth == 16 else row.astype(np.uint8).tobytes()
+            kind = filters[y % len(filters)]
+            pixel = max(1, {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color] * depth // 8)
+            raw += bytes([kind]) + apply_filter(kind, row, above or bytes(len(row)), pixel)
+            above = row
     head = struct.pack(">IIBBBBB", a.shape[1], a.shape[0], depth, color, 0, 0, int(interlaced))
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b""))
+    packer = zlib.compressobj(level, zlib.DEFLATED, 15, 8, strategy)
+    data = packer.compress(raw) + packer.flush()
+    out = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head)
+    if palette is not None:
+        out += chunk(b"PLTE", palette.astype(np.uint8).tobytes())
+    for i in range(0, len(data), cut):
+        out += chunk(b"IDAT", data[i : i + cut])
+    path.write_bytes(out + chunk(b"IEND", b""))
+
+
+def upper_byte(a, color, depth, palette):
+    """What the reference's reader makes of the pixels of write_png."""
+    if color == 3:
+        return palette[a]
+    v = a >> 8 if depth == 16 else a * 255 // ((1 << depth) - 1) if depth < 8 else a
+    return v[..., :3] if color in (2, 6) else np.repeat((v if v.ndim == 2 else v[..., 0])[..., None], 3, -1)
+
+
+def depth_of(name):
+    return int(name.split("_")[1].split(".")[0].rstrip("i"))
 
 
 def main():
@@ -96,7 +137,24 @@ def main():
     write_png(out / "interlaced.png", a, 2, 8, True)
     write_png(out / "rgb16.png", a.astype(np.uint16) * 257, 2, 16, False)
     write_png(out / "grey16.png", a[..., 0].astype(np.uint16) * 257, 0, 16, True)
-    items += [("interlaced.png", 0), ("rgb16.png", 1), ("grey16.png", 1)]
+    items += [("interlaced.png", 0), ("rgb16.png", 0), ("grey16.png", 0)]
+    # Every colour type and depth of PNG, with every filter, in all three kinds of DEFLATE blocks.
+    known = {}
+    for k, (color, depth) in enumerate([(0, 1), (0, 2), (0, 4), (0, 8), (0, 16), (2, 8), (2, 16), (3, 1), (3, 2),
+                                        (3, 4), (3, 8), (4, 8), (4, 16), (6, 8), (6, 16)]):
+        for interlaced in (False, True):
+            channels = {0: (), 2: (3,), 3: (), 4: (2,), 6: (4,)}[color]
+            noise = rng.integers(0, 1 << depth, (37, 29, *channels))
+            ramp = (np.mgrid[0:37, 0:29].sum(0) * (1 << depth) // 66).astype(int)
+            b = np.where(rng.random((37, 29, *(1 for _ in channels))) < 0.3, noise,
+                         ramp.reshape(37, 29, *(1 for _ in channels)))
+            palette = rng.integers(0, 256, (1 << depth, 3)) if color == 3 else None
+            name = f"kind{color}_{depth}{'i' if interlaced else ''}.png"
+            level, strategy = ((9, 0), (6, zlib.Z_FIXED), (0, 0), (1, zlib.Z_HUFFMAN_ONLY), (6, zlib.Z_RLE))[k % 5]
+            write_png(out / name, b, color, depth, interlaced, (4, 1, 3, 2, 0, 4, 3), palette, level, strategy,
+                      (1 << 30, 97)[interlaced])
+            known[name] = upper_byte(b, color, depth, palette).astype(np.uint8)
+            items.append((name, 0))
 
     lines, pixels = [], b""
     for name, tolerance in items:
@@ -104,6 +162,10 @@ def main():
         rgb = np.asarray(image.convert("RGB"))
         if name == "grey16.png":
             rgb = np.repeat(a[..., :1], 3, -1)
+        if name in known:
+            if depth_of(name) != 16 or "kind2" in name or "kind6" in name:
+                assert np.array_equal(rgb, known[name]), name
+            rgb = known[name]
         lines.append(f"{name} {rgb.shape[1]} {rgb.shape[0]} {tolerance}\n")
         pixels += rgb.tobytes()
     (out / "want.rgb").write_bytes(pixels)

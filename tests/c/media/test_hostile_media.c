@@ -12,7 +12,7 @@
 #include "helper/random.h"
 #include "helper/tmp.h"
 
-enum { MAX_SEED = 1 << 16, PICTURE_MUTATIONS = 210, TRACK_MUTATIONS = 160 };
+enum { MAX_SEED = 1 << 16, PICTURE_MUTATIONS = 130, TRACK_MUTATIONS = 160 };
 
 static test_tmp tmp;
 static int n_mutation;
@@ -171,12 +171,12 @@ static void without_ffmpeg_the_message_names_packages(void **state) {
     char err[256] = "";
     if (gm_avlib_load(err, sizeof err) == 0) skip();
     assert_non_null(strstr(err, "install ffmpeg"));
-    static const char *const heads[] = {"\x89PNG\r\n\x1a\n", "\xff\xd8\xff", "RIFF    WEBP", "GIF89a", "BM",
+    static const char *const heads[] = {"\xff\xd8\xff", "RIFF    WEBP", "GIF89a", "BM",
                                         "II*"};
-    for (size_t i = 0; i < 6; i++) {
+    for (size_t i = 0; i < 5; i++) {
         gm_image img;
         const uint8_t *p = (const uint8_t *)heads[i];
-        assert_int_equal(gm_decode_picture(p, i == 5 ? 4 : strlen(heads[i]), &img, NULL, err, sizeof err),
+        assert_int_equal(gm_decode_picture(p, i == 4 ? 4 : strlen(heads[i]), &img, NULL, err, sizeof err),
                          GM_EUNSUPPORTED);
         assert_non_null(strstr(err, "install ffmpeg"));
     }
