@@ -204,8 +204,8 @@ class Samples:
 
     # -- pictures and sounds
 
-    def asked(self, media, question, answer, system=None):
-        """One question about media [(kind, value)], which stand before the text."""
+    def asked(self, media, turns, system=None):
+        """Questions about media [(kind, value)], which stand before the first one, and answers."""
         rows = []
         pictures, sounds = [], []
         for kind, value in media:
@@ -216,16 +216,27 @@ class Samples:
                 sounds.append(net.frames(value))
                 rows.append((kind, len(sounds[-1])))
         parts = ([("system", ""), ("text", system)] if system else []) + [("user", "")] + rows
-        head = self.speller.turns(parts + [("text", question)])
-        tail = self.speller.encode(answer) + [self.end]
-        return head + tail, [False] * len(head) + [True] * len(tail), pictures, sounds
+        ids, wanted = [], []
+        for question, answer in turns:
+            if not ids:
+                head = self.speller.turns(parts + [("text", question)])
+            else:
+                # A past answer keeps its empty thought, which the plugin takes out: it is there so
+                # that one picture teaches several answers, not to teach conversation.
+                head = self.speller.encode("\n")
+                head += self.speller.turns([("user", ""), ("text", question)])[1:]
+            tail = self.speller.encode(answer) + [self.end]
+            ids += head + tail
+            wanted += [False] * len(head) + [True] * len(tail)
+        return ids, wanted, pictures, sounds
 
     def picture(self, rng):
         import pictures
-        kind, media, question, answer = pictures.sample(rng, "train")
+        kind, media, turns = pictures.sample(rng, "train")
+        question, answer = turns[0]
         if kind in ("shape", "digit", "word") and len(answer.split()) > 2 and rng.random() < 0.15:
-            question = self.rules("\0image")
-        return self.asked(media, question, answer, self.listener(rng))
+            turns[0] = self.rules("\0image"), answer
+        return self.asked(media, turns, self.listener(rng))
 
     def sound(self, rng):
         import sounds
@@ -235,11 +246,11 @@ class Samples:
             question = self.rules("\0audio")
             if rng.random() < 0.5:
                 system, question = self.rules("\0dictate"), self.rules("\0dictation")
-        return self.asked(media, question, answer, system)
+        return self.asked(media, [(question, answer)], system)
 
     def listener(self, rng):
         """The plugin's words before a question about media, or nothing, which is shorter."""
-        return self.rules("\0attach") if rng.random() < 0.35 else None
+        return self.rules("\0attach") if rng.random() < 0.2 else None
 
 
 # ---- batches ---------------------------------------------------------------------------------

@@ -111,7 +111,7 @@ def media_sample(samples, work, kind, files, question):
             with wave.open(str(path)) as f:
                 x = np.frombuffer(f.readframes(f.getnframes()), "<i2")
             media.append(("audio", x.astype(np.float32) / np.float32(32768.0)))
-    ids, _, images, sounds = samples.asked(media, question, "")
+    ids, _, images, sounds = samples.asked(media, [(question, "")])
     return ids[:-1], images, sounds
 
 
