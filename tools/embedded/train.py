@@ -28,6 +28,7 @@ import torch.distributed as dist
 
 import data
 import net
+import swift
 
 LR_MATRIX, LR_OTHER, WARMUP = 0.008, 0.003, 60
 SAVE_EVERY = 240  # seconds
@@ -107,6 +108,8 @@ class Run:
         vocab = data.Speller(args.work).vocab
         self.device = args.device
         self.model = net.build(vocab).to(self.device).train()
+        if self.device == "cpu":
+            swift.install(self.model)
         self.ema = {n: p.detach().clone() for n, p in self.model.named_parameters()}
         self.muon, self.adam = optimizers(self.model)
         self.step, self.seen, self.seconds, self.cool_from, self.cool_steps = 0, 0, 0.0, None, 0
