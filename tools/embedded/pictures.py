@@ -166,10 +166,11 @@ class Sheet:
         return image
 
 
-def one_shape(rng, split):
+def one_shape(rng, split, least=0.0):
+    """least: of the radius, so that something is left of it in few patches"""
     colour, shape = rng.choice(THINGS), rng.choice(words.SHAPES)
     s = Sheet(rng, [colour])
-    low, high = (0.12, 0.92) if split == "train" else (0.16, 0.88)
+    low, high = (max(0.12, least), 0.92) if split == "train" else (0.16, 0.88)
     r = min(s.w, s.h) / 2 * rng.uniform(low, high) ** 0.8
     r = max(r, 9)
     x, y = rng.uniform(r, s.w - r), rng.uniform(r, s.h - r)
@@ -256,14 +257,16 @@ def task(rng, split, kind):
 
 
 def sample(rng, split):
-    kind = rng.choices(("shape", "count", "digit", "word", "two"), (40, 18, 16, 18, 8))[0]
+    kind = rng.choices(("shape", "count", "digit", "word", "two"), (45, 15, 18, 16, 6))[0]
+    budget = rng.choice((30, 50, 70) if kind == "two" else BUDGETS)
+    if kind == "word":
+        budget = max(budget, 70)
     if kind == "shape":
-        image, colour, shape = one_shape(rng, split)
+        image, colour, shape = one_shape(rng, split, 0.4 if budget < 70 else 0.0)
         images = [image]
         hows = rng.choice(((0,), (1, 2), (2, 1), (1, 0), (2, 0), (0, 2)))
         turns = [about_one(rng, colour, shape, how)[:2] for how in hows]
     else:
         images, question, answer, _ = task(rng, split, kind)
         turns = [(question, answer)]
-    budget = rng.choice(BUDGETS) if len(images) == 1 else rng.choice((30, 50, 70))
     return kind, [("image", fit(i, budget)) for i in images], turns
