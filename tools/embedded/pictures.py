@@ -79,7 +79,7 @@ def shade(colour, rng):
 
 def canvas(rng):
     """A size with some aspect ratio, in pixels."""
-    area = rng.choice((120, 200, 300, 400, 600)) * rng.uniform(0.8, 1.2)
+    area = rng.choice((120, 160, 200, 300, 450)) * rng.uniform(0.8, 1.2)
     ratio = math.exp(rng.uniform(-0.6, 0.6))
     return max(48, int(area * math.sqrt(ratio))), max(48, int(area / math.sqrt(ratio)))
 
@@ -161,7 +161,7 @@ class Sheet:
             image = image.resize((self.w, self.h), Image.BOX)
         if rng.random() < 0.3:  # as a photograph or a bad JPEG would have it
             a = np.asarray(image).astype(np.int16)
-            noise = np.random.RandomState(rng.getrandbits(31)).randint(-6, 7, a.shape)
+            noise = np.random.default_rng(rng.getrandbits(31)).integers(-6, 7, a.shape, np.int8)
             image = Image.fromarray((a + noise).clip(0, 255).astype(np.uint8))
         return image
 
