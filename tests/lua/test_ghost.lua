@@ -370,6 +370,20 @@ end)
 
 -- ---- 9, 10: what it costs ---------------------------------------------------------------------
 
+test('colours: groups come back after a colour scheme, what the user set stays', function()
+  local c = h.suggesting('x = |', 'alpha', { colour = false })
+  shown(c)
+  local link = "return vim.api.nvim_get_hl(0, { name = ... }).link"
+  local want = c:lua("return vim.fn.hlexists('ComplHint') == 1 and 'ComplHint' or 'NonText'")
+  h.eq(c:lua(link, 'GemmaGhost'), want)
+  c:cmd('highlight GemmaBusy guifg=#ff0000 | highlight clear | highlight GemmaSource guibg=#00ff00')
+  c:cmd('colorscheme blue')
+  h.eq({ c:lua(link, 'GemmaGhost'), c:lua(link, 'GemmaBusy') }, { want, 'DiagnosticInfo' })
+  c:cmd('highlight! link GemmaGhost Comment | doautocmd ColorScheme')
+  h.eq(c:lua(link, 'GemmaGhost'), 'Comment', 'a colour scheme may have its own')
+  h.eq(c:ghost(), 'alpha', 'nothing goes from the screen')
+end)
+
 test('candidates: behind the text stands which one it is, where nothing else stands', function()
   local c = h.asking('x = |')
   c:lua("Fake.emit('alpha') Fake.done()")
