@@ -13,6 +13,7 @@ local api = vim.api
 
 local BYTES_PER_TOKEN = 3
 local AROUND_BYTES = 8192 -- above and below together
+local PARSED_BYTES = 128 * 1024 -- of a buffer; a parser takes seconds for a megabyte, and Neovim waits
 
 M.SYSTEM = [[
 You work inside a programmer's editor. The user shows you a part of a file and ends with a task.
@@ -21,26 +22,39 @@ where it helps. When the task is to rewrite <selection>, answer with the complet
 <selection> in one fenced code block and nothing else: keep its indentation and style, copy lines
 that stay exactly, add no remarks.]]
 
+--- The tree of a buffer: made anew for a buffer of ordinary size; of a large one only the tree that the
+--- highlighter has anyway, which may be some keys old.
+---@param buf integer
+---@return TSTree?
+local function tree_of(buf)
+  local ok, parser = pcall(vim.treesitter.get_parser, buf)
+  if not ok or not parser then
+    return nil
+  elseif api.nvim_buf_get_offset(buf, api.nvim_buf_line_count(buf)) <= PARSED_BYTES then
+    return parser:parse()[1]
+  end
+  return vim.treesitter.highlighter.active[buf] and parser:trees()[1] or nil
+end
+
 --- Lines of the function around a line, by treesitter.
 ---@param buf integer
 ---@param row integer 0-based
 ---@return integer? first 1-based
 ---@return integer? last
 local function function_lines(buf, row)
-  local ok, parser = pcall(vim.treesitter.get_parser, buf)
-  if not ok or not parser then
+  local tree = tree_of(buf)
+  if not tree then
     return nil
   end
   local line = api.nvim_buf_get_lines(buf, row, row + 1, false)[1] or ''
   local col = #line:match('^%s*')
-  local root = parser:parse()[1]:root()
-  local node = root:named_descendant_for_range(row, col, row, col)
+  local node = tree:root():named_descendant_for_range(row, col, row, col)
   while node do
     local type = node:type()
     if type:find('function') or type:find('method') then
       -- A call such as function_call is not a definition; those span blocks of lines.
       local first, _, last, last_col = node:range()
-      if not type:find('call') and last > first then
+      if not type:find('call') and last > first and first <= row and row <= last then
         return first + 1, last_col == 0 and last or last + 1
       end
     end

@@ -69,6 +69,30 @@ test('without a range it is the function, or the paragraph, around the cursor', 
   h.eq(c:lua("return { require('gemma.explain').here(0, 3) }"), { 3, 4 })
 end)
 
+test('in a huge file nothing is parsed: it is the paragraph, unless the highlighter has a tree', function()
+  local c = child()
+  c:lua([[
+    local lines = {}
+    for i = 1, 3000 do
+      vim.list_extend(lines, { ('function M.f%d(a)'):format(i), '  local x = a', '', '  local y = x', 'end', '' })
+    end
+    vim.api.nvim_buf_set_lines(0, 0, -1, false, lines)
+    vim.treesitter.stop(0)
+    _G.parsed = 0
+    local tree = vim.treesitter.get_parser(0, 'lua')
+    local parse = getmetatable(tree).__index.parse
+    getmetatable(tree).__index.parse = function(...)
+      parsed = parsed + 1
+      return parse(...)
+    end]])
+  local here = [[parsed = 0
+    local first, last = require('gemma.explain').here(vim.api.nvim_get_current_buf(), 6003)
+    return { first, last, parsed }]]
+  h.eq(c:lua(here), { 6004, 6005, 0 })
+  c:lua("vim.treesitter.get_parser(0):parse(true) vim.treesitter.start(0, 'lua')")
+  h.eq(c:lua(here), { 6001, 6005, 0 })
+end)
+
 test('the same again gives the window the focus; another question replaces it', function()
   local c = child()
   c:cmd('3,5GemmaExplain')
