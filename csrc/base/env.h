@@ -7,6 +7,7 @@
  *   GEMMA_PROBE     dir:name:layer:pos   dump of activations (model/probe.h)
  *   GEMMA_VULKAN_CHECK  1                with the validation layer, where it is installed
  *   GEMMA_VULKAN_MEMORY  MiB            at most so much of a device's memory
+ *   GEMMA_VULKAN_MATMUL  rows|tile|dot|matrix   how products are computed, for tests
  *   GEMMA_TEST_MODEL  path               a real file for the golden tests
  */
 #pragma once
@@ -19,6 +20,7 @@ typedef enum {
     GM_ENV_PROBE,
     GM_ENV_VULKAN_CHECK,
     GM_ENV_VULKAN_MEMORY,
+    GM_ENV_VULKAN_MATMUL,
     GM_ENV_TEST_MODEL,
     GM_ENV_COUNT
 } gm_env_key;

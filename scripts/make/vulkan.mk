@@ -13,6 +13,10 @@ ifneq ($(VULKAN),1)
 else
   VULKAN_SRC := $(filter-out %/vk_stub.c,$(wildcard csrc/kernels/vulkan/*.c))
 
+  # Shaders for matrix units need a glslc of 2023.5 or newer; without them a device uses its other ways.
+  MATRIX_SHADERS ?= $(shell printf '\#version 450\n\#extension GL_KHR_cooperative_matrix : require\nvoid main() {}\n' | \
+                      $(GLSLC) --target-env=vulkan1.2 -fshader-stage=compute -o /dev/null - 2>/dev/null && echo 1)
+
   # shader NAME FILE DEFINES
   SHADERS :=
   define shader_rule

@@ -1,77 +1,136 @@
 #!/bin/bash
 # Everything there is to know about the Vulkan backend on this machine's GPU, in one command.
 #
-#   tests/bench/gpu.sh                          ops and golden sets on the best device
-#   MODEL=12b-Q4_0.gguf tests/bench/gpu.sh      and speed of a model
-#   MODEL=... PEER_BENCH=/path/llama-bench ...  beside llama.cpp's Vulkan backend, taking turns
+#   tests/bench/gpu.sh                              ops, golden sets, splits and faults on the best device
+#   MODEL="a-Q4_0.gguf b-Q4_K_M.gguf" tests/bench/gpu.sh     and their speed against the copy bandwidth
+#   MODEL=... PEER_BENCH=llama-bench tests/bench/gpu.sh      beside llama.cpp's Vulkan backend, by turns
 #
-#   DEVICE     vulkan   vulkan:1 for the second one
-#   BANDWIDTH  GB/s that a copy on the device reaches; then decode is shown as a part of that limit
-#   P, N       512, 64  tokens read and written      ROUNDS  3
+#   DEVICE      vulkan    vulkan:1 for the second one
+#   RUN         put before our programs and the peer's alike, so that both see one driver: "chroot DIR
+#               env VK_ICD_FILENAMES=..." or nothing; OURS is then our program's path in there, MODEL
+#               the files' path in there
+#   CHECKS      1         0: speed only                    FAULTS  200  calls that fail, evenly spread
+#   P, N        512, 64   tokens read and written          ROUNDS  3    REPS  3  runs in each turn
+#   PEER_ARGS             more for llama-bench ("--no-warmup")
+#   BANDWIDTH             GB/s of a copy on the device; measured when not given
+#   OUT                   tests/bench/<machine>-vulkan.csv
 #
-# Ends with 1 when a check fails. Numbers go to stdout, with the commit and the driver, so that they
-# can be kept. Nothing is installed; build first (make).
+# A row of the CSV: date, commit, device, model, test, ours, peer's, ratio of the medians, the same
+# from processor time (what counts in software on a machine that others use; 0: no peer), rounds, part
+# of the copy bandwidth. Ends with 1 when a check fails. Nothing is installed; build first (make).
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 
-DEVICE=${DEVICE:-vulkan} P=${P:-512} N=${N:-64} ROUNDS=${ROUNDS:-3} BUILD=${BUILD:-build}
-failed=0
+DEVICE=${DEVICE:-vulkan} P=${P:-512} N=${N:-64} ROUNDS=${ROUNDS:-3} REPS=${REPS:-3} BUILD=${BUILD:-build}
+OURS=${OURS:-$BUILD/gemma} PEER_BENCH=${PEER_BENCH:-}
+read -ra run <<<"${RUN:-}"
+read -ra peer_args <<<"${PEER_ARGS:-}"
+machine=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1 | tr -cs 'A-Za-z0-9\n' '-' | sed 's/-$//')
+OUT=${OUT:-tests/bench/${machine:-machine}-vulkan.csv}
+failed=0 work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+commit=$(git log -1 --format=%h 2>/dev/null || echo unknown)
 
-make -s all || exit 1
-make -s T=ops ctest-build && make -s T=golden ctest-build && make -s T=vulkan ctest-build || exit 1
-echo "commit $(git log -1 --format=%h 2>/dev/null || echo unknown)"
-if command -v vulkaninfo >/dev/null; then
-    vulkaninfo --summary 2>/dev/null | sed -n 's/^[[:space:]]*\(deviceName\|driverInfo\|deviceType\).*= /\1 /p'
-fi
+# ---- checks ----
 
 # check NAME COMMAND...: 77 is a skip
 check() {
-    local name=$1 log rc
+    local name=$1 rc
     shift
-    log=$(mktemp)
-    "$@" >"$log" 2>&1
+    "$@" >"$work/log" 2>&1
     rc=$?
     case $rc in
     0) echo "ok    $name" ;;
-    77) echo "skip  $name: $(grep -m 1 skip "$log")" ;;
+    77) echo "skip  $name: $(grep -m 1 skip "$work/log")" ;;
     *)
         echo "FAIL  $name"
-        tail -n 20 "$log"
+        tail -n 20 "$work/log"
         failed=1
         ;;
     esac
-    rm -f "$log"
 }
-check "ops" env OPS_DEVICE="$DEVICE" "$BUILD/tests/ops/test_ops"
-check "ops under the validation layer" env GEMMA_VULKAN_CHECK=1 OPS_DEVICE="$DEVICE" "$BUILD/tests/ops/test_ops"
-check "golden sets" env GEMMA_BACKEND="$DEVICE" "$BUILD/tests/c/model/test_golden"
-check "splits, small memory, faults" env VULKAN_FAULTS=200 "$BUILD/tests/c/engine/test_vulkan"
 
+echo "commit $commit"
+if command -v vulkaninfo >/dev/null; then
+    vulkaninfo --summary 2>/dev/null | sed -n 's/^[[:space:]]*\(deviceName\|driverInfo\|deviceType\).*= /\1 /p'
+fi
+if [ "${CHECKS:-1}" = 1 ]; then
+    make -s all "$BUILD/bench/bench_copy" || exit 1
+    make -s T=ops ctest-build && make -s T=golden ctest-build && make -s T=vulkan ctest-build || exit 1
+    check "ops" env OPS_DEVICE="$DEVICE" "$BUILD/tests/ops/test_ops"
+    check "ops under the validation layer" env GEMMA_VULKAN_CHECK=1 OPS_DEVICE="$DEVICE" "$BUILD/tests/ops/test_ops"
+    # Every way to multiply that the device has, not only the one it would choose.
+    for path in rows tile dot matrix; do
+        check "ops, products by $path" env OPS_ONLY=matmul GEMMA_VULKAN_MATMUL=$path OPS_DEVICE="$DEVICE" "$BUILD/tests/ops/test_ops"
+    done
+    check "golden sets" env GEMMA_BACKEND="$DEVICE" "$BUILD/tests/c/model/test_golden"
+    check "golden sets under the validation layer" \
+        env GEMMA_VULKAN_CHECK=1 GOLDEN_QUICK=1 GEMMA_BACKEND="$DEVICE" "$BUILD/tests/c/model/test_golden"
+    check "splits, small memory, faults" env VULKAN_FAULTS="${FAULTS:-200}" "$BUILD/tests/c/engine/test_vulkan"
+fi
 [ -n "${MODEL:-}" ] || exit $failed
+
+# ---- speed ----
 
 # number NAME: the number behind "NAME": in JSON on stdin
 number() { sed -n "s/.*\"$1\": *\([0-9.eE+-]*\).*/\1/p" | head -n 1; }
-median() { sort -g | awk '{ v[NR] = $1 } END { if (NR) print v[int((NR + 1) / 2)] }'; }
+median() { sort -g | awk '{ v[NR] = $1 } END { if (NR) print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
 
-ours_p=() ours_n=() peer_p=() peer_n=()
-for ((i = 0; i < ROUNDS; i++)); do
-    out=$("$BUILD/gemma" bench -m "$MODEL" -p "$P" -n "$N" -r 3 --device "$DEVICE" --json) || exit 1
-    ours_p+=("$(grep '"test": *"pp' <<<"$out" | number tok_s)")
-    ours_n+=("$(grep '"test": *"tg' <<<"$out" | number tok_s)")
-    [ -n "${PEER_BENCH:-}" ] || continue
-    out=$("$PEER_BENCH" -m "$MODEL" -ngl 99 -p "$P" -n "$N" -r 3 -o jsonl) || exit 1
-    peer_p+=("$(grep '"n_gen": 0' <<<"$out" | number avg_ts)")
-    peer_n+=("$(grep '"n_prompt": 0' <<<"$out" | number avg_ts)")
+# turn FILE COMMAND...: its output to FILE, its processor seconds to FILE.cpu
+turn() {
+    local file=$1
+    shift
+    ( TIMEFORMAT='%U %S'; time ${run[@]+"${run[@]}"} "$@" >"$file" 2>"$file.err" ) 2>"$file.time" || {
+        tail -n 5 "$file.err" >&2
+        exit 1
+    }
+    awk '{ print $1 + $2 }' "$file.time" >"$file.cpu"
+}
+
+bandwidth=${BANDWIDTH:-}
+if [ -z "$bandwidth" ] && [ -z "${RUN:-}" ] && [ -x "$BUILD/bench/bench_copy" ]; then
+    bandwidth=$("$BUILD/bench/bench_copy" "$DEVICE")
+fi
+[ -z "$bandwidth" ] || echo "copy $bandwidth GB/s"
+
+# measure MODEL TEST TOKENS OUR-OPTIONS / PEER-OPTIONS
+measure() {
+    local model=$1 test=$2 i mine=() theirs=() ours peer="" ratio="" cpu="" part="" name size
+    shift 2
+    while [ "$1" != / ]; do mine+=("$1"); shift; done
+    shift
+    theirs=("$@")
+    name=$(basename "$model" .gguf)
+    rm -f "$work"/ours* "$work"/peer*
+    for ((i = 1; i <= ROUNDS; i++)); do
+        turn "$work/a" "$OURS" bench -m "$model" --device "$DEVICE" -r "$REPS" "${mine[@]}" --json
+        number tok_s <"$work/a" >>"$work/ours"
+        device=$(sed -n 's/.*"device": "\([^"]*\)".*/\1/p' "$work/a" | head -n 1)
+        [ -n "$PEER_BENCH" ] || continue
+        turn "$work/b" "$PEER_BENCH" -m "$model" -ngl 99 -fa 1 -r "$REPS" ${peer_args[@]+"${peer_args[@]}"} \
+            "${theirs[@]}" -o jsonl
+        number avg_ts <"$work/b" >>"$work/peer"
+        awk -v a="$(cat "$work/a.cpu")" -v b="$(cat "$work/b.cpu")" 'BEGIN { printf "%.3f\n", b / a }' >>"$work/peer.cpu"
+        echo "$name $test round $i: ours $(tail -n 1 "$work/ours"), peer $(tail -n 1 "$work/peer") tok/s," \
+            "processor seconds $(cat "$work/a.cpu") and $(cat "$work/b.cpu")"
+    done
+    ours=$(median <"$work/ours")
+    if [ -n "$PEER_BENCH" ]; then
+        peer=$(median <"$work/peer") cpu=$(median <"$work/peer.cpu")
+        ratio=$(awk -v a="$ours" -v b="$peer" 'BEGIN { printf "%.3f", a / b }')
+    fi
+    size=$(stat -Lc %s "$model" 2>/dev/null || ${run[@]+"${run[@]}"} stat -Lc %s "$model")
+    if [ -n "$bandwidth" ] && [ "${test:0:2}" = tg ]; then
+        part=$(awk -v n="$ours" -v size="$size" -v bw="$bandwidth" 'BEGIN { printf "%.3f", n * size / 1e9 / bw }')
+    fi
+    echo "$name $test on $device: $ours tok/s${ratio:+, $ratio times the peer ($cpu by processor time)}${part:+, $part of the copy bandwidth}"
+    [ -e "$OUT" ] || echo "date,commit,device,model,test,ours_tok_s,peer_tok_s,ratio,ratio_cpu,rounds,part_of_bandwidth" >"$OUT"
+    echo "$(date -u +%F),$commit,\"$device\",$name,$test,$ours,$peer,$ratio,$cpu,$ROUNDS,$part" >>"$OUT"
+}
+
+for model in $MODEL; do
+    [ "$P" = 0 ] || measure "$model" "pp$P" -p "$P" -n 0 / -p "$P" -n 0
+    [ "$N" = 0 ] || measure "$model" "tg$N" -p 0 -n "$N" / -p 0 -n "$N"
 done
-p=$(printf '%s\n' "${ours_p[@]}" | median) n=$(printf '%s\n' "${ours_n[@]}" | median)
-echo "read $P: $p tok/s, write $N: $n tok/s"
-if [ -n "${PEER_BENCH:-}" ]; then
-    pp=$(printf '%s\n' "${peer_p[@]}" | median) pn=$(printf '%s\n' "${peer_n[@]}" | median)
-    awk -v p="$p" -v n="$n" -v pp="$pp" -v pn="$pn" 'BEGIN {
-        printf "llama.cpp: read %s, write %s tok/s; ours over theirs: %.2f and %.2f\n", pp, pn, p / pp, n / pn }'
-fi
-if [ -n "${BANDWIDTH:-}" ]; then
-    awk -v n="$n" -v size="$(stat -Lc %s "$MODEL")" -v bw="$BANDWIDTH" \
-        'BEGIN { printf "writing reads %.0f GB/s, %.0f %% of the copy bandwidth\n", n * size / 1e9, n * size / 1e7 / bw }'
-fi
+echo "rows added to $OUT"
 exit $failed

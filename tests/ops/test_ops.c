@@ -3,7 +3,7 @@
  * A device is a backend as gm_backend_open makes it: the CPU at each level that this machine has,
  * with three threads, and at the best with one. OPS_DEVICE=vulkan (say) runs that one instead, and
  * skips when it is not there; what Vulkan's validation layer has to say, if GEMMA_VULKAN_CHECK turned
- * it on, is a failure. Everything goes through backend.h.
+ * it on, is a failure. OPS_ONLY=matmul (say) leaves out the cases without that in their names. Everything goes through backend.h.
  */
 #include <stdio.h>
 #include <string.h>
@@ -251,6 +251,8 @@ static void matmul_gives_up_to_three_products_of_one_input(void **state) {
         {3, 3, 256, {40, 31, 64}, {GM_Q4_1, GM_Q5_0, GM_Q5_1}},
         {2, 9, 768, {65, 32}, {GM_IQ4_NL, GM_IQ4_XS}},
         {3, 2, 54, {9, 3, 1}, {GM_F32, GM_F16, GM_F32}},
+        {3, 65, 288, {70, 65, 130}, {GM_Q4_0, GM_Q8_0, GM_Q5_0}},
+        {3, 18, 512, {33, 97, 64}, {GM_Q4_K, GM_Q5_K, GM_Q6_K}},
     };
     for (size_t k = 0; k < LENGTH(cases); k++) {
         int n_tok = cases[k].n_tok;
@@ -678,13 +680,16 @@ int main(void) {
     gm_log_set_sink(hear_validation, NULL);
     static struct CMUnitTest tests[MAX_DEVICE * LENGTH(cases)];
     static char names[MAX_DEVICE * LENGTH(cases)][160];
+    const char *only = getenv("OPS_ONLY");
     size_t n = 0;
     open_devices();
     for (int d = 0; d < n_device; d++)
-        for (size_t i = 0; i < LENGTH(cases); i++, n++) {
+        for (size_t i = 0; i < LENGTH(cases); i++) {
+            if (only && !strstr(cases[i].name, only)) continue;
             snprintf(names[n], sizeof names[n], "%s: %s", device[d]->desc, cases[i].name);
             tests[n] = (struct CMUnitTest){
                 .name = names[n], .test_func = cases[i].fn, .initial_state = device[d]};
+            n++;
         }
     int failed = _cmocka_run_group_tests("ops", tests, n, NULL, NULL);
     for (int d = 0; d < n_device; d++) gm_backend_close(&device[d]);

@@ -12,50 +12,17 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "kernels/vulkan/vk_cmd.h"
+#include "kernels/vulkan/vk_in.h"
 #include "kernels/vulkan/vk_repack.h"
 #include "kernels/vulkan/vk_util.h"
 
-/* A tensor's memory. A weight is cut into pieces of whole tiles; anything else is one piece. */
-struct gm_dmem {
-    gm_dmem *next, *prev;
-    gm_vk_access access;
-    bool packed;              /* tiles of vk_repack.h */
-    uint32_t row_words;       /* packed: of one row */
-    int64_t n_tile, per_piece; /* packed: tiles in all, in each piece but the last */
-    size_t row_bytes, stride; /* rows as the caller counts them, and as they lie here */
-    int32_t n_piece;
-    gm_vk_span piece[];
-};
-
-/* Cosines and sines of a batch's positions, as in the CPU backend. */
-typedef struct {
-    int32_t pos0, n_tok, half; /* n_tok 0: empty */
-    float *inv_freq;           /* [half], a copy */
-    gm_tensor turn;            /* [n_tok, 2, half] */
-} rope_table;
-
-enum { ROPE_TABLES = 2, MAX_PART_ROWS = 1024 };
-
-typedef struct {
-    gm_backend base; /* first */
-    gm_vk v;
-    gm_vk_heap heap;
-    gm_vk_pipes pipes;
-    gm_vk_cmd cmd;
-    gm_dmem *first;
-    gm_be_limits lim;
-    rope_table rope[ROPE_TABLES];
-    int rope_next;
-    gm_tensor part; /* sums of parts of keys, for attention */
-    uint32_t width; /* of workgroups that work on rows */
-} vk_backend;
+enum { MAX_PART_ROWS = 1024 };
 
 static vk_backend *of(gm_backend *b) {
     return (vk_backend *)b;
 }
 
-static int ready(const vk_backend *k) {
+int gm_vk_ready(const vk_backend *k) {
     if (k->v.lost) return GM_EDEVICE;
     return gm_cancelled(k->base.cancel) ? GM_ECANCELLED : GM_OK;
 }
@@ -84,9 +51,7 @@ static void vk_tensor_free(gm_backend *b, gm_tensor *t) {
     if (t->dmem) free_dmem(of(b), t->dmem);
 }
 
-/* n bytes at a byte of a piece of m. The offset of a binding has to be a multiple of what the device
- * wants; *word is what is left, in words. */
-static gm_vk_bind bind_piece(const vk_backend *k, gm_dmem *m, int32_t piece, size_t at, bool write,
+gm_vk_bind gm_vk_bind_piece(const vk_backend *k, gm_dmem *m, int32_t piece, size_t at, bool write,
                              uint32_t *word) {
     const gm_vk_span *s = &m->piece[piece];
     VkDeviceSize from = (s->at + at) / k->v.align * k->v.align;
@@ -99,8 +64,8 @@ static size_t place(const gm_tensor *t) {
     return m->stride == m->row_bytes ? t->offset : t->offset / m->row_bytes * m->stride;
 }
 
-static gm_vk_bind bind(const vk_backend *k, const gm_tensor *t, bool write, uint32_t *word) {
-    return bind_piece(k, t->dmem, 0, place(t), write, word);
+gm_vk_bind gm_vk_bind_rows(const vk_backend *k, const gm_tensor *t, bool write, uint32_t *word) {
+    return gm_vk_bind_piece(k, t->dmem, 0, place(t), write, word);
 }
 
 /* Rows of caches begin with a word. A row of Q8_0 is its values and then its scales. */
@@ -292,7 +257,7 @@ static int reserve_rope(vk_backend *k, const gm_be_limits *lim) {
         int rc = r->inv_freq ? vk_tensor_alloc(&k->base, &r->turn) : GM_ENOMEM;
         if (!rc) continue;
         drop_rope(k);
-        k->lim.max_tok = k->lim.max_head_dim = 0;
+        k->lim = (gm_be_limits){0};
         return rc;
     }
     return GM_OK;
@@ -305,9 +270,12 @@ static int32_t larger(int32_t a, int32_t b) {
 static int vk_reserve(gm_backend *b, const gm_be_limits *lim) {
     vk_backend *k = of(b);
     gm_be_limits all = {.max_tok = larger(k->lim.max_tok, lim->max_tok),
-                        .max_head_dim = larger(k->lim.max_head_dim, lim->max_head_dim)};
-    if (all.max_tok == k->lim.max_tok && all.max_head_dim == k->lim.max_head_dim) return GM_OK;
+                        .max_in = larger(k->lim.max_in, lim->max_in),
+                        .max_head_dim = larger(k->lim.max_head_dim, lim->max_head_dim),
+                        .fine = k->lim.fine || lim->fine};
+    if (memcmp(&all, &k->lim, sizeof all) == 0) return GM_OK;
     int rc = reserve_rope(k, &all);
+    if (!rc) rc = gm_vk_matmul_reserve(k, &all);
     if (rc) return rc;
     gm_be_tensor_free(b, &k->part);
     k->part = gm_tensor_view(GM_F32, NULL, all.max_head_dim + 2, MAX_PART_ROWS);
@@ -318,7 +286,7 @@ static int vk_reserve(gm_backend *b, const gm_be_limits *lim) {
 
 /* ---- rows -------------------------------------------------------------------------------- */
 
-static int record(vk_backend *k, const char *shader, const uint32_t spec[GM_VK_SPECS],
+int gm_vk_record(vk_backend *k, const char *shader, const uint32_t spec[GM_VK_SPECS],
                   const gm_vk_bind *binds, uint32_t n_bind, const void *push, size_t n_push, uint32_t x,
                   uint32_t y, uint32_t z, double cost) {
     gm_vk_pipe *pipe;
@@ -328,7 +296,7 @@ static int record(vk_backend *k, const char *shader, const uint32_t spec[GM_VK_S
     return gm_vk_cmd_dispatch(&k->cmd, pipe, binds, n_bind, push, n_push, groups, cost);
 }
 
-static const char *named(char *out, size_t n, const char *shader, gm_dtype t) {
+const char *gm_vk_named(char *out, size_t n, const char *shader, gm_dtype t) {
     snprintf(out, n, "%s_%s", shader, gm_dtype_get((uint32_t)t)->name);
     return out;
 }
@@ -340,27 +308,27 @@ static int norm(vk_backend *k, const gm_tensor *x, const gm_tensor *w, float eps
         uint32_t n, x_at, w_at, out_at, weighted;
         float eps, scale;
     } p = {.n = (uint32_t)x->ne[0], .weighted = w != NULL, .eps = eps, .scale = scale};
-    gm_vk_bind b[3] = {bind(k, x, false, &p.x_at), bind(k, w ? w : x, false, &p.w_at),
-                       bind(k, out, true, &p.out_at)};
+    gm_vk_bind b[3] = {gm_vk_bind_rows(k, x, false, &p.x_at), gm_vk_bind_rows(k, w ? w : x, false, &p.w_at),
+                       gm_vk_bind_rows(k, out, true, &p.out_at)};
     const uint32_t spec[GM_VK_SPECS] = {k->width, add};
-    return record(k, "norm", spec, b, 3, &p, sizeof p, (uint32_t)n_tok, 1, 1,
+    return gm_vk_record(k, "norm", spec, b, 3, &p, sizeof p, (uint32_t)n_tok, 1, 1,
                   (double)n_tok * (double)p.n * 3);
 }
 
 static int vk_rms_norm(gm_backend *b, const gm_op_rms_norm *op) {
-    int rc = ready(of(b));
+    int rc = gm_vk_ready(of(b));
     return rc ? rc : norm(of(b), op->x, op->w, op->eps, 1, op->n_tok, op->out, false);
 }
 
 static int vk_add_norm(gm_backend *b, const gm_op_add_norm *op) {
-    int rc = ready(of(b));
+    int rc = gm_vk_ready(of(b));
     return rc ? rc : norm(of(b), op->x, op->w, op->eps, op->scale, op->n_tok, op->h, true);
 }
 
 static int vk_embed(gm_backend *b, const gm_op_embed *op) {
     vk_backend *k = of(b);
     gm_dmem *m = op->table->dmem;
-    int rc = ready(k);
+    int rc = gm_vk_ready(k);
     char name[32];
     bool linear = !m->packed; /* a table of one row */
     struct {
@@ -377,9 +345,9 @@ static int vk_embed(gm_backend *b, const gm_op_embed *op) {
         if ((rc = gm_vk_cmd_space(&k->cmd, (size_t)op->n_tok * sizeof *op->ids, &ids, &binds[1]))) break;
         memcpy(ids, op->ids, (size_t)op->n_tok * sizeof *op->ids);
         uint32_t word = 0;
-        binds[0] = bind_piece(k, m, i, 0, false, &word);
-        binds[2] = bind(k, op->out, true, &p.out_at);
-        rc = record(k, named(name, sizeof name, "embed", op->table->dtype), spec, binds, 3, &p, sizeof p,
+        binds[0] = gm_vk_bind_piece(k, m, i, 0, false, &word);
+        binds[2] = gm_vk_bind_rows(k, op->out, true, &p.out_at);
+        rc = gm_vk_record(k, gm_vk_named(name, sizeof name, "embed", op->table->dtype), spec, binds, 3, &p, sizeof p,
                     (p.n_in / 8 + 64) / 64, (uint32_t)op->n_tok, 1, (double)op->n_tok * p.n_in);
     }
     return rc;
@@ -390,102 +358,33 @@ static int flat(vk_backend *k, const char *shader, gm_vk_bind *b, uint32_t n_bin
     const uint32_t spec[GM_VK_SPECS] = {k->width};
     double groups = ceil(n / k->width);
     *per = (uint32_t)ceil(groups / 32768);
-    return record(k, shader, spec, b, n_bind, push, n_push, (uint32_t)ceil(groups / *per), 1, 1, n * 8);
+    return gm_vk_record(k, shader, spec, b, n_bind, push, n_push, (uint32_t)ceil(groups / *per), 1, 1, n * 8);
 }
 
 static int vk_geglu(gm_backend *b, const gm_op_geglu *op) {
     vk_backend *k = of(b);
-    int rc = ready(k);
+    int rc = gm_vk_ready(k);
     if (rc) return rc;
     double n = (double)op->n_tok * (double)op->gate->ne[0];
     struct {
         uint32_t n, gate_at, up_at, out_at, per;
     } p = {.n = (uint32_t)n};
-    gm_vk_bind binds[3] = {bind(k, op->gate, false, &p.gate_at), bind(k, op->up, false, &p.up_at),
-                           bind(k, op->out, true, &p.out_at)};
+    gm_vk_bind binds[3] = {gm_vk_bind_rows(k, op->gate, false, &p.gate_at), gm_vk_bind_rows(k, op->up, false, &p.up_at),
+                           gm_vk_bind_rows(k, op->out, true, &p.out_at)};
     return flat(k, "geglu", binds, 3, &p, sizeof p, &p.per, n);
 }
 
 static int vk_softcap(gm_backend *b, const gm_op_softcap *op) {
     vk_backend *k = of(b);
-    int rc = ready(k);
+    int rc = gm_vk_ready(k);
     if (rc) return rc;
     double n = (double)op->n_tok * (double)op->x->ne[0];
     struct {
         uint32_t n, x_at, per;
         float cap;
     } p = {.n = (uint32_t)n, .cap = op->cap};
-    gm_vk_bind x = bind(k, op->x, true, &p.x_at);
+    gm_vk_bind x = gm_vk_bind_rows(k, op->x, true, &p.x_at);
     return flat(k, "softcap", &x, 1, &p, sizeof p, &p.per, n);
-}
-
-/* ---- products ---------------------------------------------------------------------------- */
-
-static uint32_t power_of_two_from(uint32_t n, uint32_t most) {
-    uint32_t p = 1;
-    while (p < n && p < most) p *= 2;
-    return p;
-}
-
-/* How a product is cut: more invocations share a sum where there are few rows of x to keep a device
- * busy. Software has few cores, and subgroups for which everything but the weights is the same. */
-static void matmul_spec(const vk_backend *k, int32_t n_tok, bool aligned, bool linear,
-                        uint32_t spec[GM_VK_SPECS]) {
-    uint32_t tokens = power_of_two_from((uint32_t)n_tok, k->v.software ? 4 : 16);
-    uint32_t slices = k->v.software ? 1 : tokens <= 4 ? 8 : 4;
-    while (slices * GM_VK_TILE > k->v.max_group) slices /= 2;
-    uint32_t rows = k->v.software && !linear ? 4 : 1;
-    const uint32_t s[GM_VK_SPECS] = {slices * GM_VK_TILE, slices, tokens, aligned, rows, k->v.software,
-                                     [7] = linear ? 1 : GM_VK_TILE};
-    memcpy(spec, s, sizeof s);
-}
-
-static int product(vk_backend *k, const gm_tensor *w, const gm_tensor *x, const gm_tensor *out,
-                   int32_t n_tok) {
-    gm_dmem *m = w->dmem;
-    char name[32];
-    struct {
-        uint32_t n_in, n_out, n_tok, row_words, x_at, out_at, row0, tile0, n_tile;
-    } p = {.n_in = (uint32_t)w->ne[0],
-           .n_out = (uint32_t)gm_tensor_rows(w),
-           .n_tok = (uint32_t)n_tok,
-           .row_words = m->row_words};
-    gm_vk_bind b[3];
-    b[1] = bind(k, x, false, &p.x_at);
-    b[2] = bind(k, out, true, &p.out_at);
-    uint32_t spec[GM_VK_SPECS], word = 0;
-    matmul_spec(k, n_tok, p.n_in % 8 == 0 && p.x_at % 4 == 0, !m->packed, spec);
-    named(name, sizeof name, "matmul", w->dtype);
-    uint32_t batches = (p.n_tok + spec[2] - 1) / spec[2];
-    double tile_cost = (double)m->row_words * GM_VK_TILE * n_tok;
-    int64_t n_tile = m->packed ? m->n_tile : 1, per_piece = m->packed ? m->per_piece : 1;
-    int64_t most = tile_cost > 0 && k->cmd.budget / tile_cost < 60000 ? (int64_t)(k->cmd.budget / tile_cost)
-                                                                      : 60000;
-    if (most < 16) most = 16; /* fewer would leave a device idle */
-    for (int64_t tile = 0; tile < n_tile;) {
-        int32_t piece = (int32_t)(tile / per_piece);
-        int64_t end = (piece + 1) * per_piece;
-        if (end > n_tile) end = n_tile;
-        if (end > tile + most) end = tile + most;
-        b[0] = bind_piece(k, m, piece, 0, false, &word);
-        p.row0 = (uint32_t)(piece * per_piece * GM_VK_TILE);
-        p.tile0 = (uint32_t)(tile - piece * per_piece);
-        p.n_tile = (uint32_t)(end - piece * per_piece);
-        int rc = record(k, name, spec, b, 3, &p, sizeof p, ((uint32_t)(end - tile) + spec[4] - 1) / spec[4],
-                        batches, 1,
-                        tile_cost * (double)(end - tile));
-        if (!rc) rc = ready(k);
-        if (rc) return rc;
-        tile = end;
-    }
-    return GM_OK;
-}
-
-static int vk_matmul(gm_backend *b, const gm_op_matmul *op) {
-    vk_backend *k = of(b);
-    int rc = ready(k);
-    for (int32_t i = 0; !rc && i < op->n_mat; i++) rc = product(k, op->w[i], op->x, op->out[i], op->n_tok);
-    return rc;
 }
 
 /* ---- heads and cache --------------------------------------------------------------------- */
@@ -540,7 +439,7 @@ static int find_turns(vk_backend *k, const gm_op_head_norm_rope *op, rope_table 
 
 static int vk_head_norm_rope(gm_backend *b, const gm_op_head_norm_rope *op) {
     vk_backend *k = of(b);
-    int rc = ready(k);
+    int rc = gm_vk_ready(k);
     if (rc) return rc;
     if (op->inv_freq && (op->n_tok > k->lim.max_tok || op->head_dim > k->lim.max_head_dim)) {
         gm_log(GM_LOG_ERROR, "vulkan", "head_norm_rope: %d tokens, heads of %d: never reserved",
@@ -558,11 +457,11 @@ static int vk_head_norm_rope(gm_backend *b, const gm_op_head_norm_rope *op) {
            .turning = r != NULL,
            .eps = op->eps};
     uint32_t turn_word = 0;
-    gm_vk_bind binds[3] = {bind(k, op->x, true, &p.x_at), bind(k, op->w ? op->w : op->x, false, &p.w_at),
-                           bind(k, r ? &r->turn : op->x, false, &turn_word)};
+    gm_vk_bind binds[3] = {gm_vk_bind_rows(k, op->x, true, &p.x_at), gm_vk_bind_rows(k, op->w ? op->w : op->x, false, &p.w_at),
+                           gm_vk_bind_rows(k, r ? &r->turn : op->x, false, &turn_word)};
     if (r) p.turn_at = turn_word + (uint32_t)(op->pos0 - r->pos0) * p.d;
     const uint32_t spec[GM_VK_SPECS] = {k->v.software ? 32 : 64};
-    return record(k, "heads", spec, binds, 3, &p, sizeof p, p.n_head, (uint32_t)op->n_tok, 1,
+    return gm_vk_record(k, "heads", spec, binds, 3, &p, sizeof p, p.n_head, (uint32_t)op->n_tok, 1,
                   (double)op->n_tok * p.n_head * p.d * 4);
 }
 
@@ -573,7 +472,7 @@ static uint32_t cache_units(gm_dtype t, uint32_t d) {
 static int vk_kv_write(gm_backend *b, const gm_op_kv_write *op) {
     vk_backend *k = of(b);
     gm_kv_layer *c = op->cache;
-    int rc = ready(k);
+    int rc = gm_vk_ready(k);
     if (rc) return rc;
     char name[32];
     struct {
@@ -584,15 +483,21 @@ static int vk_kv_write(gm_backend *b, const gm_op_kv_write *op) {
            .n_slot = (uint32_t)c->n_slot,
            .pos0 = (uint32_t)op->pos0,
            .stride = (uint32_t)(c->k.dmem->stride / 4)};
-    gm_vk_bind binds[4] = {bind(k, op->k, false, &p.k_at), bind(k, op->v, false, &p.v_at),
-                           bind(k, &c->k, true, &p.kc_at), bind(k, &c->v, true, &p.vc_at)};
+    gm_vk_bind binds[4] = {gm_vk_bind_rows(k, op->k, false, &p.k_at), gm_vk_bind_rows(k, op->v, false, &p.v_at),
+                           gm_vk_bind_rows(k, &c->k, true, &p.kc_at), gm_vk_bind_rows(k, &c->v, true, &p.vc_at)};
     const uint32_t spec[GM_VK_SPECS] = {32};
-    return record(k, named(name, sizeof name, "kv_write", c->k.dtype), spec, binds, 4, &p, sizeof p,
+    return gm_vk_record(k, gm_vk_named(name, sizeof name, "kv_write", c->k.dtype), spec, binds, 4, &p, sizeof p,
                   (cache_units(c->k.dtype, p.d) + 31) / 32, p.n_kv, p.n_tok,
                   (double)p.n_tok * p.n_kv * p.d * 2);
 }
 
 /* ---- attention --------------------------------------------------------------------------- */
+
+static uint32_t power_of_two_from(uint32_t n, uint32_t most) {
+    uint32_t p = 1;
+    while (p < n && p < most) p *= 2;
+    return p;
+}
 
 typedef struct {
     uint32_t d, n_head, group, n_tok, n_slot, q_at, kc_at, vc_at, range_at, out_at, stride, n_part;
@@ -602,9 +507,9 @@ static int join_parts(vk_backend *k, const gm_op_attention *op, const attn_push 
     struct {
         uint32_t d, n_part, part_at, out_at;
     } p = {.d = a->d, .n_part = a->n_part};
-    gm_vk_bind b[2] = {bind(k, &k->part, false, &p.part_at), bind(k, op->out, true, &p.out_at)};
+    gm_vk_bind b[2] = {gm_vk_bind_rows(k, &k->part, false, &p.part_at), gm_vk_bind_rows(k, op->out, true, &p.out_at)};
     const uint32_t spec[GM_VK_SPECS] = {64};
-    return record(k, "attention_join", spec, b, 2, &p, sizeof p, a->n_tok * a->n_head, 1, 1,
+    return gm_vk_record(k, "attention_join", spec, b, 2, &p, sizeof p, a->n_tok * a->n_head, 1, 1,
                   (double)a->n_tok * a->n_head * a->d * a->n_part);
 }
 
@@ -619,7 +524,7 @@ static uint32_t count_parts(const vk_backend *k, uint32_t rows, int32_t n_key, u
 static int vk_attention(gm_backend *b, const gm_op_attention *op) {
     vk_backend *k = of(b);
     const gm_kv_layer *c = op->cache;
-    int rc = ready(k);
+    int rc = gm_vk_ready(k);
     if (rc) return rc;
     char name[32];
     attn_push p = {.d = (uint32_t)c->head_dim,
@@ -647,12 +552,12 @@ static int vk_attention(gm_backend *b, const gm_op_attention *op) {
     if ((rc = gm_vk_cmd_space(&k->cmd, 2 * n, &range, &binds[3]))) return rc;
     memcpy(range, op->lo, n);
     memcpy((char *)range + n, op->hi, n);
-    binds[0] = bind(k, op->q, false, &p.q_at);
-    binds[1] = bind(k, &c->k, false, &p.kc_at);
-    binds[2] = bind(k, &c->v, false, &p.vc_at);
-    binds[4] = bind(k, p.n_part > 1 ? &k->part : op->out, true, &p.out_at);
+    binds[0] = gm_vk_bind_rows(k, op->q, false, &p.q_at);
+    binds[1] = gm_vk_bind_rows(k, &c->k, false, &p.kc_at);
+    binds[2] = gm_vk_bind_rows(k, &c->v, false, &p.vc_at);
+    binds[4] = gm_vk_bind_rows(k, p.n_part > 1 ? &k->part : op->out, true, &p.out_at);
     const uint32_t spec[GM_VK_SPECS] = {width, columns, tokens};
-    rc = record(k, named(name, sizeof name, "attention", c->k.dtype), spec, binds, 5, &p, sizeof p,
+    rc = gm_vk_record(k, gm_vk_named(name, sizeof name, "attention", c->k.dtype), spec, binds, 5, &p, sizeof p,
                 p.n_head, (p.n_tok + tokens - 1) / tokens, p.n_part,
                 (double)p.n_tok * p.n_head * n_key * p.d / 2);
     return rc || p.n_part == 1 ? rc : join_parts(k, op, &p);
@@ -666,6 +571,7 @@ static void vk_destroy(gm_backend *b) {
     k->cmd.finished = UINT64_MAX; /* nothing is waited for any more */
     drop_rope(k);
     gm_be_tensor_free(b, &k->part);
+    gm_be_tensor_free(b, &k->packed);
     while (k->first) free_dmem(k, k->first);
     gm_vk_cmd_finish(&k->cmd);
     gm_vk_pipes_finish(&k->pipes);
@@ -689,7 +595,7 @@ static const gm_backend_vtable vk_vtable = {
     .embed = vk_embed,
     .rms_norm = vk_rms_norm,
     .add_norm = vk_add_norm,
-    .matmul = vk_matmul,
+    .matmul = gm_vk_matmul,
     .head_norm_rope = vk_head_norm_rope,
     .kv_write = vk_kv_write,
     .attention = vk_attention,
@@ -703,7 +609,8 @@ int gm_vk_open(gm_backend **out, int which, bool real_only, char *err, size_t er
     if (!k) return gm_fail(err, errlen, GM_ENOMEM, "out of memory");
     k->base.vt = &vk_vtable;
     k->base.may_split = true;
-    int rc = gm_vk_device_open(&k->v, which, real_only, err, errlen);
+    int rc = gm_vk_matmul_way(k, err, errlen);
+    if (!rc) rc = gm_vk_device_open(&k->v, which, real_only, err, errlen);
     if (rc) {
         gm_free(k);
         return rc;

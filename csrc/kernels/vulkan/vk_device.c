@@ -223,19 +223,103 @@ static int read_limits(gm_vk *v, char *err, size_t errlen) {
     return GM_OK;
 }
 
+/* Features beyond Vulkan 1.2, each optional: asked for, and enabled by the same chain. */
+typedef struct {
+    VkPhysicalDeviceShaderIntegerDotProductFeaturesKHR dot;
+#ifdef VK_KHR_cooperative_matrix
+    VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix;
+    VkPhysicalDeviceVulkanMemoryModelFeatures model;
+    VkPhysicalDeviceShaderFloat16Int8Features half_float;
+#endif
+    const char *name[4]; /* of extensions */
+    uint32_t n_name;
+    void *chain;
+} extras;
+
+static void ask_dot(gm_vk *v, extras *x) {
+    if (!has_extension(v, VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME)) return;
+    x->dot.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES_KHR;
+    VkPhysicalDeviceFeatures2 f = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &x->dot};
+    v->fn.GetPhysicalDeviceFeatures2(v->physical, &f);
+    VkPhysicalDeviceShaderIntegerDotProductPropertiesKHR p = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_PROPERTIES_KHR};
+    VkPhysicalDeviceProperties2 all = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &p};
+    v->fn.GetPhysicalDeviceProperties2(v->physical, &all);
+    v->dot = x->dot.shaderIntegerDotProduct;
+    v->dot_fast = v->dot && p.integerDotProduct4x8BitPackedSignedAccelerated;
+    if (!v->dot) return;
+    x->name[x->n_name++] = VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME;
+    x->dot.pNext = x->chain;
+    x->chain = &x->dot;
+}
+
+#ifdef VK_KHR_cooperative_matrix
+/* The first product of half matrices that our tiles of 64 x 64 x 32 are made of. */
+static void find_matrix(gm_vk *v) {
+    PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR get;
+    PFN_vkGetInstanceProcAddr find;
+    void *sym = dlsym(v->library, "vkGetInstanceProcAddr");
+    memcpy(&find, &sym, sizeof find);
+    get = (PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR)find(
+        v->instance, "vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR");
+    VkCooperativeMatrixPropertiesKHR p[64];
+    uint32_t n = 64;
+    for (uint32_t i = 0; i < n; i++)
+        p[i] = (VkCooperativeMatrixPropertiesKHR){.sType = VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR};
+    if (!get || get(v->physical, &n, p) < 0) return;
+    for (uint32_t i = 0; i < n && !v->matrix[0]; i++) {
+        bool types = p[i].AType == VK_COMPONENT_TYPE_FLOAT16_KHR && p[i].BType == VK_COMPONENT_TYPE_FLOAT16_KHR &&
+                     p[i].CType == VK_COMPONENT_TYPE_FLOAT32_KHR && p[i].ResultType == VK_COMPONENT_TYPE_FLOAT32_KHR;
+        if (!types || p[i].scope != VK_SCOPE_SUBGROUP_KHR || !p[i].MSize || !p[i].NSize || !p[i].KSize) continue;
+        if (64 % p[i].MSize || 64 % p[i].NSize || 32 % p[i].KSize) continue;
+        v->matrix[0] = p[i].MSize;
+        v->matrix[1] = p[i].NSize;
+        v->matrix[2] = p[i].KSize;
+    }
+}
+
+static void ask_matrix(gm_vk *v, extras *x) {
+    if (!has_extension(v, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME) || 128 % v->subgroup) return;
+    x->half_float.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES;
+    x->model.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES;
+    x->model.pNext = &x->half_float;
+    x->matrix.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR;
+    x->matrix.pNext = &x->model;
+    VkPhysicalDeviceFeatures2 f = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &x->matrix};
+    v->fn.GetPhysicalDeviceFeatures2(v->physical, &f);
+    if (!x->matrix.cooperativeMatrix || !x->model.vulkanMemoryModel || !x->half_float.shaderFloat16) return;
+    x->matrix.cooperativeMatrixRobustBufferAccess = VK_FALSE;
+    x->half_float.shaderInt8 = VK_FALSE;
+    find_matrix(v);
+    if (!v->matrix[0]) return;
+    x->name[x->n_name++] = VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME;
+    x->half_float.pNext = x->chain;
+    x->chain = &x->matrix;
+}
+#else
+static void ask_matrix(gm_vk *v, extras *x) {
+    (void)v;
+    (void)x;
+}
+#endif
+
 static int create_device(gm_vk *v, char *err, size_t errlen) {
-    static const char *const budget[] = {VK_EXT_MEMORY_BUDGET_EXTENSION_NAME};
-    v->has_budget = has_extension(v, budget[0]);
+    extras x = {0};
+    v->has_budget = has_extension(v, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
+    if (v->has_budget) x.name[x.n_name++] = VK_EXT_MEMORY_BUDGET_EXTENSION_NAME;
+    ask_dot(v, &x);
+    ask_matrix(v, &x);
     const float priority = 0.0f; /* the desktop first */
     VkDeviceQueueCreateInfo queue = {.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
                                      .queueFamilyIndex = v->family,
                                      .queueCount = 1,
                                      .pQueuePriorities = &priority};
     VkDeviceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
+                               .pNext = x.chain,
                                .queueCreateInfoCount = 1,
                                .pQueueCreateInfos = &queue,
-                               .enabledExtensionCount = v->has_budget,
-                               .ppEnabledExtensionNames = budget};
+                               .enabledExtensionCount = x.n_name,
+                               .ppEnabledExtensionNames = x.name};
     int rc = VK_TRY(v, v->fn.CreateDevice(v->physical, &info, NULL, &v->device));
     if (rc)
         return gm_fail(err, errlen, rc, "the device %s could not be opened (%s)", v->name,

@@ -61,6 +61,8 @@ typedef struct {
     VkPhysicalDeviceMemoryProperties memory;
     VkDeviceSize max_range, max_alloc, align; /* of storage buffers, memory blocks and offsets */
     uint32_t subgroup, max_group, max_shared, max_bindings;
+    bool dot, dot_fast;  /* integer dot products of packed bytes, and in hardware */
+    uint32_t matrix[3];  /* m, n, k of its products of half matrices into float32; 0: none */
     double ns_per_tick; /* 0: no timestamps */
     uint8_t cache_key[VK_UUID_SIZE];
     uint32_t vendor, device_id, driver_version;

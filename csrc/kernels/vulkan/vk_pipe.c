@@ -175,6 +175,16 @@ static int create(gm_vk_pipes *p, gm_vk_pipe *pipe) {
     return rc;
 }
 
+static int find_shader(const char *name) {
+    int i = 0;
+    while (i < (int)N_SHADER && strcmp(shaders[i].name, name) != 0) i++;
+    return i;
+}
+
+bool gm_vk_pipes_has(const char *shader) {
+    return find_shader(shader) < (int)N_SHADER;
+}
+
 int gm_vk_pipes_get(gm_vk_pipes *p, const char *shader, const uint32_t spec[GM_VK_SPECS],
                     gm_vk_pipe **out) {
     for (int i = 0; i < p->n_pipe; i++) {
@@ -183,8 +193,7 @@ int gm_vk_pipes_get(gm_vk_pipes *p, const char *shader, const uint32_t spec[GM_V
             return GM_OK;
     }
     gm_vk_pipe *pipe = &p->pipe[p->n_pipe];
-    int i = 0;
-    while (i < (int)N_SHADER && strcmp(shaders[i].name, shader) != 0) i++;
+    int i = find_shader(shader);
     if (p->n_pipe == GM_VK_MAX_PIPE || i == (int)N_SHADER) {
         gm_log(GM_LOG_ERROR, "vulkan", "no pipeline for %s", shader);
         return GM_EINTERNAL;

@@ -8,7 +8,7 @@
 
 #include "kernels/vulkan/vk_device.h"
 
-enum { GM_VK_BINDINGS = 5, GM_VK_PUSH = 64, GM_VK_SPECS = 8, GM_VK_MAX_PIPE = 160 };
+enum { GM_VK_BINDINGS = 5, GM_VK_PUSH = 64, GM_VK_SPECS = 8, GM_VK_MAX_PIPE = 256 };
 
 typedef struct {
     VkPipeline handle;
@@ -30,6 +30,9 @@ typedef struct {
 
 int gm_vk_pipes_init(gm_vk_pipes *p, gm_vk *v);
 void gm_vk_pipes_finish(gm_vk_pipes *p); /* writes the cache */
+
+/* Whether this build has the shader. */
+bool gm_vk_pipes_has(const char *shader);
 
 /* spec[0] is the width of a workgroup. The pipeline stays where it is until finish. */
 int gm_vk_pipes_get(gm_vk_pipes *p, const char *shader, const uint32_t spec[GM_VK_SPECS],

@@ -1,0 +1,74 @@
+/* vk_in.h: what the files of this backend share: a tensor's memory, the backend's state, and how an op
+ * is bound and recorded.
+ */
+#pragma once
+
+#include "kernels/backend.h"
+#include "kernels/vulkan/vk_cmd.h"
+
+/* How products are computed; the first one fits every device. */
+typedef enum {
+    GM_VK_WAY_AUTO,
+    GM_VK_WAY_ROWS,   /* matmul.comp: few tokens, or software */
+    GM_VK_WAY_TILE,   /* matmul_tile.comp */
+    GM_VK_WAY_DOT,    /* the same with integer dot products */
+    GM_VK_WAY_MATRIX, /* matmul_matrix.comp */
+} gm_vk_way;
+
+/* A tensor's memory. A weight is cut into pieces of whole tiles; anything else is one piece. */
+struct gm_dmem {
+    gm_dmem *next, *prev;
+    gm_vk_access access;
+    bool packed;              /* tiles of vk_repack.h */
+    uint32_t row_words;       /* packed: of one row */
+    int64_t n_tile, per_piece; /* packed: tiles in all, in each piece but the last */
+    size_t row_bytes, stride; /* rows as the caller counts them, and as they lie here */
+    int32_t n_piece;
+    gm_vk_span piece[];
+};
+
+/* Cosines and sines of a batch's positions, as in the CPU backend. */
+typedef struct {
+    int32_t pos0, n_tok, half; /* n_tok 0: empty */
+    float *inv_freq;           /* [half], a copy */
+    gm_tensor turn;            /* [n_tok, 2, half] */
+} rope_table;
+
+enum { ROPE_TABLES = 2 };
+
+typedef struct {
+    gm_backend base; /* first */
+    gm_vk v;
+    gm_vk_heap heap;
+    gm_vk_pipes pipes;
+    gm_vk_cmd cmd;
+    gm_dmem *first;
+    gm_be_limits lim;
+    rope_table rope[ROPE_TABLES];
+    int rope_next;
+    gm_tensor part; /* sums of parts of keys, for attention */
+    gm_vk_way way;       /* asked for by GEMMA_VULKAN_MATMUL */
+    gm_tensor packed;    /* x as pack_x.comp writes it; empty where no way needs it */
+    uint32_t width; /* of workgroups that work on rows */
+} vk_backend;
+
+/* 0, GM_EDEVICE or GM_ECANCELLED: whether another op may be recorded. */
+int gm_vk_ready(const vk_backend *k);
+
+/* n bytes at a byte of a piece of m. The offset of a binding has to be a multiple of what the device
+ * wants; *word is what is left, in words. */
+gm_vk_bind gm_vk_bind_piece(const vk_backend *k, gm_dmem *m, int32_t piece, size_t at, bool write,
+                            uint32_t *word);
+gm_vk_bind gm_vk_bind_rows(const vk_backend *k, const gm_tensor *t, bool write, uint32_t *word);
+
+int gm_vk_record(vk_backend *k, const char *shader, const uint32_t spec[GM_VK_SPECS],
+                 const gm_vk_bind *binds, uint32_t n_bind, const void *push, size_t n_push, uint32_t x,
+                 uint32_t y, uint32_t z, double cost);
+
+/* "shader_Q4_0" in out */
+const char *gm_vk_named(char *out, size_t n, const char *shader, gm_dtype t);
+
+/* vk_matmul.c */
+int gm_vk_matmul(gm_backend *b, const gm_op_matmul *op);
+int gm_vk_matmul_reserve(vk_backend *k, const gm_be_limits *lim); /* room for x as pack_x.comp writes it */
+int gm_vk_matmul_way(vk_backend *k, char *err, size_t errlen);    /* reads GEMMA_VULKAN_MATMUL */
