@@ -20,3 +20,7 @@ bool gm_vk_built(void);
  * once; 0 switches it off. A lost device stays lost. Returns how many calls were made since the last
  * time. Process-wide, for tests. */
 uint64_t gm_vk_fail_at(uint64_t n, int result);
+
+/* Makes the n-th wait for the device from now on run into its time limit, as with a device that hangs; 0
+ * switches it off. Returns how many waits there were since the last time. Process-wide, for tests. */
+uint64_t gm_vk_hang_at(uint64_t n);

@@ -108,7 +108,8 @@ static int wait_frame(gm_vk_cmd *c, gm_vk_frame *f) {
     gm_vk *v = c->v;
     if (!f->pending) return GM_OK;
     uint64_t limit = v->software ? SOFTWARE_HUNG_NS : HUNG_NS;
-    int rc = VK_TRY(v, v->fn.WaitForFences(v->device, 1, &f->fence, VK_TRUE, limit));
+    int rc = VK_TRY(v, gm_vk_inject_hang() ? VK_TIMEOUT
+                                           : v->fn.WaitForFences(v->device, 1, &f->fence, VK_TRUE, limit));
     if (!rc && v->result == VK_TIMEOUT) {
         gm_log(GM_LOG_ERROR, "vulkan", "%s has not answered for %d seconds", v->name,
                (int)(limit / 1000000000));

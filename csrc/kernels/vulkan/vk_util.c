@@ -7,7 +7,7 @@
 #include "base/log.h"
 #include "kernels/vulkan/vk.h"
 
-static _Atomic uint64_t n_call, fail_at;
+static _Atomic uint64_t n_call, fail_at, n_wait, hang_at;
 static _Atomic int fail_with;
 
 uint64_t gm_vk_fail_at(uint64_t n, int result) {
@@ -15,6 +15,16 @@ uint64_t gm_vk_fail_at(uint64_t n, int result) {
     atomic_store(&fail_with, result);
     atomic_store(&fail_at, n);
     return made;
+}
+
+uint64_t gm_vk_hang_at(uint64_t n) {
+    uint64_t made = atomic_exchange(&n_wait, 0);
+    atomic_store(&hang_at, n);
+    return made;
+}
+
+bool gm_vk_inject_hang(void) {
+    return atomic_fetch_add(&n_wait, 1) + 1 == atomic_load(&hang_at);
 }
 
 bool gm_vk_built(void) {

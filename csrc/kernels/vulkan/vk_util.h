@@ -14,6 +14,9 @@ const char *gm_vk_result_name(VkResult r);
 /* Counts a call. True: it is to fail with *r instead of being made. */
 bool gm_vk_inject(gm_vk *v, VkResult *r);
 
+/* Counts a wait. True: it is to run into its time limit instead of being made. */
+bool gm_vk_inject_hang(void);
+
 /* The GM_ code of r; logs what is not success. */
 int gm_vk_check(gm_vk *v, VkResult r, const char *call, const char *file, int line);
 

@@ -3,7 +3,8 @@
  * Reads every set of tests/golden/sets (or of the folder in GEMMA_GOLDEN): a set is a folder with
  * cases.txt, whose format tests/golden/index.py explains. Skips with a line when there is none.
  * GEMMA_BACKEND names another device than the CPU. GOLDEN_QUICK=1 takes two cases of each set, for a
- * device in software.
+ * device in software. What Vulkan's validation layer has to say, if GEMMA_VULKAN_CHECK turned it on, is a
+ * failure.
  */
 #include <dirent.h>
 #include <math.h>
@@ -13,6 +14,7 @@
 
 #include "base/buf.h"
 #include "base/env.h"
+#include "base/log.h"
 #include "helper/compare.h"
 #include "model/probe.h"
 
@@ -434,10 +436,22 @@ static void skip_without_device(void) {
     gm_backend_close(&b);
 }
 
+static int n_validation;
+
+static void hear_validation(void *ud, gm_log_level level, const char *room, const char *line) {
+    (void)ud;
+    (void)level;
+    if (strcmp(room, "vulkan") != 0 || strncmp(line, "validation", 10) != 0) return;
+    if (n_validation++ < 10) fprintf(stderr, "%s\n", line);
+}
+
 int main(void) {
+    gm_log_set_sink(hear_validation, NULL);
     skip_without_device();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(decoder_gives_the_logits_of_the_reference),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    if (n_validation) fprintf(stderr, "%d messages of the validation layer\n", n_validation);
+    return failed + n_validation;
 }
