@@ -2,11 +2,13 @@
 # objects.
 
 GLSLC ?= glslc
+# Versions of make differ in what they leave of an escaped one.
+hash  := \#
 # Builds with sanitizers lie below the ordinary one and use its shaders, which are the same.
 SPV   := $(firstword $(subst /san-, ,$(BUILD)))/shaders
 
 # Without the headers or the compiler the library has no Vulkan backend and says so when asked for it.
-VULKAN ?= $(shell command -v $(GLSLC) >/dev/null && echo '\#include <vulkan/vulkan.h>' | \
+VULKAN ?= $(shell command -v $(GLSLC) >/dev/null && echo '$(hash)include <vulkan/vulkan.h>' | \
             $(CC) -E - >/dev/null 2>&1 && echo 1)
 ifneq ($(VULKAN),1)
   VULKAN_SRC := csrc/kernels/vulkan/vk_stub.c
@@ -14,7 +16,7 @@ else
   VULKAN_SRC := $(filter-out %/vk_stub.c,$(wildcard csrc/kernels/vulkan/*.c))
 
   # Shaders for matrix units need a glslc of 2023.5 or newer; without them a device uses its other ways.
-  MATRIX_SHADERS ?= $(shell printf '\#version 450\n\#extension GL_KHR_cooperative_matrix : require\nvoid main() {}\n' | \
+  MATRIX_SHADERS ?= $(shell printf '$(hash)version 450\n$(hash)extension GL_KHR_cooperative_matrix : require\nvoid main() {}\n' | \
                       $(GLSLC) --target-env=vulkan1.2 -fshader-stage=compute -o /dev/null - 2>/dev/null && echo 1)
 
   # shader NAME FILE DEFINES
