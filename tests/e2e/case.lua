@@ -10,7 +10,7 @@ local screen = require('screen')
 local open = {}
 
 --- Starts an editor that is ended with the test. See screen.start; options are of vim.g.gemma.
----@param o { model: string?, file: string?, options: table? }
+---@param o { model: string?, file: string?, options: table?, init: string?, env: table? }
 ---@return Screen
 function M.editor(o)
   local build = vim.env.BUILD or 'build'
@@ -22,7 +22,7 @@ function M.editor(o)
     lib = build .. '/libgemma.so',
     options = o.options,
   }
-  o.env = { GEMMA_E2E = vim.json.encode(given) }
+  o.env = vim.tbl_extend('keep', { GEMMA_E2E = vim.json.encode(given) }, o.env or {})
   local s = screen.start(o)
   open[#open + 1] = s
   return s
