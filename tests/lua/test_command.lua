@@ -331,6 +331,27 @@ test('who unloads by hand gets the memory, until asked for again', function()
   c:wait('#Fake.jobs > 0', 'asking loads it')
 end)
 
+test('unloading with work under way ends all of it, each with one word', function()
+  local c = h.asking('x = |')
+  c:lua("Fake.emit('alpha\\nbeta')")
+  c:wait("require('gemma').visible()")
+  c:lua([[_G.Ends = {}
+    for i = 1, 2 do
+      require('gemma').ask({ prompt = 'x', on_done = function(_, why) table.insert(Ends, { i, why }) end })
+    end
+    vim.bo.filetype = 'lua'
+    require('gemma.edit').start({ buf = 0, first = 1, last = 1, task = 'x' })
+    vim.cmd('Gemma! disable')]])
+  c:wait('#Ends == 2')
+  h.eq(c:lua('return Ends'), { { 1, 'cancelled' }, { 2, 'cancelled' } })
+  h.eq(c:lua([[return vim.tbl_filter(function(m) return m[4].virt_text or m[4].hl_group end,
+    vim.api.nvim_buf_get_extmarks(0, -1, 0, -1, { details = true }))]]), {}, 'nothing stays drawn')
+  h.eq(c:lua([[local e = require('gemma.engine') return { e.state, e.busy(), e.is_loaded(), #Fake.cancelled }]]),
+    { 'off', false, false, 4 })
+  h.eq(c:messages(), { 'gemma: ghost text is off.' })
+  h.eq({ c:lines(), c:lua("return vim.fn.maparg('<C-e>', 'n')") }, { { 'x = ' }, '' })
+end)
+
 test('unloading in the middle of loading leaves nothing loaded', function()
   local c = h.child()
   c:lua('Fake.hold_load = true')
