@@ -126,6 +126,23 @@ local function self_test()
   end
 end
 
+--- Where the model computes, and why not where it was wished to be.
+local function check_device()
+  local engine = require('gemma.engine')
+  local wanted = engine.device or require('gemma.config').get().device
+  local s = engine.is_loaded() and engine.numbers() or {}
+  if not s.device then
+    return health.info(('device: %s; :Gemma load shows what it comes to'):format(wanted))
+  end
+  local note = s.device_note or ''
+  local text = ('device: %s, computing on %s%s'):format(wanted, s.device, note ~= '' and '; ' .. note or '')
+  if wanted:match('^vulkan') and not s.device:match('^vulkan') then
+    health.warn(text, 'See :Gemma log; vulkaninfo --summary lists what Vulkan has')
+  else
+    health.ok(text)
+  end
+end
+
 local function check_model()
   health.start('gemma: model')
   local engine = require('gemma.engine')
@@ -146,7 +163,7 @@ local function check_model()
     health.warn(fmt:format(util.bytes(free)), advice)
   end
   check_files(path)
-  health.info('device: ' .. (engine.device or require('gemma.config').get().device))
+  check_device()
   self_test()
 end
 

@@ -35,6 +35,22 @@ test('health: says whose Tab and whose keys, and which other plugin draws ghost 
   end
 end)
 
+test('health: where the model computes, and that a GPU which was asked for is missing', function()
+  local c = h.child({ config = "vim.g.gemma = { device = 'vulkan' }" })
+  h.has(report(c), 'device: vulkan; :Gemma load shows what it comes to')
+  c:cmd('bwipeout!')
+  c:lua([[local status = Fake.binding.status
+    Fake.binding.status = function()
+      return vim.tbl_extend('force', status(), { device = 'cpu avx2', device_note = 'Vulkan has no GPU' })
+    end
+    require('gemma').load()]])
+  c:wait("require('gemma.engine').is_loaded()")
+  h.has(report(c), 'WARNING device: vulkan, computing on cpu avx2; Vulkan has no GPU')
+  c:cmd('bwipeout!')
+  c:lua("require('gemma.engine').device = 'auto'")
+  h.has(report(c), 'OK device: auto, computing on cpu avx2; Vulkan has no GPU')
+end)
+
 test('health: the self-test writes one token without keeping the report', function()
   local c = h.child()
   h.has(report(c), 'self-test: the model is not loaded. :Gemma load')
