@@ -273,11 +273,16 @@ M.voice = {
     needs = { 'sox' },
     fits = always,
     stdout = true,
-    argv = function()
-      return {
+    argv = function(env)
+      local argv = {
         'sox', '-q', '--buffer', '2048', '-d', '-t', 'raw', '-e', 'signed-integer', '-b', '16', '-L',
         '-r', '16000', '-c', '1', '-',
       }
+      if env.os == 'win' then
+        return argv
+      end
+      -- A sound server hands over two seconds at a time when it is not asked for less.
+      return vim.list_extend({ 'env', 'PULSE_LATENCY_MSEC=40' }, argv)
     end,
   },
   {

@@ -176,6 +176,10 @@ test('tools are chosen by what is there and by the kind of desktop', function()
   h.eq(name('screen', 'auto', env({ wayland = true, programs = all })), 'wf-recorder')
   h.eq(name('screen', 'auto', env({ x11 = true, programs = all })), 'ffmpeg')
   h.eq(name('voice', { '/opt/mic', '-x' }, env({ programs = { '/opt/mic' } })), 'mic')
+  -- Through a sound server sox got two seconds at a time, so the model heard nothing meanwhile.
+  local sox = tools.choose('voice', 'sox', env({ programs = all }))[1]
+  h.eq(vim.list_slice(sox.argv(env({})), 1, 3), { 'env', 'PULSE_LATENCY_MSEC=40', 'sox' })
+  h.eq(sox.argv(env({ os = 'win' }))[1], 'sox')
   -- What is missing is said with its names.
   h.eq(name('voice', 'auto', env({})),
     'no recorder found (looked for pw-record, parecord, arecord, sox, ffmpeg).')
