@@ -7,6 +7,7 @@
 #include "base/map.h"
 #include "base/mem.h"
 #include "media/avlib.h"
+#include "media/inflate.h"
 #include "media/png.h"
 #include "media/resample.h"
 
@@ -295,7 +296,7 @@ static size_t webp_first_frame(uint8_t *p, size_t n) {
 
 static int decode_with(const char *codec, const uint8_t *p, size_t n, gm_image *out,
                        const gm_cancel *cancel, char *err, size_t errlen) {
-    if (strcmp(codec, "png") == 0) return gm_png_decode(p, n, out, cancel, err, errlen);
+    if (strcmp(codec, "png") == 0 && gm_inflate_available()) return gm_png_decode(p, n, out, cancel, err, errlen);
     const bool gif = strcmp(codec, "gif") == 0, webp = strcmp(codec, "webp") == 0;
     if (strcmp(codec, "tiff") == 0) {
         const int how = tiff_tag(p, n, TIFF_COMPRESSION);

@@ -103,7 +103,6 @@ static void join_idat(const png *f, uint8_t *out) {
         memcpy(out + n, body, len);
         n += len;
     }
-    memset(out + n, 0, GM_INFLATE_IN_PAD);
 }
 
 /* ---- passes -------------------------------------------------------------------------------- */
@@ -166,8 +165,8 @@ static int read_pass(const png *f, const pass *s, uint8_t *raw, uint8_t *rgb, co
 /* The compressed bytes become rows with their filters. */
 static int inflate_rows(const png *f, size_t n_raw, uint8_t **raw, const gm_cancel *cancel) {
     if (f->n_idat < n_raw / GM_INFLATE_RATIO) return GM_EFORMAT; /* before anything is allocated */
-    uint8_t *in = gm_malloc(f->n_idat + GM_INFLATE_IN_PAD, 1);
-    *raw = gm_malloc(n_raw + GM_INFLATE_OUT_PAD, 1);
+    uint8_t *in = gm_malloc(f->n_idat, 1);
+    *raw = gm_malloc(n_raw + GM_UNFILTER_PAD, 1);
     int rc = in && *raw ? 0 : GM_ENOMEM;
     if (!rc) {
         join_idat(f, in);
