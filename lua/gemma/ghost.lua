@@ -121,7 +121,8 @@ local function paint(c)
   end
   local chunks = first ~= '' and { { first, 'GemmaGhost' } } or nil
   if c.more and (virt_lines or c.right == '') then
-    table.insert(virt_lines and virt_lines[#virt_lines] or chunks, { (' (%s)'):format(c.more), 'GemmaGhostMore' })
+    local last = virt_lines and virt_lines[#virt_lines] or chunks --[[@as table]]
+    last[#last + 1] = { (' (%s)'):format(c.more), 'GemmaGhostMore' }
   end
   api.nvim_buf_set_extmark(c.buf, ns, c.row, c.col, {
     id = MARK,

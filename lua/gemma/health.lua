@@ -134,8 +134,10 @@ local function check_device()
   if not s.device then
     return health.info(('device: %s; :Gemma load shows what it comes to'):format(wanted))
   end
-  local note = s.device_note or ''
-  local text = ('device: %s, computing on %s%s'):format(wanted, s.device, note ~= '' and '; ' .. note or '')
+  local text = ('device: %s, computing on %s'):format(wanted, s.device)
+  if (s.device_note or '') ~= '' then
+    text = text .. '; ' .. s.device_note
+  end
   if wanted:match('^vulkan') and not s.device:match('^vulkan') then
     health.warn(text, 'See :Gemma log; vulkaninfo --summary lists what Vulkan has')
   else

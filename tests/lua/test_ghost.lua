@@ -82,6 +82,23 @@ test('rule 1: a second window on the same buffer shows none', function()
   c:looks_like('two-windows-other')
 end)
 
+test('rule 1: in a second tab page, a buffer without a name and beside folds it is drawn the same', function()
+  local c = h.asking('x = |')
+  c:feed('<Esc>')
+  c:cmd('tabnew')
+  c:insert_at('one\ntwo\nthree\ny = |')
+  c:lua("vim.wo.foldmethod = 'manual' vim.cmd('2,3fold')")
+  c:feed([[<M-Bslash>]])
+  c:wait('#Fake.jobs == 2')
+  c:lua("Fake.emit('alpha\\nbeta') Fake.done()")
+  shown(c)
+  c:looks_like('tab-page')
+  c:feed('<M-l>')
+  h.eq(c:lines(), { 'one', 'two', 'three', 'y = alpha', 'beta' })
+  c:cmd('tabprevious')
+  h.eq(c:lua(MARKS), {})
+end)
+
 -- ---- 2: typed-through -------------------------------------------------------------------------
 
 test('rule 2: typing what it says moves the cursor and nothing else on the screen', function()
