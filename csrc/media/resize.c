@@ -303,7 +303,8 @@ static int pass_horizontal_avx2(const filter *f, const uint8_t *src, int32_t w, 
     const size_t n_in = (size_t)w * 3, n_out = (size_t)out_w * 3;
     size_t per_out;
     pair *weight = split_weights(f, out_w, TAPS, &per_out);
-    /* The last rows, since nothing may be read behind them, and a row that nobody wants. */
+    /* The last rows, since nothing may be read behind them, and a row that nobody wants. Of a picture that
+     * is narrower than a vector that can be more than AT_ONCE rows. */
     uint8_t *room = gm_malloc(AT_ONCE * (n_in + PAD) + n_out, 1);
     int rc = weight && room ? 0 : GM_ENOMEM;
     for (int32_t y = 0; !rc && y < h; y += AT_ONCE) {
@@ -313,7 +314,7 @@ static int pass_horizontal_avx2(const filter *f, const uint8_t *src, int32_t w, 
             const size_t row = (size_t)(y + k < h ? y + k : h - 1);
             from[k] = src + row * n_in;
             to[k] = y + k < h ? dst + row * n_out : room + AT_ONCE * (n_in + PAD);
-            if (y + AT_ONCE < h) continue;
+            if ((row + 1) * n_in + PAD <= (size_t)h * n_in) continue;
             uint8_t *copy = room + (size_t)k * (n_in + PAD);
             memset(copy + n_in, 0, PAD);
             from[k] = memcpy(copy, from[k], n_in);
