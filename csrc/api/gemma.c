@@ -439,6 +439,7 @@ void gemma_get_status(const gemma *g, gemma_status *out) {
         memcpy(s.type, st.type, sizeof s.type);
         memcpy(s.device, st.device, sizeof s.device);
         memcpy(s.device_note, st.device_note, sizeof s.device_note);
+        memcpy(s.devices, st.devices, sizeof s.devices);
     }
     memcpy(out, &s, size < sizeof s ? size : sizeof s);
 }

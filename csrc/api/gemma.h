@@ -251,6 +251,8 @@ typedef struct {
     uint32_t n_sound;         /* sounds that exist */
     char device_note[160];    /* why the device is not what was asked for, or takes only some of the
                                  layers; else empty */
+    char devices[256];        /* "vulkan:0 NAME, vulkan:1 NAME": what there was to choose from when the
+                                 model was loaded; empty: nobody looked, or there was none */
 } gemma_status;
 
 void gemma_get_status(const gemma *g, gemma_status *out);

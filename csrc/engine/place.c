@@ -59,7 +59,8 @@ static int32_t count_fitting(uint64_t there, const gm_gguf *g, const gm_config *
 
 /* Nothing fits: the CPU does it all. */
 static int give_up(gm_backend **b, uint64_t there, const gm_place_opts *o, char *err, size_t errlen) {
-    char note[sizeof (*b)->note];
+    char note[sizeof (*b)->note], devices[sizeof (*b)->devices];
+    memcpy(devices, (*b)->devices, sizeof devices);
     snprintf(note, sizeof note, "%.60s has only %llu MiB of memory left", (*b)->desc,
              (unsigned long long)(there >> 20));
     gm_log(GM_LOG_WARN, "engine", "on the CPU: %s", note);
@@ -69,6 +70,7 @@ static int give_up(gm_backend **b, uint64_t there, const gm_place_opts *o, char 
     if (rc) return rc;
     gm_be_set_cancel(*b, cancel);
     memcpy((*b)->note, note, sizeof note);
+    memcpy((*b)->devices, devices, sizeof devices);
     return GM_OK;
 }
 

@@ -373,4 +373,5 @@ void gm_service_describe(const gm_service *s, gm_status *out) {
     snprintf(out->type, sizeof out->type, "%s", type ? type : "");
     snprintf(out->device, sizeof out->device, "%s", e->backend->desc);
     snprintf(out->device_note, sizeof out->device_note, "%s", e->backend->note);
+    snprintf(out->devices, sizeof out->devices, "%s", e->backend->devices);
 }

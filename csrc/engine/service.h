@@ -26,7 +26,7 @@ typedef struct {
     bool sees, hears; /* pictures, sounds */
     uint64_t model_bytes, cache_bytes, n_param, media_rows;
     double prefill_tok_s, decode_tok_s;
-    char name[128], type[32], device[64], device_note[160];
+    char name[128], type[32], device[64], device_note[160], devices[256];
 } gm_status;
 
 /* Takes an event; text is n bytes. 0, GM_ECANCELLED (nobody wants it any more) or GM_ENOMEM.

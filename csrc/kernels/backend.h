@@ -75,6 +75,7 @@ struct gm_backend {
     int32_t n_layer;
     bool may_split; /* its memory may be too small for a model: the engine decides */
     char desc[64];  /* "cpu avx512vnni, 2 threads" */
+    char devices[256]; /* "vulkan:0 NAME, vulkan:1 NAME": what there was to choose from; empty: not looked */
     char note[160]; /* why it is not what "auto" hoped for; empty: it is */
 };
 

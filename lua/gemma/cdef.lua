@@ -151,6 +151,7 @@ typedef struct {
     uint32_t media;
     uint32_t n_sound;
     char device_note[160];
+    char devices[256];
 } gemma_status;
 void gemma_get_status(const gemma *g, gemma_status *out);
 ]=],

@@ -59,6 +59,9 @@ function M.status_lines()
     if s.device_note and s.device_note ~= '' then
       add('', '%s', s.device_note)
     end
+    if s.devices and s.devices ~= '' then
+      add('', 'of %s', s.devices)
+    end
     add('memory', '%s of caches, %d positions each', util.bytes(s.cache_bytes or 0), s.n_ctx or 0)
     if s.mmproj_path then
       local fmt = '%s; %d rows of pictures and sounds read so far'

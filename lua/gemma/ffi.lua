@@ -294,6 +294,7 @@ function M.open()
       type = ffi.string(status.type),
       device = ffi.string(status.device),
       device_note = ffi.string(status.device_note),
+      devices = ffi.string(status.devices),
     }
   end
 

@@ -143,6 +143,9 @@ local function check_device()
   else
     health.ok(text)
   end
+  if (s.devices or '') ~= '' then
+    health.info('devices: ' .. s.devices)
+  end
 end
 
 local function check_model()

@@ -215,7 +215,9 @@ function b.status()
     media_rows = 0,
     name = 'Fake 12B',
     type = 'Q4_0',
-    device = 'fake cpu',
+    device = Fake.status_device or 'fake cpu',
+    device_note = Fake.device_note,
+    devices = Fake.devices,
   }
 end
 function b.destroy(timeout)

@@ -84,6 +84,21 @@ test('health: GPU work that killed the last session, also without a model', func
   h.has(report(c), 'Neovim ended during GPU work last time')
 end)
 
+test('health: where a loaded model computes, why not elsewhere, and what there is', function()
+  local c = h.child()
+  c:insert_at('x = |')
+  c:wait("require('gemma.engine').state == 'ready'")
+  c:feed('<Esc>')
+  c:lua([[
+    Fake.status_device = 'vulkan Arc (20 of 48 layers)'
+    Fake.device_note = '4096 MiB of the device\'s memory hold 20 of 48 layers'
+    Fake.devices = 'vulkan:0 Arc, vulkan:1 llvmpipe']])
+  local text = report(c)
+  h.has(text, "device: auto, computing on vulkan Arc (20 of 48 layers); 4096 MiB of the device's memory hold")
+  h.has(text, 'devices: vulkan:0 Arc, vulkan:1 llvmpipe')
+  h.has(c:lua("return vim.inspect(require('gemma.command').status_lines())"), 'of vulkan:0 Arc, vulkan:1 llvmpipe')
+end)
+
 test('health: one thing is not called several', function()
   local c = h.child()
   c:lua([[require('gemma.context.project').stats = function() return { chunks = 1, edits = 2 } end]])

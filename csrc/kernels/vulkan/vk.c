@@ -625,6 +625,7 @@ int gm_vk_open(gm_backend **out, int which, bool real_only, char *err, size_t er
         return rc;
     }
     k->width = k->v.software ? 64 : 256 < k->v.max_group ? 256 : k->v.max_group;
+    memcpy(k->base.devices, k->v.devices, sizeof k->base.devices);
     snprintf(k->base.desc, sizeof k->base.desc, "vulkan %.50s", k->v.name);
     *out = &k->base;
     return GM_OK;

@@ -120,6 +120,11 @@ static int rank(const VkPhysicalDeviceProperties *p) {
     }
 }
 
+static void list_device(gm_vk *v, int nth, const char *name) {
+    size_t n = strlen(v->devices);
+    snprintf(v->devices + n, sizeof v->devices - n, "%svulkan:%d %.60s", n ? ", " : "", nth, name);
+}
+
 /* The which-th by rank, in the loader's order among equals. */
 static int choose(gm_vk *v, int which, bool real_only, char *err, size_t errlen) {
     VkPhysicalDevice list[MAX_DEVICE];
@@ -130,16 +135,17 @@ static int choose(gm_vk *v, int which, bool real_only, char *err, size_t errlen)
                        "Vulkan has no device (%s)", gm_vk_result_name(v->result));
     if (n == 0) return gm_fail(err, errlen, GM_EUNSUPPORTED, "Vulkan has no device");
     int seen = 0;
-    for (int r = 0; r <= (real_only ? 2 : 3); r++)
+    for (int r = 0; r <= 3; r++)
         for (uint32_t i = 0; i < n; i++) {
             VkPhysicalDeviceProperties2 p = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2};
             v->fn.GetPhysicalDeviceProperties2(list[i], &p);
             if (rank(&p.properties) != r) continue;
-            if (seen++ != (which < 0 ? 0 : which)) continue;
-            v->physical = list[i];
-            return GM_OK;
+            list_device(v, seen, p.properties.deviceName);
+            bool wanted = seen++ == (which < 0 ? 0 : which) && !(real_only && r == 3);
+            if (wanted) v->physical = list[i];
         }
-    if (seen == 0) return gm_fail(err, errlen, GM_EUNSUPPORTED, "Vulkan has no GPU, only software");
+    if (v->physical) return GM_OK;
+    if (real_only) return gm_fail(err, errlen, GM_EUNSUPPORTED, "Vulkan has no GPU, only software");
     return gm_fail(err, errlen, GM_EINVAL, "there is no device vulkan:%d, the last one is vulkan:%d",
                    which, seen - 1);
 }

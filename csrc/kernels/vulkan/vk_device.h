@@ -58,6 +58,7 @@ typedef struct {
     bool has_budget;
     uint64_t n_byte; /* taken from it by us */
     char name[VK_MAX_PHYSICAL_DEVICE_NAME_SIZE];
+    char devices[256]; /* all that there are, see gm_backend */
     VkPhysicalDeviceMemoryProperties memory;
     VkDeviceSize max_range, max_alloc, align; /* of storage buffers, memory blocks and offsets */
     uint32_t subgroup, max_group, max_shared, max_bindings;

@@ -104,6 +104,7 @@ static void a_model_that_does_not_fit_is_split_or_stays_on_the_cpu_with_a_note(v
     with_memory("1");
     assert_int_equal(open_on(&e, "vulkan", err, sizeof err), 0);
     assert_int_equal(strncmp(e->backend->desc, "cpu", 3), 0);
+    assert_int_equal(strncmp(e->backend->devices, "vulkan:0 ", 9), 0);
     assert_non_null(strstr(e->backend->note, "memory"));
     gm_engine_close(&e);
     int seen_split = 0;
