@@ -347,7 +347,7 @@ gm_state gm_service_state(const gm_service *s, const gm_job *j) {
 /* The backend describes itself as "cpu avx2, 2 threads". */
 static uint32_t threads_in(const char *desc) {
     const char *comma = strrchr(desc, ',');
-    int n = comma ? atoi(comma + 1) : 0;
+    int n = comma && strstr(comma, " thread") ? atoi(comma + 1) : 0; /* "llvmpipe (LLVM 15, 256 bits)" has none */
     return n > 0 ? (uint32_t)n : 0;
 }
 

@@ -74,7 +74,7 @@ static void test_name(char *name, size_t size, bool gen, const bench_args *a) {
 
 static int threads_of(const gm_engine *e) {
     const char *p = strrchr(e->backend->desc, ',');
-    return p ? atoi(p + 1) : 1;
+    return p && strstr(p, " thread") ? atoi(p + 1) : 1;
 }
 
 static void report(const gm_engine *e, const bench_args *a, const char *name, double *tok_s) {
