@@ -395,7 +395,7 @@ test('leaving ends curl', function()
     return p end]])
   vim.rpcnotify(c.chan, 'nvim_command', 'qall!')
   h.eq(vim.fn.jobwait({ c.chan }, 3000)[1], 0)
-  h.ok(vim.wait(2000, function()
+  h.ok(vim.wait(10000, function()
     return vim.uv.kill(pid, 0) ~= 0
   end, 5), 'curl is gone')
 end)
