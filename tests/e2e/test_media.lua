@@ -10,11 +10,12 @@ local WAIT = 20000 -- ms; a busy machine may be slow, a failing test is the only
 local SET = screen.top .. '/tests/golden/sets/nano/'
 local RECORDER = screen.top .. '/tests/e2e/recorder.sh'
 
---- Pictures and films need FFmpeg's libraries, which need not be there.
+--- Films need FFmpeg's libraries, which need not be there.
 local function need_ffmpeg()
   local done = vim.system({
     (vim.env.BUILD or screen.top .. '/build') .. '/gemma', 'embed', '-m', SET .. 'model-Q8_0.gguf',
-    '--mmproj', SET .. 'mmproj-BF16.gguf', '--image', SET .. 'media/photo.png', '--out', '/dev/null',
+    '--mmproj', SET .. 'mmproj-BF16.gguf',
+    '--image', screen.top .. '/tests/golden/pictures/444.jpg', '--out', '/dev/null',
   }, { text = true }):wait(WAIT)
   if done.code ~= 0 then
     local why = vim.trim(done.stderr)
@@ -97,7 +98,6 @@ case.run({
   {
     ':Gemma image on a link: its name, size and tokens on screen, the answer below',
     function()
-      need_ffmpeg()
       local s = editor(folder() .. '/notes.md')
       watch(s)
       s:keys('3G')
@@ -119,7 +119,6 @@ case.run({
   {
     'a second and a third question about the same picture compute no row of it again',
     function()
-      need_ffmpeg()
       local s = editor(folder() .. '/notes.md')
       watch(s)
       s:keys('3G')
@@ -145,7 +144,6 @@ case.run({
   {
     'the buffer may be the picture itself; a sound works the same way',
     function()
-      need_ffmpeg()
       local dir = folder()
       local s = editor(dir .. '/out/my plot.png')
       watch(s)
@@ -165,7 +163,6 @@ case.run({
   {
     'a screenshot and the picture of the clipboard, by programs that stand in for the real ones',
     function()
-      need_ffmpeg()
       local dir = folder()
       local photo = dir .. '/out/my plot.png'
       local s = editor(dir .. '/text.txt', { shot = { 'cp', photo, '{file}' } })
