@@ -15,9 +15,8 @@
 #   BANDWIDTH             GB/s of a copy on the device; measured when not given
 #   OUT                   tests/bench/<machine>-vulkan.csv
 #
-# A row of the CSV: date, commit, device, model, test, ours, peer's, ratio of the medians, the same
-# from processor time (what counts in software on a machine that others use; 0: no peer), rounds, part
-# of the copy bandwidth. Ends with 1 when a check fails. Nothing is installed; build first (make).
+# A row of the CSV: date, commit, device, model, test, ours, peer's, ratio of the medians, rounds,
+# part of the copy bandwidth. Ends with 1 when a check fails. Nothing is installed; build first (make).
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 
@@ -76,15 +75,14 @@ fi
 number() { sed -n "s/.*\"$1\": *\([0-9.eE+-]*\).*/\1/p" | head -n 1; }
 median() { sort -g | awk '{ v[NR] = $1 } END { if (NR) print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
 
-# turn FILE COMMAND...: its output to FILE, its processor seconds to FILE.cpu
+# turn FILE COMMAND...: its output to FILE
 turn() {
     local file=$1
     shift
-    ( TIMEFORMAT='%U %S'; time ${run[@]+"${run[@]}"} "$@" >"$file" 2>"$file.err" ) 2>"$file.time" || {
+    ${run[@]+"${run[@]}"} "$@" >"$file" 2>"$file.err" || {
         tail -n 5 "$file.err" >&2
         exit 1
     }
-    awk '{ print $1 + $2 }' "$file.time" >"$file.cpu"
 }
 
 bandwidth=${BANDWIDTH:-}
@@ -95,7 +93,7 @@ fi
 
 # measure MODEL TEST TOKENS OUR-OPTIONS / PEER-OPTIONS
 measure() {
-    local model=$1 test=$2 i mine=() theirs=() ours peer="" ratio="" cpu="" part="" name size
+    local model=$1 test=$2 i mine=() theirs=() ours peer="" ratio="" part="" name size
     shift 2
     while [ "$1" != / ]; do mine+=("$1"); shift; done
     shift
@@ -110,22 +108,20 @@ measure() {
         turn "$work/b" "$PEER_BENCH" -m "$model" -ngl 99 -fa 1 -r "$REPS" ${peer_args[@]+"${peer_args[@]}"} \
             "${theirs[@]}" -o jsonl
         number avg_ts <"$work/b" >>"$work/peer"
-        awk -v a="$(cat "$work/a.cpu")" -v b="$(cat "$work/b.cpu")" 'BEGIN { printf "%.3f\n", b / a }' >>"$work/peer.cpu"
-        echo "$name $test round $i: ours $(tail -n 1 "$work/ours"), peer $(tail -n 1 "$work/peer") tok/s," \
-            "processor seconds $(cat "$work/a.cpu") and $(cat "$work/b.cpu")"
+        echo "$name $test round $i: ours $(tail -n 1 "$work/ours"), peer $(tail -n 1 "$work/peer") tok/s"
     done
     ours=$(median <"$work/ours")
     if [ -n "$PEER_BENCH" ]; then
-        peer=$(median <"$work/peer") cpu=$(median <"$work/peer.cpu")
+        peer=$(median <"$work/peer")
         ratio=$(awk -v a="$ours" -v b="$peer" 'BEGIN { printf "%.3f", a / b }')
     fi
     size=$(stat -Lc %s "$model" 2>/dev/null || ${run[@]+"${run[@]}"} stat -Lc %s "$model")
     if [ -n "$bandwidth" ] && [ "${test:0:2}" = tg ]; then
         part=$(awk -v n="$ours" -v size="$size" -v bw="$bandwidth" 'BEGIN { printf "%.3f", n * size / 1e9 / bw }')
     fi
-    echo "$name $test on $device: $ours tok/s${ratio:+, $ratio times the peer ($cpu by processor time)}${part:+, $part of the copy bandwidth}"
-    [ -e "$OUT" ] || echo "date,commit,device,model,test,ours_tok_s,peer_tok_s,ratio,ratio_cpu,rounds,part_of_bandwidth" >"$OUT"
-    echo "$(date -u +%F),$commit,\"$device\",$name,$test,$ours,$peer,$ratio,$cpu,$ROUNDS,$part" >>"$OUT"
+    echo "$name $test on $device: $ours tok/s${ratio:+, $ratio times the peer}${part:+, $part of the copy bandwidth}"
+    [ -e "$OUT" ] || echo "date,commit,device,model,test,ours_tok_s,peer_tok_s,ratio,rounds,part_of_bandwidth" >"$OUT"
+    echo "$(date -u +%F),$commit,\"$device\",$name,$test,$ours,$peer,$ratio,$ROUNDS,$part" >>"$OUT"
 }
 
 for model in $MODEL; do
