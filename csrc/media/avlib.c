@@ -1,4 +1,4 @@
-/* avlib.c: FFmpeg through dlopen: finding it, and pictures. Tracks of files are in avtrack.c.
+/* avlib.c: FFmpeg at run time: finding it, and pictures. Tracks of files are in avtrack.c.
  *
  * What is known of their structs, measured with offsetof on versions 5.1, 7.1 and 9.0 (libavformat
  * 59, 61, 63), x86-64 and other LP64 targets:
@@ -16,10 +16,10 @@
 #include "media/avlib_in.h"
 #include "media/chroma.h"
 
-#include <dlfcn.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include "base/dynlib.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "media/decode.h"
@@ -47,7 +47,7 @@ static void *open_lib(const char *name, int major) {
 #else
     snprintf(file, sizeof file, "lib%s.so.%d", name, major);
 #endif
-    return dlopen(file, RTLD_NOW | RTLD_LOCAL);
+    return gm_dynlib_open((const char *const[]){file}, 1);
 }
 
 /* Handles stay open for the life of the process: decoders of a codec library cannot be unloaded
@@ -65,14 +65,8 @@ static void load(void) {
         gm_av.major = v[3];
     }
     if (!util || !codec || !scale || !format) return;
-    /* POSIX lets a data pointer carry a function; memcpy keeps C11 quiet about it. */
     bool all = true;
-#define AV_LOAD(lib, ret, name, args)                                                              \
-    {                                                                                              \
-        void *sym = dlsym(lib, #name);                                                             \
-        memcpy(&gm_av.name, &sym, sizeof sym);                                                        \
-        all = all && sym;                                                                          \
-    }
+#define AV_LOAD(lib, ret, name, args) all = gm_dynlib_find(lib, #name, &gm_av.name) && all;
     AV_FUNCS(AV_LOAD)
 #undef AV_LOAD
     if (!all) {

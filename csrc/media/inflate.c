@@ -1,10 +1,9 @@
-/* inflate.c: libdeflate and zlib through dlopen; see inflate.h. */
+/* inflate.c: libdeflate and zlib; see inflate.h. */
 #include "media/inflate.h"
 
-#include <dlfcn.h>
 #include <limits.h>
 #include <pthread.h>
-#include <string.h>
+#include "base/dynlib.h"
 #include "base/err.h"
 #include "base/log.h"
 
@@ -29,7 +28,7 @@ typedef struct {
     int data_type;
     unsigned long adler, reserved;
 } z_stream;
-enum { Z_NO_FLUSH = 0, Z_OK = 0, Z_STREAM_END = 1, Z_MEM_ERROR = -4 };
+enum { Z_NO_FLUSH = 0, Z_OK = 0, Z_MEM_ERROR = -4 };
 static struct {
     int (*init)(z_stream *, const char *version, int size);
     int (*inflate)(z_stream *, int flush);
@@ -42,31 +41,18 @@ enum { FAST_MAX = 64 << 20, PIECE = 4 << 20 };
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-/* Of several names the first that is there; it stays open for the life of the process. */
-static void *open_any(const char *const *names, size_t n) {
-    void *lib = NULL;
-    for (size_t i = 0; i < n && !lib; i++) lib = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
-    return lib;
-}
-
-/* POSIX lets a symbol be turned into a function this way and no other without a warning. */
-static bool find(void *lib, const char *name, void *fn) {
-    void *p = lib ? dlsym(lib, name) : NULL;
-    memcpy(fn, &p, sizeof p);
-    return p != NULL;
-}
-
+/* Both stay open for the life of the process. */
 static void load(void) {
     static const char *const deflate_names[] = {"libdeflate.so.0", "libdeflate.0.dylib", "libdeflate.dll"};
     static const char *const zlib_names[] = {"libz.so.1", "libz.1.dylib", "zlib1.dll"};
-    void *lib = open_any(deflate_names, sizeof deflate_names / sizeof *deflate_names);
-    if (!find(lib, "libdeflate_alloc_decompressor", &fast.alloc) ||
-        !find(lib, "libdeflate_free_decompressor", &fast.free) ||
-        !find(lib, "libdeflate_zlib_decompress", &fast.decompress))
+    void *lib = gm_dynlib_open(deflate_names, sizeof deflate_names / sizeof *deflate_names);
+    if (!gm_dynlib_find(lib, "libdeflate_alloc_decompressor", &fast.alloc) ||
+        !gm_dynlib_find(lib, "libdeflate_free_decompressor", &fast.free) ||
+        !gm_dynlib_find(lib, "libdeflate_zlib_decompress", &fast.decompress))
         fast.decompress = NULL;
-    lib = open_any(zlib_names, sizeof zlib_names / sizeof *zlib_names);
-    if (!find(lib, "inflateInit_", &zlib.init) || !find(lib, "inflateEnd", &zlib.end) ||
-        !find(lib, "inflate", &zlib.inflate))
+    lib = gm_dynlib_open(zlib_names, sizeof zlib_names / sizeof *zlib_names);
+    if (!gm_dynlib_find(lib, "inflateInit_", &zlib.init) || !gm_dynlib_find(lib, "inflateEnd", &zlib.end) ||
+        !gm_dynlib_find(lib, "inflate", &zlib.inflate))
         zlib.inflate = NULL;
     const char *which = fast.decompress ? "libdeflate" : zlib.inflate ? "zlib" : "none";
     gm_log(GM_LOG_INFO, "media", "inflate: %s", which);

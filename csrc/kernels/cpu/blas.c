@@ -1,11 +1,11 @@
-/* blas.c: the project's only user of dlopen for BLAS. */
+/* blas.c: OpenBLAS, where there is one; see blas.h. */
 #include "kernels/cpu/blas.h"
 
-#include <dlfcn.h>
 #include <pthread.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include "base/dynlib.h"
 #include "base/log.h"
 
 /* Of the CBLAS interface; its enumerations are ints. */
@@ -18,23 +18,16 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static sgemm_fn sgemm;
 static char description[128];
 
-/* POSIX lets a symbol be turned into a function this way and no other without a warning. */
-static bool find(void *lib, const char *name, void *fn, size_t size) {
-    void *p = dlsym(lib, name);
-    if (p) memcpy(fn, &p, size);
-    return p != NULL;
-}
-
 /* The library's threads would fight with our team for the cores: it gets one, which it must
  * promise by having the call. */
 static bool take(void *lib) {
     void (*set_threads)(int);
     char *(*config)(void);
     sgemm_fn fn;
-    if (!find(lib, "openblas_set_num_threads", &set_threads, sizeof set_threads)) return false;
-    if (!find(lib, "cblas_sgemm", &fn, sizeof fn)) return false;
+    if (!gm_dynlib_find(lib, "openblas_set_num_threads", &set_threads)) return false;
+    if (!gm_dynlib_find(lib, "cblas_sgemm", &fn)) return false;
     set_threads(1);
-    if (find(lib, "openblas_get_config", &config, sizeof config))
+    if (gm_dynlib_find(lib, "openblas_get_config", &config))
         snprintf(description, sizeof description, "%s", config());
     sgemm = fn;
     return true;
@@ -45,8 +38,8 @@ static void load(void) {
     static const char *const names[] = {"libopenblas.so.0", "libopenblasp.so.0", "libopenblas.so",
                                         "libopenblas.0.dylib", "libopenblas.dylib"};
     for (size_t i = 0; i < sizeof names / sizeof *names && !sgemm; i++) {
-        void *lib = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
-        if (lib && !take(lib)) dlclose(lib);
+        void *lib = gm_dynlib_open(&names[i], 1);
+        if (!take(lib)) gm_dynlib_close(lib);
     }
     gm_log(GM_LOG_INFO, "kernels", "BLAS: %s", sgemm ? description : "none");
 }

@@ -1,10 +1,10 @@
 /* vk_device.c: see vk_device.h. */
 #include "kernels/vulkan/vk_device.h"
 
-#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/dynlib.h"
 #include "base/env.h"
 #include "base/err.h"
 #include "base/log.h"
@@ -22,14 +22,11 @@ static const char validation_layer[] = "VK_LAYER_KHRONOS_validation";
 
 static int open_library(gm_vk *v, char *err, size_t errlen) {
     static const char *const names[] = {"libvulkan.so.1", "libvulkan.so", "libvulkan.1.dylib"};
-    for (size_t i = 0; !v->library && i < sizeof names / sizeof *names; i++)
-        v->library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+    if (!v->library) v->library = gm_dynlib_open(names, sizeof names / sizeof *names);
     if (!v->library)
         return gm_fail(err, errlen, GM_EUNSUPPORTED, "no Vulkan loader (libvulkan.so.1) was found");
-    void *sym = dlsym(v->library, "vkGetInstanceProcAddr");
     PFN_vkGetInstanceProcAddr get;
-    memcpy(&get, &sym, sizeof get); /* ISO C has no cast from object to function pointers */
-    if (!get) return gm_fail(err, errlen, GM_EUNSUPPORTED, "the Vulkan loader is of no known kind");
+    if (!gm_dynlib_find(v->library, "vkGetInstanceProcAddr", &get)) return gm_fail(err, errlen, GM_EUNSUPPORTED, "the Vulkan loader is of no known kind");
     bool all = true;
 #define LOAD(name)                                                                                 \
     v->fn.name = (PFN_vk##name)get(NULL, "vk" #name);                                              \
@@ -81,9 +78,8 @@ static int create_instance(gm_vk *v, char *err, size_t errlen) {
     if (rc)
         return gm_fail(err, errlen, rc == GM_ENOMEM ? rc : GM_EUNSUPPORTED,
                        "Vulkan could not be started (%s)", gm_vk_result_name(v->result));
-    void *sym = dlsym(v->library, "vkGetInstanceProcAddr");
     PFN_vkGetInstanceProcAddr get;
-    memcpy(&get, &sym, sizeof get);
+    gm_dynlib_find(v->library, "vkGetInstanceProcAddr", &get);
     bool all = true;
 #define LOAD(name)                                                                                 \
     v->fn.name = (PFN_vk##name)get(v->instance, "vk" #name);                                       \
@@ -264,8 +260,7 @@ static void ask_dot(gm_vk *v, extras *x) {
 static void find_matrix(gm_vk *v) {
     PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR get;
     PFN_vkGetInstanceProcAddr find;
-    void *sym = dlsym(v->library, "vkGetInstanceProcAddr");
-    memcpy(&find, &sym, sizeof find);
+    gm_dynlib_find(v->library, "vkGetInstanceProcAddr", &find);
     get = (PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR)find(
         v->instance, "vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR");
     VkCooperativeMatrixPropertiesKHR p[64];
@@ -362,7 +357,7 @@ void gm_vk_device_close(gm_vk *v) {
         if (v->device && v->fn.DestroyDevice) v->fn.DestroyDevice(v->device, NULL);
         if (v->messenger) v->fn.DestroyDebugUtilsMessengerEXT(v->instance, v->messenger, NULL);
         if (v->instance && v->fn.DestroyInstance) v->fn.DestroyInstance(v->instance, NULL);
-        if (v->library) dlclose(v->library);
+        gm_dynlib_close(v->library);
     }
     *v = (gm_vk){0};
 }
