@@ -23,7 +23,7 @@ import torch
 
 import net
 
-MIXTURE = {"text": 0.35, "complete": 0.27, "explain": 0.08, "picture": 0.15, "sound": 0.15}
+MIXTURE = {"text": 0.06, "complete": 0.47, "explain": 0.05, "picture": 0.29, "sound": 0.13}
 TEXT_SHARE = {"lua": 0.60, "c": 0.25, "text": 0.10, "markdown": 0.05}
 SPECIAL = re.compile(r"(<\|?\w+\|?>)")
 
@@ -112,9 +112,12 @@ def read_lines(path):
 class Samples:
     """The kinds of sample. Each method takes a random.Random and returns one sample."""
 
-    def __init__(self, work, longest):
+    def __init__(self, work, longest, rules=1.0):
+        """rules: the share of prompts that keep the plugin's system turn whole. It is hundreds of tokens
+        that are always the same, so most of a training does well without."""
         self.work = Path(work)
         self.longest = longest
+        self.whole = rules
         self.speller = Speller(work)
         self.end = self.speller.vocab["<turn|>"]
         self.files = {}
@@ -171,11 +174,11 @@ class Samples:
         return self._lists["rules"][text[1:]]
 
     def forget_rules(self, parts, rng):
-        """The system turn as it is, shortened or left out, so that the model does not hang on
-        every word of it (and prompts get shorter)."""
-        if parts[0][0] != "system" or rng.random() < 0.35:
+        """The system turn as it is, left out or shortened, so that the model does not hang on
+        every word of it."""
+        if parts[0][0] != "system" or rng.random() < self.whole:
             return parts
-        if rng.random() < 0.75:
+        if rng.random() < 0.9:
             return parts[2:]
         pieces = re.split(r"(?<=[.\n])\s+", parts[1][1])
         kept = [p for p in pieces if rng.random() < 0.5]
@@ -232,9 +235,9 @@ class Samples:
 
     def picture(self, rng):
         import pictures
-        kind, media, turns = pictures.sample(rng, "train")
+        _, media, turns = pictures.sample(rng)
         question, answer = turns[0]
-        if kind in ("shape", "digit", "word") and len(answer.split()) > 2 and rng.random() < 0.15:
+        if answer.startswith(("A ", "An ", "The digit is", "The word")) and rng.random() < 0.15:
             turns[0] = self.rules("\0image"), answer
         return self.asked(media, turns, self.listener(rng))
 
@@ -242,7 +245,7 @@ class Samples:
         import sounds
         kind, media, question, answer = sounds.sample(rng, "train", self.work)
         system = self.listener(rng)
-        if kind == "word" and len(answer.split()) == 1 and rng.random() < 0.25:
+        if kind in ("word", "words") and not answer.startswith("Someone") and rng.random() < 0.25:
             question = self.rules("\0audio")
             if rng.random() < 0.5:
                 system, question = self.rules("\0dictate"), self.rules("\0dictation")
@@ -286,14 +289,14 @@ class Batches(torch.utils.data.IterableDataset):
     """Endless batches of about n_token tokens. Each has one kind of sample, so that their losses
     can be told apart; the kinds come by the shares of tokens in the mixture."""
 
-    def __init__(self, work, seed, mixture, n_token, longest):
-        self.args = work, seed, mixture, n_token, longest
+    def __init__(self, work, seed, mixture, n_token, longest, rules=1.0):
+        self.args = work, seed, mixture, n_token, longest, rules
 
     def __iter__(self):
-        work, seed, mixture, n_token, longest = self.args
+        work, seed, mixture, n_token, longest, rules = self.args
         worker = torch.utils.data.get_worker_info()
         rng = random.Random(f"{seed} {worker.id if worker else 0}")
-        samples = Samples(work, longest)
+        samples = Samples(work, longest, rules)
         kinds = [k for k, share in mixture.items() if share > 0]
         ready = {k: [] for k in kinds}
         spent = {k: 0.0 for k in kinds}

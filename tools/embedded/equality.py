@@ -14,7 +14,6 @@ weights stored as float32 it must agree everywhere.
 """
 import json
 import random
-import re
 import sys
 import wave
 from pathlib import Path
@@ -26,59 +25,10 @@ from PIL import Image
 import data
 import net
 import pictures
+import weights
 
-BLOCK = {"attn_norm": "input_layernorm", "layer_output_scale": "layer_scalar",
-         "ffn_down": "mlp.down_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
-         "post_attention_norm": "post_attention_layernorm",
-         "post_ffw_norm": "post_feedforward_layernorm", "ffn_norm": "pre_feedforward_layernorm",
-         "attn_k_norm": "self_attn.k_norm", "attn_k": "self_attn.k_proj",
-         "attn_output": "self_attn.o_proj", "attn_q_norm": "self_attn.q_norm",
-         "attn_q": "self_attn.q_proj", "attn_v": "self_attn.v_proj"}
-VISION = {"v.patch_embd": "patch_dense", "v.patch_norm.1": "patch_ln1", "v.patch_norm.2": "patch_ln2",
-          "v.patch_norm.3": "pos_norm", "mm.input_projection": "multimodal_embedder.embedding_projection"}
 TEXT_KINDS = ("complete", "explain")
 MEDIA_KINDS = ("picture", "sound")
-
-
-def hf_name(name):
-    """Where a tensor of the GGUF files belongs, or None."""
-    if name == "token_embd.weight":
-        return "model.language_model.embed_tokens.weight"
-    if name == "output_norm.weight":
-        return "model.language_model.norm.weight"
-    if name == "mm.a.input_projection.weight":
-        return "model.embed_audio.embedding_projection.weight"
-    if name == "v.position_embd.weight":
-        return "model.embed_vision.pos_embedding"
-    stem, _, leaf = name.rpartition(".")
-    if stem in VISION:
-        return f"model.embed_vision.{VISION[stem]}.{leaf}"
-    found = re.fullmatch(r"blk\.(\d+)\.(\w+)", stem)
-    if not found:
-        return None
-    part = BLOCK[found[2]]
-    return f"model.language_model.layers.{found[1]}.{part}" + ("" if part == "layer_scalar" else ".weight")
-
-
-@torch.no_grad()
-def load(model, path):
-    from gguf import GGUFReader
-    from gguf.quants import dequantize
-    named = dict(model.named_parameters())
-    named.update({n: b for n, b in model.named_buffers() if n.endswith("layer_scalar")})
-    done = set()
-    for t in GGUFReader(str(path)).tensors:
-        target = hf_name(t.name)
-        if target is None:
-            continue
-        value = torch.from_numpy(np.array(dequantize(t.data, t.tensor_type), dtype=np.float32))
-        if t.name == "v.position_embd.weight":  # [axis][position] in the file
-            value = value.reshape(2, -1, value.shape[-1]).permute(1, 0, 2)
-        if t.name.startswith(("v.patch_embd.weight", "v.patch_norm.1")):  # planes in the file
-            value = value.reshape(*value.shape[:-1], 3, net.PATCH ** 2).transpose(-1, -2)
-        named[target].copy_(value.reshape(named[target].shape))
-        done.add(target)
-    return done
 
 
 def prepare(work, count):
@@ -120,10 +70,7 @@ def compare(work):
     samples = data.Samples(work, 4096)
     vocab = samples.speller.vocab
     model = net.build(vocab).eval()
-    done = load(model, work / "gemma-embedded.gguf") | load(model, work / "mmproj-gemma-embedded.gguf")
-    missing = {n for n, _ in model.named_parameters()} - done - {"lm_head.weight"}
-    if missing:
-        raise SystemExit(f"not in the files: {sorted(missing)[:4]}")
+    weights.fill(model, work)
     suppressed = [vocab["<audio|>"], vocab["<image|>"]]
     cap = model.config.text_config.final_logit_softcapping
     prompts = [line.split("\t") for line in (work / "held/equal.tsv").read_text().split("\n") if line]
@@ -140,7 +87,7 @@ def compare(work):
         said = answer["tokens"]
         batch = data.collate([(ids + said, [False] * (len(ids) + len(said)), images, sounds)],
                              vocab["<|image|>"])
-        h = net.hidden_states(model, batch)[0, len(ids) - 1:len(ids) + len(said) - 1]
+        h = net.hidden_states(model, batch, quick=False)[0, len(ids) - 1:len(ids) + len(said) - 1]
         logits = h @ model.model.language_model.embed_tokens.weight.t()
         logits = torch.tanh(logits / cap) * cap
         logits[:, suppressed] = -torch.inf

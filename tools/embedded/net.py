@@ -11,6 +11,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+import swift
+
 PATCH, FRAME, RATE = 48, 640, 16000
 
 # Sliding and global layers, softcap, k = v in global layers, norms: as in the 12B. Only smaller.
@@ -181,8 +183,8 @@ def masks(size, blocks, window, device):
     return {"full_attention": None, "sliding_attention": keep[:, None]}
 
 
-def hidden_states(model, batch):
-    """[rows, size, hidden] after the last norm."""
+def hidden_states(model, batch, quick):
+    """[rows, size, hidden] after the last norm. quick: by swift.py, for float32 on a CPU."""
     core = model.model
     ids = batch["ids"]
     x = core.language_model.embed_tokens(ids)
@@ -192,17 +194,22 @@ def hidden_states(model, batch):
     if batch["sound"] is not None:
         rows = core.embed_audio(batch["sound"][None])[0]
         x = x.masked_scatter((ids == core.config.audio_token_id)[..., None], rows.to(x.dtype))
+    if quick:
+        return swift.hidden_states(core.language_model, x, batch["blocks"])
     window = core.config.text_config.sliding_window
     mask = masks(ids.shape[1], batch["blocks"], window, ids.device)
     return core.language_model(inputs_embeds=x, attention_mask=mask, use_cache=False).last_hidden_state
 
 
-def token_losses(model, batch):
-    """Cross entropy of every wanted token, in the order of batch['wanted'].nonzero()."""
-    h = hidden_states(model, batch)
+def mean_loss(model, batch, quick=False):
+    """Mean cross entropy of the wanted tokens."""
+    h = hidden_states(model, batch, quick)
     # The token at a position is predicted by the one before.
     h = h[:, :-1][batch["wanted"][:, 1:]]
+    target = batch["ids"][:, 1:][batch["wanted"][:, 1:]]
     cap = model.config.text_config.final_logit_softcapping
-    logits = F.linear(h, model.model.language_model.embed_tokens.weight)
-    logits = torch.tanh(logits.float() / cap) * cap
-    return F.cross_entropy(logits, batch["ids"][:, 1:][batch["wanted"][:, 1:]], reduction="none")
+    table = model.model.language_model.embed_tokens.weight
+    if quick:
+        return swift.loss(h, table, target, cap)
+    logits = torch.tanh(F.linear(h, table).float() / cap) * cap
+    return F.cross_entropy(logits, target)

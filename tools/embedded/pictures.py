@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Draws pictures that ask for something to be seen, with a question and its answer.
 
-sample(rng, split) -> (kind, [("image", rgb), ...], [(question, answer), ...]). rgb is what the model
-gets: uint8, the sides multiples of 48, resized as csrc/media does it. task() gives the picture before
-that, for files, and one question. Held out from training: whole families of fonts, bands of sizes and of shades (see HELD).
+sample(rng) -> (kind, [("image", rgb), ...], [(question, answer), ...]). rgb is what the model gets: uint8,
+the sides multiples of 48, resized as csrc/media does it. task() gives the picture before that, for
+files, and one question. Held out from training: whole families of fonts, bands of sizes and of shades (see HELD).
 
 Colours of things are never gray: the first norm of the picture embedder takes brightness and
 contrast out of a patch, so that gray on white and black on gray look the same to the model.
@@ -37,6 +37,9 @@ ASK_COUNT = ["How many objects are there?", "How many shapes are in the picture?
 ASK_DIGIT = ["Which digit is it?", "Which digit is in the picture?", "Read the digit."]
 ASK_WORD = ["What does it say?", "Read the word.", "Which word is in the picture?",
             "What is written there?", "Read the text."]
+ASK_DIGITS = ["Which digits are in the picture?", "Read the number.", "Read the digits."]
+ASK_LETTERS = ["Spell it.", "Which letters do you see?", "Read the letters."]
+ASK_LIST = ["Name the objects from left to right.", "What is there, from left to right?"]
 ASK_TWO = ["What is in each picture?", "Describe the two pictures.", "What do the pictures show?"]
 
 
@@ -179,7 +182,8 @@ def one_shape(rng, split, least=0.0):
 
 
 def some_shapes(rng, n):
-    """n things that do not touch, of one kind or of several."""
+    """n things that do not touch, of one kind or of several; (picture, colour and shape of each from
+    left to right)."""
     same = rng.random() < 0.6
     colours = [rng.choice(THINGS)] * n if same else [rng.choice(THINGS) for _ in range(n)]
     shapes = [rng.choice(words.SHAPES)] * n if same else [rng.choice(words.SHAPES) for _ in range(n)]
@@ -192,11 +196,12 @@ def some_shapes(rng, n):
             if 2 * r >= min(s.w, s.h):
                 continue
             x, y = rng.uniform(r, s.w - r), rng.uniform(r, s.h - r)
-            if all(math.hypot(x - a, y - b) > r + q + size * 0.04 for a, b, q in placed):
-                placed.append((x, y, r))
+            if all(math.hypot(x - a, y - b) > r + q + size * 0.04 for a, b, q, _, _ in placed):
+                placed.append((x, y, r, colours[i], shapes[i]))
                 s.shape(shapes[i], x, y, r, shade(words.COLOURS[colours[i]], rng), rng)
                 break
-    return s.done(rng), len(placed)
+    placed.sort()
+    return s.done(rng), [(colour, shape) for _, _, _, colour, shape in placed]
 
 
 def written(rng, split, text):
@@ -240,8 +245,8 @@ def task(rng, split, kind):
         question, answer, right = about_one(rng, colour, shape, rng.choices(range(3), (70, 15, 15))[0])
         return [image], question, answer, right
     if kind == "count":
-        image, n = some_shapes(rng, rng.randint(1, 5))
-        word = words.NUMBERS[n]
+        image, things = some_shapes(rng, rng.randint(1, 5))
+        word = words.NUMBERS[len(things)]
         return [image], rng.choice(ASK_COUNT), f"{word}.".capitalize(), [word]
     if kind == "digit":
         digit = str(rng.randrange(10))
@@ -256,17 +261,49 @@ def task(rng, split, kind):
     return [a, b], rng.choice(ASK_TWO), answer, [c1, s1, c2, s2]
 
 
-def sample(rng, split):
-    kind = rng.choices(("shape", "count", "digit", "word", "two"), (45, 15, 18, 16, 6))[0]
+def lesson(rng, kind, budget):
+    """Pictures with as many questions as they can answer: what a picture costs is its own tokens, and
+    every further question about it teaches at a fraction of that. Numbers, letters without meaning and
+    lists are here only, to teach reading and looking; nobody is judged by them."""
+    if kind == "shape":
+        image, colour, shape = one_shape(rng, "train", 0.4 if budget < 70 else 0.0)
+        hows = rng.sample(range(3), rng.choice((1, 2, 3)))
+        return [image], [about_one(rng, colour, shape, how)[:2] for how in hows]
+    if kind == "count":
+        image, things = some_shapes(rng, rng.choice((1, 2, 2, 3, 3, 4, 5)))
+        turns = [(rng.choice(ASK_COUNT), f"{words.NUMBERS[len(things)]}.".capitalize())]
+        if 1 < len(things) <= 3:
+            listed = ", ".join(f"{article(c)} {s}" for c, s in things)
+            turns.append((rng.choice(ASK_LIST), f"{listed}.".capitalize()))
+        elif len({c for c, _ in things}) == 1:
+            turns.append((rng.choice(ASK_COLOUR), f"It is {things[0][0]}."))
+        rng.shuffle(turns)
+        return [image], turns
+    if kind == "digit" and rng.random() < 0.5:
+        digits = "".join(str(rng.randrange(10)) for _ in range(rng.randint(2, 4)))
+        answer = f"The digits are {' '.join(digits)}."
+        return [written(rng, "train", digits)], [(rng.choice(ASK_DIGITS), answer)]
+    if kind == "word":
+        letters = rng.random() < 0.4
+        if letters:
+            word = "".join(rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(rng.randint(1, 4)))
+        else:
+            word = rng.choice(words.READ)
+        image = written(rng, "train", rng.choice((word, word, word.capitalize(), word.upper())))
+        turns = [(rng.choice(ASK_LETTERS), f"The letters are {' '.join(word)}.")]
+        if not letters:
+            turns.append((rng.choice(ASK_WORD), f"The word is {word}."))
+            rng.shuffle(turns)
+        return [image], turns
+    images, question, answer, _ = task(rng, "train", kind)
+    return images, [(question, answer)]
+
+
+def sample(rng):
+    """For training: (kind, [("image", rgb), ...], [(question, answer), ...])"""
+    kind = rng.choices(("shape", "count", "digit", "word", "two"), (38, 16, 16, 24, 6))[0]
     budget = rng.choice((30, 50, 70) if kind == "two" else BUDGETS)
     if kind == "word":
-        budget = max(budget, 70)
-    if kind == "shape":
-        image, colour, shape = one_shape(rng, split, 0.4 if budget < 70 else 0.0)
-        images = [image]
-        hows = rng.choice(((0,), (1, 2), (2, 1), (1, 0), (2, 0), (0, 2)))
-        turns = [about_one(rng, colour, shape, how)[:2] for how in hows]
-    else:
-        images, question, answer, _ = task(rng, split, kind)
-        turns = [(question, answer)]
+        budget = max(budget, 50)  # so that letters can be told apart
+    images, turns = lesson(rng, kind, budget)
     return kind, [("image", fit(i, budget)) for i in images], turns

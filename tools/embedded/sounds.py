@@ -182,7 +182,12 @@ def task(rng, split, work, kind):
         x, word = spoken(rng, split, work, np_rng)
         question, right = rng.choice(ASK_WORD), [word]
         answer = f"{word}.".capitalize()
-        if rng.random() < 0.2:
+        if kind == "words":
+            # Training only: more to hear in one sound.
+            more = [spoken(rng, split, work, np_rng) for _ in range(rng.randint(1, 3))]
+            x = np.concatenate([x] + [y for y, _ in more])
+            answer = f"{' '.join([word] + [w for _, w in more])}.".capitalize()
+        elif rng.random() < 0.2:
             question, answer = rng.choice(ASK_ANY), f"Someone says {word}."
     if not x.any():
         x = np_rng.standard_normal(len(x)) * rng.choice((0.0, 0.0, 5e-5, 2e-4))
@@ -193,7 +198,7 @@ def task(rng, split, work, kind):
 
 
 def sample(rng, split, work):
-    kind = rng.choices(("plain", "pitch", "beeps", "word"), (22, 12, 18, 48))[0]
+    kind = rng.choices(("plain", "pitch", "beeps", "word", "words"), (18, 8, 18, 30, 26))[0]
     x, question, answer, _ = task(rng, split, work, kind)
     return kind, [("audio", x.astype(np.float32) / np.float32(32768.0))], question, answer
 

@@ -1,11 +1,14 @@
-"""The arithmetic of transformers' modules in fewer passes over memory, for training on a CPU.
+"""The decoder of transformers' gemma4_unified in fewer passes over memory, for training on a CPU.
 
-A small network on a CPU spends as much time in the many small steps of its norms, rotations and
-attention as in its matrices. install() replaces these three in a model; results and gradients stay
-the same but for rounding.
+A small network on a CPU spends more time in the many small steps of its norms, rotations, attention
+and losses than in its matrices. Here a layer is one step of the gradient's graph: its products go to
+the BLAS of PyTorch, everything between them to swift.c. The parameters stay those of transformers'
+modules, and results and gradients are the same but for rounding (`swift.py WORK` compares them).
 """
+import ctypes
 import functools
-import types
+import sys
+from pathlib import Path
 
 import torch
 from torch.autograd import Function
@@ -13,147 +16,252 @@ from torch.autograd import Function
 BLOCK = 128  # queries whose keys are cut off where the last of them ends
 
 
-class Norm(Function):
-    """x / rms(x) * weight over the last dimension; weight may be None."""
+@functools.cache
+def lib():
+    return ctypes.CDLL(str(Path(__file__).with_name("libswift.so")))
 
-    @staticmethod
-    def forward(ctx, x, weight, eps):
-        size = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        inverse = (size * size / x.shape[-1] + eps).rsqrt_()
-        unit = x * inverse
-        ctx.save_for_backward(unit, inverse, weight)
-        return unit if weight is None else unit * weight
 
-    @staticmethod
-    def backward(ctx, g):
-        unit, inverse, weight = ctx.saved_tensors
-        g, n = g.contiguous(), g.shape[-1]
-        product = g * unit
-        if weight is None:
-            d_weight = None
-            along = product.sum(-1, keepdim=True)
-            dx = torch.addcmul(g, unit, along, value=-1.0 / n)
+class Shape(ctypes.Structure):
+    _fields_ = [(f, ctypes.c_long) for f in ("batch", "n", "heads", "kv", "d", "columns", "shared")]
+
+
+def call(name, *args):
+    """Tensors go as pointers, which must be dense."""
+    out = []
+    for a in args:
+        if torch.is_tensor(a):
+            assert a.is_contiguous()
+            out.append(ctypes.c_void_p(a.data_ptr()))
+        elif isinstance(a, float):
+            out.append(ctypes.c_float(a))
+        elif isinstance(a, int):
+            out.append(ctypes.c_long(a))
         else:
-            d_weight = product.view(-1, n).sum(0)
-            along = (product.view(-1, n) @ weight).view(inverse.shape)
-            dx = (g * weight).addcmul_(unit, along, value=-1.0 / n)
-        return dx.mul_(inverse), d_weight, None
+            out.append(ctypes.byref(a))
+    getattr(lib(), name)(*out)
 
 
-def norm(self, x):
-    return Norm.apply(x, self.weight if self.with_scale else None, self.eps)
+class Kind:
+    """What the layers of one kind share for one batch: positions and who sees whom."""
+
+    def __init__(self, attention, angles, batch, n, low, high):
+        self.heads = attention.q_proj.out_features // attention.head_dim
+        self.kv, self.d = attention.k_proj.out_features // attention.head_dim, attention.head_dim
+        self.groups, self.batch, self.n = self.heads // self.kv, batch, n
+        shared = attention.v_proj is None
+        columns = (self.heads + (1 if shared else 2) * self.kv) * self.d
+        self.shape = Shape(batch, n, self.heads, self.kv, self.d, columns, int(shared))
+        self.cosine, self.sine = angles
+        self.low, self.high = low, high
+        self.blocks = []  # (first query, behind the last, first key, behind the last)
+        for first in range(0, n, BLOCK):
+            last = min(first + BLOCK, n)
+            self.blocks.append((first, last, int(low[:, first:last].min()),
+                                int(high[:, first:last].max())))
 
 
-def turned(x, cosine, sine, sign):
-    half = x.shape[-1] // 2
-    a, b = x[..., :half], x[..., half:]
-    out = torch.empty_like(x)
-    torch.mul(a, cosine, out=out[..., :half]).addcmul_(b, sine, value=-sign)
-    torch.mul(b, cosine, out=out[..., half:]).addcmul_(a, sine, value=sign)
+@functools.lru_cache(64)
+def angles_of(rotary, kind, n):
+    """cos and sin [n, head size / 2]; both halves of a head turn alike."""
+    x = torch.zeros(1, 1)
+    cosine, sine = rotary(x, torch.arange(n)[None], kind)
+    half = cosine.shape[-1] // 2
+    return cosine[0, :, :half].contiguous(), sine[0, :, :half].contiguous()
+
+
+def kinds_of(core, blocks, n):
+    """{kind of layer: Kind}. A query sees the keys in [low, high): sliding layers open the block of an
+    image, within the window."""
+    batch = len(blocks)
+    at = torch.arange(n, dtype=torch.int32).repeat(batch, 1)
+    zero, after = torch.zeros_like(at), at + 1
+    opened = after.clone()
+    for i, spans in enumerate(blocks):
+        for a, b in spans:
+            opened[i, a:b] = b
+    low = (at - core.config.sliding_window + 1).clamp_(min=0)
+    sees = {"full_attention": (zero, after), "sliding_attention": (low, opened)}
+    out = {}
+    for layer in core.layers:
+        kind = layer.self_attn.layer_type
+        if kind not in out:
+            angles = angles_of(core.rotary_emb, kind, n)
+            out[kind] = Kind(layer.self_attn, angles, batch, n, *sees[kind])
     return out
 
 
-class Rotation(Function):
-    @staticmethod
-    def forward(ctx, x, cosine, sine):
-        ctx.save_for_backward(cosine, sine)
-        return turned(x, cosine, sine, 1.0)
+class Layer(Function):
+    """One decoder layer on rows [batch * n, hidden]."""
 
     @staticmethod
-    def backward(ctx, g):
-        cosine, sine = ctx.saved_tensors
-        return turned(g, cosine, sine, -1.0), None, None
-
-
-def rotate(x, cos, sin, unsqueeze_dim=1):
-    """transformers' apply_rotary_pos_emb. Both halves of cos and sin are the same."""
-    half = x.shape[-1] // 2
-    return Rotation.apply(x, cos[..., :half].unsqueeze(unsqueeze_dim),
-                          sin[..., :half].unsqueeze(unsqueeze_dim))
-
-
-@functools.lru_cache(8)
-def corner(n, groups):
-    """What keeps n positions from seeing later ones: [n * groups, n], rows position by position."""
-    later = torch.full((n, n), float("-inf")).triu_(1)
-    return later.repeat_interleave(groups, 0)
-
-
-class Attention(Function):
-    """softmax(q k^T) v. q: [batch, heads, n, d]; k, v: [batch, key heads, n, d]; mask: which keys a
-    query sees, bool [batch, 1, n, n], or None for all that are not later. Returns [batch, n, heads, d].
-
-    The heads that share keys are rows of one matrix, position by position."""
-
-    @staticmethod
-    def blocks(n, mask):
-        if mask is not None:
-            return [(0, n, n)]
-        return [(a, min(a + BLOCK, n), min(a + BLOCK, n)) for a in range(0, n, BLOCK)]
-
-    @staticmethod
-    def packed(x, heads):
-        """[batch, heads * groups, n, d] -> [batch * heads, n * groups, d]"""
-        b, h, n, d = x.shape
-        x = x.view(b, heads, h // heads, n, d) if x.is_contiguous() else x.unflatten(1, (heads, -1))
-        return x.transpose(2, 3).reshape(b * heads, -1, d)
-
-    @staticmethod
-    def unpacked(x, b, n):
-        """[batch * heads, n * groups, d] -> [batch, n, heads * groups, d]"""
-        heads, d = x.shape[0] // b, x.shape[-1]
-        return x.view(b, heads, n, -1, d).transpose(1, 2).reshape(b, n, -1, d)
-
-    @staticmethod
-    def forward(ctx, q, k, v, mask):
-        b, heads, n, d = k.shape
-        groups = q.shape[1] // heads
-        q, k, v = (Attention.packed(x, heads) for x in (q, k, v))
-        out, weights = torch.empty_like(q), []
-        hidden = None if mask is None else ~mask[:, :, :, None]
-        for first, last, keys in Attention.blocks(n, mask):
-            rows = slice(first * groups, last * groups)
-            s = torch.bmm(q[:, rows], k[:, :keys].transpose(1, 2))
-            if mask is None:
-                s[:, :, first:] += corner(last - first, groups)
-            else:
-                s.view(b, heads, n, groups, n).masked_fill_(hidden, float("-inf"))
-            w = torch.softmax(s, -1)
-            out[:, rows] = torch.bmm(w, v[:, :keys])
+    def forward(ctx, x, kind, eps, scale, norms, q_norm, k_norm, wqkv, wo, wgu, wd):
+        rows, s = x.shape[0], kind.shape
+        before, after, before_ff, after_ff = norms.unbind()
+        inverse = torch.empty(4, rows)
+        a = torch.empty_like(x)
+        call("norm_forward", x, before, a, inverse[0], rows, x.shape[1], eps)
+        projected = a @ wqkv.t()
+        q = torch.empty(s.batch * s.kv, s.n * kind.groups, s.d)
+        k, v = torch.empty(2, s.batch * s.kv, s.n, s.d).unbind()
+        inv_heads = torch.empty(rows, s.heads + 2 * s.kv)
+        call("heads_forward", s, projected, q_norm, k_norm, kind.cosine, kind.sine, q, k, v,
+             inv_heads, eps)
+        seen, weights = torch.empty_like(q), []
+        for first, last, k0, k1 in kind.blocks:
+            r = slice(first * kind.groups, last * kind.groups)
+            w = torch.bmm(q[:, r], k[:, k0:k1].transpose(1, 2))
+            call("softmax_forward", w, kind.low, kind.high, s.batch, s.kv, last - first, kind.groups,
+                 k1 - k0, s.n, first, k0)
+            torch.bmm(w, v[:, k0:k1], out=seen[:, r]) if len(kind.blocks) == 1 else \
+                seen[:, r].copy_(torch.bmm(w, v[:, k0:k1]))
             weights.append(w)
-        ctx.save_for_backward(q, k, v, *weights)
-        ctx.shape, ctx.blocks = (b, heads, n, d, groups), Attention.blocks(n, mask)
-        return Attention.unpacked(out, b, n)
+        mixed = seen.view(s.batch, s.kv, s.n, kind.groups, s.d).transpose(1, 2).reshape(rows, -1)
+        o = mixed @ wo.t()
+        middle = torch.empty_like(x)
+        call("join_forward", o, after, x, middle, inverse[1], rows, x.shape[1], eps, 1.0)
+        m = torch.empty_like(x)
+        call("norm_forward", middle, before_ff, m, inverse[2], rows, x.shape[1], eps)
+        both = m @ wgu.t()
+        gated = torch.empty(rows, wd.shape[1])
+        call("geglu_forward", both, gated, rows, wd.shape[1])
+        f = gated @ wd.t()
+        out = torch.empty_like(x)
+        call("join_forward", f, after_ff, middle, out, inverse[3], rows, x.shape[1], eps, scale)
+        ctx.save_for_backward(x, norms, q_norm, k_norm, wqkv, wo, wgu, wd, inverse, a, projected, q, k,
+                              v, inv_heads, mixed, o, middle, m, both, gated, f, *weights)
+        ctx.rest = kind, eps, scale
+        return out
 
     @staticmethod
     def backward(ctx, g):
-        q, k, v, *weights = ctx.saved_tensors
-        b, heads, n, d, groups = ctx.shape
-        g = Attention.packed(g.transpose(1, 2), heads)
-        dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        for (first, last, keys), w in zip(ctx.blocks, weights):
-            rows = slice(first * groups, last * groups)
-            dv[:, :keys].baddbmm_(w.transpose(1, 2), g[:, rows])
-            dw = torch.bmm(g[:, rows], v[:, :keys].transpose(1, 2))
-            ds = torch._softmax_backward_data(dw, w, -1, torch.float32)
-            dq[:, rows] = torch.bmm(ds, k[:, :keys])
-            dk[:, :keys].baddbmm_(ds.transpose(1, 2), q[:, rows])
-        dq = dq.view(b, heads, n, groups, d).transpose(2, 3).reshape(b, heads * groups, n, d)
-        return dq, dk.view(b, heads, n, d), dv.view(b, heads, n, d), None
+        (x, norms, q_norm, k_norm, wqkv, wo, wgu, wd, inverse, a, projected, q, k, v, inv_heads, mixed,
+         o, middle, m, both, gated, f, *weights) = ctx.saved_tensors
+        kind, eps, scale = ctx.rest
+        s, (rows, width) = kind.shape, x.shape
+        before, after, before_ff, after_ff = norms.unbind()
+        dnorms = torch.zeros_like(norms)
+        g = g.contiguous()
+        df = torch.empty_like(x)
+        call("norm_backward", g, f, inverse[3], after_ff, df, dnorms[3], rows, width, scale, 0)
+        dwd = df.t() @ gated
+        dgated = df @ wd
+        dboth = torch.empty_like(both)
+        call("geglu_backward", dgated, both, dboth, rows, wd.shape[1])
+        dwgu = dboth.t() @ m
+        dm = dboth @ wgu
+        dmiddle = g * scale
+        call("norm_backward", dm, middle, inverse[2], before_ff, dmiddle, dnorms[2], rows, width, 1.0, 1)
+        do = torch.empty_like(x)
+        call("norm_backward", dmiddle, o, inverse[1], after, do, dnorms[1], rows, width, 1.0, 0)
+        dwo = do.t() @ mixed
+        dmixed = (do @ wo).view(s.batch, s.n, s.kv, kind.groups, s.d).transpose(1, 2)
+        dmixed = dmixed.reshape(s.batch * s.kv, s.n * kind.groups, s.d)
+        dq = torch.empty_like(q)
+        dk, dv = torch.zeros(2, *k.shape).unbind()
+        for (first, last, k0, k1), w in zip(kind.blocks, weights):
+            r = slice(first * kind.groups, last * kind.groups)
+            gr, keys = dmixed[:, r], k[:, k0:k1]
+            dv[:, k0:k1].baddbmm_(w.transpose(1, 2), gr)
+            ds = torch.bmm(gr, v[:, k0:k1].transpose(1, 2))
+            call("softmax_backward", ds, w, w.shape[0] * w.shape[1], k1 - k0)
+            dq[:, r] = torch.bmm(ds, keys)
+            dk[:, k0:k1].baddbmm_(ds.transpose(1, 2), q[:, r])
+        dprojected = torch.empty_like(projected)
+        dq_norm, dk_norm = torch.zeros_like(q_norm), torch.zeros_like(k_norm)
+        call("heads_backward", s, projected, q_norm, k_norm, kind.cosine, kind.sine, dq, dk, dv,
+             inv_heads, dprojected, dq_norm, dk_norm, torch.ones(s.d), torch.empty(s.d))
+        dwqkv = dprojected.t() @ a
+        da = dprojected @ wqkv
+        call("norm_backward", da, x, inverse[0], before, dmiddle, dnorms[0], rows, width, 1.0, 1)
+        return dmiddle, None, None, None, dnorms, dq_norm, dk_norm, dwqkv, dwo, dwgu, dwd
 
 
-def attend(module, query, key, value, attention_mask, dropout=0.0, scaling=None, **_):
-    assert scaling == 1.0 and not dropout
-    return Attention.apply(query, key, value, attention_mask), None
+class Norm(Function):
+    @staticmethod
+    def forward(ctx, x, weight, eps):
+        inverse, out = torch.empty(x.shape[0]), torch.empty_like(x)
+        call("norm_forward", x, weight, out, inverse, x.shape[0], x.shape[1], eps)
+        ctx.save_for_backward(x, weight, inverse)
+        return out
+
+    @staticmethod
+    def backward(ctx, g):
+        x, weight, inverse = ctx.saved_tensors
+        dx, dweight = torch.empty_like(x), torch.zeros_like(weight)
+        call("norm_backward", g.contiguous(), x, inverse, weight, dx, dweight, x.shape[0], x.shape[1],
+             1.0, 0)
+        return dx, dweight, None
 
 
-def install(model):
-    """For float32 on a CPU; nothing but training should see such a model."""
-    from transformers import AttentionInterface
-    from transformers.models.gemma4_unified import modeling_gemma4_unified as modeling
-    AttentionInterface.register("swift", attend)
-    model.model.language_model.config._attn_implementation = "swift"
-    modeling.apply_rotary_pos_emb = rotate
-    for module in model.modules():
-        if isinstance(module, modeling.Gemma4UnifiedRMSNorm):
-            module.forward = types.MethodType(norm, module)
+class Loss(Function):
+    """Mean cross entropy of the rows h [n, hidden] behind the table and the soft cap."""
+
+    @staticmethod
+    def forward(ctx, h, table, target, cap):
+        logits = h @ table.t()
+        losses = torch.empty(h.shape[0])
+        call("loss_in_place", logits, target, losses, logits.shape[0], logits.shape[1], cap)
+        ctx.save_for_backward(h, table, logits)
+        return losses.mean()
+
+    @staticmethod
+    def backward(ctx, g):
+        h, table, slope = ctx.saved_tensors
+        slope.mul_(g / h.shape[0])
+        return slope @ table, slope.t() @ h, None, None
+
+
+def layer_step(layer, x, kind):
+    at, ff = layer.self_attn, layer.mlp
+    norms = torch.stack([n.weight for n in (layer.input_layernorm, layer.post_attention_layernorm,
+                                            layer.pre_feedforward_layernorm,
+                                            layer.post_feedforward_layernorm)])
+    qkv = [at.q_proj.weight, at.k_proj.weight] + ([at.v_proj.weight] if at.v_proj is not None else [])
+    return Layer.apply(x, kind, layer.input_layernorm.eps, layer.layer_scalar.item(), norms,
+                       at.q_norm.weight, at.k_norm.weight, torch.cat(qkv), at.o_proj.weight,
+                       torch.cat([ff.gate_proj.weight, ff.up_proj.weight]), ff.down_proj.weight)
+
+
+def hidden_states(core, embeddings, blocks):
+    """The language model on embeddings [batch, n, hidden]; blocks: of images, by row of the batch."""
+    batch, n, width = embeddings.shape
+    kinds = kinds_of(core, blocks, n)
+    x = embeddings.reshape(batch * n, width)
+    for layer in core.layers:
+        x = layer_step(layer, x, kinds[layer.self_attn.layer_type])
+    return Norm.apply(x, core.norm.weight, core.norm.eps).view(batch, n, width)
+
+
+def loss(h, table, target, cap):
+    return Loss.apply(h.contiguous(), table, target.contiguous(), cap)
+
+
+def compare(work):
+    """The gradients of some batches by both ways."""
+    import data
+    import net
+    vocab = data.Speller(work).vocab
+    mixture = {"complete": 0.4, "picture": 0.4, "sound": 0.2}
+    batches = iter(data.Batches(work, "compare", mixture, 1024, 768))
+    model = net.build(vocab)
+    worst = 0.0
+    for _ in range(6):
+        kind, batch = next(batches)
+        losses, grads = [], []
+        for swift in (False, True):
+            model.zero_grad()
+            value = net.mean_loss(model, batch, swift)
+            value.backward()
+            losses.append(value.item())
+            grads.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
+        off = max(((grads[0][n] - grads[1][n]).norm() / (grads[0][n].norm() + 1e-12)).item()
+                  for n in grads[0])
+        worst = max(worst, off, abs(losses[0] - losses[1]))
+        print(f"{kind:9} {tuple(batch['ids'].shape)} loss {losses[0]:.6f} {losses[1]:.6f}, "
+              f"gradients differ by {off:.1e}")
+    if worst > 1e-3:
+        raise SystemExit("the two ways differ")
+
+
+if __name__ == "__main__":
+    compare(sys.argv[1])

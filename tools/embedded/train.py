@@ -2,7 +2,7 @@
 """Trains the embedded model. Stop it whenever you like; the same command goes on.
 
     train.py WORK [--steps N] [--hours H] [--cooldown N] [--mixture text=0.4,picture=0.2]
-                  [--tokens 4096] [--device auto] [--ranks 2]
+                  [--start FOLDER] [--tokens 6144] [--device auto] [--ranks 2]
 
 Every few minutes WORK/train/last.pt is written (weights, their running mean, state of the
 optimizers, counters) and WORK/train/log.csv gets a line with the losses since the line before.
@@ -28,7 +28,7 @@ import torch.distributed as dist
 
 import data
 import net
-import swift
+import weights
 
 LR_MATRIX, LR_OTHER, WARMUP = 0.008, 0.003, 60
 SAVE_EVERY = 240  # seconds
@@ -108,14 +108,15 @@ class Run:
         vocab = data.Speller(args.work).vocab
         self.device = args.device
         self.model = net.build(vocab).to(self.device).train()
-        if self.device == "cpu":
-            swift.install(self.model)
         self.ema = {n: p.detach().clone() for n, p in self.model.named_parameters()}
         self.muon, self.adam = optimizers(self.model)
         self.step, self.seen, self.seconds, self.cool_from, self.cool_steps = 0, 0, 0.0, None, 0
         last = self.folder / "last.pt"
         if last.exists():
             self.load(last)
+        elif args.start:
+            weights.fill(self.model, Path(args.start))
+            self.ema = {n: p.detach().clone() for n, p in self.model.named_parameters()}
 
     def load(self, path):
         s = torch.load(path, map_location=self.device, weights_only=True)
@@ -144,7 +145,7 @@ class Run:
         batch = {k: v.to(self.device, non_blocking=True) if torch.is_tensor(v) else v
                  for k, v in batch.items()}
         with torch.autocast("cuda", torch.bfloat16, enabled=self.device == "cuda"):
-            loss = net.token_losses(self.model, batch).mean()
+            loss = net.mean_loss(self.model, batch, quick=self.device == "cpu")
         (loss / self.a.parts).backward()
         return loss.detach()
 
@@ -205,7 +206,7 @@ class Run:
         if self.rank == 0:
             (self.folder / f"mixture-{self.step}.json").write_text(json.dumps(mixture) + "\n")
         per_batch = a.tokens // (a.parts * a.ranks)
-        source = data.Batches(a.work, f"{self.step} {self.rank}", mixture, per_batch, a.longest)
+        source = data.Batches(a.work, f"{self.step} {self.rank}", mixture, per_batch, a.longest, a.rules)
         workers = a.workers if self.device == "cuda" else 0
         batches = iter(torch.utils.data.DataLoader(source, batch_size=None, num_workers=workers))
         losses, began, saved, at = {}, (self.seen, self.seconds), time.time(), time.time()
@@ -240,10 +241,12 @@ def main():
     p.add_argument("--steps", type=int, default=0, help="stop at this step (0: no limit)")
     p.add_argument("--hours", type=float, default=1e9)
     p.add_argument("--cooldown", type=int, default=0)
+    p.add_argument("--start", help="folder of a shipped model; a run without a checkpoint begins with it")
     p.add_argument("--mixture", help="kind=share,...; shares are of tokens")
-    p.add_argument("--tokens", type=int, default=4096, help="of one step")
-    p.add_argument("--parts", type=int, default=2, help="batches of one step")
+    p.add_argument("--tokens", type=int, default=6144, help="of one step")
+    p.add_argument("--parts", type=int, default=3, help="batches of one step")
     p.add_argument("--longest", type=int, default=768, help="longest sample, in tokens")
+    p.add_argument("--rules", type=float, default=0.1, help="share of prompts with their system turn")
     p.add_argument("--device", default="auto")
     p.add_argument("--ranks", type=int, default=2, help="processes, on a CPU")
     p.add_argument("--workers", type=int, default=12, help="that make samples for a GPU")
