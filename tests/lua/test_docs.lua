@@ -196,22 +196,40 @@ local function names_of(file)
   return out
 end
 
+local known = {} ---@type table<string, table<string, true>> names of tests by file
+
+--- A promise "file: name" is kept by a test of that name.
+local function kept(what, promise)
+  local file, name = promise:match('^(%w+): (.+)$')
+  h.ok(file, what .. ' has no test')
+  known[file] = known[file] or names_of(file)
+  h.ok(known[file][name], ('%s: there is no test %q in test_%s.lua'):format(what, name, file))
+end
+
 test('docs: every row of the feature table names a test that exists', function()
   local section = slurp('README.md'):match('\n## Beside others\n(.-)\n## ')
-  local known, rows = {}, 0
+  local rows = 0
   for row in section:gmatch('\n(|[^\n]+|)') do
     local cells = vim.split(row:sub(2, -2), '|', { plain = true })
     local feature, promise = vim.trim(cells[1]), vim.trim(cells[#cells])
     if feature ~= '' and not feature:match('^%-+$') then
       rows = rows + 1
       h.eq(#cells, 7, feature)
-      local file, name = promise:match('^(%w+): (.+)$')
-      h.ok(file, feature .. ' has no test')
-      known[file] = known[file] or names_of(file)
-      h.ok(known[file][name], ('%s: there is no test %q in test_%s.lua'):format(feature, name, file))
+      kept(feature, promise)
     end
   end
   h.ok(rows > 25, rows .. ' rows')
+end)
+
+test('docs: everything that users ask for has a test', function()
+  local section = slurp('doc/gemma-dev.txt'):match('%*gemma%-dev%-demands%*\n(.-)\nvim:')
+  local n = 0
+  for number, demand, promise in section:gmatch('\n *(%d+)%. ([^\n]+)\n +([^\n]+)') do
+    n = n + 1
+    h.eq(tonumber(number), n)
+    kept(demand, promise)
+  end
+  h.eq(n, 25)
 end)
 
 return T
