@@ -373,10 +373,15 @@ function M.code_block(lines, at)
   return block and block.code
 end
 
---- Yanks the code block under the cursor, or the last one, or all of the answer.
+--- Yanks the code block under the cursor, or the last one, or what the model said last, without the
+--- questions and the lines of pictures that stand in the window too.
 function Answer:yank()
   local lines = self.view:lines()
   local code = M.code_block(lines, api.nvim_win_get_cursor(0)[1])
+  local last = self.turns[#self.turns]
+  if not code and last and last.role == 'model' then
+    lines = vim.split(vim.trim(transcript.printable(last.text)), '\n', { plain = true })
+  end
   vim.fn.setreg(vim.v.register, code or lines, 'l')
   notify.info(('yanked %s.'):format(code and 'the code' or 'the answer'))
 end

@@ -187,7 +187,7 @@ function M.find_mmproj(model)
   if best then
     return best
   end
-  local fmt = 'no mmproj file, so no pictures and sounds. Put mmproj*.gguf into %s or set mmproj_path.'
+  local fmt = 'no mmproj file. Put mmproj*.gguf beside the model: %s, or set mmproj_path.'
   return nil, fmt:format(vim.fn.fnamemodify(dir, ':~'))
 end
 

@@ -26,6 +26,10 @@ test('a question carries attachments: parts before its text, a line above the an
   c:wait("not require('gemma.answer').current():running()")
   h.eq(c:lua("return vim.api.nvim_buf_get_lines(require('gemma.answer').current().buf, 0, -1, false)"),
     { '[shot.png · 640x480 · 214 kB · 266 tokens]', '', 'A cat.' })
+  -- There is no code to yank, and what stands for the picture was not said.
+  c:lua("vim.api.nvim_set_current_win(require('gemma.answer').current().win)")
+  c:feed('gy')
+  h.eq(c:lua('return vim.fn.getreg()'), 'A cat.\n')
   -- They stay in the conversation, or the next answer would know nothing of the picture.
   c:lua([[local a = require('gemma.answer').current()
     vim.ui.input = function(_, fn) fn('its colour?') end

@@ -168,7 +168,7 @@ test('<C-c> stops and keeps what is there', function()
   h.has(table.concat(c:screen(), '\n'), 'stopped')
 end)
 
-test('gy yanks the code, or all when there is none', function()
+test('gy yanks the code', function()
   local c = child()
   c:cmd('3,5GemmaExplain')
   c:wait('#Fake.jobs == 1')

@@ -404,7 +404,7 @@ test('without an mmproj file the message names the folder, before anything is ta
   local c = child({ mmproj = false })
   c:cmd('Gemma image plot.png')
   c:wait('#Seen.messages == 1')
-  h.has(c:messages()[1], 'no mmproj file, so no pictures and sounds. Put mmproj*.gguf into ')
+  h.has(c:messages()[1], 'no mmproj file. Put mmproj*.gguf beside the model: ')
   program(c, 'maim', 'touch ran')
   c:lua("vim.env.DISPLAY = ':0'")
   c:cmd('Gemma shot')
@@ -517,7 +517,7 @@ test('status and health name the mmproj file, the programs, and what to install'
   end
   c = child({ mmproj = false })
   c:cmd('checkhealth gemma')
-  h.has(table.concat(c:lines(), '\n'), 'no mmproj file, so no pictures and sounds.')
+  h.has(table.concat(c:lines(), '\n'), 'no mmproj file. Put mmproj*.gguf beside the model: ')
 end)
 
 test('the API: ask takes paths of pictures, sounds and films', function()
