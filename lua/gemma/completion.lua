@@ -504,8 +504,9 @@ end
 
 schedule = function()
   if allow.on and engine.is_loaded() and not pace.manual_reason() then
-    debounce.start(pace.delay(engine.is_gpu()))
-    if not reading_soon and pace.reads_ahead(engine.is_gpu(), decode_tok_s()) then
+    local gpu, tok_s = engine.is_gpu(), decode_tok_s()
+    debounce.start(pace.delay(gpu, tok_s))
+    if not reading_soon and pace.reads_ahead(gpu, tok_s) then
       -- After this key is on the screen, and once for keys that come together.
       reading_soon = true
       vim.schedule(function()

@@ -16,6 +16,7 @@ local ENOUGH = 5 -- intervals
 local GPU_MS = 40
 local SLOW_MS = 700 -- first characters later than this: manual
 local QUICK_TOK_S = 20 -- from here on a key is read at once, without waiting for the delay
+local LIVELY_TOK_S = 200 -- from here on 20 tokens, about a line, take no more than 100 ms
 local SAMPLES = 3 -- answers that are measured before judging the speed
 
 local intervals, next_slot = {}, 1
@@ -49,14 +50,16 @@ function M.interval()
 end
 
 --- How long to wait after a key. On a CPU somewhat more than this user's usual time between keys:
---- a shorter wait would start an answer with every key and throw it away with the next.
+--- a shorter wait would start an answer with every key and throw it away with the next. With a model
+--- so small that a line costs next to nothing the CPU is as good as a GPU.
 ---@param gpu boolean
+---@param tok_s number? tokens per second; 0 or nil: not measured
 ---@return integer ms
-function M.delay(gpu)
+function M.delay(gpu, tok_s)
   local d = config.get().completion.delay
   if d == 'auto' then
     d = GPU_MS
-    if not gpu then
+    if not gpu and (tok_s or 0) < LIVELY_TOK_S then
       local mean = M.interval()
       d = mean and math.max(SHORTEST, math.min(LONGEST, 1.3 * mean)) or UNKNOWN
     end

@@ -183,6 +183,8 @@ test('delay: on a CPU a little more than the usual time between keys, from 100 t
     end
     h.eq(pace.delay(false), want, gap .. ' ms between keys')
     h.eq(pace.delay(true), 40, 'on a GPU')
+    h.eq(pace.delay(false, 250), 40, 'with a model that costs next to nothing')
+    h.eq(pace.delay(false, 199), want, 'with one that costs something')
   end
 end)
 
