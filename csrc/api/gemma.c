@@ -4,11 +4,11 @@
 #include <math.h>
 #include <stdbool.h>
 #include <string.h>
+#include "base/cpuid.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "engine/sound.h"
 #include "engine/worker.h"
-#include "kernels/cpu/cpuid.h"
 
 #define SAME(a, b) _Static_assert((int)(a) == (int)(b), "the engine and gemma.h must agree");
 #define SAME_ERROR(name, value, text) SAME(GEMMA_##name, GM_##name)

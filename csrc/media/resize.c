@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdbool.h>
 #include <string.h>
+#include "base/cpuid.h"
 #include "base/err.h"
 #include "base/mem.h"
 
@@ -180,7 +181,7 @@ typedef struct {
 #define AVX2 __attribute__((target("avx2")))
 #define AVX2_INLINE __attribute__((target("avx2"), always_inline)) static inline
 
-static bool has_avx2(void) { return __builtin_cpu_supports("avx2"); }
+static bool has_avx2(void) { return gm_cpu_has(GM_CPU_AVX2); }
 
 static void split_weight(pair *p, int side, int32_t w) {
     p->high[side] = (int16_t)(w >> LOW_BITS);

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <string.h>
+#include "base/cpuid.h"
 #include "base/err.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -104,7 +105,7 @@ int gm_unfilter(int filter, uint8_t *row, const uint8_t *above, size_t n, size_t
         return 0;
     }
 #ifdef HAVE_AVX2
-    if (__builtin_cpu_supports("avx2")) {
+    if (gm_cpu_has(GM_CPU_AVX2)) {
         vector(filter, row, above, n, pixel);
         return 0;
     }

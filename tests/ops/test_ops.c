@@ -7,13 +7,13 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include "base/cpuid.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "helper/cm.h"
 #include "helper/compare.h"
 #include "helper/random.h"
 #include "kernels/backend.h"
-#include "kernels/cpu/cpuid.h"
 #include "ops_ref.h"
 #include "tensor/blocks.h"
 #include "tensor/quant.h"

@@ -5,8 +5,8 @@
  */
 #pragma once
 
+#include "base/cpuid.h"
 #include "kernels/backend.h"
-#include "kernels/cpu/cpuid.h"
 #include "kernels/cpu/rows.h"
 #include "kernels/cpu/team.h"
 #include "kernels/hostmem.h"

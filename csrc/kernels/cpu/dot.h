@@ -8,7 +8,7 @@
 #pragma once
 
 #include <stddef.h>
-#include "kernels/cpu/cpuid.h"
+#include "base/cpuid.h"
 #include "kernels/cpu/gemm_unpack.h"
 
 enum {

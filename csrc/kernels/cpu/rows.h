@@ -7,7 +7,7 @@
 #pragma once
 
 #include <stdint.h>
-#include "kernels/cpu/cpuid.h"
+#include "base/cpuid.h"
 
 typedef struct gm_row_fns {
     /* Sum of x[i]^2. In double: activations reach magnitudes whose squares leave float32. */

@@ -6,7 +6,7 @@
  */
 #pragma once
 
-#include "kernels/cpu/cpuid.h"
+#include "base/cpuid.h"
 #include "kernels/cpu/dot.h"
 #include "kernels/cpu/gemm_tile.h"
 

@@ -3,7 +3,7 @@
  * The CPU saying that it has AVX is not enough: the operating system must save the wide registers
  * on a switch of threads, which xgetbv tells. A virtual machine may offer one without the other.
  */
-#include "kernels/cpu/cpuid.h"
+#include "base/cpuid.h"
 
 #include <pthread.h>
 #include <sched.h>

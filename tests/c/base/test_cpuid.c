@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/env.h"
-#include "kernels/cpu/cpuid.h"
+#include "base/cpuid.h"
 
 static void the_best_level_is_one_that_the_cpu_has(void **state) {
     (void)state;
