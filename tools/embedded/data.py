@@ -23,7 +23,7 @@ import torch
 
 import net
 
-MIXTURE = {"text": 0.06, "complete": 0.47, "explain": 0.05, "picture": 0.29, "sound": 0.13}
+MIXTURE = {"text": 0.03, "complete": 0.46, "explain": 0.04, "picture": 0.33, "sound": 0.14}
 TEXT_SHARE = {"lua": 0.60, "c": 0.25, "text": 0.10, "markdown": 0.05}
 SPECIAL = re.compile(r"(<\|?\w+\|?>)")
 
@@ -112,12 +112,13 @@ def read_lines(path):
 class Samples:
     """The kinds of sample. Each method takes a random.Random and returns one sample."""
 
-    def __init__(self, work, longest, rules=1.0):
+    def __init__(self, work, longest, rules=1.0, large=1.0):
         """rules: the share of prompts that keep the plugin's system turn whole. It is hundreds of tokens
-        that are always the same, so most of a training does well without."""
+        that are always the same, so most of a training does well without. large: of pictures as large as
+        the plugin's."""
         self.work = Path(work)
         self.longest = longest
-        self.whole = rules
+        self.whole, self.large = rules, large
         self.speller = Speller(work)
         self.end = self.speller.vocab["<turn|>"]
         self.files = {}
@@ -203,7 +204,12 @@ class Samples:
         return self.prompted(rng.choice(self.some("complete")), rng, True)
 
     def explain(self, rng):
-        return self.prompted(rng.choice(self.some("explain")), rng, False)
+        """Mostly about simple functions: what people write above real ones is often not in the code."""
+        if "made" not in self._lists:
+            self._lists["made"] = [e for e in self.some("explain") if e["package"] == "made"]
+        made = self._lists["made"]
+        entries = made if made and rng.random() < 0.7 else self.some("explain")
+        return self.prompted(rng.choice(entries), rng, False)
 
     # -- pictures and sounds
 
@@ -235,7 +241,7 @@ class Samples:
 
     def picture(self, rng):
         import pictures
-        _, media, turns = pictures.sample(rng)
+        _, media, turns = pictures.sample(rng, self.large)
         question, answer = turns[0]
         if answer.startswith(("A ", "An ", "The digit is", "The word")) and rng.random() < 0.15:
             turns[0] = self.rules("\0image"), answer
@@ -253,7 +259,7 @@ class Samples:
 
     def listener(self, rng):
         """The plugin's words before a question about media, or nothing, which is shorter."""
-        return self.rules("\0attach") if rng.random() < 0.2 else None
+        return self.rules("\0attach") if rng.random() < self.whole / 3 else None
 
 
 # ---- batches ---------------------------------------------------------------------------------
@@ -289,14 +295,14 @@ class Batches(torch.utils.data.IterableDataset):
     """Endless batches of about n_token tokens. Each has one kind of sample, so that their losses
     can be told apart; the kinds come by the shares of tokens in the mixture."""
 
-    def __init__(self, work, seed, mixture, n_token, longest, rules=1.0):
-        self.args = work, seed, mixture, n_token, longest, rules
+    def __init__(self, work, seed, mixture, n_token, longest, rules=1.0, large=1.0):
+        self.args = work, seed, mixture, n_token, longest, rules, large
 
     def __iter__(self):
-        work, seed, mixture, n_token, longest, rules = self.args
+        work, seed, mixture, n_token, longest, rules, large = self.args
         worker = torch.utils.data.get_worker_info()
         rng = random.Random(f"{seed} {worker.id if worker else 0}")
-        samples = Samples(work, longest, rules)
+        samples = Samples(work, longest, rules, large)
         kinds = [k for k, share in mixture.items() if share > 0]
         ready = {k: [] for k in kinds}
         spent = {k: 0.0 for k in kinds}

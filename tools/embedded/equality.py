@@ -87,7 +87,7 @@ def compare(work):
         said = answer["tokens"]
         batch = data.collate([(ids + said, [False] * (len(ids) + len(said)), images, sounds)],
                              vocab["<|image|>"])
-        h = net.hidden_states(model, batch, quick=False)[0, len(ids) - 1:len(ids) + len(said) - 1]
+        h = net.hidden_states(model, batch)[0, len(ids) - 1:len(ids) + len(said) - 1]
         logits = h @ model.model.language_model.embed_tokens.weight.t()
         logits = torch.tanh(logits / cap) * cap
         logits[:, suppressed] = -torch.inf

@@ -44,14 +44,12 @@ local function say(format, ...)
   io.stdout:flush()
 end
 
---- 1 - edit distance / length of the longer.
+--- The steps of inserting, deleting and replacing a byte that make a into b.
 ---@param a string
 ---@param b string
----@return number 0 to 1
-local function similarity(a, b)
-  if a == b then
-    return 1
-  end
+---@param replacing integer what replacing costs
+---@return integer
+local function distance(a, b, replacing)
   local before = {}
   for j = 0, #b do
     before[j] = j
@@ -59,12 +57,26 @@ local function similarity(a, b)
   for i = 1, #a do
     local row = { [0] = i }
     for j = 1, #b do
-      local cost = a:byte(i) == b:byte(j) and 0 or 1
+      local cost = a:byte(i) == b:byte(j) and 0 or replacing
       row[j] = math.min(before[j] + 1, row[j - 1] + 1, before[j - 1] + cost)
     end
     before = row
   end
-  return 1 - before[#b] / math.max(#a, #b)
+  return before[#b]
+end
+
+--- Edit similarity as the papers on code completion have it (CodeXGLUE, RepoBench, CrossCodeEval: the
+--- ratio of fuzzywuzzy, where replacing is deleting and inserting), and the stricter
+--- 1 - edit distance / length of the longer.
+---@param a string
+---@param b string
+---@return number ratio 0 to 1
+---@return number strict 0 to 1
+local function similarity(a, b)
+  if a == b then
+    return 1, 1
+  end
+  return 1 - distance(a, b, 2) / (#a + #b), 1 - distance(a, b, 1) / math.max(#a, #b)
 end
 
 --- Waits for one answer. This is a script without a user, so it may wait.
@@ -118,13 +130,30 @@ local function copied(lines, row)
   return vim.trim(found)
 end
 
+--- Sums of how right some lines are.
+---@return { add: fun(got: string, want: string), text: fun(n: integer): string }
+local function tally()
+  local exact, ratio, strict = 0, 0, 0
+  return {
+    add = function(got, want)
+      local r, s = similarity(got, want)
+      exact, ratio, strict = exact + (got == want and 1 or 0), ratio + r, strict + s
+    end,
+    text = function(n)
+      local format = 'exact %.1f %%, edit similarity %.3f (by the longer line %.3f)'
+      return format:format(100 * exact / n, ratio / n, strict / n)
+    end,
+  }
+end
+
 ---@param language string
 local function code(language)
   local files = vim.tbl_filter(function(f)
     return f.package ~= 'made'
   end, holes.files(work, 'held', language))
   local rnd = holes.random(77)
-  local n, exact, near, c_exact, c_near, ms, tokens = 0, 0, 0, 0, 0, 0, 0
+  local n, ms, tokens = 0, 0, 0
+  local model, copier = tally(), tally()
   while n < count do
     local file = files[rnd(#files)]
     local buf, lines = holes.open(holes.read(file.path), file.name, language)
@@ -151,10 +180,8 @@ local function code(language)
         end)
         got = vim.trim(got)
         local copy = copied(lines, row)
-        exact = exact + (got == want and 1 or 0)
-        c_exact = c_exact + (copy == want and 1 or 0)
-        near = near + similarity(got, want)
-        c_near = c_near + similarity(copy, want)
+        model.add(got, want)
+        copier.add(copy, want)
         if opt.show then
           say('  %s %s\n    want %s\n    got  %s', got == want and '=' or ' ', file.name, want, got)
         end
@@ -162,9 +189,8 @@ local function code(language)
     end
     vim.api.nvim_buf_delete(buf, { force = true })
   end
-  say('%s, next line, %d places: exact %.1f %%, similarity %.3f', language, n, 100 * exact / n, near / n)
-  say('%s, copying the line after the most similar one: exact %.1f %%, similarity %.3f', language,
-    100 * c_exact / n, c_near / n)
+  say('%s, next line, %d places: %s', language, n, model.text(n))
+  say('%s, copying the line after the most similar one: %s', language, copier.text(n))
   say('%s, time: %.0f ms a suggestion of %.1f tokens', language, ms / n, tokens / n)
 end
 

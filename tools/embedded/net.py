@@ -183,8 +183,8 @@ def masks(size, blocks, window, device):
     return {"full_attention": None, "sliding_attention": keep[:, None]}
 
 
-def hidden_states(model, batch, quick):
-    """[rows, size, hidden] after the last norm. quick: by swift.py, for float32 on a CPU."""
+def embeddings(model, batch):
+    """Of tokens, pictures and sounds: [rows, size, hidden]."""
     core = model.model
     ids = batch["ids"]
     x = core.language_model.embed_tokens(ids)
@@ -194,22 +194,28 @@ def hidden_states(model, batch, quick):
     if batch["sound"] is not None:
         rows = core.embed_audio(batch["sound"][None])[0]
         x = x.masked_scatter((ids == core.config.audio_token_id)[..., None], rows.to(x.dtype))
-    if quick:
-        return swift.hidden_states(core.language_model, x, batch["blocks"])
+    return x
+
+
+def hidden_states(model, batch):
+    """[rows, size, hidden] after the last norm."""
+    core, x = model.model, embeddings(model, batch)
     window = core.config.text_config.sliding_window
-    mask = masks(ids.shape[1], batch["blocks"], window, ids.device)
+    mask = masks(x.shape[1], batch["blocks"], window, x.device)
     return core.language_model(inputs_embeds=x, attention_mask=mask, use_cache=False).last_hidden_state
 
 
 def mean_loss(model, batch, quick=False):
-    """Mean cross entropy of the wanted tokens."""
-    h = hidden_states(model, batch, quick)
+    """Mean cross entropy of the wanted tokens. quick: by swift.py, for float32 on a CPU."""
     # The token at a position is predicted by the one before.
-    h = h[:, :-1][batch["wanted"][:, 1:]]
-    target = batch["ids"][:, 1:][batch["wanted"][:, 1:]]
+    wanted = batch["wanted"].roll(-1, 1)
+    wanted[:, -1] = False
+    target = batch["ids"].roll(-1, 1)[wanted]
     cap = model.config.text_config.final_logit_softcapping
-    table = model.model.language_model.embed_tokens.weight
+    core = model.model.language_model
     if quick:
-        return swift.loss(h, table, target, cap)
-    logits = torch.tanh(F.linear(h, table).float() / cap) * cap
+        only = wanted.flatten().nonzero()[:, 0]
+        return swift.loss(core, embeddings(model, batch), batch["blocks"], only, target, cap)
+    h = hidden_states(model, batch)[wanted]
+    logits = torch.tanh(F.linear(h, core.embed_tokens.weight).float() / cap) * cap
     return F.cross_entropy(logits, target)

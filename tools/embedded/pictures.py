@@ -20,8 +20,10 @@ import words
 
 FONTS = "/usr/share/fonts"
 HELD_FONTS = ("freefont", "lato")
-# Soft tokens of a picture. The smallest are less than the plugin asks for, and teach most for their time.
-BUDGETS = (30, 30, 30, 30, 50, 70, 70, 140, 280)
+# Soft tokens of a picture. The small ones are less than the plugin asks for, and teach most for their time.
+LARGE = (70, 140, 280, 280)
+SMALL = {"shape": (12, 16, 20, 30, 30, 50), "count": (30, 40, 50, 70), "digit": (9, 12, 20, 30, 50),
+         "word": (24, 30, 40, 50, 70), "two": (12, 20, 30)}
 THINGS = [c for c in words.COLOURS if c != "gray"]
 GROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "gray": (128, 128, 128),
            "light gray": (225, 225, 225), "dark gray": (45, 48, 52), "cream": (253, 246, 227),
@@ -31,6 +33,7 @@ ASK_BOTH = ["What colour and shape is it?", "What is in the picture?", "What is 
             "Describe the picture.", "What do you see?", "Name the colour and the shape.",
             "What color and shape is it?", "What does the picture show?", "Describe this image."]
 ASK_COLOUR = ["What colour is it?", "What color is it?", "Which colour has the object?"]
+ASK_COLOURS = ["What colour are they?", "What color is it?", "What colour is it?"]
 ASK_SHAPE = ["What shape is it?", "Which shape is this?", "Name the shape."]
 ASK_COUNT = ["How many objects are there?", "How many shapes are in the picture?",
              "Count the objects.", "How many things do you see?", "How many are there?"]
@@ -261,24 +264,36 @@ def task(rng, split, kind):
     return [a, b], rng.choice(ASK_TWO), answer, [c1, s1, c2, s2]
 
 
+def about_some(rng, things):
+    """Questions about several things, colour and shape of each from left to right."""
+    n = len(things)
+    turns = [(rng.choice(ASK_COUNT), f"{words.NUMBERS[n]}.".capitalize())]
+    if 1 < n <= 3:
+        listed = ", ".join(f"{article(c)} {s}" for c, s in things)
+        turns.append((rng.choice(ASK_LIST), f"{listed}.".capitalize()))
+    colours, shapes = [c for c, _ in things], [s for _, s in things]
+    if len(set(colours)) == 1:
+        turns.append((rng.choice(ASK_COLOURS), f"They are {colours[0]}." if n > 1 else f"It is {colours[0]}."))
+    for colour, shape in rng.sample(things, n):
+        if len(turns) < 4 and shapes.count(shape) == 1 and n > 1:
+            turns.append((f"What colour is the {shape}?", f"It is {colour}."))
+        if len(turns) < 4 and colours.count(colour) == 1 and n > 1:
+            turns.append((f"What shape is the {colour} one?", f"It is {article(shape)}."))
+    rng.shuffle(turns)
+    return turns
+
+
 def lesson(rng, kind, budget):
     """Pictures with as many questions as they can answer: what a picture costs is its own tokens, and
     every further question about it teaches at a fraction of that. Numbers, letters without meaning and
-    lists are here only, to teach reading and looking; nobody is judged by them."""
+    questions about one of several things are here only, to teach reading and looking; nobody is judged
+    by them."""
     if kind == "shape":
         image, colour, shape = one_shape(rng, "train", 0.4 if budget < 70 else 0.0)
-        hows = rng.sample(range(3), rng.choice((1, 2, 3)))
-        return [image], [about_one(rng, colour, shape, how)[:2] for how in hows]
+        return [image], [about_one(rng, colour, shape, how)[:2] for how in rng.sample(range(3), 3)]
     if kind == "count":
         image, things = some_shapes(rng, rng.choice((1, 2, 2, 3, 3, 4, 5)))
-        turns = [(rng.choice(ASK_COUNT), f"{words.NUMBERS[len(things)]}.".capitalize())]
-        if 1 < len(things) <= 3:
-            listed = ", ".join(f"{article(c)} {s}" for c, s in things)
-            turns.append((rng.choice(ASK_LIST), f"{listed}.".capitalize()))
-        elif len({c for c, _ in things}) == 1:
-            turns.append((rng.choice(ASK_COLOUR), f"It is {things[0][0]}."))
-        rng.shuffle(turns)
-        return [image], turns
+        return [image], about_some(rng, things)
     if kind == "digit" and rng.random() < 0.5:
         digits = "".join(str(rng.randrange(10)) for _ in range(rng.randint(2, 4)))
         answer = f"The digits are {' '.join(digits)}."
@@ -299,11 +314,10 @@ def lesson(rng, kind, budget):
     return images, [(question, answer)]
 
 
-def sample(rng):
-    """For training: (kind, [("image", rgb), ...], [(question, answer), ...])"""
-    kind = rng.choices(("shape", "count", "digit", "word", "two"), (38, 16, 16, 24, 6))[0]
-    budget = rng.choice((30, 50, 70) if kind == "two" else BUDGETS)
-    if kind == "word":
-        budget = max(budget, 50)  # so that letters can be told apart
+def sample(rng, large=0.1):
+    """For training: (kind, [("image", rgb), ...], [(question, answer), ...]). large: the share of
+    pictures that get as many tokens as the plugin gives them, which cost ten times the time."""
+    kind = rng.choices(("shape", "count", "digit", "word", "two"), (38, 18, 18, 20, 6))[0]
+    budget = rng.choice(LARGE if rng.random() < large and kind != "two" else SMALL[kind])
     images, turns = lesson(rng, kind, budget)
     return kind, [("image", fit(i, budget)) for i in images], turns

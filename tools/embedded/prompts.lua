@@ -46,7 +46,7 @@ local RULES = {
 }
 -- Bytes of the file that a prompt may show, as tokens: short ones are cheap to learn from, long
 -- ones are what the editor sends.
-local BUDGETS = { 96, 96, 128, 128, 192, 192, 256, 320, 512, 1024 }
+local BUDGETS = { 96, 128, 192, 256, 320, 384, 512, 512, 768, 1024 }
 local SHARE = { lua = 0.7, c = 0.3 }
 
 ---@param name string

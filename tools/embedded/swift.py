@@ -91,15 +91,15 @@ def kinds_of(core, blocks, n):
 
 
 class Layer(Function):
-    """One decoder layer on rows [batch * n, hidden]."""
+    """One decoder layer on rows [batch * n, hidden]. only: the rows that go on, or None for all; the last
+    layer has no use for those whose next token is not asked for."""
 
     @staticmethod
-    def forward(ctx, x, kind, eps, scale, norms, q_norm, k_norm, wqkv, wo, wgu, wd):
-        rows, s = x.shape[0], kind.shape
+    def forward(ctx, x, kind, eps, scale, only, norms, q_norm, k_norm, wqkv, wo, wgu, wd):
+        rows, width, s = *x.shape, kind.shape
         before, after, before_ff, after_ff = norms.unbind()
-        inverse = torch.empty(4, rows)
-        a = torch.empty_like(x)
-        call("norm_forward", x, before, a, inverse[0], rows, x.shape[1], eps)
+        a, inverse_a = torch.empty_like(x), torch.empty(rows)
+        call("norm_forward", x, before, a, inverse_a, rows, width, eps)
         projected = a @ wqkv.t()
         q = torch.empty(s.batch * s.kv, s.n * kind.groups, s.d)
         k, v = torch.empty(2, s.batch * s.kv, s.n, s.d).unbind()
@@ -116,33 +116,35 @@ class Layer(Function):
                 seen[:, r].copy_(torch.bmm(w, v[:, k0:k1]))
             weights.append(w)
         mixed = seen.view(s.batch, s.kv, s.n, kind.groups, s.d).transpose(1, 2).reshape(rows, -1)
+        stream = x
+        if only is not None:
+            mixed, stream, rows = mixed[only], x[only], len(only)
+        inverse = torch.empty(3, rows)
         o = mixed @ wo.t()
-        middle = torch.empty_like(x)
-        call("join_forward", o, after, x, middle, inverse[1], rows, x.shape[1], eps, 1.0)
-        m = torch.empty_like(x)
-        call("norm_forward", middle, before_ff, m, inverse[2], rows, x.shape[1], eps)
+        middle, m, out = torch.empty(3, rows, width).unbind()
+        call("join_forward", o, after, stream, middle, inverse[0], rows, width, eps, 1.0)
+        call("norm_forward", middle, before_ff, m, inverse[1], rows, width, eps)
         both = m @ wgu.t()
         gated = torch.empty(rows, wd.shape[1])
         call("geglu_forward", both, gated, rows, wd.shape[1])
         f = gated @ wd.t()
-        out = torch.empty_like(x)
-        call("join_forward", f, after_ff, middle, out, inverse[3], rows, x.shape[1], eps, scale)
-        ctx.save_for_backward(x, norms, q_norm, k_norm, wqkv, wo, wgu, wd, inverse, a, projected, q, k,
-                              v, inv_heads, mixed, o, middle, m, both, gated, f, *weights)
-        ctx.rest = kind, eps, scale
+        call("join_forward", f, after_ff, middle, out, inverse[2], rows, width, eps, scale)
+        ctx.save_for_backward(x, norms, q_norm, k_norm, wqkv, wo, wgu, wd, inverse_a, inverse, a,
+                              projected, q, k, v, inv_heads, mixed, o, middle, m, both, gated, f, *weights)
+        ctx.rest = kind, scale, only
         return out
 
     @staticmethod
     def backward(ctx, g):
-        (x, norms, q_norm, k_norm, wqkv, wo, wgu, wd, inverse, a, projected, q, k, v, inv_heads, mixed,
-         o, middle, m, both, gated, f, *weights) = ctx.saved_tensors
-        kind, eps, scale = ctx.rest
-        s, (rows, width) = kind.shape, x.shape
+        (x, norms, q_norm, k_norm, wqkv, wo, wgu, wd, inverse_a, inverse, a, projected, q, k, v,
+         inv_heads, mixed, o, middle, m, both, gated, f, *weights) = ctx.saved_tensors
+        kind, scale, only = ctx.rest
+        s, (rows, width) = kind.shape, middle.shape
         before, after, before_ff, after_ff = norms.unbind()
         dnorms = torch.zeros_like(norms)
         g = g.contiguous()
-        df = torch.empty_like(x)
-        call("norm_backward", g, f, inverse[3], after_ff, df, dnorms[3], rows, width, scale, 0)
+        df, do = torch.empty(2, rows, width).unbind()
+        call("norm_backward", g, f, inverse[2], after_ff, df, dnorms[3], rows, width, scale, 0)
         dwd = df.t() @ gated
         dgated = df @ wd
         dboth = torch.empty_like(both)
@@ -150,11 +152,14 @@ class Layer(Function):
         dwgu = dboth.t() @ m
         dm = dboth @ wgu
         dmiddle = g * scale
-        call("norm_backward", dm, middle, inverse[2], before_ff, dmiddle, dnorms[2], rows, width, 1.0, 1)
-        do = torch.empty_like(x)
-        call("norm_backward", dmiddle, o, inverse[1], after, do, dnorms[1], rows, width, 1.0, 0)
+        call("norm_backward", dm, middle, inverse[1], before_ff, dmiddle, dnorms[2], rows, width, 1.0, 1)
+        call("norm_backward", dmiddle, o, inverse[0], after, do, dnorms[1], rows, width, 1.0, 0)
         dwo = do.t() @ mixed
-        dmixed = (do @ wo).view(s.batch, s.n, s.kv, kind.groups, s.d).transpose(1, 2)
+        dx, dmixed = dmiddle, do @ wo
+        if only is not None:
+            dx = torch.zeros_like(x).index_copy_(0, only, dx)
+            dmixed = torch.zeros(x.shape[0], dmixed.shape[1]).index_copy_(0, only, dmixed)
+        dmixed = dmixed.view(s.batch, s.n, s.kv, kind.groups, s.d).transpose(1, 2)
         dmixed = dmixed.reshape(s.batch * s.kv, s.n * kind.groups, s.d)
         dq = torch.empty_like(q)
         dk, dv = torch.zeros(2, *k.shape).unbind()
@@ -172,8 +177,8 @@ class Layer(Function):
              inv_heads, dprojected, dq_norm, dk_norm, torch.ones(s.d), torch.empty(s.d))
         dwqkv = dprojected.t() @ a
         da = dprojected @ wqkv
-        call("norm_backward", da, x, inverse[0], before, dmiddle, dnorms[0], rows, width, 1.0, 1)
-        return dmiddle, None, None, None, dnorms, dq_norm, dk_norm, dwqkv, dwo, dwgu, dwd
+        call("norm_backward", da, x, inverse_a, before, dx, dnorms[0], x.shape[0], width, 1.0, 1)
+        return dx, None, None, None, None, dnorms, dq_norm, dk_norm, dwqkv, dwo, dwgu, dwd
 
 
 class Norm(Function):
@@ -211,29 +216,28 @@ class Loss(Function):
         return slope @ table, slope.t() @ h, None, None
 
 
-def layer_step(layer, x, kind):
+def layer_step(layer, x, kind, only):
     at, ff = layer.self_attn, layer.mlp
     norms = torch.stack([n.weight for n in (layer.input_layernorm, layer.post_attention_layernorm,
                                             layer.pre_feedforward_layernorm,
                                             layer.post_feedforward_layernorm)])
     qkv = [at.q_proj.weight, at.k_proj.weight] + ([at.v_proj.weight] if at.v_proj is not None else [])
-    return Layer.apply(x, kind, layer.input_layernorm.eps, layer.layer_scalar.item(), norms,
+    return Layer.apply(x, kind, layer.input_layernorm.eps, layer.layer_scalar.item(), only, norms,
                        at.q_norm.weight, at.k_norm.weight, torch.cat(qkv), at.o_proj.weight,
                        torch.cat([ff.gate_proj.weight, ff.up_proj.weight]), ff.down_proj.weight)
 
 
-def hidden_states(core, embeddings, blocks):
-    """The language model on embeddings [batch, n, hidden]; blocks: of images, by row of the batch."""
+def loss(core, embeddings, blocks, only, target, cap):
+    """Mean cross entropy of the tokens `target` behind the rows `only` of the language model on
+    embeddings [batch, n, hidden]; blocks: of images, by row of the batch."""
     batch, n, width = embeddings.shape
     kinds = kinds_of(core, blocks, n)
     x = embeddings.reshape(batch * n, width)
     for layer in core.layers:
-        x = layer_step(layer, x, kinds[layer.self_attn.layer_type])
-    return Norm.apply(x, core.norm.weight, core.norm.eps).view(batch, n, width)
-
-
-def loss(h, table, target, cap):
-    return Loss.apply(h.contiguous(), table, target.contiguous(), cap)
+        last = layer is core.layers[-1]
+        x = layer_step(layer, x, kinds[layer.self_attn.layer_type], only if last else None)
+    h = Norm.apply(x, core.norm.weight, core.norm.eps)
+    return Loss.apply(h, core.embed_tokens.weight, target, cap)
 
 
 def compare(work):

@@ -2,7 +2,7 @@
 """Trains the embedded model. Stop it whenever you like; the same command goes on.
 
     train.py WORK [--steps N] [--hours H] [--cooldown N] [--mixture text=0.4,picture=0.2]
-                  [--start FOLDER] [--tokens 6144] [--device auto] [--ranks 2]
+                  [--start FOLDER] [--tokens 8192] [--device auto] [--ranks 2]
 
 Every few minutes WORK/train/last.pt is written (weights, their running mean, state of the
 optimizers, counters) and WORK/train/log.csv gets a line with the losses since the line before.
@@ -206,7 +206,7 @@ class Run:
         if self.rank == 0:
             (self.folder / f"mixture-{self.step}.json").write_text(json.dumps(mixture) + "\n")
         per_batch = a.tokens // (a.parts * a.ranks)
-        source = data.Batches(a.work, f"{self.step} {self.rank}", mixture, per_batch, a.longest, a.rules)
+        source = data.Batches(a.work, f"{self.step} {self.rank}", mixture, per_batch, a.longest, a.rules, a.large)
         workers = a.workers if self.device == "cuda" else 0
         batches = iter(torch.utils.data.DataLoader(source, batch_size=None, num_workers=workers))
         losses, began, saved, at = {}, (self.seen, self.seconds), time.time(), time.time()
@@ -243,10 +243,11 @@ def main():
     p.add_argument("--cooldown", type=int, default=0)
     p.add_argument("--start", help="folder of a shipped model; a run without a checkpoint begins with it")
     p.add_argument("--mixture", help="kind=share,...; shares are of tokens")
-    p.add_argument("--tokens", type=int, default=6144, help="of one step")
-    p.add_argument("--parts", type=int, default=3, help="batches of one step")
-    p.add_argument("--longest", type=int, default=768, help="longest sample, in tokens")
+    p.add_argument("--tokens", type=int, default=8192, help="of one step")
+    p.add_argument("--parts", type=int, default=4, help="batches of one step")
+    p.add_argument("--longest", type=int, default=900, help="longest sample, in tokens")
     p.add_argument("--rules", type=float, default=0.1, help="share of prompts with their system turn")
+    p.add_argument("--large", type=float, default=0.1, help="share of pictures as large as the plugin's")
     p.add_argument("--device", default="auto")
     p.add_argument("--ranks", type=int, default=2, help="processes, on a CPU")
     p.add_argument("--workers", type=int, default=12, help="that make samples for a GPU")
