@@ -633,7 +633,7 @@ static void the_best_of_a_row_are_all_that_reach_a_bound(void **state) {
 static void the_best_of_a_row_with_ties_and_without_numbers(void **state) {
     gm_backend *b = *state;
     if (!b->vt->top) skip();
-    static const int sizes[] = {7, 300, 5000, N_VOCAB};
+    static const int sizes[] = {7, 300, 700, 5000, N_VOCAB};
     for (size_t k = 0; k < LENGTH(sizes); k++) {
         int n = sizes[k], few = n < 200 ? n / 2 : 100;
         float *x = random_rows(k + 70, (size_t)n, 5);
