@@ -66,7 +66,7 @@ isa_flags = $(if $(findstring _avx512vnni.c,$1),-mavx512f -mavx512bw -mavx512dq 
             $(if $(findstring _i8mm.c,$1),-march=armv8.2-a+dotprod+i8mm,))))))
 
 # Plain loops that are worth a vectoriser which tries harder.
-$(BUILD)/obj/media/resize.o $(BUILD)/obj/media/unfilter.o: speed_flags := $(if $(SAN)$(DEBUG),,-O3)
+$(BUILD)/obj/media/resize.o $(BUILD)/obj/media/unfilter.o $(BUILD)/obj/kernels/vulkan/vk_repack.o: speed_flags := $(if $(SAN)$(DEBUG),,-O3)
 
 .PHONY: all lib tool
 ## all: the library and the command-line tool

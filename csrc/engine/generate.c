@@ -94,12 +94,19 @@ static int end(gm_gen *g, gm_stop_reason why) {
 }
 
 static int pick(gm_gen *g, int32_t *id) {
+    size_t n_suppressed;
+    const int32_t n_vocab = gm_vocab_size(g->vocab);
+    const int32_t *suppressed = gm_vocab_suppressed(g->vocab, &n_suppressed);
+    const uint32_t *mask = gm_heal_mask(&g->heal);
+    const gm_top *top = gm_session_top(g->session);
+    if (top && gm_sampler_pick_top(g->sampler, top, n_vocab, suppressed, n_suppressed, mask, id,
+                                   &g->logprob))
+        return GM_OK;
+    int rc = gm_session_fetch(g->session);
+    if (rc < 0) return rc;
     float *logits = gm_session_logits(g->session);
     if (!logits) return GM_EINTERNAL;
-    size_t n_suppressed;
-    const int32_t *suppressed = gm_vocab_suppressed(g->vocab, &n_suppressed);
-    *id = gm_sampler_pick(g->sampler, logits, gm_vocab_size(g->vocab), suppressed, n_suppressed,
-                          gm_heal_mask(&g->heal), &g->logprob);
+    *id = gm_sampler_pick(g->sampler, logits, n_vocab, suppressed, n_suppressed, mask, &g->logprob);
     return *id < 0 ? GM_EINTERNAL : GM_OK;
 }
 
@@ -130,7 +137,9 @@ static int take(gm_gen *g, int32_t id) {
 
 static int decode(gm_gen *g) {
     if (g->pending >= 0) {
-        int rc = gm_session_append(g->session, g->pending);
+        int rc = gm_sampler_takes_top(g->sampler)
+                     ? gm_session_append_top(g->session, g->pending)
+                     : gm_session_append(g->session, g->pending);
         if (rc == GM_ETOOLONG) return end(g, GM_STOP_CONTEXT);
         if (rc < 0) return rc;
         g->pending = -1;

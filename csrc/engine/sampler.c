@@ -14,6 +14,7 @@
 
 enum {
     BLOCK = 16,              /* floats per step of the wide loops: one 512-bit register */
+    SUM_BLOCKS = 64,         /* blocks that are summed up in float32 */
     DEFAULT_REPEAT_LAST = 64,
     MAX_REPEAT_LAST = 1 << 16,
     FIRST_TOP_P = 1024 /* candidates sorted before top-p falls back to sorting everything */
@@ -136,15 +137,17 @@ static inline float exp_negative(float x) {
     return p * scale;
 }
 
-/* sum of e^(x - max). Double at the end only: 16 lanes of a quarter of a million values lose
- * less than 1e-4 of the sum. */
+/* sum of e^(x - max). Float32 for short stretches only, so that all of a quarter of a million values
+ * lose at most 4e-6 of the sum: gm_sampler_pick_top counts on SUM_ERROR. */
 static double sum_exp(const float *x, int32_t n, float max) {
-    float lane[BLOCK] = {0};
     double sum = 0.0;
     int32_t i = 0;
-    for (; i + BLOCK <= n; i += BLOCK)
-        for (int j = 0; j < BLOCK; j++) lane[j] += exp_negative(x[i + j] - max);
-    for (int j = 0; j < BLOCK; j++) sum += lane[j];
+    while (i + BLOCK <= n) {
+        float lane[BLOCK] = {0};
+        for (int k = 0; k < SUM_BLOCKS && i + BLOCK <= n; k++, i += BLOCK)
+            for (int j = 0; j < BLOCK; j++) lane[j] += exp_negative(x[i + j] - max);
+        for (int j = 0; j < BLOCK; j++) sum += lane[j];
+    }
     for (; i < n; i++) sum += exp_negative(x[i] - max);
     return sum;
 }
@@ -172,28 +175,36 @@ static void apply_mask(float *x, int32_t n, const uint32_t *mask) {
         if (!bit_set(mask, i)) x[i] = -INFINITY;
 }
 
+/* Tokens that the penalty looks back at. */
+static size_t count_recent(const gm_sampler *s) {
+    size_t size = (size_t)s->o.repeat_last;
+    return !s->recent ? 0 : s->n_recent < size ? s->n_recent : size;
+}
+
+static float penalised(const gm_sampler *s, float logit) {
+    return logit > 0.0f ? logit / s->o.repeat_penalty : logit * s->o.repeat_penalty;
+}
+
+static void forget_seen(gm_sampler *s) {
+    for (size_t i = 0; i < count_recent(s); i++) s->seen[s->recent[i] / 32] = 0;
+}
+
 /* Each token that occurs in the last repeat_last is punished once, however often it occurs. */
 static void apply_penalty(gm_sampler *s, float *x, int32_t n) {
     if (!s->recent) return;
-    size_t size = (size_t)s->o.repeat_last;
-    size_t kept = s->n_recent < size ? s->n_recent : size;
-    for (size_t i = 0; i < kept; i++) {
+    for (size_t i = 0; i < count_recent(s); i++) {
         int32_t id = s->recent[i];
         if (id >= n || bit_set(s->seen, id)) continue;
         s->seen[id / 32] |= 1u << (id % 32);
-        x[id] = x[id] > 0.0f ? x[id] / s->o.repeat_penalty : x[id] * s->o.repeat_penalty;
+        x[id] = penalised(s, x[id]);
     }
-    for (size_t i = 0; i < kept; i++)
-        if (s->recent[i] < n) s->seen[s->recent[i] / 32] = 0;
+    forget_seen(s);
     make_comparable(x, n);
 }
 
 /* What the logit of id was before apply_penalty. */
 static float unpenalised(const gm_sampler *s, float logit, int32_t id) {
-    if (!s->recent) return logit;
-    size_t size = (size_t)s->o.repeat_last;
-    size_t kept = s->n_recent < size ? s->n_recent : size;
-    for (size_t i = 0; i < kept; i++)
+    for (size_t i = 0; i < count_recent(s); i++)
         if (s->recent[i] == id)
             return logit > 0.0f ? logit * s->o.repeat_penalty : logit / s->o.repeat_penalty;
     return logit;
@@ -296,9 +307,18 @@ static size_t select_top_p(gm_sampler *s, const float *x, int32_t n, float max) 
     return need < kept ? need : kept;
 }
 
+static bool top_p_on(const gm_sampler_opts *o) {
+    return o->top_p > 0.0f && o->top_p < 1.0f;
+}
+
+/* What min-p leaves. */
+static float lowest_kept(const gm_sampler *s, float max) {
+    return s->o.min_p > 0.0f ? max + logf(s->o.min_p < 1.0f ? s->o.min_p : 1.0f) : -FLT_MAX;
+}
+
 static size_t select_candidates(gm_sampler *s, const float *x, int32_t n, float max) {
-    bool top_p = s->o.top_p > 0.0f && s->o.top_p < 1.0f;
-    float lowest = s->o.min_p > 0.0f ? max + logf(s->o.min_p < 1.0f ? s->o.min_p : 1.0f) : -FLT_MAX;
+    bool top_p = top_p_on(&s->o);
+    float lowest = lowest_kept(s, max);
     size_t kept;
     if (s->o.top_k > 0) {
         kept = select_top(s->cand, (size_t)(s->o.top_k < n ? s->o.top_k : n), x, n);
@@ -312,7 +332,8 @@ static size_t select_candidates(gm_sampler *s, const float *x, int32_t n, float 
     return kept;
 }
 
-static int32_t draw(gm_sampler *s, size_t n, float max) {
+/* Which of the first n candidates. */
+static size_t draw(gm_sampler *s, size_t n, float max) {
     float scale = 1.0f / s->o.temperature;
     if (scale > FLT_MAX) scale = FLT_MAX; /* a temperature too small to divide by */
     double total = 0.0;
@@ -320,9 +341,9 @@ static int32_t draw(gm_sampler *s, size_t n, float max) {
     double r = next_unit(s) * total;
     for (size_t i = 0; i < n; i++) {
         r -= exp_negative((s->cand[i].logit - max) * scale);
-        if (r < 0.0) return s->cand[i].id;
+        if (r < 0.0) return i;
     }
-    return s->cand[n - 1].id; /* rounding used the sum up */
+    return n - 1; /* rounding used the sum up */
 }
 
 /* Nothing has a finite logit: still never a suppressed token. */
@@ -357,7 +378,119 @@ int32_t gm_sampler_pick(gm_sampler *s, float *logits, int32_t n_vocab, const int
     }
     int32_t id;
     if (!(s->o.temperature > 0.0f)) id = first_equal(logits, n, max);
-    else id = draw(s, select_candidates(s, logits, n, max), max);
+    else id = s->cand[draw(s, select_candidates(s, logits, n, max), max)].id;
     if (logprob) *logprob = unpenalised(s, logits[id], id) - raw_max - (float)log(raw_sum);
     return id;
+}
+
+/* ---- from the best of a row -------------------------------------------------------------------
+ *
+ * What is not listed has a logit below top->bound, and suppression, mask and penalty only take away from
+ * logits. So those of the listed that are at the bound or above it afterwards are the best of the whole
+ * row, in their order; the others of the list are not used. All else follows from how many of these
+ * "sure" candidates a filter looks at:
+ *
+ *     greedy     1
+ *     top-k      k of them
+ *     top-p      up to its share of the sum over the row, which the device gives before suppression and
+ *                penalty and not to the last bit: decided only where no sum within the error says otherwise
+ *     min-p      all above its threshold, which must not be below the bound
+ */
+
+/* The sum of a row as the device gives it against that of sum_exp over the same row. */
+static const double SUM_ERROR = GM_TOP_SUM_ERROR + 1e-5;
+
+bool gm_sampler_takes_top(const gm_sampler *s) {
+    const gm_sampler_opts *o = &s->o;
+    bool lifts = s->recent && o->repeat_penalty < 1.0f; /* anybody, from anywhere */
+    return !lifts && (!(o->temperature > 0.0f) || o->top_k > 0 || top_p_on(o) || o->min_p > 0.0f);
+}
+
+/* The sure candidates in order. *taken: how much of the sum of e^(logit - top->max) suppression and
+ * penalty took from the listed. */
+static size_t sure_candidates(gm_sampler *s, const gm_top *top, const int32_t *suppressed,
+                              size_t n_suppressed, const uint32_t *mask, double *taken) {
+    size_t n = 0;
+    *taken = 0.0;
+    for (size_t i = 0; i < count_recent(s); i++)
+        s->seen[s->recent[i] / 32] |= 1u << (s->recent[i] % 32);
+    for (int32_t i = 0; i < top->n; i++) {
+        candidate c = {top->entry[i].logit, top->entry[i].id};
+        float before_all = c.logit;
+        if (c.id < 0 || c.id >= s->n_vocab || (mask && !bit_set(mask, c.id))) continue;
+        if (is_suppressed(suppressed, n_suppressed, c.id)) c.logit = -INFINITY;
+        else if (s->recent && bit_set(s->seen, c.id)) c.logit = penalised(s, c.logit);
+        if (c.logit != before_all)
+            *taken += exp((double)before_all - (double)top->max) - exp((double)c.logit - (double)top->max);
+        if (c.logit >= top->bound && c.logit > -INFINITY) s->cand[n++] = c;
+    }
+    forget_seen(s);
+    for (size_t h = n / 2 + 1; h-- > 0;) sift_down(s->cand, n, h);
+    sort_heap(s->cand, n);
+    return n;
+}
+
+/* How many of the n sure candidates top-p keeps of the whole row; 0: they do not tell. hidden: ids that
+ * may have been taken away without being listed. */
+static size_t sure_top_p(const gm_sampler *s, const gm_top *top, size_t n, double taken, size_t hidden) {
+    const float max = s->cand[0].logit;
+    const double to_max = exp((double)top->max - (double)max), sum = (double)top->sum;
+    const double unlisted = (double)hidden * exp((double)top->bound - (double)max);
+    const double error = SUM_ERROR * sum * to_max;
+    const double high = (sum - taken) * to_max + error, low = high - 2 * error - unlisted;
+    if (!(low > 0.0 && high < HUGE_VAL)) return 0;
+    const size_t least = count_top_p(s->cand, n, low, s->o.top_p, max);
+    const size_t most = count_top_p(s->cand, n, high, s->o.top_p, max);
+    return least == most && most <= n ? most : 0;
+}
+
+/* select_all goes by id, and so the draw does. Few, nearly always. */
+static void sort_by_id(candidate *c, size_t n) {
+    for (size_t i = 1; i < n; i++) {
+        candidate v = c[i];
+        size_t k = i;
+        for (; k > 0 && c[k - 1].id > v.id; k--) c[k] = c[k - 1];
+        c[k] = v;
+    }
+}
+
+/* select_candidates from n sure ones; 0: they are too few. */
+static size_t select_sure(gm_sampler *s, const gm_top *top, size_t n, double taken, size_t hidden,
+                          bool masked) {
+    const float max = s->cand[0].logit, lowest = lowest_kept(s, max);
+    const bool whole = top->bound == -INFINITY, top_p = top_p_on(&s->o);
+    size_t kept = n;
+    if (s->o.top_k > 0) {
+        if ((size_t)s->o.top_k < n) kept = (size_t)s->o.top_k;
+        else if ((size_t)s->o.top_k > n && !whole && (top_p || lowest < top->bound)) return 0;
+        if (top_p) kept = apply_top_p(s, kept, max);
+    } else if (top_p) {
+        kept = masked ? 0 : sure_top_p(s, top, n, taken, hidden);
+    } else if (!whole && lowest < top->bound) {
+        return 0;
+    }
+    while (kept > 1 && s->cand[kept - 1].logit < lowest) kept--;
+    if (s->o.top_k <= 0 && !top_p) sort_by_id(s->cand, kept);
+    return kept;
+}
+
+bool gm_sampler_pick_top(gm_sampler *s, const gm_top *top, int32_t n_vocab,
+                         const int32_t *suppressed, size_t n_suppressed, const uint32_t *mask,
+                         int32_t *id, float *logprob) {
+    if (!gm_sampler_takes_top(s) || n_vocab != top->n_row || s->n_vocab != n_vocab || top->n < 1 ||
+        top->n > n_vocab)
+        return false;
+    double taken;
+    size_t n = sure_candidates(s, top, suppressed, n_suppressed, mask, &taken), at = 0;
+    if (n == 0) return false;
+    const float max = s->cand[0].logit;
+    if (s->o.temperature > 0.0f) {
+        n = select_sure(s, top, n, taken, n_suppressed + count_recent(s), mask != NULL);
+        if (n == 0) return false;
+        at = draw(s, n, max);
+    }
+    *id = s->cand[at].id;
+    if (logprob)
+        *logprob = unpenalised(s, s->cand[at].logit, *id) - top->max - (float)log((double)top->sum);
+    return true;
 }

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "kernels/ops.h"
 
 typedef struct gm_sampler gm_sampler;
 
@@ -35,6 +36,16 @@ void gm_sampler_destroy(gm_sampler **s);
  * probability at temperature 1 before any filter. NaN logits count as lowest. Never allocates. */
 int32_t gm_sampler_pick(gm_sampler *s, float *logits, int32_t n_vocab, const int32_t *suppressed,
                         size_t n_suppressed, const uint32_t *mask, float *logprob);
+
+/* Whether the best logits can be enough at all. */
+bool gm_sampler_takes_top(const gm_sampler *s);
+
+/* The same choice from the best of a row, if it can be made from them: *id and the random state are then
+ * exactly what gm_sampler_pick would have made of the row, *logprob is that up to rounding. False: it
+ * takes the whole row, and nothing has changed. */
+bool gm_sampler_pick_top(gm_sampler *s, const gm_top *top, int32_t n_vocab,
+                         const int32_t *suppressed, size_t n_suppressed, const uint32_t *mask,
+                         int32_t *id, float *logprob);
 
 /* Tells the repetition penalty what came before. */
 void gm_sampler_accept(gm_sampler *s, int32_t id);

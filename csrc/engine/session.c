@@ -39,6 +39,8 @@ struct gm_session {
     float *logits;      /* [n_vocab] after the last position */
     bool has_logits;
     bool untouched;     /* nobody was given the logits, so they are as computed */
+    bool has_top;
+    gm_top top;         /* the best of the row, which the decoder still has */
 
     int32_t *see_to;    /* [n_chunk] */
     int32_t *out_rows;  /* [n_chunk] */
@@ -160,6 +162,7 @@ size_t gm_session_reusable(const gm_session *s, const gm_prompt *p) {
 static void forget_logits(gm_session *s) {
     s->has_logits = false;
     s->untouched = false;
+    s->has_top = false;
 }
 
 static size_t cut(gm_session *s, size_t n) {
@@ -386,7 +389,7 @@ int64_t gm_session_step(gm_session *s, size_t max_tok) {
     return rc < 0 ? rc : (int64_t)(s->n_want - pos - n);
 }
 
-static int append(gm_session *s, const int32_t *ids, size_t n, float *logits) {
+static int append(gm_session *s, const int32_t *ids, size_t n, float *logits, gm_top *top) {
     if (s->syncing || n == 0 || n > s->n_chunk) return GM_EINVAL;
     size_t pos = gm_session_len(s);
     if (n > s->n_ctx - pos) return GM_ETOOLONG;
@@ -399,18 +402,35 @@ static int append(gm_session *s, const int32_t *ids, size_t n, float *logits) {
                   .ids = ids,
                   .n_out = (int32_t)n,
                   .out_rows = s->out_rows,
-                  .logits = logits};
+                  .logits = logits,
+                  .top = top};
     return run_batch(s, &b, s->want + pos);
 }
 
 int gm_session_append(gm_session *s, int32_t id) {
-    int rc = append(s, &id, 1, s->logits);
+    int rc = append(s, &id, 1, s->logits, NULL);
     if (rc == GM_OK) s->has_logits = s->untouched = true;
     return rc;
 }
 
+int gm_session_append_top(gm_session *s, int32_t id) {
+    if (!gm_decoder_top_pays(s->e->decoder)) return gm_session_append(s, id);
+    int rc = append(s, &id, 1, NULL, &s->top);
+    if (rc == GM_OK) s->has_top = true;
+    return rc;
+}
+
+const gm_top *gm_session_top(const gm_session *s) { return s->has_top ? &s->top : NULL; }
+
+int gm_session_fetch(gm_session *s) {
+    if (s->has_logits || !s->has_top) return GM_OK;
+    int rc = gm_decoder_row(s->e->decoder, s->kv, s->logits);
+    if (rc == GM_OK) s->has_logits = true;
+    return rc;
+}
+
 int gm_session_append_many(gm_session *s, const int32_t *ids, size_t n, float *logits) {
-    return append(s, ids, n, logits);
+    return append(s, ids, n, logits, NULL);
 }
 
 float *gm_session_logits(gm_session *s) {

@@ -350,3 +350,15 @@ GM_BE_OP(kv_write, k)
 GM_BE_OP(attention, q)
 GM_BE_OP(geglu, gate)
 GM_BE_OP(softcap, x)
+
+bool gm_be_top_pays(gm_backend *b) {
+    const gm_backend *head = gm_be_ends(b);
+    return head->vt->top && head->top_pays;
+}
+
+int gm_be_top(gm_backend *b, const gm_op_top *op) {
+    if (!in_memory(op->x) || op->x->ne[0] > INT32_MAX || !is_rows(op->x, 1, op->x->ne[0]))
+        return REFUSE("top: x is no row of logits");
+    b = side(b, op->x);
+    return b->vt->top ? b->vt->top(b, op) : GM_EUNSUPPORTED;
+}

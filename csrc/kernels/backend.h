@@ -52,6 +52,8 @@ typedef struct {
                 size_t n);
     /* Bytes that weights and caches may still take. NULL: as much as there is. */
     uint64_t (*memory_free)(gm_backend *b);
+    /* NULL: logits are read and looked through on the host. */
+    int (*top)(gm_backend *b, const gm_op_top *op);
 
     /* required */
     int (*embed)(gm_backend *b, const gm_op_embed *op);
@@ -74,6 +76,7 @@ struct gm_backend {
     gm_backend *rest;
     int32_t n_layer;
     bool may_split; /* its memory may be too small for a model: the engine decides */
+    bool top_pays;  /* it has `top`, and that costs less than reading a row of logits */
     char desc[64];  /* "cpu avx512vnni, 2 threads" */
     char devices[256]; /* "vulkan:0 NAME, vulkan:1 NAME": what there was to choose from; empty: not looked */
     char note[160]; /* why it is not what "auto" hoped for; empty: it is */
@@ -115,6 +118,8 @@ int gm_be_kv_write(gm_backend *b, const gm_op_kv_write *op);
 int gm_be_attention(gm_backend *b, const gm_op_attention *op);
 int gm_be_geglu(gm_backend *b, const gm_op_geglu *op);
 int gm_be_softcap(gm_backend *b, const gm_op_softcap *op);
+bool gm_be_top_pays(gm_backend *b); /* where the head is */
+int gm_be_top(gm_backend *b, const gm_op_top *op); /* GM_EUNSUPPORTED without it */
 
 /* Constructors of the backends; called by gm_backend_open. */
 int gm_cpu_open(gm_backend **out, int n_threads, char *err, size_t errlen);

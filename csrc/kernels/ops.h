@@ -96,3 +96,27 @@ typedef struct {
     int32_t n_tok;
     float cap;
 } gm_op_softcap;
+
+/* The best of one row of logits, from which most choices of a token can be made without the others:
+ * all ids whose logit reaches a bound, which the device chooses so that there are some more than
+ * GM_TOP_WANTED of them. Infinity counts as FLT_MAX, NaN as -INFINITY, and that is never listed. */
+enum { GM_TOP_WANTED = 256, GM_TOP_ROOM = 512 };
+typedef struct {
+    float logit;
+    int32_t id;
+} gm_top_entry;
+
+typedef struct {
+    int32_t n_row; /* ids in the row */
+    float max;     /* highest logit */
+    float sum;     /* of exp(logit - max) over the row, within GM_TOP_SUM_ERROR of it */
+    float bound;   /* whatever is not listed is below; -INFINITY: it is -INFINITY */
+    int32_t n;     /* listed, in no order; -1: so many are alike that there is no room for them */
+    gm_top_entry entry[GM_TOP_ROOM];
+} gm_top;
+#define GM_TOP_SUM_ERROR 3e-5
+
+typedef struct {
+    const gm_tensor *x; /* [1, n] */
+    gm_top *out;        /* host, complete when the op returns */
+} gm_op_top;

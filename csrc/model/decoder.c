@@ -131,12 +131,22 @@ int32_t gm_decoder_n_batch(const gm_decoder *d) {
     return d->n_batch;
 }
 
+bool gm_decoder_top_pays(const gm_decoder *d) {
+    return gm_be_top_pays(d->b);
+}
+
+int gm_decoder_row(gm_decoder *d, const gm_kv *kv, float *logits) {
+    if (d->row_of != kv || d->row_len != gm_kv_len(kv)) return GM_EINVAL;
+    return gm_be_read(d->b, &d->logits, 0, logits, d->logits.row_bytes);
+}
+
 /* ---- the pass ---- */
 
 /* Everything that a caller can get wrong, before anything is written. */
 static int check_batch(const gm_decoder *d, const gm_kv *kv, const gm_batch *batch) {
     int32_t n = batch->n_tok, len = gm_kv_len(kv);
     if (n < 1 || n > d->n_batch || n > gm_kv_slack(kv) || batch->n_out < 0) return GM_EINVAL;
+    if (batch->top && (batch->n_out != 1 || !gm_decoder_top_pays(d))) return GM_EINVAL;
     if (n > gm_kv_n_ctx(kv) - len) return GM_ETOOLONG;
     for (int32_t t = 0; t < n; t++) {
         if (batch->ids[t] >= d->c->n_vocab || batch->ids[t] < (batch->embd ? -1 : 0))
@@ -202,6 +212,7 @@ int gm_decoder_run(gm_decoder *d, gm_kv *kv, const gm_batch *batch) {
         .first_out = batch->n_out > 0 ? batch->out_rows[0] : batch->n_tok,
     };
     gm_noalloc_begin();
+    d->row_of = NULL;
     set_visible(d, &p, batch->see_to);
     gm_kv_begin_write(kv, p.n_tok);
     go_to_begin(d);
@@ -210,6 +221,10 @@ int gm_decoder_run(gm_decoder *d, gm_kv *kv, const gm_batch *batch) {
     if (!rc) rc = gm_pass_head(d, &p, batch);
     if (!rc) rc = gm_be_sync(d->b);
     if (!rc) gm_kv_advance(kv, p.n_tok);
+    if (!rc && batch->top) {
+        d->row_of = kv;
+        d->row_len = gm_kv_len(kv);
+    }
     gm_noalloc_end();
     return rc;
 }

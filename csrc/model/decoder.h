@@ -22,14 +22,22 @@ typedef struct {
     const int32_t *out_rows; /* [n_out] indices into the batch, ascending */
     float *logits;           /* host [n_out, n_vocab], after the softcap */
     float *hidden;           /* host [n_out, n_embd] after output_norm, or NULL (for a drafter) */
+    /* NULL, or host: the best of one row (n_out is 1) in place of logits, which may be NULL then.
+     * Where gm_decoder_top_pays. */
+    gm_top *top;
 } gm_batch;
 
 int gm_decoder_create(gm_decoder **out, const gm_config *c, const gm_weights *w, gm_backend *b,
                       int32_t n_batch, int32_t max_slot, char *err, size_t errlen);
 void gm_decoder_destroy(gm_decoder **d);
 int32_t gm_decoder_n_batch(const gm_decoder *d);
+bool gm_decoder_top_pays(const gm_decoder *d);
 
 /* Computes the batch at positions gm_kv_len(kv) .. + n_tok - 1 and advances the cache. n_tok is at
  * most n_batch and gm_kv_slack. On any error (GM_ECANCELLED, GM_EDEVICE, GM_EINVAL, GM_ETOOLONG)
  * the cache keeps its length, so the same batch may be tried again. */
 int gm_decoder_run(gm_decoder *d, gm_kv *kv, const gm_batch *batch);
+
+/* The whole row of which the last batch gave the best: host [n_vocab]. GM_EINVAL once the decoder has run
+ * for anything else, or when the cache was cut back. */
+int gm_decoder_row(gm_decoder *d, const gm_kv *kv, float *logits);

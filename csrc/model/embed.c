@@ -53,13 +53,15 @@ static int gather_rows(gm_decoder *d, const int32_t *rows, int32_t n) {
     return GM_OK;
 }
 
-static int compute_logits(gm_decoder *d, int32_t n, float *to) {
+/* n rows to the host, or the best of one. */
+static int compute_logits(gm_decoder *d, int32_t n, float *to, gm_top *top) {
     gm_tensor y = gm_pass_rows(&d->y, 0, n), logits = gm_pass_rows(&d->logits, 0, n);
     int rc = gm_be_matmul(
         d->b,
         &(gm_op_matmul){.n_mat = 1, .w = {&d->w->output}, .x = &y, .n_tok = n, .out = {&logits}});
     if (!rc && d->c->softcap > 0.0f)
         rc = gm_be_softcap(d->b, &(gm_op_softcap){.x = &logits, .n_tok = n, .cap = d->c->softcap});
+    if (!rc && top) return gm_be_top(d->b, &(gm_op_top){.x = &logits, .out = top});
     if (!rc) rc = gm_be_sync(d->b);
     if (!rc) rc = gm_be_read(d->b, &logits, 0, to, (size_t)n * logits.row_bytes);
     return rc;
@@ -76,9 +78,10 @@ int gm_pass_head(gm_decoder *d, const gm_pass *p, const gm_batch *batch) {
                 rc = gm_be_read(d->b, &d->y, 0, batch->hidden + (size_t)i * n_embd,
                                 (size_t)n * d->y.row_bytes);
         }
-        if (!rc && batch->logits) rc = compute_logits(d, n, batch->logits + (size_t)i * n_vocab);
+        float *to = batch->logits ? batch->logits + (size_t)i * n_vocab : NULL;
+        if (!rc && (to || batch->top)) rc = compute_logits(d, n, to, batch->top);
         if (rc) return rc;
-        for (int32_t j = 0; gm_probe_on() && batch->logits && j < n; j++) {
+        for (int32_t j = 0; gm_probe_on() && (to || batch->top) && j < n; j++) {
             gm_tensor row = gm_pass_rows(&d->logits, j, 1);
             gm_probe_dump(d->b, "logits", -1, p->pos0 + batch->out_rows[i + j], &row, 1);
         }

@@ -32,6 +32,9 @@ struct gm_decoder {
     gm_tensor work;   /* [work floats] */
     gm_tensor y;      /* [GM_HEAD_ROWS, n_embd] */
     gm_tensor logits; /* [GM_HEAD_ROWS, n_vocab] */
+    /* The first row of logits is that of position row_len - 1 of this cache; NULL: of none. */
+    const gm_kv *row_of;
+    int32_t row_len;
     /* Visible positions by token, [n_batch] each, of global [0] and sliding [1] layers. */
     int32_t *lo[2], *hi[2];
     int32_t *visible; /* owns lo and hi */

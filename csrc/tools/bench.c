@@ -55,7 +55,9 @@ static int generate_once(gm_session *s, const gm_ids *ids, const bench_args *a, 
     uint64_t start = gm_now_ns();
     for (size_t i = 0; rc == GM_OK && i < (size_t)a->n_gen; i += batch) {
         size_t n = (size_t)a->n_gen - i < batch ? (size_t)a->n_gen - i : batch;
-        rc = gm_session_append_many(s, ids->v + depth + i, n, logits);
+        /* One by one is what an answer does, which needs the best logits only. */
+        rc = batch == 1 ? gm_session_append_top(s, ids->v[depth + i])
+                        : gm_session_append_many(s, ids->v + depth + i, n, logits);
     }
     *ms = gm_ms_since(start);
     return rc;

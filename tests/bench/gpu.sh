@@ -55,7 +55,7 @@ if command -v vulkaninfo >/dev/null; then
 fi
 if [ "${CHECKS:-1}" = 1 ]; then
     make -s all "$BUILD/bench/bench_copy" || exit 1
-    make -s T=ops ctest-build && make -s T=golden ctest-build && make -s T=vulkan ctest-build || exit 1
+    make -s T=ops ctest-build && make -s T=golden ctest-build && make -s T=vulkan ctest-build && make -s T=top ctest-build || exit 1
     check "ops" env OPS_DEVICE="$DEVICE" "$BUILD/tests/ops/test_ops"
     check "ops under the validation layer" env GEMMA_VULKAN_CHECK=1 OPS_DEVICE="$DEVICE" "$BUILD/tests/ops/test_ops"
     # Every way to multiply that the device has, not only the one it would choose.
@@ -65,6 +65,7 @@ if [ "${CHECKS:-1}" = 1 ]; then
     check "golden sets" env GEMMA_BACKEND="$DEVICE" "$BUILD/tests/c/model/test_golden"
     check "golden sets under the validation layer" \
         env GEMMA_VULKAN_CHECK=1 GOLDEN_QUICK=1 GEMMA_BACKEND="$DEVICE" "$BUILD/tests/c/model/test_golden"
+    check "tokens from the best logits" env GEMMA_VULKAN_CHECK=1 "$BUILD/tests/c/engine/test_top"
     check "splits, small memory, faults" env VULKAN_FAULTS="${FAULTS:-200}" "$BUILD/tests/c/engine/test_vulkan"
 fi
 [ -n "${MODEL:-}" ] || exit $failed

@@ -5,6 +5,7 @@
  * skips when it is not there; what Vulkan's validation layer has to say, if GEMMA_VULKAN_CHECK turned
  * it on, is a failure. OPS_ONLY=matmul (say) leaves out the cases without that in their names. Everything goes through backend.h.
  */
+#include <float.h>
 #include <stdio.h>
 #include <string.h>
 #include "base/cpuid.h"
@@ -562,6 +563,104 @@ static void softcap_is_accurate_over_a_whole_vocabulary(void **state) {
     }
 }
 
+/* ---- the best of a row ------------------------------------------------------------------- */
+
+/* What a logit counts as. */
+static float comparable(float v) {
+    if (isnan(v)) return -INFINITY;
+    return v > FLT_MAX ? FLT_MAX : v;
+}
+
+/* Whatever was listed, and that nothing else had to be. Returns how many were; -1: no room. */
+static int32_t check_top(gm_backend *b, const float *x, int32_t n) {
+    static gm_top t;
+    gm_tensor tx = dev_rows(b, x, 1, n);
+    memset(&t, 0xFF, sizeof t);
+    assert_int_equal(gm_be_top(b, &(gm_op_top){.x = &tx, .out = &t}), 0);
+    gm_be_tensor_free(b, &tx);
+    float max = -INFINITY;
+    double sum = 0;
+    int32_t n_finite = 0, n_reach = 0, seen = 0;
+    for (int32_t i = 0; i < n; i++) max = fmaxf(max, comparable(x[i]));
+    for (int32_t i = 0; i < n; i++) {
+        float v = comparable(x[i]);
+        n_finite += v > -INFINITY;
+        n_reach += v >= t.bound && v > -INFINITY;
+        if (v > -INFINITY) sum += exp((double)v - (double)max);
+    }
+    assert_int_equal(t.n_row, n);
+    assert_true(t.max == max);
+    if (!(fabs((double)t.sum - sum) <= GM_TOP_SUM_ERROR * sum))
+        fail_msg("%d logits: sum %.9g, want %.9g", n, (double)t.sum, sum);
+    if (t.n < 0) {
+        assert_true(n_reach > GM_TOP_ROOM);
+        return -1;
+    }
+    bool *listed = host((size_t)n, sizeof *listed);
+    for (int32_t i = 0; i < t.n; i++) {
+        const gm_top_entry *e = &t.entry[i];
+        assert_in_range(e->id, 0, n - 1);
+        assert_false(listed[e->id]);
+        listed[e->id] = true;
+        if (!(e->logit == comparable(x[e->id]) && e->logit >= t.bound && e->logit > -INFINITY))
+            fail_msg("id %d: %.9g, listed as %.9g", e->id, (double)x[e->id], (double)e->logit);
+        seen++;
+    }
+    free(listed);
+    assert_int_equal(seen, n_reach); /* and so nobody is missing */
+    assert_true(seen >= (n_finite < GM_TOP_WANTED ? n_finite : GM_TOP_WANTED));
+    return seen;
+}
+
+static void the_best_of_a_row_are_all_that_reach_a_bound(void **state) {
+    gm_backend *b = *state;
+    if (!b->vt->top) skip();
+    static const int sizes[] = {1, 2, 5, 255, 256, 257, 512, 513, 2047, 2048, 2049, 60013, N_VOCAB};
+    for (size_t k = 0; k < LENGTH(sizes); k++) {
+        int n = sizes[k];
+        float *x = random_rows(k, (size_t)n, 5);
+        assert_true(check_top(b, x, n) > 0);
+        for (int i = 0; i < n; i++) x[i] -= 1e4f; /* all of them negative */
+        assert_true(check_top(b, x, n) > 0);
+        for (int i = 0; i < n; i++) x[i] = (float)i;
+        assert_true(check_top(b, x, n) > 0);
+        for (int i = 0; i < n; i++) x[i] = -(float)i * 1e-3f;
+        assert_true(check_top(b, x, n) > 0);
+        free(x);
+    }
+}
+
+static void the_best_of_a_row_with_ties_and_without_numbers(void **state) {
+    gm_backend *b = *state;
+    if (!b->vt->top) skip();
+    static const int sizes[] = {7, 300, 700, 5000, N_VOCAB};
+    for (size_t k = 0; k < LENGTH(sizes); k++) {
+        int n = sizes[k], few = n < 200 ? n / 2 : 100;
+        float *x = random_rows(k + 70, (size_t)n, 5);
+        for (int i = 0; i < n; i++) x[i] = rintf(x[i]); /* some twenty values, -0 among them */
+        check_top(b, x, n);
+        for (int i = 0; i < n; i++) x[i] = i % 2 ? 0.0f : -0.0f;
+        assert_int_equal(check_top(b, x, n), n <= GM_TOP_ROOM ? n : -1);
+        /* Behind a few good ones all are alike: no bound in between is asked for. */
+        for (int i = 0; i < few; i++) x[(long)i * n / few] = 3.0f + (float)i;
+        check_top(b, x, n);
+        for (int i = 0; i < n; i++) x[i] = i % 3 ? NAN : -INFINITY;
+        assert_int_equal(check_top(b, x, n), 0);
+        for (int i = 0; i < few; i++) x[(long)i * n / few] = (float)(i % 4);
+        assert_int_equal(check_top(b, x, n), few);
+        x[n - 1] = INFINITY;
+        x[n / 2] = -NAN;
+        check_top(b, x, n);
+        /* A thousand neighbours are the best: each is in a block of its own. */
+        for (int i = 0; i < n; i++) x[i] = i < 1000 ? 1.0f + (float)i * 1e-3f : -(float)i;
+        assert_true(check_top(b, x, n) > 0);
+        /* The best are all in one block, the worst that can happen. */
+        for (int i = 0; i < n; i++) x[i] = i % 2048 == 5 ? 10.0f + (float)(i / 2048) : -(float)(i % 2048);
+        check_top(b, x, n);
+        free(x);
+    }
+}
+
 /* ---- cancelling, and nothing to do ------------------------------------------------------- */
 
 static void a_raised_flag_cancels_and_a_lowered_one_lets_the_same_op_finish(void **state) {
@@ -620,6 +719,8 @@ static const struct {
     CASE(attention_with_ranges_of_all_kinds_in_one_batch),
     CASE(geglu_is_accurate_from_tiny_to_huge_gates),
     CASE(softcap_is_accurate_over_a_whole_vocabulary),
+    CASE(the_best_of_a_row_are_all_that_reach_a_bound),
+    CASE(the_best_of_a_row_with_ties_and_without_numbers),
     CASE(a_raised_flag_cancels_and_a_lowered_one_lets_the_same_op_finish),
 };
 

@@ -276,6 +276,7 @@ static int vk_reserve(gm_backend *b, const gm_be_limits *lim) {
     if (memcmp(&all, &k->lim, sizeof all) == 0) return GM_OK;
     int rc = reserve_rope(k, &all);
     if (!rc) rc = gm_vk_matmul_reserve(k, &all);
+    if (!rc) rc = gm_vk_top_reserve(k);
     if (rc) return rc;
     gm_be_tensor_free(b, &k->part);
     k->part = gm_tensor_view(GM_F32, NULL, all.max_head_dim + 2, MAX_PART_ROWS);
@@ -572,6 +573,8 @@ static void vk_destroy(gm_backend *b) {
     drop_rope(k);
     gm_be_tensor_free(b, &k->part);
     gm_be_tensor_free(b, &k->packed);
+    gm_be_tensor_free(b, &k->top_stat);
+    gm_be_tensor_free(b, &k->top_out);
     while (k->first) free_dmem(k, k->first);
     gm_vk_cmd_finish(&k->cmd);
     gm_vk_pipes_finish(&k->pipes);
@@ -592,6 +595,7 @@ static const gm_backend_vtable vk_vtable = {
     .sync = vk_sync,
     .copy = vk_copy,
     .memory_free = vk_memory_free,
+    .top = gm_vk_top,
     .embed = vk_embed,
     .rms_norm = vk_rms_norm,
     .add_norm = vk_add_norm,
@@ -624,6 +628,7 @@ int gm_vk_open(gm_backend **out, int which, bool real_only, char *err, size_t er
         vk_destroy(&k->base);
         return rc;
     }
+    k->base.top_pays = !k->v.software; /* there its memory is the host's, and so are its cores */
     k->width = k->v.software ? 64 : 256 < k->v.max_group ? 256 : k->v.max_group;
     memcpy(k->base.devices, k->v.devices, sizeof k->base.devices);
     snprintf(k->base.desc, sizeof k->base.desc, "vulkan %.50s", k->v.name);

@@ -49,6 +49,7 @@ typedef struct {
     gm_tensor part; /* sums of parts of keys, for attention */
     gm_vk_way way;       /* asked for by GEMMA_VULKAN_MATMUL */
     gm_tensor packed;    /* x as pack_x.comp writes it; empty where no way needs it */
+    gm_tensor top_stat, top_out; /* of vk_top.c */
     uint32_t width; /* of workgroups that work on rows */
 } vk_backend;
 
@@ -72,3 +73,7 @@ const char *gm_vk_named(char *out, size_t n, const char *shader, gm_dtype t);
 int gm_vk_matmul(gm_backend *b, const gm_op_matmul *op);
 int gm_vk_matmul_reserve(vk_backend *k, const gm_be_limits *lim); /* room for x as pack_x.comp writes it */
 int gm_vk_matmul_way(vk_backend *k, char *err, size_t errlen);    /* reads GEMMA_VULKAN_MATMUL */
+
+/* vk_top.c */
+int gm_vk_top(gm_backend *b, const gm_op_top *op);
+int gm_vk_top_reserve(vk_backend *k);

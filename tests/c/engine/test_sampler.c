@@ -2,6 +2,7 @@
  * plain definition in double precision. */
 #include "helper/cm.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -256,6 +257,156 @@ static void top_p_of_a_flat_row_keeps_its_share(void **state) {
     gm_sampler_destroy(&s);
 }
 
+/* ---- from the best of a row ---- */
+
+static int descending(const void *a, const void *b) {
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x < y) - (x > y);
+}
+
+/* What a device may say about x: all that reach the wanted-th highest logit, in no order, and a sum that
+ * is off by no more than allowed. */
+static void make_top(test_rng *r, const float *x, int32_t n, int32_t wanted, gm_top *t) {
+    static float sorted[MAX_N];
+    int32_t n_finite = 0;
+    double sum = 0;
+    *t = (gm_top){.n_row = n, .bound = -INFINITY};
+    for (int32_t i = 0; i < n; i++)
+        if (x[i] > -INFINITY) sorted[n_finite++] = x[i] < FLT_MAX ? x[i] : FLT_MAX; /* NaN is not */
+    qsort(sorted, (size_t)n_finite, sizeof *sorted, descending);
+    t->max = n_finite > 0 ? sorted[0] : -INFINITY;
+    for (int32_t i = 0; i < n_finite; i++) sum += exp((double)sorted[i] - (double)t->max);
+    t->sum = (float)(sum * (1 + GM_TOP_SUM_ERROR * ((double)(rng_u64(r) % 19) / 10 - 0.9)));
+    if (wanted < n_finite) t->bound = sorted[wanted - 1];
+    for (int32_t k = 0; k < n && t->n >= 0; k++) {
+        int32_t i = n - 1 - k;
+        float v = x[i] < FLT_MAX ? x[i] : FLT_MAX;
+        if (!(x[i] > -INFINITY) || v < t->bound) continue;
+        if (t->n == GM_TOP_ROOM) t->n = -1;
+        else t->entry[t->n++] = (gm_top_entry){v, i};
+    }
+}
+
+typedef struct {
+    const char *name;
+    gm_sampler_opts o;
+    int32_t n, wanted;
+    float scale;   /* of the logits */
+    bool ties, odd; /* equal logits; infinities and NaN */
+    int n_suppressed;
+    int mask;      /* one token in so many is allowed; 0: no mask */
+    int least;     /* of 50 choices, how many must come from the best alone */
+} top_case;
+
+static const top_case top_cases[] = {
+    {"greedy", {.temperature = 0}, 3000, 256, 4, 0, 0, 3, 0, 50},
+    {"greedy, ties", {.temperature = 0}, 3000, 30, 4, 1, 0, 3, 0, 25},
+    {"greedy, not numbers", {.temperature = 0}, 3000, 256, 4, 0, 1, 3, 0, 40},
+    {"greedy, masked", {.temperature = 0}, 3000, 256, 4, 0, 0, 3, 20, 47},
+    {"greedy, nearly all masked", {.temperature = 0}, 3000, 256, 4, 0, 0, 3, 900, 1},
+    {"greedy, penalty", {.repeat_penalty = 1.3f}, 900, 40, 2, 0, 0, 3, 0, 30},
+    {"greedy, huge penalty", {.repeat_penalty = 1e30f}, 300, 20, 2, 0, 0, 1, 0, 1},
+    {"greedy, penalty and mask", {.repeat_penalty = 1.3f}, 900, 100, 2, 0, 0, 3, 5, 30},
+    {"top-k", {.temperature = 1, .top_k = 40}, 3000, 256, 4, 0, 0, 3, 0, 50},
+    {"top-k, ties", {.temperature = 1, .top_k = 40}, 3000, 60, 4, 1, 0, 3, 0, 1},
+    {"top-k, more than listed", {.temperature = 1, .top_k = 300}, 3000, 256, 4, 0, 0, 0, 0, 0},
+    {"top-k, more than there are", {.temperature = 1, .top_k = 300}, 200, 256, 4, 0, 0, 5, 0, 50},
+    {"top-k, top-p", {.temperature = 1, .top_k = 64, .top_p = 0.95f}, 3000, 256, 4, 0, 0, 3, 0, 50},
+    {"top-k, top-p, penalty",
+     {.temperature = 1, .top_k = 64, .top_p = 0.95f, .repeat_penalty = 1.2f}, 3000, 256, 4, 0, 0, 3, 0, 45},
+    {"top-k, min-p", {.temperature = 1, .top_k = 64, .min_p = 0.05f}, 3000, 40, 6, 0, 0, 3, 0, 40},
+    {"top-k, masked", {.temperature = 1, .top_k = 5}, 3000, 256, 4, 0, 0, 3, 10, 45},
+    {"top-p", {.temperature = 0.8f, .top_p = 0.9f}, 3000, 256, 6, 0, 0, 3, 0, 40},
+    {"top-p, most of it suppressed", {.temperature = 0.8f, .top_p = 0.9f}, 3000, 256, 9, 0, 0, 40, 0, 2},
+    {"top-p, flat", {.temperature = 1, .top_p = 0.9f}, 3000, 256, 0.1f, 0, 0, 3, 0, 0},
+    {"top-p, ties", {.temperature = 1, .top_p = 0.9f}, 3000, 60, 6, 1, 0, 3, 0, 1},
+    {"top-p, penalty", {.temperature = 1, .top_p = 0.9f, .repeat_penalty = 1.2f}, 3000, 256, 6, 0, 0, 3, 0, 25},
+    {"top-p, masked", {.temperature = 1, .top_p = 0.9f}, 3000, 256, 6, 0, 0, 3, 10, 0},
+    {"top-p, all listed", {.temperature = 1, .top_p = 0.9f}, 200, 256, 4, 0, 1, 3, 0, 25},
+    {"top-p, min-p", {.temperature = 1, .top_p = 0.95f, .min_p = 0.05f}, 3000, 256, 6, 0, 0, 3, 0, 40},
+    {"min-p", {.temperature = 1.5f, .min_p = 0.05f}, 3000, 256, 6, 0, 0, 3, 0, 50},
+    {"min-p, beyond the list", {.temperature = 1.5f, .min_p = 0.5f}, 3000, 40, 0.2f, 0, 0, 3, 0, 0},
+    {"min-p, masked", {.temperature = 1.5f, .min_p = 0.3f}, 3000, 256, 4, 0, 0, 3, 10, 25},
+    {"no filter", {.temperature = 1}, 3000, 256, 4, 0, 0, 3, 0, 0},
+    {"a penalty that lifts", {.repeat_penalty = 0.7f}, 3000, 256, 4, 0, 0, 3, 0, 0},
+};
+
+static void fill_row(test_rng *r, const top_case *c, float *x) {
+    for (int32_t i = 0; i < c->n; i++) {
+        x[i] = rng_gauss(r) * c->scale;
+        if (c->ties) x[i] = rintf(x[i] * 4) / 4;
+        if (c->odd && rng_u64(r) % 40 == 0) x[i] = rng_u64(r) % 2 ? NAN : -INFINITY;
+        if (c->odd && rng_u64(r) % 9000 == 0) x[i] = INFINITY;
+    }
+}
+
+/* Two samplers with the same past; one sees the best alone as often as that is enough. */
+static void compare_choices(const top_case *c) {
+    static float x[MAX_N], copy[MAX_N];
+    static uint32_t mask[MAX_N / 32 + 1];
+    static gm_top top;
+    test_rng r = {11};
+    gm_sampler *a, *b;
+    gm_sampler_opts o = c->o;
+    o.seed = 5;
+    assert_int_equal(gm_sampler_create(&a, &o, c->n), GM_OK);
+    assert_int_equal(gm_sampler_create(&b, &o, c->n), GM_OK);
+    int enough = 0;
+    fill_row(&r, c, x);
+    for (int step = 0; step < 50; step++) {
+        int32_t suppressed[64], got = -1, want;
+        float got_p = 0, want_p;
+        /* Some rows stay for a while, so that a penalty goes through all that were listed. */
+        if (step % (c->o.repeat_penalty > 0 ? 25 : 3) == 0) fill_row(&r, c, x);
+        for (int i = 0; i < c->n_suppressed; i++) {
+            suppressed[i] = (int32_t)(rng_u64(&r) % (uint64_t)c->n);
+            if (i % 2) x[suppressed[i]] = 3 * c->scale + (float)i * 0.1f; /* it would come out */
+        }
+        memset(mask, 0, sizeof mask);
+        for (int32_t i = 0; c->mask && i < c->n; i++)
+            if (rng_u64(&r) % (uint64_t)c->mask == 0) mask[i / 32] |= 1u << (i % 32);
+        const uint32_t *m = c->mask ? mask : NULL;
+        make_top(&r, x, c->n, c->wanted, &top);
+        memcpy(copy, x, sizeof copy);
+        want = gm_sampler_pick(b, copy, c->n, suppressed, (size_t)c->n_suppressed, m, &want_p);
+        if (gm_sampler_pick_top(a, &top, c->n, suppressed, (size_t)c->n_suppressed, m, &got, &got_p)) {
+            enough++;
+        } else {
+            memcpy(copy, x, sizeof copy);
+            got = gm_sampler_pick(a, copy, c->n, suppressed, (size_t)c->n_suppressed, m, &got_p);
+        }
+        if (got != want) fail_msg("%s, step %d: %d, the row says %d", c->name, step, got, want);
+        if (!(fabsf(got_p - want_p) <= 1e-4f) && got_p != want_p)
+            fail_msg("%s, step %d: log p %g and %g", c->name, step, (double)got_p, (double)want_p);
+        gm_sampler_accept(a, got);
+        gm_sampler_accept(b, got);
+    }
+    if (getenv("SAMPLER_VERBOSE")) print_message("  %s: %d\n", c->name, enough);
+    if (enough < c->least) fail_msg("%s: only %d of 50 from the best alone", c->name, enough);
+    if (c->least == 0) assert_int_equal(enough, 0);
+    gm_sampler_destroy(&a);
+    gm_sampler_destroy(&b);
+}
+
+static void the_best_of_a_row_give_the_choice_of_the_whole_row_or_none(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof top_cases / sizeof *top_cases; i++) compare_choices(&top_cases[i]);
+}
+
+static void a_list_of_another_row_or_without_room_is_not_used(void **state) {
+    (void)state;
+    static gm_top t = {.n_row = 10, .max = 1, .sum = 2, .bound = -INFINITY, .n = 2, .entry = {{1, 3}, {0, 4}}};
+    gm_sampler *s;
+    int32_t id = -1;
+    assert_int_equal(gm_sampler_create(&s, &(gm_sampler_opts){0}, 10), GM_OK);
+    assert_true(gm_sampler_pick_top(s, &t, 10, NULL, 0, NULL, &id, NULL));
+    assert_int_equal(id, 3);
+    assert_false(gm_sampler_pick_top(s, &t, 9, NULL, 0, NULL, &id, NULL));
+    t.n = -1;
+    assert_false(gm_sampler_pick_top(s, &t, 10, NULL, 0, NULL, &id, NULL));
+    gm_sampler_destroy(&s);
+}
+
 static void picking_allocates_nothing(void **state) {
     (void)state;
     gm_sampler *s;
@@ -303,6 +454,8 @@ int main(void) {
         cmocka_unit_test(same_seed_same_choices),
         cmocka_unit_test(top_k_of_a_large_row_is_exact),
         cmocka_unit_test(top_p_of_a_flat_row_keeps_its_share),
+        cmocka_unit_test(the_best_of_a_row_give_the_choice_of_the_whole_row_or_none),
+        cmocka_unit_test(a_list_of_another_row_or_without_room_is_not_used),
         cmocka_unit_test(picking_allocates_nothing),
         cmocka_unit_test(creation_survives_every_failed_allocation),
     };

@@ -11,7 +11,7 @@
 #include "base/env.h"
 #include "base/err.h"
 #include "base/log.h"
-#include "engine/engine.h"
+#include "engine/session.h"
 #include "helper/compare.h"
 #include "kernels/vulkan/vk.h"
 
@@ -165,6 +165,43 @@ static void any_call_may_fail(void **state) {
     fail_everywhere(NO_DEVICE_MEMORY, n_call, every);
 }
 
+/* A prompt, and a token of which the device gives the best logits, and then all of them. `fail` is the
+ * call behind the prompt that fails; 0: none. Returns how many calls there were. */
+static uint64_t append_and_fetch(uint64_t fail, int result) {
+    gm_engine *e;
+    gm_session *s;
+    char err[256];
+    const int32_t ids[] = {2, 10, 20, 30};
+    size_t reused;
+    assert_int_equal(open_on(&e, "vulkan", err, sizeof err), 0);
+    e->backend->top_pays = true; /* in software too */
+    assert_int_equal(gm_session_create(&s, e, err, sizeof err), 0);
+    assert_int_equal(gm_session_begin(s, &(gm_prompt){.ids = ids, .n = 4}, &reused, err, sizeof err), 0);
+    while (gm_session_step(s, 0) > 0) continue;
+    gm_vk_fail_at(fail, result);
+    int rc = gm_session_append_top(s, 40);
+    assert_int_equal(gm_session_len(s), rc ? 4 : 5);
+    if (rc) assert_null(gm_session_top(s));
+    else assert_non_null(gm_session_top(s));
+    if (!rc) rc = gm_session_fetch(s);
+    uint64_t n_call = gm_vk_fail_at(0, 0);
+    assert_int_equal(rc, fail ? GM_EDEVICE : 0);
+    if (rc) assert_null(gm_session_logits(s));
+    gm_session_destroy(&s);
+    gm_engine_close(&e);
+    return n_call;
+}
+
+static void any_call_may_fail_while_the_best_logits_are_found(void **state) {
+    (void)state;
+    uint64_t n_call = append_and_fetch(0, 0);
+    assert_true(n_call > 12);
+    for (uint64_t n = n_call - 10; n <= n_call; n += 2) {
+        append_and_fetch(n, LOST);
+        append_and_fetch(n, NO_DEVICE_MEMORY);
+    }
+}
+
 static int n_hung, n_validation;
 
 static void hear(void *ud, gm_log_level level, const char *room, const char *line) {
@@ -231,6 +268,7 @@ int main(void) {
         cmocka_unit_test(a_device_that_does_not_exist_gives_one_sentence),
         cmocka_unit_test(a_model_that_does_not_fit_is_split_or_stays_on_the_cpu_with_a_note),
         cmocka_unit_test(any_call_may_fail),
+        cmocka_unit_test(any_call_may_fail_while_the_best_logits_are_found),
         cmocka_unit_test(a_device_that_hangs_ends_the_run_with_a_message_and_the_next_one_works),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
