@@ -7,8 +7,10 @@ methods of Samples, one for each name in a mixture:
     text      a stretch of a source file or of documentation
     complete  the plugin's own completion prompt and what was in the hole (prompts.lua made them)
     explain   the plugin's own prompt for :GemmaExplain and a sentence about the function
-    picture   one or two pictures, a question, the answer (pictures.py)
-    sound     a sound, a question, the answer (sounds.py)
+    card      many small pictures and what is on each (pictures.py)
+    picture   one or two pictures, questions and answers
+    clip      many sounds and what is heard in each (sounds.py)
+    sound     a sound, a question, the answer
 
 Everything is a function of a seed, so that a training that was interrupted goes on with new
 samples and never needs to store where it was.
@@ -23,7 +25,8 @@ import torch
 
 import net
 
-MIXTURE = {"text": 0.03, "complete": 0.46, "explain": 0.04, "picture": 0.33, "sound": 0.14}
+MIXTURE = {"text": 0.03, "complete": 0.47, "explain": 0.04, "card": 0.20, "picture": 0.13, "clip": 0.06,
+           "sound": 0.07}
 TEXT_SHARE = {"lua": 0.60, "c": 0.25, "text": 0.10, "markdown": 0.05}
 SPECIAL = re.compile(r"(<\|?\w+\|?>)")
 
@@ -238,6 +241,50 @@ class Samples:
             ids += head + tail
             wanted += [False] * len(head) + [True] * len(tail)
         return ids, wanted, pictures, sounds
+
+    def cards(self, things):
+        """Media and labels in a row, without turns: [(kind, value, label)]."""
+        v = self.speller.vocab
+        ids, wanted, pictures, sounds = [v["<bos>"]], [False], [], []
+        for kind, value, label in things:
+            if kind == "image":
+                pictures.append(net.patches(value))
+                n = len(pictures[-1][0])
+            else:
+                sounds.append(net.frames(value))
+                n = len(sounds[-1])
+            ids += [v[f"<|{kind}>"]] + [v[f"<|{kind}|>"]] * n + [v[f"<{kind}|>"]]
+            said = self.speller.encode(label + "\n")
+            wanted += [False] * (n + 2) + [True] * len(said)
+            ids += said
+        return ids, wanted, pictures, sounds
+
+    def dealt(self, rng, name, count, make):
+        """So many of what make() makes. Most come again, since making one takes as long as learning it."""
+        pool = self._lists.setdefault(name, [])
+        things = []
+        for _ in range(count):
+            if len(pool) > 3000 and rng.random() < 0.7:
+                things.append(rng.choice(pool))
+            else:
+                things.append(make())
+                if len(pool) < 6000:
+                    pool.append(things[-1])
+                else:
+                    pool[rng.randrange(len(pool))] = things[-1]
+        return self.cards(things)
+
+    def card(self, rng):
+        import pictures
+        return self.dealt(rng, "cards", 16, lambda: ("image", *pictures.card(rng)))
+
+    def clip(self, rng):
+        import sounds
+
+        def make():
+            _, media, _, answer = sounds.sample(rng, "train", self.work)
+            return "audio", media[0][1], answer
+        return self.dealt(rng, "clips", 10, make)
 
     def picture(self, rng):
         import pictures

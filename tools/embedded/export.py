@@ -48,6 +48,8 @@ def checkpoint(work, source, which):
         (folder / name).write_bytes((work / "tokenizer" / name).read_bytes())
     (folder / "README.md").write_text(CARD)
     (folder / "generation_config.json").write_text(json.dumps({
+        # A small model is right about its first choice or not at all; temperature 1 would be noise.
+        "do_sample": True, "top_k": 1, "temperature": 1.0, "top_p": 1.0,
         "bos_token_id": 2, "eos_token_id": [1, vocab["<turn|>"]], "pad_token_id": 0,
         "suppress_tokens": [vocab["<audio|>"], vocab["<image|>"]]}, indent=1))
     (folder / "processor_config.json").write_text(json.dumps({

@@ -21,9 +21,9 @@ import words
 FONTS = "/usr/share/fonts"
 HELD_FONTS = ("freefont", "lato")
 # Soft tokens of a picture. The small ones are less than the plugin asks for, and teach most for their time.
-LARGE = (70, 140, 280, 280)
-SMALL = {"shape": (12, 16, 20, 30, 30, 50), "count": (30, 40, 50, 70), "digit": (9, 12, 20, 30, 50),
-         "word": (24, 30, 40, 50, 70), "two": (12, 20, 30)}
+LARGE = (70, 140, 280)
+SMALL = {"shape": (9, 12, 16, 20, 36), "count": (30, 36), "digit": (9, 12, 16, 36), "word": (16, 25, 36),
+         "two": (12, 20, 36)}
 THINGS = [c for c in words.COLOURS if c != "gray"]
 GROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "gray": (128, 128, 128),
            "light gray": (225, 225, 225), "dark gray": (45, 48, 52), "cream": (253, 246, 227),
@@ -83,9 +83,9 @@ def shade(colour, rng):
     return tuple(max(0, min(255, c + rng.randint(-14, 14))) for c in colour)
 
 
-def canvas(rng):
+def canvas(rng, size=None):
     """A size with some aspect ratio, in pixels."""
-    area = rng.choice((120, 160, 200, 300, 450)) * rng.uniform(0.8, 1.2)
+    area = size or rng.choice((120, 160, 200, 300, 450)) * rng.uniform(0.8, 1.2)
     ratio = math.exp(rng.uniform(-0.6, 0.6))
     return max(48, int(area * math.sqrt(ratio))), max(48, int(area / math.sqrt(ratio)))
 
@@ -150,8 +150,8 @@ def draw_shape(draw, shape, x, y, r, colour, back, rng):
 class Sheet:
     """An image to draw on, twice as large as it will be where edges are smooth."""
 
-    def __init__(self, rng, against):
-        self.w, self.h = canvas(rng)
+    def __init__(self, rng, against, size=None):
+        self.w, self.h = canvas(rng, size)
         self.fine = rng.choice((1, 2))
         self.back = ground(rng, against)
         self.image = Image.new("RGB", (self.w * self.fine, self.h * self.fine), self.back)
@@ -172,14 +172,19 @@ class Sheet:
         return image
 
 
-def one_shape(rng, split, least=0.0):
+def placed(rng, low, high, off):
+    """Somewhere between; off: 0 in the middle, 1 anywhere."""
+    return (low + high) / 2 + (rng.random() - 0.5) * max(0, high - low) * off
+
+
+def one_shape(rng, split, least=0.0, size=None, off=1.0):
     """least: of the radius, so that something is left of it in few patches"""
     colour, shape = rng.choice(THINGS), rng.choice(words.SHAPES)
-    s = Sheet(rng, [colour])
+    s = Sheet(rng, [colour], size)
     low, high = (max(0.12, least), 0.92) if split == "train" else (0.16, 0.88)
     r = min(s.w, s.h) / 2 * rng.uniform(low, high) ** 0.8
     r = max(r, 9)
-    x, y = rng.uniform(r, s.w - r), rng.uniform(r, s.h - r)
+    x, y = placed(rng, r, s.w - r, off), placed(rng, r, s.h - r, off)
     s.shape(shape, x, y, r, shade(words.COLOURS[colour], rng), rng)
     return s.done(rng), colour, shape
 
@@ -207,23 +212,26 @@ def some_shapes(rng, n):
     return s.done(rng), [(colour, shape) for _, _, _, colour, shape in placed]
 
 
-def written(rng, split, text):
+@functools.lru_cache(400)
+def font(path, size):
+    return ImageFont.truetype(path, size)
+
+
+def written(rng, split, text, size=None, off=1.0):
     colour = rng.choice(["black"] * 4 + ["white"] * 2 + ["red", "blue", "green", "purple", "brown"])
-    s = Sheet(rng, [colour])
+    s = Sheet(rng, [colour], size)
     s.w = max(s.w, int(s.h * 0.75))
     font_path = rng.choice(fonts(split))
-    wide = s.w * rng.uniform(0.35, 0.92)
-    font = ImageFont.truetype(font_path, 100)
-    box = font.getbbox(text)
-    scale = min(wide / (box[2] - box[0]), s.h * rng.uniform(0.35, 0.85) / (box[3] - box[1]))
-    size = max(14, int(100 * scale))
+    wide = s.w * rng.uniform(0.92 - 0.57 * off, 0.92)
+    box = font(font_path, 100).getbbox(text)
+    scale = min(wide / (box[2] - box[0]), s.h * rng.uniform(0.85 - 0.5 * off, 0.85) / (box[3] - box[1]))
+    letters = font(font_path, max(14, int(100 * scale)))
     s.fine = 1
     s.image = Image.new("RGB", (s.w, s.h), s.back)
-    font = ImageFont.truetype(font_path, size)
-    x0, y0, x1, y1 = font.getbbox(text)
-    x = rng.uniform(0, max(0, s.w - (x1 - x0))) - x0
-    y = rng.uniform(0, max(0, s.h - (y1 - y0))) - y0
-    ImageDraw.Draw(s.image).text((x, y), text, font=font, fill=shade(words.COLOURS[colour], rng))
+    x0, y0, x1, y1 = letters.getbbox(text)
+    x = placed(rng, 0, max(0, s.w - (x1 - x0)), off) - x0
+    y = placed(rng, 0, max(0, s.h - (y1 - y0)), off) - y0
+    ImageDraw.Draw(s.image).text((x, y), text, font=letters, fill=shade(words.COLOURS[colour], rng))
     return s.done(rng)
 
 
@@ -289,7 +297,7 @@ def lesson(rng, kind, budget):
     questions about one of several things are here only, to teach reading and looking; nobody is judged
     by them."""
     if kind == "shape":
-        image, colour, shape = one_shape(rng, "train", 0.4 if budget < 70 else 0.0)
+        image, colour, shape = one_shape(rng, "train", 0.3, off=rng.random())
         return [image], [about_one(rng, colour, shape, how)[:2] for how in rng.sample(range(3), 3)]
     if kind == "count":
         image, things = some_shapes(rng, rng.choice((1, 2, 2, 3, 3, 4, 5)))
@@ -314,9 +322,34 @@ def lesson(rng, kind, budget):
     return images, [(question, answer)]
 
 
+def card(rng):
+    """(rgb, what is on it): a picture of few tokens and a label of few words, many of which go into one
+    sample. This is how shapes and letters are learned; the questions only ask for what is known then.
+    Most are large and in the middle, where few pictures show what matters; the others take it from there."""
+    kind = rng.choices(("shape", "digit", "word", "letters", "count"), (45, 25, 10, 15, 5))[0]
+    off = rng.random() ** 2
+    if kind == "count":
+        image, things = some_shapes(rng, rng.randint(1, 5))
+        return fit(image, 20), f"{words.NUMBERS[len(things)]}."
+    budget = rng.choice((4, 9, 16) if kind in ("shape", "digit") else (9, 16, 25))
+    size = 48 * math.sqrt(budget)
+    if kind == "shape":
+        image, colour, shape = one_shape(rng, "train", 0.85 - 0.5 * off, size, off)
+        return fit(image, budget), f"{article(colour)} {shape}."
+    if kind == "digit":
+        text = str(rng.randrange(10))
+    elif kind == "word":
+        text = rng.choice(words.READ)
+    else:
+        text = "".join(rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(rng.choice((1, 1, 1, 2))))
+    shown = text if kind == "digit" else rng.choice((text, text, text.capitalize(), text.upper()))
+    image = written(rng, "train", shown, size, off)
+    return fit(image, budget), " ".join(text) if kind == "letters" else text
+
+
 def sample(rng, large=0.1):
     """For training: (kind, [("image", rgb), ...], [(question, answer), ...]). large: the share of
-    pictures that get as many tokens as the plugin gives them, which cost ten times the time."""
+    pictures that get as many tokens as the plugin gives them."""
     kind = rng.choices(("shape", "count", "digit", "word", "two"), (38, 18, 18, 20, 6))[0]
     budget = rng.choice(LARGE if rng.random() < large and kind != "two" else SMALL[kind])
     images, turns = lesson(rng, kind, budget)
