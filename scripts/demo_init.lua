@@ -9,14 +9,13 @@ vim.o.showmode = true
 vim.o.shortmess = vim.o.shortmess .. 'I'
 vim.o.statusline = "%f %m%=%{v:lua.require'gemma'.statusline()}  %l:%c "
 
-local random = (vim.env.GEMMA_DEMO_RANDOM or '') ~= ''
+local toy = (vim.env.GEMMA_DEMO_TOY or '') ~= ''
 
 vim.g.gemma = {
   model_path = vim.env.GEMMA_DEMO_MODEL,
   lib_path = vim.env.GEMMA_DEMO_LIB,
   load = 'startup',
   completion = { auto = true },
-  explain = { max_tokens = random and 200 or 1024 },
 }
 
 local guide = {
@@ -30,14 +29,16 @@ local guide = {
   '   <C-]>      dismiss it              ',
   ' Select lines with V, then            ',
   '   :GemmaExplain                      ',
+  ' :e notes.md and on the link          ',
+  '   :Gemma image What colour is it?    ',
   ' :Gemma status   what it is doing     ',
   ' :qa!  leave     g?  hide this        ',
 }
-if random then
+if toy then
   vim.list_extend(guide, {
     '                                      ',
-    ' THE MODEL IS RANDOM: what it writes  ',
-    ' is noise. Use make demo MODEL=path   ',
+    ' This model is a toy of 9 MB. The     ',
+    ' real one: make demo MODEL=path       ',
   })
 end
 

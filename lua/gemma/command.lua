@@ -55,6 +55,9 @@ function M.status_lines()
     local name = s.name and s.name ~= '' and s.name or vim.fs.basename(s.model_path)
     add('model', '%s, %s, %s', name, s.type or '?', util.bytes(s.model_bytes or 0))
     add('file', '%s', vim.fn.fnamemodify(s.model_path, ':~'))
+    if s.model_path == require('gemma.models').embedded() then
+      add('', 'the toy that comes with the plugin; :Gemma install model for a real one')
+    end
     add('device', '%s', s.device or '?')
     if s.device_note and s.device_note ~= '' then
       add('', '%s', s.device_note)

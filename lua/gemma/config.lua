@@ -154,13 +154,20 @@ M.schema = {
     type = T.string,
     desc = [[The model file (GGUF). When not set, the newest `*.gguf` in
 stdpath('data')/gemma is taken; files whose name begins with `mmproj` are
-passed over.]],
+passed over. Without any it is the toy that comes with the plugin.]],
   },
   {
     name = 'mmproj_path',
     type = T.string,
     desc = [[The file with the weights for pictures and sounds (GGUF). When not set,
 `mmproj*.gguf` beside the model.]],
+  },
+  {
+    name = 'embedded',
+    type = T.boolean,
+    default = true,
+    desc = [[Whether the small model that comes with the plugin (|gemma-embedded|) is
+used while there is no other.]],
   },
   {
     name = 'lib_path',
@@ -235,8 +242,9 @@ manual (|gemma-key-ask|), and says so once.]],
     type = T.any(T.integer(0, 10000), AUTO),
     default = 'auto',
     desc = [[Milliseconds without a key before the model starts to write. 'auto' is 40
-on a GPU; on the CPU it is a little more than the time you usually leave
-between two keys, and from 100 to 400.]],
+on a GPU, or with a model that writes 200 tokens a second; otherwise it is
+a little more than the time you usually leave between two keys, and from
+100 to 400.]],
   },
   {
     name = 'completion.first_paint',

@@ -323,6 +323,10 @@ local function on_load_event(ev)
       notify.info(('this Neovim borrows the model of pid %d.'):format(M.lender.pid))
     end
     log.info('loaded %s', path)
+    local models = require('gemma.models')
+    if models.embedded_is_news(path) then
+      notify.info(('built-in toy model. :Gemma install model: %s.'):format(models.size_of_real()))
+    end
     if M.no_mmproj then
       notify.warn(M.no_mmproj)
     end

@@ -161,6 +161,11 @@ local function check_model()
   local stat = vim.uv.fs_stat(path)
   local size = stat and stat.size or 0
   health.ok(('%s (%s)'):format(path, util.bytes(size)))
+  local models = require('gemma.models')
+  if path == models.embedded() then
+    local fmt = 'that is the toy that comes with the plugin; :Gemma install model fetches a real one (%s)'
+    health.info(fmt:format(models.size_of_real()))
+  end
   local free = vim.uv.get_free_memory()
   if not engine.is_loaded() and size > free then
     local fmt = 'free memory is %s; the model will push other things out'

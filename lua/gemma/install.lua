@@ -115,6 +115,14 @@ local INSTALLED = {
 local function installed(path, info)
   engine.forgive()
   local msg = INSTALLED[info.source]:format(vim.fs.basename(path))
+  if engine.model and engine.model == models.embedded() and not engine.lender then
+    -- It stood in until there is a better one.
+    models.choose(path)
+    engine.unload()
+    require('gemma').load()
+    conclude('info', msg)
+    return
+  end
   if engine.is_loaded() or require('gemma.config').get().model_path then
     msg = msg .. ' :Gemma model switches to it.'
   else

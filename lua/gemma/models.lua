@@ -16,6 +16,29 @@ function M.dir()
   return vim.fs.joinpath(vim.fn.stdpath('data') --[[@as string]], 'gemma')
 end
 
+--- The small model that comes with the plugin; nil where its files are not, or when they are not wanted.
+---@return string? path
+function M.embedded()
+  local path = vim.fs.joinpath(require('gemma.ffi').root(), 'tools/embedded/model/gemma-embedded.gguf')
+  return config.get().embedded and uv.fs_stat(path) and path or nil
+end
+
+--- Is what was just loaded the small model, and has nobody been told so on this machine yet?
+---@param path string
+---@return boolean
+function M.embedded_is_news(path)
+  local mark = vim.fs.joinpath(vim.fn.stdpath('state') --[[@as string]], 'gemma', 'told-embedded')
+  if path ~= M.embedded() or uv.fs_stat(mark) then
+    return false
+  end
+  pcall(vim.fn.mkdir, vim.fs.dirname(mark), 'p')
+  local f = io.open(mark, 'wb')
+  if f then
+    f:close()
+  end
+  return true
+end
+
 --- Keeps the choice for the next session.
 ---@return string
 local function choice_path()
@@ -83,8 +106,14 @@ function M.list()
   return out
 end
 
---- The model to load: the one chosen in this session, model_path, the one chosen before, or the
---- newest of the folder.
+--- What the first model that :Gemma install offers weighs.
+---@return string
+function M.size_of_real()
+  return require('gemma.util').bytes(require('gemma.catalog')[1].bytes)
+end
+
+--- The model to load: the one chosen in this session, model_path, the one chosen before, the newest
+--- of the folder, or the small one that comes with the plugin.
 ---@return string? path
 ---@return string? err
 function M.find()
@@ -108,10 +137,11 @@ function M.find()
       best = file
     end
   end
-  if best then
-    return best.path
+  local path_of_best = best and best.path or M.embedded()
+  if path_of_best then
+    return path_of_best
   end
-  local size = require('gemma.util').bytes(require('gemma.catalog')[1].bytes)
+  local size = M.size_of_real()
   local dir = vim.fn.fnamemodify(M.dir(), ':~')
   return nil, ('no model. Run :Gemma install model (%s) or put it in %s.'):format(size, dir)
 end

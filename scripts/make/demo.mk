@@ -1,6 +1,6 @@
 # The demo, and what comes with it.
 
-.PHONY: demo nvim
+.PHONY: demo nvim screens
 ## demo: builds, fetches what is missing, opens a real Neovim; MODEL=path HEADLESS=1
 demo:
 	@scripts/deps demo
@@ -11,3 +11,9 @@ demo:
 nvim:
 	@scripts/nvim 0.10
 	@scripts/nvim 0.12
+
+## screens: the screens of the demo into README.md
+screens:
+	@$(MAKE) --no-print-directory demo HEADLESS=1 >$(BUILD)/screens.txt
+	@$$(scripts/nvim best) --clean -l scripts/screens.lua README.md 'grey text while typing' \
+	    ':GemmaExplain' ':Gemma image What colour is it?' <$(BUILD)/screens.txt

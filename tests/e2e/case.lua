@@ -10,7 +10,8 @@ local screen = require('screen')
 local open = {}
 
 --- Starts an editor that is ended with the test. See screen.start; options are of vim.g.gemma.
----@param o { model: string?, file: string?, options: table?, init: string?, env: table? }
+--- Without a model it is the nano one; model = false: none of their own.
+---@param o { model: string|false|nil, file: string?, options: table?, init: string?, env: table? }
 ---@return Screen
 function M.editor(o)
   local build = vim.env.BUILD or 'build'
@@ -18,7 +19,7 @@ function M.editor(o)
     build = screen.top .. '/' .. build
   end
   local given = {
-    model = o.model or (screen.top .. '/tests/golden/sets/nano/model-Q8_0.gguf'),
+    model = o.model == nil and screen.top .. '/tests/golden/sets/nano/model-Q8_0.gguf' or o.model or nil,
     lib = build .. '/libgemma.so',
     options = o.options,
   }

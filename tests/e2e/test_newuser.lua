@@ -36,6 +36,8 @@ local function workshop()
     vim.fn.mkdir(dir .. '/' .. d, 'p')
   end
   run({ 'cp', '-R', 'build.lua', 'plugin', 'lua', 'doc', 'prompts', 'Makefile', dir .. '/repo' }, { cwd = screen.top })
+  vim.fn.mkdir(dir .. '/repo/tools/embedded', 'p')
+  run({ 'cp', '-R', 'tools/embedded/model', dir .. '/repo/tools/embedded' }, { cwd = screen.top })
   vim.fn.writefile({}, dir .. '/repo/csrc/some.c')
   run({ 'sh', '-c', 'git init -q && git add -A && git -c user.name=t -c user.email=t@t commit -qm all' },
     { cwd = dir .. '/repo' })
@@ -53,12 +55,13 @@ local function workshop()
 end
 
 --- Follows the README and starts an editor.
+---@param most integer? commands; all of them when nil
 ---@return Screen
 ---@return integer n commands that it took
-local function follow()
+local function follow(most)
   local dir = workshop()
   local path = dir .. '/bin:' .. vim.env.PATH
-  local commands = recipe()
+  local commands = vim.list_slice(recipe(), 1, most)
   for _, command in ipairs(commands) do
     command = command:gsub('<this repository>', 'file://' .. dir .. '/repo'):gsub('~/%.local/share', dir .. '/data')
     run({ 'sh', '-c', command }, { cwd = dir .. '/away', env = { PATH = path, GIT_CONFIG_GLOBAL = '/dev/null' } })
@@ -67,6 +70,7 @@ local function follow()
   local s = case.editor({
     file = case.sample(),
     init = dir .. '/init.lua',
+    model = false,
     env = { XDG_DATA_HOME = dir .. '/data', PATH = path, GIT_CEILING_DIRECTORIES = '/', DISPLAY = '' },
   })
   return s, #commands
@@ -177,6 +181,22 @@ case.run({
         s:keys('C-u')
       end
       error('no start of a line got a suggestion\n' .. screen.frame(s:lines()), 0)
+    end,
+  },
+  {
+    'without the third, for somebody who has no model: the toy is there, with pictures',
+    function()
+      local s = follow(2)
+      s:keys('2Go')
+      s:type('local width = ')
+      s:wait('the toy', WAIT, function()
+        return s:lua("return require('gemma').visible()")
+      end)
+      s:keys('Escape')
+      s:wait('what it is', WAIT, function()
+        return s:lua("return vim.fn.execute('messages')"):find('gemma: built-in toy model.', 1, true)
+      end)
+      case.equal(s:lua("return require('gemma.engine').media_reason()"), vim.NIL, 'pictures')
     end,
   },
   {

@@ -1,4 +1,5 @@
---- The tools that make the embedded model: prompts out of files, and what they may be made from.
+--- The embedded model: when it stands in for a real one, and the tools that make it (prompts out of
+--- files, and what they may be made from).
 
 local h = require('helper')
 
@@ -7,6 +8,59 @@ local T = {}
 local function test(name, fn)
   T[#T + 1] = { name, fn }
 end
+
+local FILE = h.root .. '/tools/embedded/model/gemma-embedded.gguf'
+
+--- The fake engine has no folder of a plugin, so it is told.
+---@param c test.Child
+---@return test.Child
+local function without_model(c)
+  c:lua([[
+    vim.fn.delete(vim.fn.stdpath('data') .. '/gemma/fake.gguf')
+    require('gemma.ffi').root = function() return root end
+    root = ...]], h.root)
+  return c
+end
+
+--- A child without any model of its own.
+---@param config string?
+local function poor(config)
+  return without_model(h.child({ config = config }))
+end
+
+test('without a model the one that comes with the plugin is loaded, and says so once on a machine', function()
+  local c = poor()
+  c:cmd('Gemma load')
+  c:wait("require('gemma.engine').is_loaded()")
+  h.eq(c:lua('return Fake.loads[1].model_path'), FILE)
+  h.eq(c:lua('return Fake.loads[1].mmproj_path'), vim.fs.dirname(FILE) .. '/mmproj-gemma-embedded.gguf')
+  local news = 'gemma: built-in toy model. :Gemma install model: 6.7 GB.'
+  c:wait('#Seen.messages == 2')
+  h.eq(c:messages(), { news, 'gemma: the model is loaded.' })
+  local page = c:lua("return vim.inspect(require('gemma.command').status_lines())")
+  h.has(page, 'the toy that comes with the plugin; :Gemma install model for a real one')
+  -- The next session has read the message already.
+  local d = without_model(h.child({
+    env = { XDG_STATE_HOME = c.dir .. '/state' },
+    config = "vim.g.gemma = { shared = 'own' }",
+  }))
+  d:cmd('Gemma load')
+  d:wait("require('gemma.engine').is_loaded()")
+  d:wait('#Seen.messages == 1')
+  h.eq(d:messages(), { 'gemma: the model is loaded.' })
+end)
+
+test('a model of the folder, or model_path, comes before the one of the plugin', function()
+  local c = h.child()
+  h.eq(c:lua("return (require('gemma.models').find())"), c.dir .. '/data/nvim/gemma/fake.gguf')
+  local d = poor("vim.g.gemma = { model_path = '/nowhere.gguf' }")
+  h.eq(d:lua("return { require('gemma.models').find() }")[2], 'no model at /nowhere.gguf. Check model_path.')
+end)
+
+test('embedded = false leaves it out', function()
+  local c = poor('vim.g.gemma = { embedded = false }')
+  h.has(c:lua("return select(2, require('gemma.models').find())"), 'no model. Run :Gemma install model')
+end)
 
 --- A child that can cut holes into a file as the training prompts do.
 local function cutter()
