@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "engine/generate.h"
+#include "helper/driver.h"
 #include "helper/tiny_model.h"
 #include "helper/tmp.h"
 #include "tokenizer/encode.h"
@@ -287,7 +288,10 @@ static bool has_vulkan(void) {
     gm_backend *b;
     int rc = gm_backend_open(&b, "vulkan", 1, err, sizeof err);
     if (rc) printf("without Vulkan: %s\n", err);
-    else gm_backend_close(&b);
+    if (rc == 0) {
+        driver_keep();
+        gm_backend_close(&b);
+    }
     return rc == 0;
 }
 

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "engine/session.h"
 #include "helper/compare.h"
+#include "helper/driver.h"
 #include "kernels/vulkan/vk.h"
 
 #define MODEL "tests/golden/sets/nano/model-Q8_0.gguf"
@@ -262,6 +263,7 @@ int main(void) {
         printf("skip: %s\n", err);
         return 77;
     }
+    driver_keep();
     gm_backend_close(&b);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_split_gives_the_logits_of_the_cpu),
