@@ -216,17 +216,21 @@ class Samples:
 
     # -- pictures and sounds
 
+    @staticmethod
+    def take(kind, value, pictures, sounds):
+        """Adds what the model gets of a medium to one of the lists; its number of rows."""
+        if kind == "image":
+            pictures.append(net.patches(value))
+            return len(pictures[-1][0])
+        sounds.append(net.frames(value))
+        return len(sounds[-1])
+
     def asked(self, media, turns, system=None):
         """Questions about media [(kind, value)], which stand before the first one, and answers."""
         rows = []
         pictures, sounds = [], []
         for kind, value in media:
-            if kind == "image":
-                pictures.append(net.patches(value))
-                rows.append((kind, len(pictures[-1][0])))
-            else:
-                sounds.append(net.frames(value))
-                rows.append((kind, len(sounds[-1])))
+            rows.append((kind, self.take(kind, value, pictures, sounds)))
         parts = ([("system", ""), ("text", system)] if system else []) + [("user", "")] + rows
         ids, wanted = [], []
         for question, answer in turns:
@@ -247,12 +251,7 @@ class Samples:
         v = self.speller.vocab
         ids, wanted, pictures, sounds = [v["<bos>"]], [False], [], []
         for kind, value, label in things:
-            if kind == "image":
-                pictures.append(net.patches(value))
-                n = len(pictures[-1][0])
-            else:
-                sounds.append(net.frames(value))
-                n = len(sounds[-1])
+            n = self.take(kind, value, pictures, sounds)
             ids += [v[f"<|{kind}>"]] + [v[f"<|{kind}|>"]] * n + [v[f"<{kind}|>"]]
             said = self.speller.encode(label + "\n")
             wanted += [False] * (n + 2) + [True] * len(said)

@@ -197,19 +197,19 @@ def some_shapes(rng, n):
     shapes = [rng.choice(words.SHAPES)] * n if same else [rng.choice(words.SHAPES) for _ in range(n)]
     s = Sheet(rng, colours)
     size = math.sqrt(s.w * s.h)
-    placed = []
+    there = []
     for i in range(n):
         for attempt in range(400):
             r = size * rng.uniform(0.07, 0.16 if attempt < 100 else 0.09)
             if 2 * r >= min(s.w, s.h):
                 continue
             x, y = rng.uniform(r, s.w - r), rng.uniform(r, s.h - r)
-            if all(math.hypot(x - a, y - b) > r + q + size * 0.04 for a, b, q, _, _ in placed):
-                placed.append((x, y, r, colours[i], shapes[i]))
+            if all(math.hypot(x - a, y - b) > r + q + size * 0.04 for a, b, q, _, _ in there):
+                there.append((x, y, r, colours[i], shapes[i]))
                 s.shape(shapes[i], x, y, r, shade(words.COLOURS[colours[i]], rng), rng)
                 break
-    placed.sort()
-    return s.done(rng), [(colour, shape) for _, _, _, colour, shape in placed]
+    there.sort()
+    return s.done(rng), [(colour, shape) for _, _, _, colour, shape in there]
 
 
 @functools.lru_cache(400)
