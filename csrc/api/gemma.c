@@ -434,6 +434,7 @@ void gemma_get_status(const gemma *g, gemma_status *out) {
         s.decode_tok_s = st.decode_tok_s;
         s.media_rows = st.media_rows;
         s.media = (st.sees ? GEMMA_MEDIA_IMAGE : 0) | (st.hears ? GEMMA_MEDIA_AUDIO : 0);
+        s.image_tokens = st.image_tokens;
         for (int i = 0; i < GEMMA_SOUND_MAX; i++) s.n_sound += g->sounds[i].id != 0;
         memcpy(s.name, st.name, sizeof s.name);
         memcpy(s.type, st.type, sizeof s.type);

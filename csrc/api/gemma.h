@@ -139,7 +139,7 @@ typedef struct {
     float repeat_penalty;     /* 0 or 1: off */
     uint64_t seed;
     uint32_t fork_from;       /* session + 1 to continue from its cache when that helps; 0: none */
-    uint32_t image_tokens;    /* budget per image: 70, 140, 280, 560, 1120; 0: 280. More reads
+    uint32_t image_tokens;    /* budget per image: 70, 140, 280, 560, 1120; 0: the model's. More reads
                                * smaller print and costs as many positions; beyond 512 also some
                                * hundred MiB, once, because an image is computed in one piece */
 } gemma_generate_opts;
@@ -253,6 +253,8 @@ typedef struct {
                                  layers; else empty */
     char devices[256];        /* "vulkan:0 NAME, vulkan:1 NAME": what there was to choose from when the
                                  model was loaded; empty: nobody looked, or there was none */
+    uint32_t image_tokens;    /* budget of an image whose prompt names none: 280, or less if the model
+                                 learned from smaller ones; 0: it sees none */
 } gemma_status;
 
 void gemma_get_status(const gemma *g, gemma_status *out);

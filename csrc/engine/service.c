@@ -360,6 +360,7 @@ void gm_service_describe(const gm_service *s, gm_status *out) {
     out->n_threads = threads_in(e->backend->desc);
     out->sees = gm_projector_has_vision(e->projector);
     out->hears = gm_projector_has_audio(e->projector);
+    if (out->sees) out->image_tokens = (uint32_t)gm_projector_image_tokens(e->projector);
     out->model_bytes = gm_gguf_file_bytes(e->gguf);
     out->n_param = e->weights->n_param;
     out->media_rows = s->media_rows;

@@ -23,6 +23,7 @@ struct gm_projector {
     /* vision */
     int32_t n_mm;        /* width between the two products */
     int32_t n_pos;
+    int32_t image_tokens; /* default budget */
     layer_norm norm1, norm2, norm3;
     const float *patch_bias; /* [n_mm] */
     const float *pos;        /* [2, n_pos, n_mm]: columns, then rows */
@@ -116,6 +117,13 @@ static float read_eps(const gm_gguf *g, const char *key) {
     return gm_gguf_get_f64(g, key, &v) == 0 && v > 0 && v < 1 ? (float)v : 1e-6f;
 }
 
+static int32_t read_image_tokens(const gm_gguf *g) {
+    uint64_t pixels;
+    if (gm_gguf_get_u64(g, "clip.vision.image_max_pixels", &pixels)) return GM_IMAGE_TOKENS_DEFAULT;
+    const uint64_t n = pixels / (GM_PATCH * GM_PATCH);
+    return n < 1 ? 1 : n < GM_IMAGE_TOKENS_DEFAULT ? (int32_t)n : GM_IMAGE_TOKENS_DEFAULT;
+}
+
 static int load_vision(loader *l) {
     gm_projector *p = l->p;
     int rc = check_kind(l, "clip.vision.projector_type", "gemma4uv");
@@ -130,6 +138,7 @@ static int load_vision(loader *l) {
     const uint64_t n_mm = patch->ne[1], n_pos = pos->ne[1];
     p->n_mm = (int32_t)n_mm;
     p->n_pos = (int32_t)n_pos;
+    p->image_tokens = read_image_tokens(p->gguf);
     p->eps = read_eps(p->gguf, "clip.vision.attention.layer_norm_epsilon");
     if ((rc = need_norm(l, "v.patch_norm.1", GM_PATCH_VALUES, &p->norm1)) ||
         (rc = need_norm(l, "v.patch_norm.2", n_mm, &p->norm2)) ||
@@ -234,6 +243,10 @@ bool gm_projector_has_audio(const gm_projector *p) {
 
 int32_t gm_projector_n_pos(const gm_projector *p) {
     return p->n_pos;
+}
+
+int32_t gm_projector_image_tokens(const gm_projector *p) {
+    return p->image_tokens;
 }
 
 /* ---- computing --------------------------------------------------------------------------- */

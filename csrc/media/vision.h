@@ -3,8 +3,6 @@
 
 #include "media/projector.h"
 
-enum { GM_IMAGE_TOKENS_DEFAULT = 280, GM_IMAGE_TOKENS_MAX = 1120 };
-
 /* RGB bytes, [h, w, 3]. */
 typedef struct {
     uint8_t *rgb; /* owned; gm_free */

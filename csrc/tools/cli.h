@@ -71,7 +71,7 @@ typedef struct {
     const char *model, *mmproj, *device;
     int32_t threads, chunk, ctx; /* 0: default */
     int32_t min_ctx; /* positions needed when ctx is 0 */
-    int32_t image_tokens; /* budget per image; chunks hold at least as many */
+    int32_t image_tokens; /* budget per image, 0: the model's; chunks hold at least as many */
 } cli_model;
 
 /* 0, CLI_USAGE for what is no device, CLI_FAILED for one that is not there. */

@@ -73,7 +73,7 @@ int32_t cli_prompt_bound(const cli_prompt *p) {
 }
 
 int cli_check_image_tokens(int32_t n) {
-    if (gm_image_tokens_valid(n)) return CLI_OK;
+    if (n == 0 || gm_image_tokens_valid(n)) return CLI_OK;
     return cli_usage("--image-tokens must be 70, 140, 280, 560 or 1120");
 }
 

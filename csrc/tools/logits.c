@@ -133,7 +133,7 @@ static int check_positions(const char *text, gm_ids *list) {
 }
 
 int cmd_logits(int n, char **argv) {
-    logits_args a = {.model.image_tokens = GM_IMAGE_TOKENS_DEFAULT};
+    logits_args a = {0};
     cli_list image = {0}, audio = {0}, video = {0};
     const cli_opt opts[] = {
         {.name = "-m", .kind = CLI_STR, .to = &a.model.model},
@@ -189,7 +189,7 @@ static int write_rows(gm_engine *e, const cli_model *m, gm_part_kind kind, const
 
 int cmd_embed(int n, char **argv) {
     const char *image = NULL, *audio = NULL, *out = NULL;
-    cli_model m = {.image_tokens = GM_IMAGE_TOKENS_DEFAULT};
+    cli_model m = {0};
     const cli_opt opts[] = {
         {.name = "-m", .kind = CLI_STR, .to = &m.model},
         {.name = "--mmproj", .kind = CLI_STR, .to = &m.mmproj},

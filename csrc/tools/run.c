@@ -133,7 +133,7 @@ static int check(const run_args *a) {
 }
 
 int cmd_run(int n, char **argv) {
-    run_args a = {.n = -1, .model.image_tokens = GM_IMAGE_TOKENS_DEFAULT};
+    run_args a = {.n = -1};
     cli_list image = {0}, audio = {0}, video = {0};
     const cli_opt opts[] = {
         {.name = "-m", .kind = CLI_STR, .to = &a.model.model},

@@ -152,6 +152,7 @@ typedef struct {
     uint32_t n_sound;
     char device_note[160];
     char devices[256];
+    uint32_t image_tokens;
 } gemma_status;
 void gemma_get_status(const gemma *g, gemma_status *out);
 ]=],

@@ -459,10 +459,11 @@ wait on a CPU. `gh` in the answer window and `:Gemma think` switch it.]],
   },
   {
     name = 'media.image_tokens',
-    type = T.choice(70, 140, 280, 560, 1120),
-    default = 280,
+    type = T.choice('auto', 70, 140, 280, 560, 1120),
+    default = 'auto',
     desc = [[The most tokens one picture may take. More read small print better, and
-take longer.]],
+take longer. 'auto' is what the model's files ask for: 280, or less for a
+small model.]],
   },
   {
     name = 'media.max_tokens',

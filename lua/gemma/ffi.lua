@@ -290,6 +290,7 @@ function M.open()
       media_rows = tonumber(status.media_rows),
       images = bit.band(tonumber(status.media), MEDIA_IMAGE) ~= 0,
       sounds = bit.band(tonumber(status.media), MEDIA_AUDIO) ~= 0,
+      image_tokens = tonumber(status.image_tokens),
       name = ffi.string(status.name),
       type = ffi.string(status.type),
       device = ffi.string(status.device),

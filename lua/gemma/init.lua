@@ -293,6 +293,7 @@ function M.ask(o)
     add('model', o.answer)
   end
   local text = {}
+  local budget = require('gemma.config').get().media.image_tokens
   return submit({
     parts = parts,
     session = o.session or 2,
@@ -304,7 +305,7 @@ function M.ask(o)
     model_sampling = o.temperature == nil,
     temperature = o.temperature,
     seed = o.seed,
-    image_tokens = o.image_tokens or require('gemma.config').get().media.image_tokens,
+    image_tokens = o.image_tokens or (budget ~= 'auto' and budget or nil),
     on_progress = o.on_progress,
     on_thought = o.on_thought,
     on_text = function(piece)

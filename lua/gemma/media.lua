@@ -15,8 +15,6 @@ local HEAD = 4096 -- bytes that decide
 local PATCH = 48 -- pixels on a side, one token
 local SEGMENTS = 512 -- of a JPEG, looked through for its size
 
-M.IMAGE_TOKENS = 280 -- of one picture, when the option is not set
-
 ---@alias gemma.media.Kind 'image'|'audio'|'video'|'sound'
 
 --- An attachment (see answer.lua) that knows what it is.
@@ -202,6 +200,18 @@ function M.image_tokens(w, h, budget)
   return c * r
 end
 
+--- The budget of a picture; nil when only the model knows it, which is not loaded.
+---@return integer?
+local function image_budget()
+  local set = require('gemma.config').get().media.image_tokens
+  if set ~= 'auto' then
+    return set
+  end
+  local known = require('gemma.engine').numbers()
+  local n = known and known.image_tokens or 0
+  return n > 0 and n or nil
+end
+
 ---@param seconds number
 ---@return integer
 function M.sound_tokens(seconds)
@@ -286,7 +296,8 @@ function M.file(path, o)
   end
   local tokens
   if is.w and is.h then
-    tokens = M.image_tokens(is.w, is.h, require('gemma.config').get().media.image_tokens)
+    local budget = image_budget()
+    tokens = budget and M.image_tokens(is.w, is.h, budget)
   elseif is.kind == 'audio' and is.seconds then
     tokens = M.sound_tokens(is.seconds)
   end

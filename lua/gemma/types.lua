@@ -63,7 +63,7 @@
 ---@field context_lines integer
 
 ---@class (exact) gemma.Config.Media
----@field image_tokens integer
+---@field image_tokens integer|'auto'
 ---@field max_tokens integer
 ---@field seconds integer
 ---@field recorder string|string[]
@@ -96,7 +96,7 @@
 ---@field quiet boolean? work ahead of time that the state does not tell of
 ---@field lent boolean? asked for by another Neovim, which borrows the model
 ---@field stops string[]?
----@field image_tokens integer? budget per picture: 70, 140, 280 (default), 560 or 1120
+---@field image_tokens integer? budget per picture: 70, 140, 280, 560 or 1120; the model's
 ---@field on_text fun(text: string, logprob: number)?
 ---@field on_thought fun(text: string)? what the model thinks aloud; never part of on_text
 ---@field on_progress fun(done: integer, total: integer)?

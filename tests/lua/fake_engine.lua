@@ -18,6 +18,7 @@ local Fake = {
   load_error_if = nil, -- only when this field of the load's options is set
   open_error = nil, -- text: there is no library
   decode_tok_s = 50,
+  image_tokens = 280, -- of a model that was loaded
   destroyed = nil, -- timeout given to destroy()
   auto = nil, -- fn(req) -> list of pieces: answer at once
 }
@@ -213,6 +214,7 @@ function b.status()
     prefill_tok_s = 100,
     decode_tok_s = Fake.decode_tok_s,
     media_rows = 0,
+    image_tokens = #Fake.loads > 0 and Fake.image_tokens or 0,
     name = 'Fake 12B',
     type = 'Q4_0',
     device = Fake.status_device or 'fake cpu',

@@ -7,7 +7,7 @@ methods of Samples, one for each name in a mixture:
     text      a stretch of a source file or of documentation
     complete  the plugin's own completion prompt and what was in the hole (prompts.lua made them)
     explain   the plugin's own prompt for :GemmaExplain and a sentence about the function
-    card      many small pictures and what is on each (pictures.py)
+    figure, glyph, word   many small pictures and what is on each (pictures.py)
     picture   one or two pictures, questions and answers
     clip      many sounds and what is heard in each (sounds.py)
     sound     a sound, a question, the answer
@@ -25,8 +25,8 @@ import torch
 
 import net
 
-MIXTURE = {"text": 0.03, "complete": 0.47, "explain": 0.04, "card": 0.20, "picture": 0.13, "clip": 0.06,
-           "sound": 0.07}
+MIXTURE = {"text": 0.03, "complete": 0.47, "explain": 0.04, "figure": 0.08, "glyph": 0.06,
+           "word": 0.06, "picture": 0.13, "clip": 0.06, "sound": 0.07}
 TEXT_SHARE = {"lua": 0.60, "c": 0.25, "text": 0.10, "markdown": 0.05}
 SPECIAL = re.compile(r"(<\|?\w+\|?>)")
 
@@ -115,13 +115,12 @@ def read_lines(path):
 class Samples:
     """The kinds of sample. Each method takes a random.Random and returns one sample."""
 
-    def __init__(self, work, longest, rules=1.0, large=1.0):
+    def __init__(self, work, longest, rules=1.0):
         """rules: the share of prompts that keep the plugin's system turn whole. It is hundreds of tokens
-        that are always the same, so most of a training does well without. large: of pictures as large as
-        the plugin's."""
+        that are always the same, so most of a training does well without."""
         self.work = Path(work)
         self.longest = longest
-        self.whole, self.large = rules, large
+        self.whole = rules
         self.speller = Speller(work)
         self.end = self.speller.vocab["<turn|>"]
         self.files = {}
@@ -273,9 +272,19 @@ class Samples:
                     pool[rng.randrange(len(pool))] = things[-1]
         return self.cards(things)
 
-    def card(self, rng):
+    def drawn(self, rng, name):
         import pictures
-        return self.dealt(rng, "cards", 16, lambda: ("image", *pictures.card(rng)))
+        make = getattr(pictures, name)
+        return self.dealt(rng, name, 16, lambda: ("image", *make(rng)))
+
+    def figure(self, rng):
+        return self.drawn(rng, "figure")
+
+    def glyph(self, rng):
+        return self.drawn(rng, "glyph")
+
+    def word(self, rng):
+        return self.drawn(rng, "word")
 
     def clip(self, rng):
         import sounds
@@ -287,7 +296,7 @@ class Samples:
 
     def picture(self, rng):
         import pictures
-        _, media, turns = pictures.sample(rng, self.large)
+        _, media, turns = pictures.sample(rng)
         question, answer = turns[0]
         if answer.startswith(("A ", "An ", "The digit is", "The word")) and rng.random() < 0.15:
             turns[0] = self.rules("\0image"), answer
@@ -341,14 +350,14 @@ class Batches(torch.utils.data.IterableDataset):
     """Endless batches of about n_token tokens. Each has one kind of sample, so that their losses
     can be told apart; the kinds come by the shares of tokens in the mixture."""
 
-    def __init__(self, work, seed, mixture, n_token, longest, rules=1.0, large=1.0):
-        self.args = work, seed, mixture, n_token, longest, rules, large
+    def __init__(self, work, seed, mixture, n_token, longest, rules=1.0):
+        self.args = work, seed, mixture, n_token, longest, rules
 
     def __iter__(self):
-        work, seed, mixture, n_token, longest, rules, large = self.args
+        work, seed, mixture, n_token, longest, rules = self.args
         worker = torch.utils.data.get_worker_info()
         rng = random.Random(f"{seed} {worker.id if worker else 0}")
-        samples = Samples(work, longest, rules, large)
+        samples = Samples(work, longest, rules)
         kinds = [k for k, share in mixture.items() if share > 0]
         ready = {k: [] for k in kinds}
         spent = {k: 0.0 for k in kinds}

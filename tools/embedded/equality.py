@@ -56,7 +56,7 @@ def media_sample(samples, work, kind, files, question):
     for name in files.split():
         path = work / "held" / kind / name
         if kind == "picture":
-            media.append(("image", pictures.fit(Image.open(path).convert("RGB"), 280)))
+            media.append(("image", pictures.fit(Image.open(path).convert("RGB"), pictures.BUDGET)))
         else:
             with wave.open(str(path)) as f:
                 x = np.frombuffer(f.readframes(f.getnframes()), "<i2")

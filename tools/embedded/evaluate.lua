@@ -279,8 +279,7 @@ local function is_right(got, right, labels)
 end
 
 ---@param only 'picture'|'sound'
----@param image_tokens integer?
-local function media(only, image_tokens)
+local function media(only)
   local order, sums = {}, {}
   for line in io.lines(work .. '/held/media.tsv') do
     local group, kind, files, question, right, labels = unpack(vim.split(line, '\t'))
@@ -302,7 +301,6 @@ local function media(only, image_tokens)
         session = 1,
         priority = 'ask',
         max_tokens = 24,
-        image_tokens = image_tokens,
       })
       if not sums[group] then
         sums[group] = { 0, 0 }
@@ -318,8 +316,7 @@ local function media(only, image_tokens)
   end
   for _, group in ipairs(order) do
     local n, good = unpack(sums[group])
-    say('%s, %s%s: %d of %d, %.1f %%', only, group,
-      image_tokens and (' (%d image tokens)'):format(image_tokens) or '', good, n, 100 * good / n)
+    say('%s, %s: %d of %d, %.1f %%', only, group, good, n, 100 * good / n)
   end
 end
 
@@ -375,8 +372,7 @@ if wanted.explain then
   explanations()
 end
 if wanted.picture then
-  media('picture', 280)
-  media('picture', 70)
+  media('picture')
 end
 if wanted.sound then
   media('sound')

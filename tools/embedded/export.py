@@ -14,10 +14,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gguf
 import torch
+from gguf.scripts.gguf_new_metadata import MetadataDetails, copy_with_new_metadata
 
 import data
 import net
+import pictures
 
 CONVERTER = "/usr/share/doc/llama.cpp-tools/scripts/convert_hf_to_gguf.py"
 NAME = "Gemma Embedded"
@@ -62,7 +65,7 @@ def checkpoint(work, source, which):
                             "do_convert_rgb": True, "do_resize": True, "do_rescale": True,
                             "rescale_factor": 1 / 255, "do_normalize": False,
                             "image_mean": [0.0] * 3, "image_std": [1.0] * 3, "resample": 3,
-                            "patch_size": 16, "pooling_kernel_size": 3, "max_soft_tokens": 280}},
+                            "patch_size": 16, "pooling_kernel_size": 3, "max_soft_tokens": pictures.BUDGET}},
         indent=1))
     return saved["step"], saved["seen"]
 
@@ -80,6 +83,17 @@ def convert(folder, out, kind, extra):
     return out.stat().st_size
 
 
+def note_pixels(path):
+    """Says in the file how large the pictures were that the model learned from."""
+    made = path.with_suffix(".new")
+    reader = gguf.GGUFReader(path)
+    kind = bytes(reader.get_field("general.architecture").parts[-1]).decode()
+    writer = gguf.GGUFWriter(made, arch=kind, endianess=reader.endianess)
+    pixels = MetadataDetails(gguf.GGUFValueType.UINT32, pictures.BUDGET * net.PATCH ** 2)
+    copy_with_new_metadata(reader, writer, {"clip.vision.image_max_pixels": pixels}, [])
+    os.replace(made, path)
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("work", type=Path)
@@ -93,6 +107,7 @@ def main():
     print(f"{source.name}, {a.weights}: step {step}, {seen / 1e6:.1f} M tokens")
     size = convert(a.work / "hf", a.work / "gemma-embedded.gguf", a.type, [])
     size += convert(a.work / "hf", a.work / "mmproj-gemma-embedded.gguf", "f16", ["--mmproj"])
+    note_pixels(a.work / "mmproj-gemma-embedded.gguf")
     if size > 10_000_000:
         raise SystemExit(f"{size} bytes together are more than 10 MB")
 

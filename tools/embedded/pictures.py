@@ -20,10 +20,7 @@ import words
 
 FONTS = "/usr/share/fonts"
 HELD_FONTS = ("freefont", "lato")
-# Soft tokens of a picture. The small ones are less than the plugin asks for, and teach most for their time.
-LARGE = (70, 140, 280)
-SMALL = {"shape": (9, 12, 16, 20, 36), "count": (30, 36), "digit": (9, 12, 16, 36), "word": (16, 25, 36),
-         "two": (12, 20, 36)}
+BUDGET = 25  # soft tokens of a picture at most; the exported file tells the plugin
 THINGS = [c for c in words.COLOURS if c != "gray"]
 GROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "gray": (128, 128, 128),
            "light gray": (225, 225, 225), "dark gray": (45, 48, 52), "cream": (253, 246, 227),
@@ -291,7 +288,7 @@ def about_some(rng, things):
     return turns
 
 
-def lesson(rng, kind, budget):
+def lesson(rng, kind):
     """Pictures with as many questions as they can answer: what a picture costs is its own tokens, and
     every further question about it teaches at a fraction of that. Numbers, letters without meaning and
     questions about one of several things are here only, to teach reading and looking; nobody is judged
@@ -322,35 +319,49 @@ def lesson(rng, kind, budget):
     return images, [(question, answer)]
 
 
-def card(rng):
-    """(rgb, what is on it): a picture of few tokens and a label of few words, many of which go into one
-    sample. This is how shapes and letters are learned; the questions only ask for what is known then.
-    Most are large and in the middle, where few pictures show what matters; the others take it from there."""
-    kind = rng.choices(("shape", "digit", "word", "letters", "count"), (45, 25, 10, 15, 5))[0]
-    off = rng.random() ** 2
-    if kind == "count":
+def figure(rng):
+    """A card: (rgb, what is on it), a picture of few tokens and a label of few words, many of which go into
+    one sample. This is how shapes and letters are learned; the questions only ask for what is known then.
+    Half are large and in the middle, where few pictures show what matters; the others are as in questions."""
+    if rng.random() < 0.12:
         image, things = some_shapes(rng, rng.randint(1, 5))
-        return fit(image, 20), f"{words.NUMBERS[len(things)]}."
-    budget = rng.choice((4, 9, 16) if kind in ("shape", "digit") else (9, 16, 25))
-    size = 48 * math.sqrt(budget)
-    if kind == "shape":
-        image, colour, shape = one_shape(rng, "train", 0.85 - 0.5 * off, size, off)
-        return fit(image, budget), f"{article(colour)} {shape}."
-    if kind == "digit":
-        text = str(rng.randrange(10))
-    elif kind == "word":
-        text = rng.choice(words.READ)
+        return fit(image, BUDGET), f"{words.NUMBERS[len(things)]}."
+    if rng.random() < 0.5:
+        image, colour, shape = one_shape(rng, "train", 0.3)
+        return fit(image, BUDGET), f"{article(colour)} {shape}."
+    off = rng.random() ** 1.5
+    budget = rng.choice((1, 4, 9, 16))
+    image, colour, shape = one_shape(rng, "train", 0.85 - 0.6 * off, 48 * math.sqrt(budget), off)
+    return fit(image, budget), f"{article(colour)} {shape}."
+
+
+def glyph(rng):
+    """A card with a digit or with a letter."""
+    text = str(rng.randrange(10)) if rng.random() < 0.6 else rng.choice("abcdefghijklmnopqrstuvwxyz")
+    shown = rng.choice((text, text.upper()))
+    if rng.random() < 0.5:
+        return fit(written(rng, "train", shown), BUDGET), text
+    budget = rng.choice((1, 4, 9, 16))
+    return fit(written(rng, "train", shown, 48 * math.sqrt(budget), rng.random() ** 1.5), budget), text
+
+
+def word(rng):
+    """A card with a word or with a few letters of none."""
+    letters = rng.random() < 0.35
+    if letters:
+        text = "".join(rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(rng.randint(2, 3)))
     else:
-        text = "".join(rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(rng.choice((1, 1, 1, 2))))
-    shown = text if kind == "digit" else rng.choice((text, text, text.capitalize(), text.upper()))
-    image = written(rng, "train", shown, size, off)
-    return fit(image, budget), " ".join(text) if kind == "letters" else text
+        text = rng.choice(words.READ)
+    shown = rng.choice((text, text, text.capitalize(), text.upper()))
+    label = " ".join(text) if letters else text
+    if rng.random() < 0.5:
+        return fit(written(rng, "train", shown), BUDGET), label
+    budget = rng.choice((9, 16, 25))
+    return fit(written(rng, "train", shown, 48 * math.sqrt(budget), rng.random() ** 1.5), budget), label
 
 
-def sample(rng, large=0.1):
-    """For training: (kind, [("image", rgb), ...], [(question, answer), ...]). large: the share of
-    pictures that get as many tokens as the plugin gives them."""
+def sample(rng):
+    """For training: (kind, [("image", rgb), ...], [(question, answer), ...])."""
     kind = rng.choices(("shape", "count", "digit", "word", "two"), (38, 18, 18, 20, 6))[0]
-    budget = rng.choice(LARGE if rng.random() < large and kind != "two" else SMALL[kind])
-    images, turns = lesson(rng, kind, budget)
-    return kind, [("image", fit(i, budget)) for i in images], turns
+    images, turns = lesson(rng, kind)
+    return kind, [("image", fit(i, BUDGET)) for i in images], turns

@@ -167,7 +167,7 @@ class Run:
 
     def update(self):
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        r = rate(self.step, self.cool_from, self.cool_steps)
+        r = self.a.rate * rate(self.step, self.cool_from, self.cool_steps)
         self.muon.param_groups[0]["lr"] = LR_MATRIX * r
         for g in self.adam.param_groups:
             g["lr"] = LR_OTHER * g["k"] * r
@@ -206,7 +206,7 @@ class Run:
         if self.rank == 0:
             (self.folder / f"mixture-{self.step}.json").write_text(json.dumps(mixture) + "\n")
         per_batch = a.tokens // (a.parts * a.ranks)
-        source = data.Batches(a.work, f"{self.step} {self.rank}", mixture, per_batch, a.longest, a.rules, a.large)
+        source = data.Batches(a.work, f"{self.step} {self.rank}", mixture, per_batch, a.longest, a.rules)
         workers = a.workers if self.device == "cuda" else 0
         batches = iter(torch.utils.data.DataLoader(source, batch_size=None, num_workers=workers))
         losses, began, saved, at = {}, (self.seen, self.seconds), time.time(), time.time()
@@ -243,11 +243,11 @@ def main():
     p.add_argument("--cooldown", type=int, default=0)
     p.add_argument("--start", help="folder of a shipped model; a run without a checkpoint begins with it")
     p.add_argument("--mixture", help="kind=share,...; shares are of tokens")
+    p.add_argument("--rate", type=float, default=1.0, help="of learning, less for small steps")
     p.add_argument("--tokens", type=int, default=8192, help="of one step")
     p.add_argument("--parts", type=int, default=4, help="batches of one step")
     p.add_argument("--longest", type=int, default=900, help="longest sample, in tokens")
     p.add_argument("--rules", type=float, default=0.1, help="share of prompts with their system turn")
-    p.add_argument("--large", type=float, default=0.1, help="share of pictures as large as the plugin's")
     p.add_argument("--device", default="auto")
     p.add_argument("--ranks", type=int, default=2, help="processes, on a CPU")
     p.add_argument("--workers", type=int, default=12, help="that make samples for a GPU")

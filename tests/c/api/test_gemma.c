@@ -947,6 +947,7 @@ static void a_sound_is_heard_while_it_is_recorded(void **state) {
     const size_t n = read_tones(pcm, sizeof pcm);
     gemma *g = open_nano("F16");
     assert_int_equal(status(g).media, GEMMA_MEDIA_IMAGE | GEMMA_MEDIA_AUDIO);
+    assert_int_equal(status(g).image_tokens, 280);
     int64_t sound = gemma_sound_create(g, 16000, 1, err, sizeof err);
     assert_true(sound > 0);
     assert_int_equal(status(g).n_sound, 1);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "base/err.h"
 #include "base/mem.h"
 #include "helper/compare.h"
@@ -246,6 +247,50 @@ static void sounds_become_the_reference_rows(void **state) {
 }
 
 /* model/gemma4-unified.md 3.1: sizes of the published rule, in pixels. */
+/* A file of the set with the name of a number that nobody reads, which is as long, changed to the key in
+ * question, and the number with it. */
+static int32_t image_tokens_of(uint32_t pixels) {
+    static const char old[] = "clip.vision.embedding_length", key[] = "clip.vision.image_max_pixels";
+    _Static_assert(sizeof old == sizeof key, "the rest of the file stays where it is");
+    char err[256] = "", path[] = "/tmp/gemma-test-XXXXXX";
+    FILE *f = fopen(in_set("mmproj-BF16.gguf"), "rb");
+    assert_non_null(f);
+    fseek(f, 0, SEEK_END);
+    const size_t size = (size_t)ftell(f);
+    rewind(f);
+    char *bytes = malloc(size);
+    assert_int_equal(fread(bytes, 1, size, f), size);
+    fclose(f);
+    size_t at = 0;
+    while (at + sizeof old < size && memcmp(bytes + at, old, sizeof old - 1) != 0) at++;
+    assert_true(at + sizeof old < size);
+    memcpy(bytes + at, key, sizeof key - 1);
+    memcpy(bytes + at + sizeof key - 1 + 4, &pixels, 4); /* behind the type, which is uint32 */
+    const int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, bytes, size), size);
+    close(fd);
+    free(bytes);
+    gm_backend *b = NULL;
+    gm_projector *p = NULL;
+    assert_int_equal(gm_backend_open(&b, "cpu", 1, err, sizeof err), 0);
+    if (gm_projector_open(&p, path, b, N_EMBD, err, sizeof err)) fail_msg("%s", err);
+    const int32_t n = gm_projector_image_tokens(p);
+    gm_projector_close(&p);
+    gm_backend_close(&b);
+    unlink(path);
+    return n;
+}
+
+static void a_file_may_ask_for_smaller_pictures(void **state) {
+    setup_t *s = *state;
+    assert_int_equal(gm_projector_image_tokens(s->p), 280);
+    assert_int_equal(image_tokens_of(25 * 48 * 48), 25);
+    assert_int_equal(image_tokens_of(25 * 48 * 48 - 1), 24);
+    assert_int_equal(image_tokens_of(0), 1);
+    assert_int_equal(image_tokens_of(UINT32_MAX), 280);
+}
+
 static void grid_follows_the_size_rule(void **state) {
     (void)state;
     static const int32_t cases[][5] = {
@@ -402,6 +447,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(images_become_the_reference_rows, setup, teardown),
         cmocka_unit_test_setup_teardown(sounds_become_the_reference_rows, setup, teardown),
         cmocka_unit_test(pictures_of_every_kind_are_read_as_by_the_reference),
+        cmocka_unit_test_setup_teardown(a_file_may_ask_for_smaller_pictures, setup, teardown),
         cmocka_unit_test(grid_follows_the_size_rule),
         cmocka_unit_test(resampling_does_not_shift_a_tone),
         cmocka_unit_test(every_form_of_wav_gives_the_same_sound),
