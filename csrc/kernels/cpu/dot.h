@@ -64,6 +64,8 @@ typedef void (*gm_dot_fn)(const gm_dot_args *a);
 typedef struct {
     gm_xq_fn quantise;
     gm_dot_fn dot[GM_DTYPE_LIMIT];
+    gm_dot_fn exact[GM_DTYPE_LIMIT]; /* quantised formats with the float32 activations themselves, for
+                                        gm_matmul_set_fine; NULL: dot does it in two goes */
     gm_unpack_fn unpack[GM_DTYPE_LIMIT]; /* quantised formats only */
 } gm_dot_fns;
 

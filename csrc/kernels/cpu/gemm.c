@@ -65,6 +65,7 @@ typedef struct {
     const gm_cancel *cancel;
     int32_t tok0, n_tok;      /* tokens of this pass */
     bool tiles;               /* rather than dot products */
+    bool exact;               /* fine, and the kernels take float activations: nothing is quantised */
     int rows[GM_MATMUL_MAX];  /* rows per piece */
     int first[GM_MATMUL_MAX]; /* number of the matrix's first piece */
 } job;
@@ -220,8 +221,9 @@ static void compute_rows(const job *j, int mat, int row, int n_row, thread_scrat
         a.tok = t;
         a.n_tok = j->n_tok - t < GM_DOT_TOK ? j->n_tok - t : GM_DOT_TOK;
         a.out = (float *)out->data + (size_t)(j->tok0 + t) * (size_t)n_out + row;
-        j->m->dot.dot[w->dtype](&a);
-        if (j->m->fine && is_quantised(w)) add_rest(j, a, s->rest);
+        const bool quantised = is_quantised(w);
+        (j->exact && quantised ? j->m->dot.exact : j->m->dot.dot)[w->dtype](&a);
+        if (j->m->fine && quantised && !j->exact) add_rest(j, a, s->rest);
     }
 }
 
@@ -314,7 +316,7 @@ static int cut(job *j) {
     for (int i = 0; i < j->op->n_mat; i++) {
         const gm_tensor *w = j->op->w[i];
         int rows = j->tiles ? rows_of_tiles(j) : (int)(PIECE_BYTES / w->row_bytes);
-        if (j->m->fine && !j->tiles && rows > FINE_ROWS) rows = FINE_ROWS;
+        if (j->m->fine && !j->tiles && !j->exact && rows > FINE_ROWS) rows = FINE_ROWS;
         j->rows[i] = rows < 4 ? 4 : rows;
         j->first[i] = n;
         n += (int)((gm_tensor_rows(w) + j->rows[i] - 1) / j->rows[i]);
@@ -328,6 +330,12 @@ static bool any_quantised(const gm_op_matmul *op) {
     return false;
 }
 
+static bool all_exact(const gm_matmul_ctx *m, const gm_op_matmul *op) {
+    for (int i = 0; i < op->n_mat; i++)
+        if (is_quantised(op->w[i]) && !m->dot.exact[op->w[i]->dtype]) return false;
+    return true;
+}
+
 static int run_tokens(gm_matmul_ctx *m, const gm_op_matmul *op, int32_t tok0, int32_t n_tok,
                       const gm_cancel *cancel) {
     gm_xq *x = &m->xq;
@@ -335,12 +343,14 @@ static int run_tokens(gm_matmul_ctx *m, const gm_op_matmul *op, int32_t tok0, in
     x->n_tok = fine ? 2 * n_tok : n_tok;
     x->n_in = (int32_t)op->w[0]->ne[0];
     x->n_pad = round_up(x->n_in, GM_XQ_PAD);
-    x->x = fine ? m->fine_x : (const float *)op->x->data + (size_t)tok0 * (size_t)x->n_in;
     x->few = x->n_tok <= GM_XQ_FEW ? m->few : (gm_xq_few){0};
 
     job j = {.m = m, .op = op, .cancel = cancel, .tok0 = tok0, .n_tok = n_tok};
     j.tiles = x->n_tok > GM_XQ_FEW || n_tok >= m->tile.min_tok;
-    if (quantised)
+    j.exact = fine && !j.tiles && all_exact(m, op);
+    x->x = fine && !j.exact ? m->fine_x
+                            : (const float *)op->x->data + (size_t)tok0 * (size_t)x->n_in;
+    if (quantised && !j.exact)
         gm_team_run(m->team, fine ? quantise_rows_fine : quantise_rows, &j, n_tok, 1);
     gm_team_run(m->team, compute_pieces, &j, cut(&j), 1);
     return gm_cancelled(cancel) ? GM_ECANCELLED : GM_OK;
