@@ -109,24 +109,29 @@ local INSTALLED = {
   first = '%s installed; no checksum is published, so this one is recorded.',
 }
 
+--- From now on it is this model, at once where another one is at work.
+---@param path string
+local function switch_to(path)
+  models.choose(path)
+  engine.forgive()
+  if engine.is_loaded() or engine.state == 'loading' then
+    engine.unload()
+    require('gemma').load()
+  end
+end
+
 --- The model is in place.
 ---@param path string
 ---@param info gemma.DownloadInfo
 local function installed(path, info)
-  engine.forgive()
   local msg = INSTALLED[info.source]:format(vim.fs.basename(path))
-  if engine.model and engine.model == models.embedded() and not engine.lender then
-    -- It stood in until there is a better one.
-    models.choose(path)
-    engine.unload()
-    require('gemma').load()
-    conclude('info', msg)
-    return
-  end
-  if engine.is_loaded() or require('gemma.config').get().model_path then
-    msg = msg .. ' :Gemma model switches to it.'
+  -- The toy stood in until there is a better one.
+  local toy = engine.model and engine.model == models.embedded() and not engine.lender
+  if toy or not (engine.is_loaded() or require('gemma.config').get().model_path) then
+    switch_to(path)
   else
-    models.choose(path)
+    engine.forgive()
+    msg = msg .. ' :Gemma model switches to it.'
   end
   conclude('info', msg)
 end
@@ -258,12 +263,7 @@ local function use(file)
     local fmt = 'pid %d has the model: choose there, or set shared to own.'
     return notify.warn(fmt:format(engine.lender.pid))
   end
-  models.choose(file.path)
-  engine.forgive()
-  if engine.is_loaded() or engine.state == 'loading' then
-    engine.unload()
-    require('gemma').load()
-  end
+  switch_to(file.path)
   notify.info(('the model is %s from now on.'):format(file.name))
 end
 

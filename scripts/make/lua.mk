@@ -10,7 +10,7 @@ endif
 ## lua-check: Lua tests; T=name for one file, NVIM="a b" for several Neovims
 lua-check:
 	@for nvim in $(NVIM); do \
-	    GEMMA_TEST_NVIM="$$(command -v $$nvim)" $$nvim --clean -l tests/lua/run.lua T=$(T) || exit 1; \
+	    GEMMA_TEST_NVIM="$$(realpath "$$(command -v $$nvim)")" $$nvim --clean -l tests/lua/run.lua T=$(T) || exit 1; \
 	done
 ## cdef: lua/gemma/cdef.lua from csrc/api/gemma.h
 cdef:

@@ -121,6 +121,20 @@ function Screen:paste(text)
   self:tmux('send-keys', '-l', text)
 end
 
+--- An Ex command, without the colon.
+---@param command string
+function Screen:ex(command)
+  self:paste(':' .. command)
+  self:keys('Enter')
+end
+
+--- Until the model is there.
+function Screen:wait_loaded()
+  self:wait('the model is loaded', 30000, function()
+    return self:lua("return require('gemma.engine').is_loaded()")
+  end)
+end
+
 --- Text as a typist does it: one key at a time, the next when the last has arrived.
 ---@param text string
 ---@param pause integer? milliseconds between keys, 15

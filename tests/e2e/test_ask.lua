@@ -17,9 +17,7 @@ local function fake_editor(file)
     args = { '--cmd', 'luafile ' .. screen.top .. '/tests/lua/fake_engine.lua' },
     options = { shared = 'off' },
   })
-  s:wait('the model is loaded', WAIT, function()
-    return s:lua("return require('gemma.engine').is_loaded()")
-  end)
+  s:wait_loaded()
   return s
 end
 
@@ -29,13 +27,6 @@ local function wait_jobs(s, n)
   s:wait(n .. ' requests', WAIT, function()
     return s:lua('return #Fake.jobs') == n
   end)
-end
-
----@param s Screen
----@param command string
-local function ex(s, command)
-  s:paste(':' .. command)
-  s:keys('Enter')
 end
 
 ---@param s Screen
@@ -78,8 +69,8 @@ case.run({
     function()
       local s = fake_editor(case.sample())
       s:keys('5G')
-      ex(s, 'Gemma think on')
-      ex(s, '5,11GemmaExplain')
+      s:ex('Gemma think on')
+      s:ex('5,11GemmaExplain')
       wait_jobs(s, 1)
       s:lua("Fake.think('Numbers are added.') Fake.emit('Adds up **all**') ")
       s:wait('the beginning of the answer', 5000, function()
@@ -99,7 +90,7 @@ case.run({
         '╰──────────────────────────────── <CR> ask on · gy yank · ga apply · q close ╯',
       }, 5)
       case.equal(buffer(s), SAMPLE, 'the buffer')
-      ex(s, '5,11GemmaExplain')
+      s:ex('5,11GemmaExplain')
       s:keys('Enter')
       s:wait('the prompt of the follow-up', 5000, function()
         return s:find('Ask on:')
@@ -115,7 +106,7 @@ case.run({
       s:wait('the float is gone', 5000, function()
         return not s:find('ask on')
       end)
-      ex(s, 'Gemma answers 1')
+      s:ex('Gemma answers 1')
       s:wait('it is opened again', 5000, function()
         return s:find('│Yes.') and s:find('ask on')
       end)
@@ -126,7 +117,7 @@ case.run({
     function()
       local s = fake_editor(case.sample())
       s:keys('5G')
-      ex(s, '5,11Gemma edit use ipairs less')
+      s:ex('5,11Gemma edit use ipairs less')
       wait_jobs(s, 1)
       s:wait('the first line says what goes on', 5000, function()
         return s:find('function M.sum(list)  reading · <C-e> stops')
@@ -187,7 +178,7 @@ case.run({
       wait_rows(s, 'the file', vim.list_slice(SAMPLE, 1, 12), 1)
       local before = s:raw()
       s:keys('5G')
-      ex(s, '5,11Gemma edit x')
+      s:ex('5,11Gemma edit x')
       wait_jobs(s, 1)
       s:lua("Fake.emit('function M.sum() end') Fake.done(nil, 'string')")
       s:wait('the change is shown', 5000, function()
@@ -210,13 +201,13 @@ case.run({
     function()
       local s = fake_editor(case.sample())
       s:keys('7G')
-      ex(s, '7GemmaExplain')
+      s:ex('7GemmaExplain')
       wait_jobs(s, 1)
       s:lua([[Fake.emit('```lua\nfunction M.sum(list)\n  return 0\nend\n```') Fake.done()]])
       s:wait('the answer', 5000, function()
         return s:find('ga apply')
       end)
-      ex(s, '7GemmaExplain')
+      s:ex('7GemmaExplain')
       s:keys('ga')
       s:wait('the change is shown', 5000, function()
         return s:find('<C-y> accept')
@@ -235,9 +226,7 @@ case.run({
     'with the library: an edit after an explanation reads only its own words again',
     function()
       local s = case.editor({ file = case.sample(), options = { explain = { max_tokens = 4 } } })
-      s:wait('the model is loaded', WAIT, function()
-        return s:lua("return require('gemma.engine').is_loaded()")
-      end)
+      s:wait_loaded()
       s:lua([[
         _G.Infos = {}
         local engine = require('gemma.engine')
@@ -253,7 +242,7 @@ case.run({
           return generate(req)
         end]])
       local function asked(n, command)
-        ex(s, command)
+        s:ex(command)
         return s:wait(n .. ' answers', WAIT, function()
           return s:lua('return Infos[...] or false', n)
         end)
@@ -277,9 +266,7 @@ case.run({
     'with the library: an answer that is begun, a stop, and a measurement',
     function()
       local s = case.editor({ file = case.sample() })
-      s:wait('the model is loaded', WAIT, function()
-        return s:lua("return require('gemma.engine').is_loaded()")
-      end)
+      s:wait_loaded()
       s:lua([[
         _G.Got = {}
         require('gemma').ask({ prompt = 'Hello', thinking = true, max_tokens = 4,
@@ -306,7 +293,7 @@ case.run({
         case.equal(s:lua('return { Got.cut, Got.second.reason }'),
           { whole:sub(1, whole:find(stop, 1, true) - 1), 'string' }, 'the text before the stop')
       end
-      ex(s, 'Gemma bench')
+      s:ex('Gemma bench')
       s:wait('what was measured', WAIT, function()
         return s:find('tokens per second')
       end)

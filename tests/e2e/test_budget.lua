@@ -5,14 +5,7 @@ package.path = vim.fn.fnamemodify(debug.getinfo(1, 'S').source:sub(2), ':p:h') .
 local case = require('case')
 local screen = require('screen')
 
-local LOADED = 20000
-
----@param s Screen
-local function wait_loaded(s)
-  s:wait('the model is loaded', LOADED, function()
-    return s:lua("return require('gemma.engine').is_loaded()")
-  end)
-end
+local WAIT = 20000
 
 ---@param s Screen
 ---@return integer
@@ -70,7 +63,7 @@ case.run({
           _G.cleared = _G.cleared + 1
         end })]])
       s:keys('i')
-      wait_loaded(s)
+      s:wait_loaded()
       s:keys('M-\\')
       s:wait('a request', 5000, function()
         return s:lua('return #Fake.jobs') == 1
@@ -127,11 +120,11 @@ case.run({
         return
       end
       local s = case.editor({ file = case.sample(), options = { threads = 2 } })
-      wait_loaded(s)
+      s:wait_loaded()
       s:lua('vim.o.updatetime = 50') -- Neovim's own wake-up, for CursorHold
       s:keys('2Go')
       s:type('local width = ')
-      s:wait('the model has written', LOADED, function()
+      s:wait('the model has written', WAIT, function()
         return s:lua("local e = require('gemma.engine') return e.state == 'ready' and e.numbers().decode_tok_s > 0")
       end)
       local pid = pid_of(s)
@@ -161,12 +154,12 @@ case.run({
       local threads = proc(pid, 'Threads')
       local function round()
         s:lua("require('gemma').load()")
-        wait_loaded(s)
+        s:wait_loaded()
         s:lua([[_G.answered = nil
           require('gemma').ask({ prompt = ('word '):rep(400), max_tokens = 5, on_done = function()
             _G.answered = true
           end })]])
-        s:wait('an answer', LOADED, function()
+        s:wait('an answer', WAIT, function()
           return s:lua('return _G.answered') == true
         end)
         -- Pages of files are the system's to keep.
@@ -201,13 +194,13 @@ case.run({
         o.model = screen.top .. '/tests/golden/sets/deep/model-F16.gguf'
         local s = case.editor(o)
         if o.busy then
-          wait_loaded(s)
+          s:wait_loaded()
           s:lua([[
             local function ask()
               require('gemma').ask({ prompt = 'Go on.', max_tokens = 8000, on_done = ask })
             end
             ask()]])
-          s:wait('the model is writing', LOADED, function()
+          s:wait('the model is writing', WAIT, function()
             return s:lua("return require('gemma').status().state") == 'generating'
           end)
         end

@@ -12,17 +12,8 @@ local WAIT = 20000 -- ms; a busy machine may be slow, a failing test is the only
 ---@return Screen
 local function editor(file)
   local s = case.editor({ file = file, model = false, options = { shared = 'own' } })
-  s:wait('the model is loaded', WAIT, function()
-    return s:lua("return require('gemma.engine').is_loaded()")
-  end)
+  s:wait_loaded()
   return s
-end
-
----@param s Screen
----@param command string
-local function ex(s, command)
-  s:paste(':' .. command)
-  s:keys('Enter')
 end
 
 --- The answer to a command, in lower case, when it is complete.
@@ -35,7 +26,7 @@ local function answer(s, command)
     vim.api.nvim_create_autocmd('User', { pattern = 'GemmaAnswerDone', once = true, callback = function(ev)
       _G.said = table.concat(vim.api.nvim_buf_get_lines(ev.data.buf, 0, -1, false), '\n')
     end })]])
-  ex(s, command)
+  s:ex(command)
   local text = s:wait('the answer to ' .. command, WAIT, function()
     local said = s:lua('return said')
     return said ~= vim.NIL and said
@@ -96,7 +87,7 @@ case.run({
     ':GemmaExplain says of a function that adds up that it makes a sum',
     function()
       local s = editor(case.sample())
-      ex(s, '/function M.sum')
+      s:ex('/function M.sum')
       local said = answer(s, 'GemmaExplain')
       case.ok(said:find('%f[%w]sum') or said:find('%f[%w]add'), said)
     end,

@@ -76,13 +76,6 @@ local function follow(most)
   return s, #commands
 end
 
----@param s Screen
----@param command string without the colon
-local function ex(s, command)
-  s:paste(':' .. command)
-  s:keys('Enter')
-end
-
 --- What was said since the last command.
 ---@param s Screen
 ---@param text string
@@ -124,12 +117,12 @@ local COMMANDS = {
   end },
   { '5,6GemmaExplain', function(s)
     becomes(s, BUSY .. ' or ' .. ANSWER)
-    ex(s, 'Gemma stop')
+    s:ex('Gemma stop')
     becomes(s, ANSWER)
   end },
   { 'Gemma ask why', function(s)
     becomes(s, BUSY .. ' or ' .. ANSWER)
-    ex(s, 'Gemma stop')
+    s:ex('Gemma stop')
     becomes(s, ANSWER)
     s:lua("require('gemma.answer').close()")
   end },
@@ -137,7 +130,7 @@ local COMMANDS = {
   { '5,6Gemma edit shorter', function(s)
     becomes(s, BUSY .. " or require('gemma.edit.preview').get(0 + vim.fn.bufnr()) ~= nil")
     s:keys('g', 'C-e')
-    ex(s, 'Gemma stop')
+    s:ex('Gemma stop')
     becomes(s, 'not ' .. BUSY)
   end },
   { 'Gemma fix', function(s) says(s, 'there are no diagnostics in these lines.') end },
@@ -206,7 +199,7 @@ case.run({
       local tried = {}
       for _, c in ipairs(COMMANDS) do
         s:lua("vim.cmd('messages clear | let v:errmsg = \"\"')")
-        ex(s, c[1])
+        s:ex(c[1])
         c[2](s)
         case.equal(s:lua('return vim.v.errmsg'), '', c[1])
         tried[c[1]:match('Gemma!? ?(%l*)')] = true

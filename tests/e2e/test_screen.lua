@@ -7,14 +7,7 @@ package.path = vim.fn.fnamemodify(debug.getinfo(1, 'S').source:sub(2), ':p:h') .
 local case = require('case')
 local screen = require('screen')
 
-local LOADED = 20000 -- ms; a busy machine may be slow, a failing test is the only one that waits
-
----@param s Screen
-local function wait_loaded(s)
-  s:wait('the model is loaded', LOADED, function()
-    return s:lua("return require('gemma.engine').is_loaded()")
-  end)
-end
+local WAIT = 20000 -- ms; a busy machine may be slow, a failing test is the only one that waits
 
 ---@param s Screen
 ---@return string?
@@ -27,7 +20,7 @@ end
 ---@param s Screen
 ---@return string
 local function settled_ghost(s)
-  return s:wait('the suggestion is complete', LOADED, function()
+  return s:wait('the suggestion is complete', WAIT, function()
     local state = s:lua("return require('gemma').status().state")
     local text = ghost(s)
     return text and state == 'ready' and text or nil
@@ -47,7 +40,7 @@ end
 ---@return string typed
 ---@return string shown
 local function provoke(s)
-  wait_loaded(s)
+  s:wait_loaded()
   s:keys('2Go')
   local starts = { 'local width = ', 'return value', 'local function add(', 'if x then ', 'for i' }
   for _, start in ipairs(starts) do
@@ -193,7 +186,7 @@ case.run({
     ':GemmaExplain streams into a float and leaves focus and buffer alone',
     function()
       local s = case.editor({ file = case.sample(), options = { explain = { max_tokens = 400 } } })
-      wait_loaded(s)
+      s:wait_loaded()
       local before, win = buffer(s), s:lua('return vim.api.nvim_get_current_win()')
       s:lua([[
         _G.sizes = {}
@@ -215,11 +208,11 @@ case.run({
       s:paste(':')
       s:paste("GemmaExplain")
       s:keys('Enter')
-      s:wait('an answer of some length', LOADED, function()
+      s:wait('an answer of some length', WAIT, function()
         local sizes = s:lua('return _G.sizes')
         return #sizes >= 2 and sizes[#sizes] > sizes[1]
       end)
-      s:wait('the footer says that one can go on', LOADED, function()
+      s:wait('the footer says that one can go on', WAIT, function()
         return s:find('ask on')
       end)
       -- Streaming means that text arrived in several steps, each longer than the last.
@@ -261,7 +254,7 @@ case.run({
         model = screen.top .. '/tests/golden/sets/deep/model-F16.gguf',
         options = { explain = { max_tokens = 8000 } },
       })
-      wait_loaded(s)
+      s:wait_loaded()
       s:lua("vim.api.nvim_buf_set_lines(0, 0, 1, false, { '-- changed' })")
       -- A random model may end its answer by itself, so there is always another question.
       s:lua([[
@@ -271,7 +264,7 @@ case.run({
         vim.cmd('%GemmaExplain')
         ask()
       ]])
-      s:wait('the model is writing', LOADED, function()
+      s:wait('the model is writing', WAIT, function()
         return s:lua("return require('gemma').status().state") == 'generating'
       end)
       local start = vim.uv.hrtime()

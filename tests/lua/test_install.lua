@@ -130,6 +130,27 @@ test('a model is chosen from a list, downloaded, checked and used', function()
   h.eq(c:lua("return require('gemma.engine').state"), 'off')
 end)
 
+test('the toy that stood in gives way to what was installed; a model of the user does not', function()
+  local model = read(h.root .. '/tests/golden/sets/nano/model-Q8_0.gguf')
+  server.files[PATH] = { body = model }
+  local c = child({ sha256 = sha256(model), bytes = #model })
+  local loaded = "vim.fs.basename(require('gemma.engine').is_loaded() and require('gemma.engine').model or '')"
+  c:cmd('Gemma load')
+  c:wait(loaded .. " == 'gemma-embedded.gguf'")
+  install(c)
+  c:wait(loaded .. " == 'tiny.gguf'")
+  h.has(table.concat(c:messages(), '\n'), 'tiny.gguf installed, checksum right.')
+  server.files['/us/it/resolve/abc/next.gguf'] = { body = BODY }
+  c:lua([[
+    local bytes, sha = ...
+    package.loaded['gemma.catalog'][1] = { note = 'the next', repo = 'us/it', revision = 'abc',
+      file = 'next.gguf', bytes = bytes, sha256 = sha }]], #BODY, sha256(BODY))
+  install(c)
+  c:wait("Seen.messages[#Seen.messages]:find('next.gguf', 1, true) ~= nil")
+  h.has(table.concat(c:messages(), '\n'), 'next.gguf installed, checksum right. :Gemma model switches to it.')
+  h.eq(c:lua('return ' .. loaded), 'tiny.gguf')
+end)
+
 test('an interrupted download goes on by itself, and after a restart', function()
   server.files[PATH] = { body = BODY, cut = { 100000, 50000, 20000 } }
   local c = child()
