@@ -16,9 +16,10 @@ int gm_matmul_create(gm_matmul_ctx **out, gm_team *team, gm_cpu_level level, cha
                      size_t errlen);
 void gm_matmul_destroy(gm_matmul_ctx **m);
 
-/* From now on activations are quantised twice: what 8 bits lose is quantised again and multiplied too.
- * Nearly the accuracy of float32 activations at twice the arithmetic: for models so small that
- * this costs nothing a user could feel. To be called before reserve. */
+/* From now on products lose next to nothing of the activations: for models so small that what this
+ * costs cannot be felt. Activations are quantised twice, what 8 bits lose being quantised again and
+ * multiplied too; few tokens stay float32 where there is a kernel for that. To be called before
+ * reserve. */
 void gm_matmul_set_fine(gm_matmul_ctx *m);
 
 /* Scratch for the largest shapes. 0 or GM_ENOMEM. */
