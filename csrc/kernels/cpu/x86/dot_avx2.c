@@ -50,8 +50,8 @@ INLINE void rows_float(const gm_dot_args *a, gm_dtype type, const int n) {
     }
 }
 
-/* Q8_0 with float activations. A model that is small enough for this lies in the caches, where
- * loading and converting take the time: no more instructions than two goes with 8 bits each. */
+/* Q8_0 with float activations: about the instructions of one go with 8 bits, which would need two.
+ * A model that is small enough for this lies in the caches, where they are what takes the time. */
 static void exact_q8_0(const gm_dot_args *a) {
     for (int r = 0; r < a->n_row; r++) {
         const float *x = a->x->x + (size_t)a->tok * (size_t)a->x->n_in;

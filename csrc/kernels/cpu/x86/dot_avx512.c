@@ -50,6 +50,28 @@ INLINE void rows_float(const gm_dot_args *a, gm_dtype type, const int n) {
     }
 }
 
+INLINE __m512 sixteen(const uint8_t *w) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)w)));
+}
+
+/* As in dot_avx2.c. */
+static void exact_q8_0(const gm_dot_args *a) {
+    for (int r = 0; r < a->n_row; r++) {
+        const float *x = a->x->x + (size_t)a->tok * (size_t)a->x->n_in;
+        for (int t = 0; t < a->n_tok; t++) {
+            const uint8_t *w = a->w + (size_t)r * a->row_bytes;
+            __m512 sum = _mm512_setzero_ps();
+            for (int e = 0; e < a->x->n_in; e += 32, w += 34, x += 32) {
+                __m512 s = _mm512_mul_ps(sixteen(w + 2), _mm512_loadu_ps(x));
+                s = _mm512_fmadd_ps(sixteen(w + 18), _mm512_loadu_ps(x + 16), s);
+                const __m128 d = _mm_cvtph_ps(_mm_loadl_epi64((const void *)w));
+                sum = _mm512_fmadd_ps(_mm512_broadcastss_ps(d), s, sum);
+            }
+            a->out[(size_t)t * a->out_stride + (size_t)r] = _mm512_reduce_add_ps(sum);
+        }
+    }
+}
+
 DOT_FLOAT(f32, GM_F32)
 DOT_FLOAT(f16, GM_F16)
 DOT_FLOAT(bf16, GM_BF16)
@@ -58,6 +80,7 @@ void gm_dot_fill_avx512(gm_dot_fns *f) {
     f->dot[GM_F32] = dot_f32;
     f->dot[GM_F16] = dot_f16;
     f->dot[GM_BF16] = dot_bf16;
+    f->exact[GM_Q8_0] = exact_q8_0;
     f->dot[GM_Q4_0] = dot_q4_0;
     f->dot[GM_Q4_K] = dot_q4_k;
     f->dot[GM_Q5_K] = dot_q5_k;
