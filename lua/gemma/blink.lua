@@ -14,12 +14,15 @@ function Source.enabled(_)
   return require('gemma.menu').available(vim.api.nvim_get_current_buf())
 end
 
----@param ctx { bufnr: integer?, cursor: integer[] } row from 1, column from 0
+--- Where it is: `pos` (both from 0) since blink.cmp 2, before it `cursor` (row from 1, column from 0).
+---@param ctx { bufnr: integer?, pos: { row: integer, col: integer }?, cursor: integer[]? }
 ---@param callback fun(response: table)
 ---@return fun() cancel
 function Source.get_completions(_, ctx, callback)
   local buf = ctx.bufnr or vim.api.nvim_get_current_buf()
-  return require('gemma.menu').request(buf, ctx.cursor[1] - 1, ctx.cursor[2], function(items)
+  local row = ctx.pos and ctx.pos.row or ctx.cursor[1] - 1
+  local col = ctx.pos and ctx.pos.col or ctx.cursor[2]
+  return require('gemma.menu').request(buf, row, col, function(items)
     callback({ items = items, is_incomplete_forward = true, is_incomplete_backward = true })
   end)
 end
