@@ -98,8 +98,8 @@ end
 
 ---@param s Screen
 local function explain(s)
-  s:lua("vim.fn.search('function M.sum', 'w')")
-  s:keys('V6j')
+  s:lua("vim.fn.search('function M.keys', 'w')")
+  s:keys('V7j')
   s:paste(':')
   s:paste('GemmaExplain')
   s:keys('Enter')

@@ -1,7 +1,7 @@
 # The embedded model: a small Gemma 4 unified model, trained by the project. See tools/embedded.
 
-EMBEDDED_ENV = TREE='$(TREE)' WORK='$(WORK)' BUILD='$(BUILD)' STEPS='$(STEPS)' COOLDOWN='$(COOLDOWN)' \
-               MIXTURE='$(MIXTURE)' TRAIN='$(TRAIN)' START='$(START)' FROM='$(FROM)' MODEL='$(MODEL)' MMPROJ='$(MMPROJ)' \
+EMBEDDED_ENV = TREE='$(TREE)' WORK='$(WORK)' BUILD='$(BUILD)' PLAN='$(PLAN)' \
+               TRAIN='$(TRAIN)' START='$(START)' FROM='$(FROM)' MODEL='$(MODEL)' MMPROJ='$(MMPROJ)' \
                ARGS='$(ARGS)'
 
 .PHONY: embedded embedded-eval

@@ -213,7 +213,7 @@ local function write_functions(out, file, text, rnd)
     local said = last and last - row > 1 and comment and sentence(comment)
     if said then
       made = made + 1
-      local around = rnd(4) == 1 and rnd(12) or 0
+      local around = rnd(3) > 1 and (rnd(2) == 1 and 30 or rnd(12)) or 0
       local above = ''
       -- Half of the time the comment is there for the model to read, as it often is.
       if rnd(2) == 1 then
