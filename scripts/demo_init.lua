@@ -30,7 +30,7 @@ local guide = {
   ' Select lines with V, then            ',
   '   :GemmaExplain                      ',
   ' :e notes.md and on the link          ',
-  '   :Gemma image What colour is it?    ',
+  '   :Gemma image What is this?         ',
   ' :Gemma status   what it is doing     ',
   ' :qa!  leave     g?  hide this        ',
 }

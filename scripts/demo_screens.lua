@@ -7,7 +7,7 @@ local screen = require('screen')
 
 -- A large model on a slow disk takes its time; the small one takes none of it.
 local PATIENCE = 300000
-local QUESTION = ':Gemma image What colour is it?'
+local QUESTION = ':Gemma image What is this?'
 
 --- To stdout; print() of `nvim -l` writes to stderr.
 ---@param text string
@@ -53,7 +53,7 @@ end
 ---@param s Screen
 local function suggest(s)
   s:keys('o')
-  for _, start in ipairs({ 'local count = ', 'if #list == ', 'for i = ', 'return to', 'local first' }) do
+  for _, start in ipairs({ 'local n = ', 'if #list == ', 'for i = ', 'return to', 'local first' }) do
     s:type(start, 40)
     local ok = pcall(s.wait, s, 'grey text', 20000, function()
       return ghost(s)
@@ -98,7 +98,7 @@ end
 
 ---@param s Screen
 local function explain(s)
-  s:lua("vim.fn.search('function M.keys', 'w')")
+  s:lua("vim.fn.search('function M.keys', 'w') vim.cmd.normal({ 'zt', bang = true })")
   s:keys('V7j')
   s:paste(':')
   s:paste('GemmaExplain')

@@ -16,4 +16,4 @@ nvim:
 screens:
 	@$(MAKE) --no-print-directory demo HEADLESS=1 >$(BUILD)/screens.txt
 	@$$(scripts/nvim best) --clean -l scripts/screens.lua README.md 'grey text while typing' \
-	    ':GemmaExplain' ':Gemma image What colour is it?' <$(BUILD)/screens.txt
+	    ':GemmaExplain' ':Gemma image What is this?' <$(BUILD)/screens.txt
