@@ -242,9 +242,10 @@ int gm_rows_open(gm_rows **out, gm_engine *e, gm_part_kind kind, gm_str path, in
     if (!e->projector)
         return gm_fail(err, errlen, GM_EUNSUPPORTED,
                        "pictures and sounds need the model's mmproj file; none was loaded");
-    if (image_tokens != 0 && !gm_image_tokens_valid(image_tokens))
+    if (image_tokens == 0)
+        image_tokens = gm_projector_image_tokens(e->projector);
+    else if (!gm_image_tokens_valid(image_tokens))
         return gm_fail(err, errlen, GM_EINVAL, "image tokens must be 70, 140, 280, 560 or 1120");
-    if (image_tokens == 0) image_tokens = gm_projector_image_tokens(e->projector);
     if (path.n == 0 || memchr(path.p, 0, path.n))
         return gm_fail(err, errlen, GM_EINVAL, "a picture or sound without a file name");
     int rc = GM_ENOMEM;

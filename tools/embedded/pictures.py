@@ -335,14 +335,18 @@ def figure(rng):
     return fit(image, budget), f"{article(colour)} {shape}."
 
 
+def written_card(rng, shown, budgets):
+    """Half of them large and in the middle, with one of these budgets."""
+    if rng.random() < 0.5:
+        return fit(written(rng, "train", shown), BUDGET)
+    budget = rng.choice(budgets)
+    return fit(written(rng, "train", shown, 48 * math.sqrt(budget), rng.random() ** 1.5), budget)
+
+
 def glyph(rng):
     """A card with a digit or with a letter."""
     text = str(rng.randrange(10)) if rng.random() < 0.6 else rng.choice("abcdefghijklmnopqrstuvwxyz")
-    shown = rng.choice((text, text.upper()))
-    if rng.random() < 0.5:
-        return fit(written(rng, "train", shown), BUDGET), text
-    budget = rng.choice((1, 4, 9, 16))
-    return fit(written(rng, "train", shown, 48 * math.sqrt(budget), rng.random() ** 1.5), budget), text
+    return written_card(rng, rng.choice((text, text.upper())), (1, 4, 9, 16)), text
 
 
 def word(rng):
@@ -353,11 +357,7 @@ def word(rng):
     else:
         text = rng.choice(words.READ)
     shown = rng.choice((text, text, text.capitalize(), text.upper()))
-    label = " ".join(text) if letters else text
-    if rng.random() < 0.5:
-        return fit(written(rng, "train", shown), BUDGET), label
-    budget = rng.choice((9, 16, 25))
-    return fit(written(rng, "train", shown, 48 * math.sqrt(budget), rng.random() ** 1.5), budget), label
+    return written_card(rng, shown, (9, 16, 25)), " ".join(text) if letters else text
 
 
 def sample(rng):
