@@ -66,6 +66,7 @@ typedef struct {
     int32_t tok0, n_tok;      /* tokens of this pass */
     bool tiles;               /* rather than dot products */
     bool exact;               /* fine, and the kernels take float activations: nothing is quantised */
+    bool twice;               /* fine, and they do not: x is quantised, and what that lost of it */
     int rows[GM_MATMUL_MAX];  /* rows per piece */
     int first[GM_MATMUL_MAX]; /* number of the matrix's first piece */
 } job;
@@ -146,7 +147,8 @@ int gm_matmul_reserve(gm_matmul_ctx *m, int32_t max_tok, int32_t max_in) {
     few->evens = gm_malloc(GM_XQ_FEW, pad);
     few->d16 = gm_malloc(GM_XQ_FEW * (pad / 16), sizeof *few->d16);
     few->d_ds = gm_malloc(GM_XQ_FEW * (pad / 16), sizeof *few->d_ds);
-    bool ok = few->halves && few->evens && few->d16 && few->d_ds && x->q && x->d && x->s32 && x->s16 && x->ds32 && x->ds16;
+    bool ok = few->halves && few->evens && few->d16 && few->d_ds && x->q && x->d && x->s32 &&
+              x->s16 && x->ds32 && x->ds16;
     for (int i = 0; ok && i < gm_team_size(m->team); i++) {
         m->threads[i].sums = gm_malloc(tok * MAX_PANELS * GM_TILE_ROWS, sizeof(float));
         m->threads[i].rows = gm_malloc(m->use_blas ? GM_TILE_ROWS * BLAS_K : 0, sizeof(float));
@@ -172,7 +174,7 @@ static void quantise_rows(void *ud, int begin, int end, int thread) {
 }
 
 /* Row t in 8 bits, and in row n_tok + t what that left over. */
-static void quantise_rows_fine(void *ud, int begin, int end, int thread) {
+static void quantise_rows_twice(void *ud, int begin, int end, int thread) {
     (void)thread;
     const job *j = ud;
     gm_matmul_ctx *m = j->m;
@@ -223,7 +225,7 @@ static void compute_rows(const job *j, int mat, int row, int n_row, thread_scrat
         a.out = (float *)out->data + (size_t)(j->tok0 + t) * (size_t)n_out + row;
         const bool quantised = is_quantised(w);
         (j->exact && quantised ? j->m->dot.exact : j->m->dot.dot)[w->dtype](&a);
-        if (j->m->fine && quantised && !j->exact) add_rest(j, a, s->rest);
+        if (j->twice && quantised) add_rest(j, a, s->rest);
     }
 }
 
@@ -274,7 +276,7 @@ static void compute_tiles(const job *j, int mat, int row, int n_row, thread_scra
             gm_panel p = gm_tile_pack(&m->tile, &m->dot, w->dtype, gm_tensor_row(w, row + first),
                                       w->row_bytes, n, k, kc, &s->pack);
             tile(&p, &m->xq, 0, j->n_tok, sums);
-            if (m->fine && quantised)
+            if (j->twice && quantised)
                 tile(&p, &m->xq, j->n_tok, j->n_tok, s->sums + (size_t)i * panel_sums);
         }
     }
@@ -316,7 +318,7 @@ static int cut(job *j) {
     for (int i = 0; i < j->op->n_mat; i++) {
         const gm_tensor *w = j->op->w[i];
         int rows = j->tiles ? rows_of_tiles(j) : (int)(PIECE_BYTES / w->row_bytes);
-        if (j->m->fine && !j->tiles && !j->exact && rows > FINE_ROWS) rows = FINE_ROWS;
+        if (j->twice && !j->tiles && rows > FINE_ROWS) rows = FINE_ROWS;
         j->rows[i] = rows < 4 ? 4 : rows;
         j->first[i] = n;
         n += (int)((gm_tensor_rows(w) + j->rows[i] - 1) / j->rows[i]);
@@ -348,10 +350,10 @@ static int run_tokens(gm_matmul_ctx *m, const gm_op_matmul *op, int32_t tok0, in
     job j = {.m = m, .op = op, .cancel = cancel, .tok0 = tok0, .n_tok = n_tok};
     j.tiles = x->n_tok > GM_XQ_FEW || n_tok >= m->tile.min_tok;
     j.exact = fine && !j.tiles && all_exact(m, op);
-    x->x = fine && !j.exact ? m->fine_x
-                            : (const float *)op->x->data + (size_t)tok0 * (size_t)x->n_in;
+    j.twice = fine && !j.exact;
+    x->x = j.twice ? m->fine_x : (const float *)op->x->data + (size_t)tok0 * (size_t)x->n_in;
     if (quantised && !j.exact)
-        gm_team_run(m->team, fine ? quantise_rows_fine : quantise_rows, &j, n_tok, 1);
+        gm_team_run(m->team, j.twice ? quantise_rows_twice : quantise_rows, &j, n_tok, 1);
     gm_team_run(m->team, compute_pieces, &j, cut(&j), 1);
     return gm_cancelled(cancel) ? GM_ECANCELLED : GM_OK;
 }
