@@ -19,6 +19,12 @@ MAPS = "map table_ options opts config fields t index".split()
 TEXTS = "s text str line name input word".split()
 KEYS = ["key", "k", "name", "id"]
 MODULES = "M util helpers lib m tools".split()
+# What a file says of itself, so that it is not taken for what a function does.
+HEADS = ["Small helpers for $t and $u.", "Helpers for $t.", "Utilities for $t and $u.", "Functions on $t.",
+         "$t and $u.", "Things that every module needs.", "Common functions.", "Simple tools for $t."]
+THEMES = ("tables strings lists numbers files text paths options buffers arrays memory nodes sets "
+          "values words lines").split()
+COMMENTED = 0.8  # of the functions; the others stand between what is asked about and other comments
 
 # (names, comments, code). $f is the function; $a a list, $x an item, $r a result, $m a map, $k a
 # key, $s a text, $M the module. A name of the first list may be used for $f.
@@ -183,27 +189,37 @@ def fresh(names):
     return len(set(used)) == len(used)
 
 
+def head(rng):
+    t, u = rng.sample(THEMES, 2)
+    said = rng.choice(HEADS).replace("$t", t).replace("$u", u)
+    return said[0].upper() + said[1:]
+
+
 def lua_module(rng):
     module = rng.choice(MODULES)
     unit = rng.choice(("  ", "  ", "  ", "    ", "\t"))
     quote = rng.choice("''\"")
     dashes = rng.choice(("---", "---", "--"))
-    out = [f"local {module} = {{}}", ""]
+    out = [f"{dashes} {head(rng)}"] if rng.random() < 0.6 else []
+    out += [""] if out and rng.random() < 0.3 else []
+    out += [f"local {module} = {{}}", ""]
     for functions, comments, body, params in rng.sample(LUA, rng.randint(4, 8)):
         names = names_for(rng, module, functions)
         while not fresh(names):
             names = names_for(rng, module, functions)
         local = rng.random() < 0.2 and "$M." not in body
-        head = ("local function $f" if local else "function $M.$f") + f"({params})"
-        out.append(f"{dashes} " + fill(rng.choice(comments), names))
-        text = fill(head + "\n" + body + "\nend", names)
+        first = ("local function $f" if local else "function $M.$f") + f"({params})"
+        if rng.random() < COMMENTED:
+            out.append(f"{dashes} " + fill(rng.choice(comments), names))
+        text = fill(first + "\n" + body + "\nend", names)
         lines = [unit * ((len(s) - len(s.lstrip(" "))) // 2) + s.lstrip(" ") for s in text.split("\n")]
         out += [s.replace("'", quote) for s in lines] + [""]
     return "\n".join(out + [f"return {module}", ""])
 
 
 def c_module(rng):
-    out = ["#include <stdbool.h>", "#include <stdio.h>", "#include <stdlib.h>", "#include <string.h>", ""]
+    out = [f"/* {head(rng)} */"] if rng.random() < 0.6 else []
+    out += ["#include <stdbool.h>", "#include <stdio.h>", "#include <stdlib.h>", "#include <string.h>", ""]
     unit = rng.choice(("    ", "    ", "  ", "\t"))
     hang = rng.random() < 0.5
     for functions, comments, code in rng.sample(C, rng.randint(4, 7)):
@@ -211,7 +227,8 @@ def c_module(rng):
         while not fresh(names):
             names = names_for(rng, "", functions)
         said = fill(rng.choice(comments), names)
-        out.append(f"/* {said} */" if rng.random() < 0.7 else f"// {said}")
+        if rng.random() < COMMENTED:
+            out.append(f"/* {said} */" if rng.random() < 0.7 else f"// {said}")
         text = fill(("static " if rng.random() < 0.5 else "") + code, names)
         if hang:
             text = text.replace(")\n{", ") {", 1)
@@ -222,7 +239,7 @@ def c_module(rng):
 
 def main():
     work = Path(sys.argv[1])
-    count = int(sys.argv[2]) if len(sys.argv) > 2 else 500
+    count = int(sys.argv[2]) if len(sys.argv) > 2 else 1500
     rng = random.Random("modules")
     for language, make, share in (("lua", lua_module, 0.7), ("c", c_module, 0.3)):
         folder = work / "raw/made" / language
