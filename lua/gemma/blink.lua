@@ -15,16 +15,20 @@ function Source.enabled(_)
 end
 
 --- Where it is: `pos` (both from 0) since blink.cmp 2, before it `cursor` (row from 1, column from 0).
----@param ctx { bufnr: integer?, pos: { row: integer, col: integer }?, cursor: integer[]? }
+--- Its word begins at `bounds` (column from 1) and has hyphens in it whatever 'iskeyword' says.
+---@param ctx { bufnr: integer?, pos: { row: integer, col: integer }?, cursor: integer[]?, bounds: { start_col: integer }? }
 ---@param callback fun(response: table)
 ---@return fun() cancel
 function Source.get_completions(_, ctx, callback)
-  local buf = ctx.bufnr or vim.api.nvim_get_current_buf()
-  local row = ctx.pos and ctx.pos.row or ctx.cursor[1] - 1
-  local col = ctx.pos and ctx.pos.col or ctx.cursor[2]
-  return require('gemma.menu').request(buf, row, col, function(items)
-    callback({ items = items, is_incomplete_forward = true, is_incomplete_backward = true })
-  end)
+  return require('gemma.menu').request({
+    buf = ctx.bufnr or vim.api.nvim_get_current_buf(),
+    row = ctx.pos and ctx.pos.row or ctx.cursor[1] - 1,
+    col = ctx.pos and ctx.pos.col or ctx.cursor[2],
+    start = ctx.bounds and ctx.bounds.start_col - 1,
+    done = function(items)
+      callback({ items = items, is_incomplete_forward = true, is_incomplete_backward = true })
+    end,
+  })
 end
 
 return Source

@@ -43,11 +43,20 @@ function Source:complete(params, callback)
     end
   end
   local c = params.context
-  local cancel = require('gemma.menu').request(c.bufnr, c.cursor.row - 1, c.cursor.col - 1, answer)
+  local function none()
+    answer({})
+  end
+  local cancel = require('gemma.menu').request({
+    buf = c.bufnr,
+    row = c.cursor.row - 1,
+    col = c.cursor.col - 1,
+    done = answer,
+    left = none,
+  })
   if not answered then
     self.stop = function()
       cancel()
-      answer({})
+      none()
     end
   end
 end

@@ -17,11 +17,13 @@ local function label(s)
 end
 
 --- The entries for an answer: all of it, and its first line alone when there are more.
----@param o { line: string, row: integer, col: integer, text: string, swallow: integer, language: string }
+--- start: where the menu's own word begins, when that is not by 'iskeyword'
+---@param o { line: string, row: integer, col: integer, start: integer?, text: string, swallow: integer, language: string }
 ---@return table[] lsp.CompletionItem
 function M.items(o)
   local from = vim.fn.match(o.line:sub(1, o.col), [[\k*$]])
   local word = o.line:sub(from + 1, o.col)
+  local key = o.start and o.line:sub(o.start + 1, o.col) or word
   local first = o.text:match('^\n*[^\n]*')
   local texts = { o.text }
   if first ~= o.text and first:find('%S') then
@@ -33,7 +35,8 @@ function M.items(o)
     local swallow = text == o.text and o.swallow or 0
     out[i] = {
       label = label(i == 1 and #texts > 1 and whole:match('^\n*[^\n]*') .. ' …' or whole),
-      filterText = word ~= '' and word or whole:match('^%s*(%S*)'),
+      -- With what follows the word, so that it still matches while the user types just that.
+      filterText = key ~= '' and key .. text:match('^%S*') or whole:match('^%s*(%S*)'),
       sortText = ('%04d'):format(i),
       kind = 15, -- Snippet: the one of LSP's kinds that stands for several words
       insertTextFormat = 1,
@@ -65,44 +68,68 @@ function M.available(buf)
     and not allow.moment_reason()
 end
 
---- Asks for the entries at a place. done() hears exactly once unless it is cancelled.
----@param buf integer
----@param row integer 0-based
----@param col integer bytes
----@param done fun(items: table[])
+--- Asks for the entries at a place. done() hears once, unless the request is cancelled or its place is
+--- left before; left() hears of the latter, since a menu cancels nothing but what it asks again.
+---@param o { buf: integer, row: integer, col: integer, start: integer?, done: fun(items: table[]), left: fun()? }
+---  row and col from 0, in bytes; start as in items()
 ---@return fun() cancel
-function M.request(buf, row, col, done)
-  if not M.available(buf) then
-    done({})
+function M.request(o)
+  if not M.available(o.buf) then
+    o.done({})
     return function() end
   end
-  local line = api.nvim_buf_get_lines(buf, row, row + 1, false)[1] or ''
-  local language = vim.bo[buf].filetype
-  local cancelled = false
+  local line = api.nvim_buf_get_lines(o.buf, o.row, o.row + 1, false)[1] or ''
+  local language = vim.bo[o.buf].filetype
+  local over, watch = false, nil
+  local function finish()
+    over = true
+    if watch then
+      api.nvim_del_autocmd(watch)
+      watch = nil
+    end
+  end
   local handle = require('gemma').complete({
-    buf = buf,
-    row = row,
-    col = col,
+    buf = o.buf,
+    row = o.row,
+    col = o.col,
     on_done = function(text, _, swallow)
-      if cancelled then
+      if over then
         return
-      elseif not text or not text:find('%S') then
-        return done({})
       end
-      done(M.items({
+      finish()
+      if not text or not text:find('%S') then
+        return o.done({})
+      end
+      o.done(M.items({
         line = line,
-        row = row,
-        col = col,
+        row = o.row,
+        col = o.col,
+        start = o.start,
         text = text,
         swallow = swallow or 0,
         language = language,
       }))
     end,
   })
-  return function()
-    cancelled = true
+  local function cancel()
+    finish()
     handle.cancel()
   end
+  if not over then
+    watch = api.nvim_create_autocmd({ 'InsertLeave', 'BufLeave', 'CursorMovedI' }, {
+      buffer = o.buf,
+      callback = function(ev)
+        local at = api.nvim_win_get_cursor(0)
+        if ev.event ~= 'CursorMovedI' or at[1] ~= o.row + 1 or at[2] ~= o.col then
+          cancel()
+          if o.left then
+            o.left()
+          end
+        end
+      end,
+    })
+  end
+  return cancel
 end
 
 return M

@@ -176,7 +176,7 @@ test('menu: an entry replaces the word at the cursor by itself and the text behi
   h.eq(#items, 2)
   h.eq(items[1].textEdit, { newText = 'bar(1)\nreturn', range = {
     start = { line = 3, character = 9 }, ['end'] = { line = 3, character = 12 } } })
-  h.eq(items[1].filterText, 'ba')
+  h.eq(items[1].filterText, 'bar(1)', 'it matches while just that is typed')
   h.eq(items[2].textEdit.newText, 'bar(1)')
   h.eq(items[2].textEdit.range['end'], { line = 3, character = 11 }, 'the rest is not there yet')
   h.eq({ items[1].label, items[2].label }, { 'bar(1) …', 'bar(1)' })
@@ -187,6 +187,34 @@ test('menu: without a word at the cursor an entry matches what it begins with', 
   local items = menu.items({ line = 'x = ', row = 0, col = 4, text = '  foo(1)', swallow = 0, language = '' })
   h.eq(#items, 1)
   h.eq({ items[1].filterText, items[1].label }, { 'foo(1)', 'foo(1)' })
+end)
+
+test('menu: an entry matches the word of a menu that has its own idea of words', function()
+  local items = menu.items({ line = 'a-fo', row = 0, col = 4, start = 0, text = 'o(1, 2)', swallow = 0, language = '' })
+  h.eq(items[1].filterText, 'a-foo(1,')
+  h.eq(items[1].textEdit.newText, 'foo(1, 2)')
+  h.eq(items[1].textEdit.range.start.character, 2)
+end)
+
+test('menu: a request ends when its place is left', function()
+  local c = child('x = fo|', { config = 'vim.g.gemma = { completion = { auto = false } }' })
+  c:lua([[
+    _G.Got, _G.Left = {}, 0
+    function _G.Ask()
+      local at = vim.api.nvim_win_get_cursor(0)
+      require('gemma.menu').request({ buf = vim.api.nvim_get_current_buf(), row = at[1] - 1, col = at[2],
+        done = function(items) table.insert(Got, #items) end, left = function() Left = Left + 1 end })
+    end]])
+  for n, keys in ipairs({ '<Left>', '<Esc>', '<C-o>:enew<CR>' }) do
+    c:lua('Ask()')
+    c:wait('#Fake.jobs == ' .. n)
+    c:feed(keys)
+    c:wait('#Fake.cancelled == ' .. n)
+    h.eq(c:lua('return Left'), n, keys)
+    c:feed('A')
+  end
+  h.eq(c:lua('return Got'), {}, 'nobody hears of it')
+  h.eq(c:lua("return #vim.api.nvim_get_autocmds({ event = 'BufLeave', buffer = 1 })"), 0)
 end)
 
 test('blink.cmp: the source answers once, with a cancel that stops the model', function()
