@@ -78,7 +78,9 @@ static int prefill(gm_gen *g, size_t max_tok) {
 /* Where a piece belongs: to the thought that is open, or to the answer. */
 static int put(gm_gen *g, bool thought, const gm_bytes *piece) {
     if (!thought) return gm_stop_push(&g->stop, piece->p, piece->n, &g->text);
-    gm_str body = gm_channel_body(&g->channel, (gm_str){piece->p, piece->n});
+    const size_t healed = gm_stop_pass(&g->stop, piece->n);
+    if (healed == piece->n) return GM_OK;
+    gm_str body = gm_channel_body(&g->channel, (gm_str){piece->p + healed, piece->n - healed});
     return gm_bytes_append(&g->thought, body.p, body.n);
 }
 

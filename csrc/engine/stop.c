@@ -62,6 +62,12 @@ static int emit(gm_stop *s, size_t n, gm_bytes *out) {
     return GM_OK;
 }
 
+size_t gm_stop_pass(gm_stop *s, size_t n) {
+    size_t dropped = n < s->skip ? n : s->skip;
+    s->skip -= dropped;
+    return dropped;
+}
+
 int gm_stop_push(gm_stop *s, const char *p, size_t n, gm_bytes *out) {
     size_t dropped = n < s->skip ? n : s->skip;
     if (s->hit || n == dropped) {

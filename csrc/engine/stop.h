@@ -23,6 +23,9 @@ typedef struct {
 int gm_stop_init(gm_stop *s, const gm_str *stops, size_t n_stop, size_t skip);
 void gm_stop_finish(gm_stop *s);
 
+/* Of n bytes of the stream that do not come here, how many are to be dropped. */
+size_t gm_stop_pass(gm_stop *s, size_t n);
+
 /* Takes a piece of whole characters and appends to out what may be shown. After s->hit nothing
  * comes out any more. 0 or GM_ENOMEM. */
 int gm_stop_push(gm_stop *s, const char *p, size_t n, gm_bytes *out);

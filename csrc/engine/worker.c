@@ -42,13 +42,14 @@ struct gm_worker {
     gm_job *running; /* in a step right now */
     gm_status status;
     int wake_read, wake_write;
+    gm_worker *younger; /* the next one for the log */
 };
 
 /* ---- the log goes to the oldest worker ------------------------------------------------------- */
 
 static uv_once_t log_once = UV_ONCE_INIT;
 static uv_mutex_t log_lock;
-static gm_worker *log_target; /* guarded by log_lock */
+static gm_worker *log_workers; /* oldest first; guarded by log_lock */
 
 static void wake(gm_worker *w);
 
@@ -60,7 +61,7 @@ static void log_sink(void *ud, gm_log_level level, const char *room, const char 
     size_t len = n < 0 ? 0 : (size_t)n < sizeof text ? (size_t)n : sizeof text - 1;
     gm_event ev = {.kind = GM_EV_LOG, .code = (int32_t)level};
     uv_mutex_lock(&log_lock);
-    gm_worker *w = log_target;
+    gm_worker *w = log_workers;
     if (w) {
         uv_mutex_lock(&w->lock);
         if (w->events.n < GM_EVENT_RING / 2 && gm_events_push(&w->events, &ev, text, len) == 1)
@@ -78,13 +79,17 @@ static void log_begin(void) {
 static void log_attach(gm_worker *w) {
     uv_once(&log_once, log_begin);
     uv_mutex_lock(&log_lock);
-    if (!log_target) log_target = w;
+    gm_worker **end = &log_workers;
+    while (*end) end = &(*end)->younger;
+    *end = w;
     uv_mutex_unlock(&log_lock);
 }
 
 static void log_detach(const gm_worker *w) {
     uv_mutex_lock(&log_lock);
-    if (log_target == w) log_target = NULL;
+    gm_worker **at = &log_workers;
+    while (*at && *at != w) at = &(*at)->younger;
+    if (*at) *at = w->younger;
     uv_mutex_unlock(&log_lock);
 }
 

@@ -55,6 +55,7 @@ typedef struct {
 typedef struct {
     const gm_vocab *v;
     gm_ids *out;
+    const gm_cancel *cancel;
     cache_entry *cache; /* NULL for short texts */
     size_t cache_mask;
     symbol *sym; /* [sym_cap] */
@@ -242,6 +243,7 @@ static int window_merge(encoder *e, const unsigned char *p, size_t n, size_t n_s
     if (rc) return rc;
     symbol *sym = e->sym;
     while (e->heap_n) {
+        if (gm_cancelled(e->cancel)) return GM_ECANCELLED;
         uint64_t top = heap_pop(e);
         uint32_t i = (uint32_t)top;
         symbol *s = &sym[i];
@@ -376,6 +378,7 @@ static int encode_plain(encoder *e, const unsigned char *p, size_t n) {
     const gm_vocab *v = e->v;
     size_t start = 0;
     while (start < n) {
+        if (gm_cancelled(e->cancel)) return GM_ECANCELLED;
         unsigned len = p[start] < 0x80 ? 1 : char_len(p + start, n - start);
         unsigned last = class_at(p + start, len, true);
         size_t at = start + len, n_sym = 1;
@@ -433,8 +436,8 @@ static bool begins_with_bos(const gm_vocab *v, const char *text, size_t n) {
     return id >= 0 && at == 0 && id == v->ids.bos;
 }
 
-static int encoder_init(encoder *e, const gm_vocab *v, size_t n, gm_ids *out) {
-    *e = (encoder){.v = v, .out = out};
+static int encoder_init(encoder *e, const gm_vocab *v, size_t n, const gm_cancel *cancel, gm_ids *out) {
+    *e = (encoder){.v = v, .out = out, .cancel = cancel};
     if (n < CACHE_MIN) return 0;
     size_t entries = 64;
     while (entries < n / 8 && entries < CACHE_MAX) entries *= 2;
@@ -449,11 +452,12 @@ static void encoder_finish(encoder *e) {
     gm_free(e->heap);
 }
 
-int gm_encode(const gm_vocab *v, const char *text, size_t n, unsigned flags, gm_ids *out) {
+int gm_encode(const gm_vocab *v, const char *text, size_t n, unsigned flags, const gm_cancel *cancel,
+              gm_ids *out) {
     size_t before = out->n;
     bool special = flags & GM_ENC_SPECIAL;
     encoder e;
-    int rc = encoder_init(&e, v, n, out);
+    int rc = encoder_init(&e, v, n, cancel, out);
     if (!rc && (flags & GM_ENC_BOS) && v->ids.bos >= 0 &&
         !(special && begins_with_bos(v, text, n))) {
         rc = gm_ids_push(out, v->ids.bos);

@@ -33,6 +33,7 @@ typedef struct {
     const gm_vocab *v;
     const gm_special_ids *ids;
     bool think;
+    const gm_cancel *cancel;
     gm_ids *out;
     gm_media_span *spans;
     size_t n_span;
@@ -52,7 +53,8 @@ static int no_memory(writer *w) {
 
 static int flush(writer *w) {
     if (w->run.n == 0) return 0;
-    if (gm_encode(w->v, w->run.p, w->run.n, 0, w->out)) return no_memory(w);
+    int rc = gm_encode(w->v, w->run.p, w->run.n, 0, w->cancel, w->out);
+    if (rc) return rc == GM_ENOMEM ? no_memory(w) : gm_fail(w->err, w->errlen, rc, "%s", gm_err_text(rc));
     w->run.n = 0;
     return 0;
 }
@@ -361,6 +363,7 @@ int gm_turns_encode(const gm_vocab *v, const gm_part *parts, size_t n_part,
     writer w = {.v = v,
                 .ids = gm_vocab_special(v),
                 .think = opts && opts->think,
+                .cancel = opts ? opts->cancel : NULL,
                 .out = out,
                 .spans = spans,
                 .err = err,

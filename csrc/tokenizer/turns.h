@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "base/buf.h"
+#include "base/cancel.h"
 #include "tokenizer/vocab.h"
 
 typedef enum {
@@ -54,6 +55,7 @@ typedef struct {
 
 typedef struct {
     bool think; /* thinking on: <|think|> in the system turn, no empty thought at the end */
+    const gm_cancel *cancel; /* or NULL */
 } gm_turns_opts;
 
 /* Where rows of a media part came to stand: one run, or for a video one for each picture and one for
@@ -68,8 +70,9 @@ typedef struct {
 size_t gm_part_runs(const gm_part *p);
 
 /* Appends to out. spans (may be NULL when no media part is given) has room for gm_part_runs of all
- * parts; those in front of an open sound are filled in, in order. 0, GM_ENOMEM, GM_EINVAL (contents before the first role in a list with roles), or
- * GM_EUNSUPPORTED when the vocabulary lacks the tokens of the format. */
+ * parts; those in front of an open sound are filled in, in order. 0, GM_ENOMEM, GM_ECANCELLED, GM_EINVAL
+ * (contents before the first role in a list with roles), or GM_EUNSUPPORTED when the vocabulary lacks
+ * the tokens of the format. */
 int gm_turns_encode(const gm_vocab *v, const gm_part *parts, size_t n_part,
                     const gm_turns_opts *opts, gm_ids *out, gm_media_span *spans, char *err,
                     size_t errlen);

@@ -159,7 +159,7 @@ int cmd_tokenize(int n, char **argv) {
     gm_ids ids = {0};
     unsigned flags = (special ? GM_ENC_SPECIAL : 0) | (bos ? GM_ENC_BOS : 0);
     rc = cli_read(NULL, &text);
-    if (rc == CLI_OK && gm_encode(f.vocab, text.p, text.n, flags, &ids) < 0)
+    if (rc == CLI_OK && gm_encode(f.vocab, text.p, text.n, flags, NULL, &ids) < 0)
         rc = cli_fail("out of memory");
     if (rc == CLI_OK) {
         cli_json_ids(stdout, ids.v, ids.n);

@@ -177,8 +177,7 @@ function M.find_mmproj(model)
         local file = vim.fs.joinpath(dir, name)
         local stat = vim.uv.fs_stat(file)
         local time = stat and stat.type == 'file' and stat.mtime.sec
-        local better = not best or score > best_score or (score == best_score and time > best_time)
-        if time and better then
+        if time and (not best or score > best_score or (score == best_score and time > best_time)) then
           best, best_score, best_time = file, score, time
         end
       end
@@ -422,12 +421,17 @@ local function drop(timeout_ms)
   if b then
     b.destroy(timeout_ms)
   end
-  for _, job in pairs(hashes) do
+  local generating, hashing = jobs, hashes
+  -- First, since what is called below may ask for something new.
+  jobs, hashes, loader, n_generating = {}, {}, nil, 0
+  M.model, M.mmproj, M.lender = nil, nil, nil
+  for _, job in pairs(generating) do
+    job.over = true
+  end
+  for _, job in pairs(hashing) do
     job.over = true
     call(job, 'on_error', { code = -7, name = 'ECANCELLED', text = 'cancelled' })
   end
-  jobs, hashes, loader, n_generating = {}, {}, nil, 0
-  M.model, M.mmproj, M.lender = nil, nil, nil
 end
 
 -- They come while somebody types: longer ones would ask for a key in 80 columns.
@@ -668,7 +672,10 @@ local function give_up(why)
   told_loading('cancel')
   loader = nil
   if M.lender then
-    for _, job in pairs(jobs) do
+    local generating = jobs
+    jobs = {}
+    for _, job in pairs(generating) do
+      job.over = true
       call(job, 'on_error', { code = -7, name = 'ECANCELLED', text = 'cancelled' })
     end
     drop(0)
@@ -731,7 +738,7 @@ function M.generate(req)
     return nil, M.reason or 'the model is not loaded. Run :Gemma load.'
   end
   for _, part in ipairs(req.parts) do
-    if part.kind == 'sound' and not (part.sound and part.sound.live) then
+    if part.kind == 'sound' and not (part.sound and part.sound:lives()) then
       return nil, 'the sound is gone'
     end
   end
@@ -753,6 +760,7 @@ end
 ---@class gemma.Sound
 ---@field id integer
 ---@field package live boolean
+---@field package of gemma.Binding
 local Sound = {}
 Sound.__index = Sound
 
@@ -770,7 +778,13 @@ function M.sound(rate, channels)
   if not id then
     return nil, err
   end
-  return setmetatable({ id = id, live = true }, Sound)
+  return setmetatable({ id = id, live = true, of = b }, Sound)
+end
+
+--- Whether the library that counts it is still the one in use: the next one counts anew.
+---@return boolean
+function Sound:lives()
+  return self.live and binding ~= nil and self.of == binding
 end
 
 --- Takes any number of bytes, also half a sample. False when the sound is over: ended, dropped, or
@@ -779,7 +793,7 @@ end
 ---@return boolean taken
 ---@return string? err 'full', or one line
 function Sound:append(bytes)
-  if not self.live or not binding then
+  if not self:lives() then
     return false, 'the sound is gone'
   end
   local rc = binding.sound_append(self.id, bytes)
@@ -792,14 +806,14 @@ end
 
 --- Nothing more will come: from now on questions can be asked about it.
 function Sound:finish()
-  if self.live and binding then
+  if self:lives() then
     binding.sound_end(self.id)
   end
 end
 
 --- Gives the memory back. Requests that were submitted before still get their answer.
 function Sound:drop()
-  if self.live and binding then
+  if self:lives() then
     binding.sound_destroy(self.id)
   end
   self.live = false

@@ -255,7 +255,9 @@ local function farewell(why)
   for name in pairs(clients) do
     send(name, { kind = 'gone', why = why })
   end
-  clients = {}
+  for name in pairs(clients) do
+    forget(name)
+  end
 end
 
 engine.on_leave(farewell)

@@ -89,6 +89,9 @@ function Recording:feed()
   if not engine.is_loaded() or not self.samples.rate then
     return
   end
+  if self.sound and not self.sound:lives() then
+    self.sound = nil -- the model was unloaded meanwhile; the chunks are all still here
+  end
   if not self.sound then
     local sound, err = engine.sound(self.samples.rate, self.samples.channels)
     if not sound then

@@ -73,7 +73,7 @@ static void one_file(bench *b, const char *path) {
     for (int i = 0; i < ROUNDS; i++) {
         ids.n = 0;
         uint64_t t = gm_now_ns();
-        if (gm_encode(b->v, p, n, GM_ENC_SPECIAL, &ids)) exit(1);
+        if (gm_encode(b->v, p, n, GM_ENC_SPECIAL, NULL, &ids)) exit(1);
         double ms = gm_ms_since(t);
         if (ms < best) best = ms;
     }
@@ -85,7 +85,7 @@ static void one_file(bench *b, const char *path) {
     if (!comes_back(b, &ids, p, n)) b->n_lost++;
     if (b->ids) {
         ids.n = 0;
-        if (gm_encode(b->v, p, n, 0, &ids)) exit(1);
+        if (gm_encode(b->v, p, n, 0, NULL, &ids)) exit(1);
         compare(b, path, &ids, "plain");
         if (!comes_back(b, &ids, p, n)) b->n_lost++;
     }

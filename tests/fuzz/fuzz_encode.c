@@ -93,14 +93,14 @@ static bool is_special(const gm_vocab *v, int32_t id) {
 static void check_text(const gm_vocab *v, const char *p, size_t n) {
     gm_ids ids = {0};
     gm_bytes out = {0};
-    FUZZ_CHECK(gm_encode(v, p, n, 0, &ids) == 0);
+    FUZZ_CHECK(gm_encode(v, p, n, 0, NULL, &ids) == 0);
     for (size_t i = 0; i < ids.n; i++) FUZZ_CHECK(!is_special(v, ids.v[i]));
     FUZZ_CHECK(gm_detok_raw(v, ids.v, ids.n, true, &out) == 0);
     if (!memmem(p, n, "\xE2\x96\x81", 3)) {
         FUZZ_CHECK(out.n == n && (n == 0 || memcmp(out.p, p, n) == 0));
     }
     ids.n = 0;
-    FUZZ_CHECK(gm_encode(v, p, n, GM_ENC_SPECIAL | GM_ENC_BOS, &ids) == 0);
+    FUZZ_CHECK(gm_encode(v, p, n, GM_ENC_SPECIAL | GM_ENC_BOS, NULL, &ids) == 0);
     gm_detok d;
     gm_detok_init(&d, v, n & 1);
     out.n = 0;

@@ -432,6 +432,17 @@ test('without an mmproj file the message names the folder, before anything is ta
   h.eq(c:lua('return #Fake.jobs'), 0)
 end)
 
+test('folders and dangling links are no mmproj files', function()
+  local c = child()
+  c:lua([[
+    local models = vim.fs.dirname(...)
+    vim.fn.mkdir(models .. '/mmproj-a.gguf')
+    vim.uv.fs_symlink('nowhere', models .. '/mmproj-z.gguf')]], c.dir .. '/data/nvim/gemma/x')
+  c:cmd('Gemma image plot.png')
+  asked(c)
+  h.eq(c:lua('return vim.fs.basename(Fake.loads[1].mmproj_path)'), 'mmproj-F16.gguf')
+end)
+
 test('an mmproj file that cannot be loaded costs the pictures, not the model', function()
   local c = child()
   c:lua("Fake.load_error = 'not a projector' Fake.load_error_if = 'mmproj_path'")

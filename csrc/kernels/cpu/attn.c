@@ -93,8 +93,9 @@ static int row_stride(int dim) {
 
 static void free_scratch(gm_attn_ctx *a) {
     for (int i = 0; a->scratch && i < a->n_thread; i++) gm_free(a->scratch[i].block);
-    if (a->scratch) memset(a->scratch, 0, (size_t)a->n_thread * sizeof *a->scratch);
+    gm_free(a->scratch);
     gm_free(a->part);
+    a->scratch = NULL;
     a->part = NULL;
     a->max_row = a->max_dim = 0;
 }
@@ -102,26 +103,18 @@ static void free_scratch(gm_attn_ctx *a) {
 void gm_attn_destroy(gm_attn_ctx **a) {
     if (!a || !*a) return;
     free_scratch(*a);
-    gm_free((*a)->scratch);
     gm_free(*a);
     *a = NULL;
 }
 
 int gm_attn_create(gm_attn_ctx **out, gm_team *team, gm_cpu_level level, char *err, size_t errlen) {
-    *out = NULL;
-    gm_attn_ctx *a = gm_calloc(1, sizeof *a);
-    if (!a) goto fail;
+    gm_attn_ctx *a = *out = gm_calloc(1, sizeof *a);
+    if (!a) return gm_fail(err, errlen, GM_ENOMEM, "out of memory");
     a->team = team;
     a->n_thread = gm_team_size(team);
-    a->scratch = gm_calloc((size_t)a->n_thread, sizeof *a->scratch);
-    if (!a->scratch) goto fail;
     gm_attn_fill(&a->fns, level);
     gm_rows_fill(&a->rows, level);
-    *out = a;
     return GM_OK;
-fail:
-    gm_attn_destroy(&a);
-    return gm_fail(err, errlen, GM_ENOMEM, "out of memory");
 }
 
 /* Whole groups of heads go into an item, so a group larger than ROWS makes larger items. */
@@ -145,19 +138,24 @@ int gm_attn_reserve(gm_attn_ctx *a, const gm_be_limits *lim) {
     if (n_row <= a->max_row && dim <= a->max_dim) return GM_OK;
     if (n_row < a->max_row) n_row = a->max_row;
     if (dim < a->max_dim) dim = a->max_dim;
-    free_scratch(a);
+    gm_attn_ctx wide = *a;
+    wide.max_row = n_row;
+    wide.max_dim = dim;
+    wide.part = NULL;
+    wide.scratch = gm_calloc((size_t)a->n_thread, sizeof *a->scratch);
+    if (!wide.scratch) goto fail;
     for (int i = 0; i < a->n_thread; i++)
-        if (reserve_thread(&a->scratch[i], (size_t)n_row, (size_t)row_stride(dim))) goto fail;
+        if (reserve_thread(&wide.scratch[i], (size_t)n_row, (size_t)row_stride(dim))) goto fail;
     /* Spans are only cut while there are fewer items than wanted, so there are at most twice as
      * many. Only what a call uses becomes resident. */
     size_t max_item = 2 * ITEMS_PER_THREAD * (size_t)a->n_thread;
-    a->part = gm_calloc(max_item * (size_t)n_row, (size_t)(dim + 2) * sizeof(float));
-    if (!a->part) goto fail;
-    a->max_row = n_row;
-    a->max_dim = dim;
+    wide.part = gm_calloc(max_item * (size_t)n_row, (size_t)(dim + 2) * sizeof(float));
+    if (!wide.part) goto fail;
+    free_scratch(a);
+    *a = wide;
     return GM_OK;
 fail:
-    free_scratch(a);
+    free_scratch(&wide);
     return GM_ENOMEM;
 }
 

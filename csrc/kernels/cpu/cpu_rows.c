@@ -121,33 +121,35 @@ int gm_cpu_add_norm(gm_backend *b, const gm_op_add_norm *op) {
 
 /* ---- rotation ---------------------------------------------------------------------------- */
 
+static void free_tables(gm_rope_table *table) {
+    for (int i = 0; i < GM_ROPE_TABLES; i++) {
+        gm_free(table[i].inv_freq);
+        gm_free(table[i].cosine);
+        gm_free(table[i].sine);
+        table[i] = (gm_rope_table){0};
+    }
+}
+
 int gm_cpu_rope_reserve(gm_cpu *c, const gm_be_limits *lim) {
     size_t half = (size_t)(lim->max_head_dim + 1) / 2, n_tok = (size_t)lim->max_tok;
     if (lim->max_tok <= c->lim.max_tok && lim->max_head_dim <= c->lim.max_head_dim) return GM_OK;
-    gm_cpu_rope_finish(c);
+    gm_rope_table table[GM_ROPE_TABLES] = {{0}};
     for (int i = 0; i < GM_ROPE_TABLES; i++) {
-        gm_rope_table *r = &c->rope[i];
+        gm_rope_table *r = &table[i];
         r->inv_freq = gm_calloc(half, sizeof(float));
         r->cosine = gm_calloc(n_tok, half * sizeof(float));
         r->sine = gm_calloc(n_tok, half * sizeof(float));
-        if (!r->inv_freq || !r->cosine || !r->sine) {
-            gm_cpu_rope_finish(c);
-            /* The old tables are gone: only a later, successful reserve makes rotation usable. */
-            c->lim.max_tok = c->lim.max_head_dim = 0;
-            return GM_ENOMEM;
-        }
+        if (r->inv_freq && r->cosine && r->sine) continue;
+        free_tables(table); /* the old ones stay */
+        return GM_ENOMEM;
     }
+    free_tables(c->rope);
+    memcpy(c->rope, table, sizeof table);
     return GM_OK;
 }
 
 void gm_cpu_rope_finish(gm_cpu *c) {
-    for (int i = 0; i < GM_ROPE_TABLES; i++) {
-        gm_rope_table *r = &c->rope[i];
-        gm_free(r->inv_freq);
-        gm_free(r->cosine);
-        gm_free(r->sine);
-        *r = (gm_rope_table){0};
-    }
+    free_tables(c->rope);
 }
 
 /* Angles in double: at position 262,143 a float32 product is off by up to 1/64 of a radian. */

@@ -43,19 +43,24 @@ typedef struct {
     float *rest; /* [GM_DOT_TOK, FINE_ROWS], only for fine activations */
 } thread_scratch;
 
+/* Everything whose size is that of an op. */
+typedef struct {
+    gm_xq xq; /* n_tok and n_in are the op's, capacities below */
+    gm_xq_few few;
+    int32_t max_tok, max_in;
+    float *fine_x;           /* for fine activations: the floats of both rows, [2 * max_tok, max_in] */
+    thread_scratch *threads; /* [gm_team_size] */
+} scratch;
+
 struct gm_matmul_ctx {
     gm_team *team; /* borrowed */
     gm_dot_fns dot;
     gm_tile_fns tile;
-    gm_xq xq; /* scratch; n_tok and n_in are the op's, capacities below */
-    gm_xq_few few;
-    int32_t max_tok, max_in;
+    scratch s;
     /* Fine activations: row n_tok + t of xq holds what 8 bits lost of row t, in 8 bits more, and the
-     * products of both rows are added. fine_x are the floats of both, [2 * max_tok, max_in]. */
+     * products of both rows are added. */
     bool fine;
-    float *fine_x;
-    thread_scratch *threads; /* [gm_team_size] */
-    bool use_blas;           /* for float weights */
+    bool use_blas; /* for float weights */
 };
 
 /* One job of the team. */
@@ -81,96 +86,93 @@ int gm_matmul_create(gm_matmul_ctx **out, gm_team *team, gm_cpu_level level, cha
     gm_dot_fill(&m->dot, level);
     gm_tile_fill(&m->tile, level);
     m->use_blas = m->tile.slow_float && gm_blas_available();
-    m->threads = gm_calloc((size_t)gm_team_size(team), sizeof *m->threads);
-    if (!m->threads) {
-        gm_matmul_destroy(out);
-        return gm_fail(err, errlen, GM_ENOMEM, "no memory for matrix products");
-    }
     return GM_OK;
 }
 
-static void free_scratch(gm_matmul_ctx *m) {
-    gm_xq *x = &m->xq;
+static void free_scratch(const gm_matmul_ctx *m, scratch *s) {
+    gm_xq *x = &s->xq;
     gm_free(x->q);
-    gm_free(m->few.halves);
-    gm_free(m->few.evens);
-    gm_free(m->few.d16);
-    gm_free(m->few.d_ds);
-    memset(&m->few, 0, sizeof m->few);
     gm_free(x->d);
     gm_free(x->s32);
     gm_free(x->s16);
     gm_free(x->ds32);
     gm_free(x->ds16);
-    memset(x, 0, sizeof *x);
-    gm_free(m->fine_x);
-    m->fine_x = NULL;
-    for (int i = 0; m->threads && i < gm_team_size(m->team); i++) {
-        gm_free(m->threads[i].sums);
-        gm_free(m->threads[i].rest);
-        gm_free(m->threads[i].rows);
-        m->threads[i].sums = m->threads[i].rest = m->threads[i].rows = NULL;
+    gm_free(s->few.halves);
+    gm_free(s->few.evens);
+    gm_free(s->few.d16);
+    gm_free(s->few.d_ds);
+    gm_free(s->fine_x);
+    for (int i = 0; s->threads && i < gm_team_size(m->team); i++) {
+        gm_free(s->threads[i].sums);
+        gm_free(s->threads[i].rest);
+        gm_free(s->threads[i].rows);
     }
-    m->max_tok = m->max_in = 0;
+    gm_free(s->threads);
+    *s = (scratch){0};
 }
 
 void gm_matmul_destroy(gm_matmul_ctx **m) {
     if (!*m) return;
-    free_scratch(*m);
-    gm_free((*m)->threads);
+    free_scratch(*m, &(*m)->s);
     gm_free(*m);
     *m = NULL;
 }
 
 void gm_matmul_set_fine(gm_matmul_ctx *m) {
     if (m->fine) return;
-    free_scratch(m);
+    free_scratch(m, &m->s);
     m->fine = true;
 }
 
-int gm_matmul_reserve(gm_matmul_ctx *m, int32_t max_tok, int32_t max_in) {
-    if (max_tok > TILE_TOK) max_tok = TILE_TOK;
-    if (max_tok <= m->max_tok && max_in <= m->max_in) return GM_OK;
-    free_scratch(m);
-    size_t tok = (size_t)max_tok * (m->fine ? 2 : 1), pad = (size_t)round_up(max_in, GM_XQ_PAD);
-    size_t n;
-    if (!gm_mul_size(tok, pad, &n)) return GM_ENOMEM;
-    gm_xq *x = &m->xq;
+static bool alloc_thread(const gm_matmul_ctx *m, thread_scratch *t, size_t tok) {
+    t->sums = gm_malloc(tok * MAX_PANELS * GM_TILE_ROWS, sizeof *t->sums);
+    t->rows = gm_malloc(m->use_blas ? GM_TILE_ROWS * BLAS_K : 0, sizeof *t->rows);
+    t->rest = gm_malloc(m->fine ? GM_DOT_TOK * FINE_ROWS : 0, sizeof *t->rest);
+    return t->sums && t->rows && t->rest;
+}
+
+/* n: tokens times the padded width. */
+static bool alloc_scratch(const gm_matmul_ctx *m, scratch *s, size_t tok, size_t pad, size_t n) {
+    gm_xq *x = &s->xq;
     x->q = gm_malloc(n, 1);
     x->d = gm_malloc(n / 32, sizeof *x->d);
     x->s32 = gm_malloc(n / 32, sizeof *x->s32);
     x->s16 = gm_malloc(n / 16, sizeof *x->s16);
     x->ds32 = gm_malloc(n / 32, sizeof *x->ds32);
     x->ds16 = gm_malloc(n / 16, sizeof *x->ds16);
-    gm_xq_few *few = &m->few;
+    gm_xq_few *few = &s->few;
     few->halves = gm_malloc(GM_XQ_FEW, pad);
     few->evens = gm_malloc(GM_XQ_FEW, pad);
     few->d16 = gm_malloc(GM_XQ_FEW * (pad / 16), sizeof *few->d16);
     few->d_ds = gm_malloc(GM_XQ_FEW * (pad / 16), sizeof *few->d_ds);
-    bool ok = few->halves && few->evens && few->d16 && few->d_ds && x->q && x->d && x->s32 &&
-              x->s16 && x->ds32 && x->ds16;
-    for (int i = 0; ok && i < gm_team_size(m->team); i++) {
-        m->threads[i].sums = gm_malloc(tok * MAX_PANELS * GM_TILE_ROWS, sizeof(float));
-        m->threads[i].rows = gm_malloc(m->use_blas ? GM_TILE_ROWS * BLAS_K : 0, sizeof(float));
-        ok = m->threads[i].sums && m->threads[i].rows;
-        if (!m->fine || !ok) continue;
-        m->threads[i].rest = gm_malloc(GM_DOT_TOK * FINE_ROWS, sizeof(float));
-        ok = m->threads[i].rest != NULL;
-    }
-    if (m->fine && ok) ok = (m->fine_x = gm_malloc(tok * (size_t)max_in, sizeof(float))) != NULL;
-    if (!ok) {
-        free_scratch(m);
+    s->fine_x = gm_malloc(m->fine ? n : 0, sizeof *s->fine_x);
+    s->threads = gm_calloc((size_t)gm_team_size(m->team), sizeof *s->threads);
+    bool ok = x->q && x->d && x->s32 && x->s16 && x->ds32 && x->ds16 && few->halves && few->evens &&
+              few->d16 && few->d_ds && s->fine_x && s->threads;
+    for (int i = 0; ok && i < gm_team_size(m->team); i++) ok = alloc_thread(m, &s->threads[i], tok);
+    return ok;
+}
+
+int gm_matmul_reserve(gm_matmul_ctx *m, int32_t max_tok, int32_t max_in) {
+    if (max_tok > TILE_TOK) max_tok = TILE_TOK;
+    if (max_tok <= m->s.max_tok && max_in <= m->s.max_in) return GM_OK;
+    size_t tok = (size_t)max_tok * (m->fine ? 2 : 1), pad = (size_t)round_up(max_in, GM_XQ_PAD);
+    size_t n;
+    if (!gm_mul_size(tok, pad, &n)) return GM_ENOMEM;
+    scratch s = {.max_tok = max_tok, .max_in = max_in};
+    if (!alloc_scratch(m, &s, tok, pad, n)) {
+        free_scratch(m, &s);
         return GM_ENOMEM;
     }
-    m->max_tok = max_tok;
-    m->max_in = max_in;
+    free_scratch(m, &m->s);
+    m->s = s;
     return GM_OK;
 }
 
 static void quantise_rows(void *ud, int begin, int end, int thread) {
     (void)thread;
     const job *j = ud;
-    for (int t = begin; t < end; t++) j->m->dot.quantise(&j->m->xq, t);
+    for (int t = begin; t < end; t++) j->m->dot.quantise(&j->m->s.xq, t);
 }
 
 /* Row t in 8 bits, and in row n_tok + t what that left over. */
@@ -178,10 +180,10 @@ static void quantise_rows_twice(void *ud, int begin, int end, int thread) {
     (void)thread;
     const job *j = ud;
     gm_matmul_ctx *m = j->m;
-    gm_xq *x = &m->xq;
+    gm_xq *x = &m->s.xq;
     const size_t n_in = (size_t)x->n_in, n_pad = (size_t)x->n_pad;
     for (int t = begin; t < end; t++) {
-        float *row = m->fine_x + (size_t)t * n_in, *rest = row + (size_t)j->n_tok * n_in;
+        float *row = m->s.fine_x + (size_t)t * n_in, *rest = row + (size_t)j->n_tok * n_in;
         memcpy(row, (const float *)j->op->x->data + (size_t)(j->tok0 + t) * n_in,
                n_in * sizeof *row);
         m->dot.quantise(x, t);
@@ -216,7 +218,7 @@ static void compute_rows(const job *j, int mat, int row, int n_row, thread_scrat
         .w = gm_tensor_row(w, row),
         .row_bytes = w->row_bytes,
         .n_row = n_row,
-        .x = &j->m->xq,
+        .x = &j->m->s.xq,
         .out_stride = (size_t)n_out,
     };
     for (int t = 0; t < j->n_tok; t += GM_DOT_TOK) {
@@ -242,7 +244,7 @@ static void copy_sums(const float *sums, int n_tok, int n_row, float *out, size_
 /* sums += x times one panel of float rows, k0 .. k0 + kc - 1, by BLAS. */
 static void add_by_blas(const job *j, const gm_tensor *w, int row, int n_row, int k0, int kc,
                         thread_scratch *s, float *sums) {
-    const gm_xq *x = &j->m->xq;
+    const gm_xq *x = &j->m->s.xq;
     size_t elem = gm_dtype_get(w->dtype)->block_bytes;
     for (int r = 0; r < n_row; r++) {
         const uint8_t *src = gm_tensor_row(w, row + r);
@@ -256,7 +258,7 @@ static void add_by_blas(const job *j, const gm_tensor *w, int row, int n_row, in
 static void compute_tiles(const job *j, int mat, int row, int n_row, thread_scratch *s) {
     const gm_matmul_ctx *m = j->m;
     const gm_tensor *w = j->op->w[mat];
-    int n_in = m->xq.n_in, n_panel = (n_row + GM_TILE_ROWS - 1) / GM_TILE_ROWS;
+    int n_in = m->s.xq.n_in, n_panel = (n_row + GM_TILE_ROWS - 1) / GM_TILE_ROWS;
     bool quantised = is_quantised(w);
     bool blas = !quantised && m->use_blas;
     int stretch = blas ? BLAS_K : quantised ? GM_TILE_K : GM_TILE_K_FLOAT;
@@ -275,9 +277,9 @@ static void compute_tiles(const job *j, int mat, int row, int n_row, thread_scra
             }
             gm_panel p = gm_tile_pack(&m->tile, &m->dot, w->dtype, gm_tensor_row(w, row + first),
                                       w->row_bytes, n, k, kc, &s->pack);
-            tile(&p, &m->xq, 0, j->n_tok, sums);
+            tile(&p, &m->s.xq, 0, j->n_tok, sums);
             if (j->twice && quantised)
-                tile(&p, &m->xq, j->n_tok, j->n_tok, s->sums + (size_t)i * panel_sums);
+                tile(&p, &m->s.xq, j->n_tok, j->n_tok, s->sums + (size_t)i * panel_sums);
         }
     }
     size_t n_out = (size_t)gm_tensor_rows(w);
@@ -296,9 +298,9 @@ static void compute_pieces(void *ud, int begin, int end, int thread) {
         int row = (i - j->first[mat]) * j->rows[mat];
         int n_row = n_out - row < j->rows[mat] ? n_out - row : j->rows[mat];
         if (j->tiles)
-            compute_tiles(j, mat, row, n_row, &j->m->threads[thread]);
+            compute_tiles(j, mat, row, n_row, &j->m->s.threads[thread]);
         else
-            compute_rows(j, mat, row, n_row, &j->m->threads[thread]);
+            compute_rows(j, mat, row, n_row, &j->m->s.threads[thread]);
     }
 }
 
@@ -340,18 +342,18 @@ static bool all_exact(const gm_matmul_ctx *m, const gm_op_matmul *op) {
 
 static int run_tokens(gm_matmul_ctx *m, const gm_op_matmul *op, int32_t tok0, int32_t n_tok,
                       const gm_cancel *cancel) {
-    gm_xq *x = &m->xq;
+    gm_xq *x = &m->s.xq;
     const bool quantised = any_quantised(op), fine = m->fine && quantised;
     x->n_tok = fine ? 2 * n_tok : n_tok;
     x->n_in = (int32_t)op->w[0]->ne[0];
     x->n_pad = round_up(x->n_in, GM_XQ_PAD);
-    x->few = x->n_tok <= GM_XQ_FEW ? m->few : (gm_xq_few){0};
+    x->few = x->n_tok <= GM_XQ_FEW ? m->s.few : (gm_xq_few){0};
 
     job j = {.m = m, .op = op, .cancel = cancel, .tok0 = tok0, .n_tok = n_tok};
     j.tiles = x->n_tok > GM_XQ_FEW || n_tok >= m->tile.min_tok;
     j.exact = fine && !j.tiles && all_exact(m, op);
     j.twice = fine && !j.exact;
-    x->x = j.twice ? m->fine_x : (const float *)op->x->data + (size_t)tok0 * (size_t)x->n_in;
+    x->x = j.twice ? m->s.fine_x : (const float *)op->x->data + (size_t)tok0 * (size_t)x->n_in;
     if (quantised && !j.exact)
         gm_team_run(m->team, j.twice ? quantise_rows_twice : quantise_rows, &j, n_tok, 1);
     gm_team_run(m->team, compute_pieces, &j, cut(&j), 1);
@@ -360,9 +362,9 @@ static int run_tokens(gm_matmul_ctx *m, const gm_op_matmul *op, int32_t tok0, in
 
 int gm_matmul_run(gm_matmul_ctx *m, const gm_op_matmul *op, const gm_cancel *cancel) {
     if (op->n_mat < 1 || op->n_mat > GM_MATMUL_MAX) return GM_EINVAL;
-    if (op->w[0]->ne[0] > m->max_in || m->max_tok < 1) return GM_EINVAL;
-    for (int32_t t = 0; t < op->n_tok; t += m->max_tok) {
-        int32_t n = op->n_tok - t < m->max_tok ? op->n_tok - t : m->max_tok;
+    if (op->w[0]->ne[0] > m->s.max_in || m->s.max_tok < 1) return GM_EINVAL;
+    for (int32_t t = 0; t < op->n_tok; t += m->s.max_tok) {
+        int32_t n = op->n_tok - t < m->s.max_tok ? op->n_tok - t : m->s.max_tok;
         int rc = run_tokens(m, op, t, n, cancel);
         if (rc != GM_OK) return rc;
     }

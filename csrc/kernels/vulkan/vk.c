@@ -240,26 +240,36 @@ static int vk_weight_import(gm_backend *b, const gm_tensor *host, gm_tensor *out
 
 /* ---- reserve ----------------------------------------------------------------------------- */
 
-static void drop_rope(vk_backend *k) {
+static void free_tables(vk_backend *k, rope_table *table) {
     for (int i = 0; i < ROPE_TABLES; i++) {
-        gm_free(k->rope[i].inv_freq);
-        gm_be_tensor_free(&k->base, &k->rope[i].turn);
-        k->rope[i] = (rope_table){0};
+        gm_free(table[i].inv_freq);
+        gm_be_tensor_free(&k->base, &table[i].turn);
+        table[i] = (rope_table){0};
     }
 }
 
 static int reserve_rope(vk_backend *k, const gm_be_limits *lim) {
-    drop_rope(k);
+    rope_table table[ROPE_TABLES] = {{0}};
     for (int i = 0; i < ROPE_TABLES; i++) {
-        rope_table *r = &k->rope[i];
+        rope_table *r = &table[i];
         r->inv_freq = gm_calloc((size_t)lim->max_head_dim, sizeof(float));
         r->turn = gm_tensor_view(GM_F32, NULL, lim->max_head_dim, lim->max_tok);
         int rc = r->inv_freq ? vk_tensor_alloc(&k->base, &r->turn) : GM_ENOMEM;
         if (!rc) continue;
-        drop_rope(k);
-        k->lim = (gm_be_limits){0};
+        free_tables(k, table);
         return rc;
     }
+    free_tables(k, k->rope);
+    memcpy(k->rope, table, sizeof table);
+    return GM_OK;
+}
+
+int gm_vk_renew(vk_backend *k, gm_tensor *old, int64_t n_in, int64_t n_row) {
+    gm_tensor t = gm_tensor_view(GM_F32, NULL, n_in, n_row);
+    int rc = vk_tensor_alloc(&k->base, &t);
+    if (rc) return rc;
+    gm_be_tensor_free(&k->base, old);
+    *old = t;
     return GM_OK;
 }
 
@@ -277,10 +287,7 @@ static int vk_reserve(gm_backend *b, const gm_be_limits *lim) {
     int rc = reserve_rope(k, &all);
     if (!rc) rc = gm_vk_matmul_reserve(k, &all);
     if (!rc) rc = gm_vk_top_reserve(k);
-    if (rc) return rc;
-    gm_be_tensor_free(b, &k->part);
-    k->part = gm_tensor_view(GM_F32, NULL, all.max_head_dim + 2, MAX_PART_ROWS);
-    rc = vk_tensor_alloc(b, &k->part);
+    if (!rc) rc = gm_vk_renew(k, &k->part, all.max_head_dim + 2, MAX_PART_ROWS);
     if (!rc) k->lim = all;
     return rc;
 }
@@ -570,7 +577,7 @@ static void vk_destroy(gm_backend *b) {
     vk_backend *k = of(b);
     if (k->v.device && !k->v.hung) k->v.fn.DeviceWaitIdle(k->v.device);
     k->cmd.finished = UINT64_MAX; /* nothing is waited for any more */
-    drop_rope(k);
+    free_tables(k, k->rope);
     gm_be_tensor_free(b, &k->part);
     gm_be_tensor_free(b, &k->packed);
     gm_be_tensor_free(b, &k->top_stat);

@@ -142,7 +142,7 @@ static int choose(gm_vk *v, int which, bool real_only, char *err, size_t errlen)
         }
     if (v->physical) return GM_OK;
     if (real_only) return gm_fail(err, errlen, GM_EUNSUPPORTED, "Vulkan has no GPU, only software");
-    return gm_fail(err, errlen, GM_EINVAL, "there is no device vulkan:%d, the last one is vulkan:%d",
+    return gm_fail(err, errlen, GM_EUNSUPPORTED, "there is no device vulkan:%d, the last one is vulkan:%d",
                    which, seen - 1);
 }
 

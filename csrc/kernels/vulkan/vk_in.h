@@ -62,6 +62,9 @@ gm_vk_bind gm_vk_bind_piece(const vk_backend *k, gm_dmem *m, int32_t piece, size
                             uint32_t *word);
 gm_vk_bind gm_vk_bind_rows(const vk_backend *k, const gm_tensor *t, bool write, uint32_t *word);
 
+/* *old becomes a float tensor of n_row rows of n_in; on failure it is what it was. */
+int gm_vk_renew(vk_backend *k, gm_tensor *old, int64_t n_in, int64_t n_row);
+
 int gm_vk_record(vk_backend *k, const char *shader, const uint32_t spec[GM_VK_SPECS],
                  const gm_vk_bind *binds, uint32_t n_bind, const void *push, size_t n_push, uint32_t x,
                  uint32_t y, uint32_t z, double cost);

@@ -70,10 +70,8 @@ static gm_vk_way choose(const vk_backend *k, gm_dtype t, int32_t n_tok, bool lin
 int gm_vk_matmul_reserve(vk_backend *k, const gm_be_limits *lim) {
     bool wanted = k->way == GM_VK_WAY_AUTO ? !k->v.software && !lim->fine : k->way >= GM_VK_WAY_DOT;
     if (!wanted || (!k->v.dot && !k->v.matrix[0])) return GM_OK;
-    gm_be_tensor_free(&k->base, &k->packed);
     /* 16 words of halves or 11 with bytes for 32 values, and the row's factor. */
-    k->packed = gm_tensor_view(GM_F32, NULL, (lim->max_in + 31) / 32 * 16 + 1, lim->max_tok);
-    return gm_be_tensor_alloc(&k->base, &k->packed);
+    return gm_vk_renew(k, &k->packed, (lim->max_in + 31) / 32 * 16 + 1, lim->max_tok);
 }
 
 static int pack_x(vk_backend *k, const gm_tensor *x, int32_t n_tok, packing as) {

@@ -373,6 +373,18 @@ static void thoughts_are_events_of_their_own_when_asked_for(void **state) {
     assert_true(apart->n_thought > 0);
     assert_true(apart->n > 0);
     assert_string_equal(apart->text, plain->text);
+    /* What heals is the prompt's own text, in a thought too. */
+    gemma_part open[] = {parts[0], parts[1], parts[2], parts[3],
+                         {.kind = GEMMA_PART_TEXT, .data = "The functio", .len = 11}};
+    o.parts = open;
+    o.n_part = 5;
+    o.flags = GEMMA_GEN_IGNORE_EOG | GEMMA_GEN_THINK | GEMMA_GEN_HEAL;
+    plain = wait_end(g, gemma_generate(g, &o, err, sizeof err));
+    o.flags |= GEMMA_GEN_THOUGHTS;
+    apart = wait_end(g, gemma_generate(g, &o, err, sizeof err));
+    assert_int_equal(plain->last.n_generated, 20);
+    assert_true(apart->n_thought > 0);
+    assert_string_equal(apart->text, plain->text);
     close_editor(g);
 }
 

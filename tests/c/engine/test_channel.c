@@ -33,7 +33,7 @@ static int close_engine(void **state) {
 
 static gm_ids encode(const char *text) {
     gm_ids ids = {0};
-    assert_int_equal(gm_encode(engine->vocab, text, strlen(text), GM_ENC_SPECIAL, &ids), GM_OK);
+    assert_int_equal(gm_encode(engine->vocab, text, strlen(text), GM_ENC_SPECIAL, NULL, &ids), GM_OK);
     return ids;
 }
 
@@ -102,7 +102,7 @@ static void the_same_characters_as_plain_text_are_text(void **state) {
     const char *text = "<|channel>thought\n<channel|>";
     gm_ids ids = {0};
     gm_channel c;
-    assert_int_equal(gm_encode(engine->vocab, text, strlen(text), 0, &ids), GM_OK);
+    assert_int_equal(gm_encode(engine->vocab, text, strlen(text), 0, NULL, &ids), GM_OK);
     gm_channel_init(&c, engine->vocab, NULL, 0);
     for (size_t i = 0; i < ids.n; i++) assert_false(gm_channel_mark(&c, ids.v[i]));
     assert_false(c.inside);

@@ -44,7 +44,7 @@ static gm_str str(const char *s) { return (gm_str){s, strlen(s)}; }
 
 static gm_ids encode(const char *text, unsigned flags) {
     gm_ids ids = {0};
-    assert_int_equal(gm_encode(engine->vocab, text, strlen(text), flags, &ids), GM_OK);
+    assert_int_equal(gm_encode(engine->vocab, text, strlen(text), flags, NULL, &ids), GM_OK);
     return ids;
 }
 

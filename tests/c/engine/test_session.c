@@ -519,6 +519,31 @@ static void creation_survives_every_failed_allocation(void **state) {
     assert_true(failed > 8);
 }
 
+/* A large image that finds no memory costs that question, not the model. */
+static void a_widening_that_fails_changes_nothing(void **state) {
+    (void)state;
+    gm_engine *wide;
+    gm_engine_opts o = {.model_path = tmp.path, .n_ctx = N_CTX, .n_batch = N_BATCH, .n_threads = 1,
+                        .kv_type = -1};
+    assert_int_equal(gm_engine_open(&wide, &o, err, sizeof err), GM_OK);
+    int failed = 0;
+    for (uint64_t n = 1;; n++) {
+        gm_mem_fail_at(n);
+        int rc = gm_engine_widen(wide, N_BATCH + 100, err, sizeof err);
+        gm_mem_fail_at(0);
+        gm_session *s;
+        assert_int_equal(gm_session_create(&s, wide, err, sizeof err), GM_OK);
+        sync_text(s, text, 100, N_BATCH);
+        assert_like_fresh(s, &(gm_prompt){.ids = text, .n = 100});
+        gm_session_destroy(&s);
+        if (rc == GM_OK) break;
+        assert_int_equal(rc, GM_ENOMEM);
+        failed++;
+    }
+    assert_true(failed > 8);
+    gm_engine_close(&wide);
+}
+
 /* Random edits of a prompt, as somebody types: never a wrong logit. */
 static void random_edits_always_give_fresh_logits(void **state) {
     (void)state;
@@ -565,6 +590,7 @@ int main(void) {
         cmocka_unit_test(media_that_do_not_fit_are_refused),
         cmocka_unit_test(a_tap_sees_the_logits_of_its_positions),
         cmocka_unit_test(creation_survives_every_failed_allocation),
+        cmocka_unit_test(a_widening_that_fails_changes_nothing),
         cmocka_unit_test(random_edits_always_give_fresh_logits),
     };
     return cmocka_run_group_tests(tests, open_engine, close_engine);

@@ -115,7 +115,7 @@ typedef struct {
 static void begin_answer(answer *a, const char *prompt, gm_gen_opts o) {
     *a = (answer){0};
     assert_int_equal(gm_session_create(&a->s, engine, err, sizeof err), GM_OK);
-    assert_int_equal(gm_encode(engine->vocab, prompt, strlen(prompt), GM_ENC_BOS, &a->ids), GM_OK);
+    assert_int_equal(gm_encode(engine->vocab, prompt, strlen(prompt), GM_ENC_BOS, NULL, &a->ids), GM_OK);
     gm_prompt p = {.ids = a->ids.v, .n = a->ids.n};
     o.max_tokens = N_TOKEN;
     o.ignore_eog = true;

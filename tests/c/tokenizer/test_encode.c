@@ -20,7 +20,7 @@ static void assert_ids(const gm_ids *got, const int32_t *want, size_t n, const c
 static void assert_encodes(const gm_vocab *v, const char *text, size_t n, unsigned flags,
                            const int32_t *want, size_t n_want, const char *what) {
     gm_ids ids = {0};
-    assert_int_equal(gm_encode(v, text, n, flags, &ids), 0);
+    assert_int_equal(gm_encode(v, text, n, flags, NULL, &ids), 0);
     assert_ids(&ids, want, n_want, what);
     gm_ids_finish(&ids);
 }
@@ -28,7 +28,7 @@ static void assert_encodes(const gm_vocab *v, const char *text, size_t n, unsign
 static void assert_comes_back(const gm_vocab *v, const char *text, size_t n) {
     gm_ids ids = {0};
     gm_bytes back = {0};
-    assert_int_equal(gm_encode(v, text, n, 0, &ids), 0);
+    assert_int_equal(gm_encode(v, text, n, 0, NULL, &ids), 0);
     for (size_t i = 0; i < ids.n; i++) {
         gm_tok_type type = gm_vocab_type(v, ids.v[i]);
         if (type == GM_TOK_CONTROL || type == GM_TOK_USER_DEFINED) {
@@ -475,7 +475,7 @@ static void encode_puts_bos_in_front_once(void **state) {
     assert_encodes(t.v, "", 0, GM_ENC_BOS, want, 1, "empty");
     assert_encodes(t.v, "<eos>", 5, GM_ENC_BOS | GM_ENC_SPECIAL, twice, 2, "another special");
     gm_ids ids = {0};
-    assert_int_equal(gm_encode(t.v, "<bos>", 5, GM_ENC_BOS, &ids), 0);
+    assert_int_equal(gm_encode(t.v, "<bos>", 5, GM_ENC_BOS, NULL, &ids), 0);
     assert_int_equal(ids.v[0], TINY_BOS);
     assert_true(ids.n > 2); /* the text is not a token */
     gm_ids_finish(&ids);
@@ -518,7 +518,7 @@ static void encode_appends_and_undoes_when_memory_runs_out(void **state) {
     gm_ids ids = {0};
     assert_int_equal(gm_ids_push(&ids, 42), 0);
     gm_mem_fail_at(0);
-    assert_int_equal(gm_encode(t.v, text, sizeof text, GM_ENC_SPECIAL | GM_ENC_BOS, &ids), 0);
+    assert_int_equal(gm_encode(t.v, text, sizeof text, GM_ENC_SPECIAL | GM_ENC_BOS, NULL, &ids), 0);
     uint64_t n = gm_mem_fail_at(0);
     assert_true(n >= 3);
     assert_int_equal(ids.v[0], 42);
@@ -526,7 +526,7 @@ static void encode_appends_and_undoes_when_memory_runs_out(void **state) {
         gm_ids_finish(&ids);
         assert_int_equal(gm_ids_push(&ids, 42), 0);
         gm_mem_fail_at(i);
-        assert_int_equal(gm_encode(t.v, text, sizeof text, GM_ENC_SPECIAL | GM_ENC_BOS, &ids),
+        assert_int_equal(gm_encode(t.v, text, sizeof text, GM_ENC_SPECIAL | GM_ENC_BOS, NULL, &ids),
                          GM_ENOMEM);
         assert_int_equal(ids.n, 1);
         assert_int_equal(ids.v[0], 42);
@@ -558,7 +558,7 @@ static void encode_takes_no_quadratic_time_on_long_lines(void **state) {
         }
         clock_t start = clock();
         gm_ids ids = {0};
-        assert_int_equal(gm_encode(t.v, text, n, GM_ENC_SPECIAL, &ids), 0);
+        assert_int_equal(gm_encode(t.v, text, n, GM_ENC_SPECIAL, NULL, &ids), 0);
         double s = (double)(clock() - start) / CLOCKS_PER_SEC;
         if (s > 20) fail_msg("kind %d took %.1f s", kind, s);
         gm_ids_finish(&ids);

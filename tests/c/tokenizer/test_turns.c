@@ -69,11 +69,11 @@ static void assert_same(const gm_vocab *v, const gm_ids *got, const gm_ids *want
 static void assert_turns(bool think, const gm_part *parts, size_t n_part, const char *text) {
     gm_ids got = {0}, want = {0};
     char err[256] = "";
-    if (gm_turns_encode(tiny.v, parts, n_part, &(gm_turns_opts){think}, &got, NULL, err,
+    if (gm_turns_encode(tiny.v, parts, n_part, &(gm_turns_opts){.think = think}, &got, NULL, err,
                         sizeof err)) {
         fail_msg("%s", err);
     }
-    assert_int_equal(gm_encode(tiny.v, text, strlen(text), GM_ENC_SPECIAL | GM_ENC_BOS, &want), 0);
+    assert_int_equal(gm_encode(tiny.v, text, strlen(text), GM_ENC_SPECIAL | GM_ENC_BOS, NULL, &want), 0);
     assert_same(tiny.v, &got, &want);
     gm_ids_finish(&got);
     gm_ids_finish(&want);
@@ -114,6 +114,21 @@ static void turns_keep_the_text_in_the_models_mouth_as_it_is(void **state) {
         true, PARTS(SYSTEM, USER, TEXT("hello"), MODEL, TEXT("\n\nend")),
         "<|turn>system\n<|think|>\n<turn|>\n<|turn>user\nhello<turn|>\n<|turn>model\n\n\nend");
     assert_turns(false, PARTS(USER, TEXT("hello"), MODEL), "<|turn>user\nhello<turn|>\n" ASK);
+}
+
+static void a_cancelled_conversation_leaves_the_ids_as_they_were(void **state) {
+    (void)state;
+    gm_cancel cancel = {true};
+    gm_ids ids = {0};
+    char err[256] = "";
+    assert_int_equal(gm_ids_push(&ids, 7), 0);
+    const gm_part parts[] = {{.kind = GM_PART_USER}, TEXT("hello world")};
+    gm_turns_opts o = {.cancel = &cancel};
+    assert_int_equal(gm_turns_encode(tiny.v, parts, 2, &o, &ids, NULL, err, sizeof err), GM_ECANCELLED);
+    assert_int_equal(ids.n, 1);
+    assert_int_equal(gm_encode(tiny.v, "hello", 5, 0, &cancel, &ids), GM_ECANCELLED);
+    assert_int_equal(ids.n, 1);
+    gm_ids_finish(&ids);
 }
 
 static void turns_drop_thoughts_of_earlier_answers(void **state) {
@@ -240,7 +255,7 @@ static void turns_tell_where_media_rows_stand(void **state) {
         "<|turn>user\n<|image><|image|><|image|><|image|><image|>hello<|audio><|audio|><|audio|>"
         "<audio|>end<turn|>\n" ASK;
     assert_int_equal(gm_ids_push(&want, 7), 0);
-    assert_int_equal(gm_encode(tiny.v, text, sizeof text - 1, GM_ENC_SPECIAL | GM_ENC_BOS, &want),
+    assert_int_equal(gm_encode(tiny.v, text, sizeof text - 1, GM_ENC_SPECIAL | GM_ENC_BOS, NULL, &want),
                      0);
     assert_same(tiny.v, &ids, &want);
     const gm_special_ids *s = gm_vocab_special(tiny.v);
@@ -354,7 +369,7 @@ static void turns_give_the_published_ids_with_the_real_vocabulary(void **state) 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         gm_ids got = {0};
         assert_int_equal(gm_turns_encode(t.v, cases[i].parts, cases[i].n_part,
-                                         &(gm_turns_opts){cases[i].think}, &got, NULL, NULL, 0),
+                                         &(gm_turns_opts){.think = cases[i].think}, &got, NULL, NULL, 0),
                          0);
         gm_ids want = {.v = (int32_t *)cases[i].id, .n = cases[i].n};
         assert_same(t.v, &got, &want);
@@ -368,6 +383,7 @@ int main(void) {
         cmocka_unit_test(turns_open_the_answer_with_an_empty_thought_unless_thinking),
         cmocka_unit_test(turns_trim_what_python_calls_white_space),
         cmocka_unit_test(turns_keep_the_text_in_the_models_mouth_as_it_is),
+        cmocka_unit_test(a_cancelled_conversation_leaves_the_ids_as_they_were),
         cmocka_unit_test(turns_drop_thoughts_of_earlier_answers),
         cmocka_unit_test(turns_of_the_model_in_a_row_are_one),
         cmocka_unit_test(turns_never_let_text_make_a_special_token),
