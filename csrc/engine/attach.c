@@ -186,7 +186,8 @@ static int add_sound(film *f, const char *path, char *err, size_t errlen) {
     int32_t n;
     if (!gm_projector_has_audio(f->e->projector)) return 0;
     int rc = gm_decode_track(path, &s, f->cancel, err, errlen);
-    if (rc) return rc == GM_ENOENT ? 0 : rc; /* many recordings of a screen are silent */
+    /* Many recordings of a screen are silent; pictures count without their sound. */
+    if (rc) return rc == GM_ENOENT || rc == GM_EFORMAT || rc == GM_EUNSUPPORTED ? 0 : rc;
     rc = gm_audio_embed(f->e->projector, &s, f->r->n_embd, f->cancel, &rows, &n, err, errlen);
     gm_free(s.v);
     if (rc) return rc;

@@ -81,6 +81,14 @@ static int open_device(gm_engine *e, const gm_engine_opts *o, char *err, size_t 
     return gm_place_layers(&e->backend, e->gguf, &e->config, &place, err, errlen);
 }
 
+/* Adds the file's name and the cure to what was found wrong in it. */
+static int bad_file(const char *path, int rc, char *err, size_t errlen) {
+    if (rc != GM_EFORMAT) return rc;
+    char what[256];
+    snprintf(what, sizeof what, "%s", err);
+    return gm_fail(err, errlen, rc, "%s: %s; download it again", gm_path_tail(path), what);
+}
+
 static int open_model(gm_engine *e, const gm_engine_opts *o, char *err, size_t errlen) {
     int rc = gm_gguf_open(&e->gguf, o->model_path, err, errlen);
     if (rc < 0) return rc;
@@ -93,15 +101,15 @@ static int open_model(gm_engine *e, const gm_engine_opts *o, char *err, size_t e
     rc = gm_config_read(&e->config, e->gguf, vocab_rc < 0 ? 0 : gm_vocab_size(e->vocab), err,
                         errlen);
     if (vocab_rc < 0 && rc != GM_EUNSUPPORTED)
-        return gm_fail(err, errlen, vocab_rc, "%s", vocab_err);
-    if (rc < 0) return rc;
+        rc = gm_fail(err, errlen, vocab_rc, "%s", vocab_err);
+    if (rc < 0) return bad_file(o->model_path, rc, err, errlen);
     if (gm_cancelled(o->cancel))
         return gm_fail(err, errlen, GM_ECANCELLED, "%s", gm_err_text(GM_ECANCELLED));
     rc = open_device(e, o, err, errlen);
     if (rc < 0) return rc;
     rc = gm_weights_load(&e->weights, e->gguf, &e->config, e->backend, o->progress, o->ud,
                          o->cancel, err, errlen);
-    if (rc < 0) return rc;
+    if (rc < 0) return bad_file(o->model_path, rc, err, errlen);
     int32_t n_batch;
     choose_sizes(e, o, &n_batch);
     rc = gm_decoder_create(&e->decoder, &e->config, e->weights, e->backend, n_batch,

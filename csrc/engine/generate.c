@@ -6,6 +6,7 @@
  */
 #include "engine/generate.h"
 
+#include <math.h>
 #include "base/clock.h"
 #include "base/err.h"
 
@@ -75,6 +76,11 @@ static int prefill(gm_gen *g, size_t max_tok) {
     return GM_OK;
 }
 
+const char *gm_gen_err_text(int code) {
+    return code == GM_EFORMAT ? "the model computes no numbers: its file is damaged; download it again"
+                              : gm_err_text(code);
+}
+
 /* Where a piece belongs: to the thought that is open, or to the answer. */
 static int put(gm_gen *g, bool thought, const gm_bytes *piece) {
     if (!thought) return gm_stop_push(&g->stop, piece->p, piece->n, &g->text);
@@ -108,6 +114,8 @@ static int pick(gm_gen *g, int32_t *id) {
     if (rc < 0) return rc;
     float *logits = gm_session_logits(g->session);
     if (!logits) return GM_EINTERNAL;
+    /* Matrices are not looked through at load. One such value in them ends up in every logit. */
+    if (isnan(logits[0]) && isnan(logits[n_vocab - 1])) return GM_EFORMAT;
     *id = gm_sampler_pick(g->sampler, logits, n_vocab, suppressed, n_suppressed, mask, &g->logprob);
     return *id < 0 ? GM_EINTERNAL : GM_OK;
 }

@@ -68,5 +68,8 @@ int gm_gen_init(gm_gen *g, gm_session *s, const gm_vocab *vocab, const gm_prompt
 void gm_gen_finish(gm_gen *g);
 
 /* One chunk of at most max_tok positions (0: as many as a chunk holds), or one token. 1 while there
- * is more to do, 0 when the answer is complete, or an error. */
+ * is more to do, 0 when the answer is complete, or an error; GM_EFORMAT when no logit is a number. */
 int gm_gen_step(gm_gen *g, size_t max_tok);
+
+/* What to tell a user of a step's error. */
+const char *gm_gen_err_text(int code);

@@ -299,7 +299,7 @@ static bool generate(gm_service *s, gm_job *j) {
     int more = step_gen(s, j, &j->work->gen);
     if (more == GM_ECANCELLED) return false; /* comes again: later, or as cancelled */
     if (more == GM_EDEVICE) return lost_device(s, j);
-    if (more < 0) return fail(s, j, more, NULL);
+    if (more < 0) return fail(s, j, more, gm_gen_err_text(more));
     return more == 0 ? done(s, j) : false;
 }
 

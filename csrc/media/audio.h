@@ -11,6 +11,9 @@ typedef struct {
     size_t n;
 } gm_samples;
 
+/* Float files may hold anything; one NaN in the cache of a session would silence what comes after it. */
+static inline float gm_sample_sane(float v) { return v > -1e30f && v < 1e30f ? v : 0.0f; }
+
 /* Soft tokens of n samples: the last frame is filled with silence. */
 static inline size_t gm_audio_rows(size_t n) { return n / GM_FRAME + (n % GM_FRAME != 0); }
 

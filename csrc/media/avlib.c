@@ -28,7 +28,7 @@
 static const int versions[][4] = {{61, 63, 10, 63}, {60, 62, 9, 62}, {59, 61, 8, 61},
                                   {58, 60, 7, 60},  {57, 59, 6, 59}};
 
-enum { PIX_RGB24 = 2, LOG_QUIET = -8 };
+enum { PIX_RGB24 = 2, LOG_QUIET = -8, EF_EXPLODE = 8 };
 enum { SWS_BICUBIC = 4, SWS_FULL_CHROMA = 0x2000, SWS_ACCURATE = 0x40000 };
 
 struct gm_av gm_av;
@@ -163,13 +163,15 @@ int gm_avlib_image(const char *codec, const uint8_t *p, size_t n, gm_image *out,
     memcpy(gm_av_ptr(packet, 24), p, n);
     gm_av.av_opt_set_int(ctx, "max_pixels", (int64_t)GM_IMAGE_MAX_MPIXEL << 20, 0);
     gm_av.av_opt_set_int(ctx, "threads", 1, 0);
+    /* Or a JPEG that is cut off would be a picture; TIFFs that are whole have such errors. */
+    if (strcmp(codec, "mjpeg") == 0) gm_av.av_opt_set_int(ctx, "err_detect", EF_EXPLODE, 0);
     rc = GM_EFORMAT;
     if (gm_av.avcodec_open2(ctx, decoder, NULL) < 0 || gm_av.avcodec_send_packet(ctx, packet) < 0) goto done;
     gm_av.avcodec_send_packet(ctx, NULL); /* nothing follows: frames held for reordering come out */
     if (gm_av.avcodec_receive_frame(ctx, frame) < 0) goto done;
     rc = 0;
 done:
-    if (rc) gm_fail(err, errlen, rc, "picture: %s", rc == GM_EFORMAT ? "damaged or too large" : gm_err_text(rc));
+    if (rc) gm_fail(err, errlen, rc, "picture: %s", rc == GM_EFORMAT ? "damaged, or larger than 128 million pixels" : gm_err_text(rc));
     if (!rc && !widen_chroma(codec, frame, out)) rc = gm_av_to_rgb(frame, out, err, errlen);
     if (packet) gm_av.av_packet_free(&packet);
     if (frame) gm_av.av_frame_free(&frame);

@@ -43,7 +43,7 @@ int gm_samples_append(gm_samples *out, size_t *cap, int fmt, const uint8_t *cons
                                       : planes[0] + (i * (size_t)n_ch + (size_t)c) * width[base];
             sum += sample_at(base, p);
         }
-        out->v[out->n + i] = sum / (float)n_ch;
+        out->v[out->n + i] = gm_sample_sane(sum / (float)n_ch);
     }
     out->n += n;
     return 0;
@@ -163,7 +163,7 @@ static int take_sound(void *ud, const track *t) {
     if (rate < 1000 || rate > 768000 || n_ch < 1 || n_ch > 64 || n < 0) return GM_EFORMAT;
     if (l->rate && l->rate != (uint32_t)rate) return GM_EUNSUPPORTED;
     l->rate = (uint32_t)rate;
-    if ((l->out->n + (size_t)n) / l->rate >= GM_SOUND_MAX_SECONDS) return GM_ETOOLONG;
+    if (l->out->n + (size_t)n > (size_t)l->rate * GM_SOUND_MAX_SECONDS) return GM_ETOOLONG;
     const int rc = gm_samples_append(l->out, &l->cap, gm_av_format(t->frame),
                                      gm_av_ptr(t->frame, 96), n_ch, (size_t)n);
     return rc ? rc : (double)l->out->n >= l->seconds * (double)rate;

@@ -12,6 +12,8 @@ static int32_t sample(const gm_chroma *c, int k, int32_t x, int32_t y) {
     const int32_t cw = c->half_x ? (c->w + 1) / 2 : c->w, ch = c->half_y ? (c->h + 1) / 2 : c->h;
     const int32_t nx = c->half_x ? x / 2 : x, ny = c->half_y ? y / 2 : y;
     int32_t fx = c->half_x ? nx + (x & 1 ? 1 : -1) : nx, fy = c->half_y ? ny + (y & 1 ? 1 : -1) : ny;
+    /* libjpeg smooths no plane that is so narrow. */
+    if (!c->webp && c->half_x && cw <= 2) return c->plane[k][(int64_t)ny * c->line[k] + nx];
     const bool edge = fx < 0 || fx >= cw;
     if (edge) fx = nx;
     if (fy < 0 || fy >= ch) fy = ny;

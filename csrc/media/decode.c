@@ -87,14 +87,14 @@ int gm_decode_wav(const uint8_t *p, size_t n, gm_samples *out, const gm_cancel *
     if (f.rate < 1000 || f.rate > 768000)
         return gm_fail(err, errlen, GM_EFORMAT, "WAV sample rate %u is out of range", f.rate);
     const size_t width = f.bits / 8, frames = n_data / (width * f.n_ch);
-    if (frames / f.rate >= GM_SOUND_MAX_SECONDS) return too_long(err, errlen);
+    if (frames > (size_t)f.rate * GM_SOUND_MAX_SECONDS) return too_long(err, errlen);
     if (frames == 0) return gm_fail(err, errlen, GM_EFORMAT, "the recording holds no sound");
     float *mono = gm_malloc(frames, sizeof *mono);
     if (!mono) return gm_fail(err, errlen, GM_ENOMEM, "out of memory");
     for (size_t i = 0; i < frames; i++) {
         float sum = 0.0f;
         for (uint32_t ch = 0; ch < f.n_ch; ch++) sum += wav_sample(&f, data + (i * f.n_ch + ch) * width);
-        mono[i] = sum / (float)f.n_ch;
+        mono[i] = gm_sample_sane(sum / (float)f.n_ch);
     }
     const int rc = gm_resample(mono, frames, f.rate, out, cancel);
     gm_free(mono);
@@ -120,7 +120,7 @@ int gm_decode_track(const char *path, gm_samples *out, const gm_cancel *cancel, 
 }
 
 static bool is_wav(const uint8_t *p, size_t n) {
-    return n >= 12 && memcmp(p, "RIFF", 4) == 0 && memcmp(p + 8, "WAVE", 4) == 0;
+    return n >= 12 && (memcmp(p, "RIFF", 4) == 0 || memcmp(p, "RF64", 4) == 0) && memcmp(p + 8, "WAVE", 4) == 0;
 }
 
 static int sniff_wav(void *ud, const uint8_t *p, size_t n) {
@@ -200,6 +200,10 @@ static int tiff_orientation(const uint8_t *p, size_t n) {
 /* Walks the segments of a JPEG up to the scan for its Exif block. */
 static int jpeg_orientation(const uint8_t *p, size_t n) {
     for (size_t i = 2; i + 4 <= n && p[i] == 0xff && p[i + 1] != 0xda;) {
+        if (p[i + 1] == 0xff) { /* a fill byte */
+            i++;
+            continue;
+        }
         const size_t len = (size_t)p[i + 2] << 8 | p[i + 3];
         if (len < 2 || len > n - i - 2) break;
         if (p[i + 1] == 0xe1 && len >= 8 && memcmp(p + i + 4, "Exif\0\0", 6) == 0)
@@ -258,15 +262,24 @@ static int turn_upright(gm_image *img, int o) {
 
 /* ---- what the decoders would get wrong --------------------------------------------------------- */
 
-/* Takes the transparency of the first picture of a GIF away: its colours count, as with alpha. */
-static void gif_make_opaque(uint8_t *p, size_t n) {
-    if (n < 13) return;
+/* Behind the blocks of data at i; beyond n when they are cut off. */
+static size_t gif_blocks_end(const uint8_t *p, size_t n, size_t i) {
+    while (i < n && p[i] != 0) i += 1 + (size_t)p[i];
+    return i + 1;
+}
+
+/* Takes the transparency of the first picture of a GIF away: its colours count, as with alpha. False: the
+ * picture is cut off, which the decoder would not tell. */
+static bool gif_make_opaque(uint8_t *p, size_t n) {
+    if (n < 13) return false;
     size_t i = 13 + (p[10] & 0x80 ? (size_t)6 << (p[10] & 7) : 0);
     while (i + 4 <= n && p[i] == 0x21) { /* extensions in front of it */
         if (p[i + 1] == 0xf9) p[i + 3] &= 0xfe;
-        for (i += 2; i < n && p[i] != 0; i += 1 + (size_t)p[i]) continue;
-        i++;
+        i = gif_blocks_end(p, n, i + 2);
     }
+    if (i + 11 > n || p[i] != 0x2c) return false;
+    i += 11 + (p[i + 9] & 0x80 ? (size_t)6 << (p[i + 9] & 7) : 0);
+    return gif_blocks_end(p, n, i) <= n;
 }
 
 /* The picture of the first ANMF chunk as a file of its own, over p. Its alpha stays behind. Returns
@@ -294,25 +307,46 @@ static size_t webp_first_frame(uint8_t *p, size_t n) {
     return n;
 }
 
+/* Bytes up to the end of the last row of an uncompressed BMP, its padding left out; FFmpeg reads one that is
+ * shorter as if no row were padded. 0: another kind of BMP. */
+static uint64_t bmp_bytes(const uint8_t *p, size_t n) {
+    if (n < 34 || tiff_read(p + 14, 4, false) < 40) return 0;
+    const uint32_t how = tiff_read(p + 30, 4, false), bits = tiff_read(p + 28, 2, false);
+    const int32_t high = (int32_t)tiff_read(p + 22, 4, false);
+    const uint64_t w = tiff_read(p + 18, 4, false), h = (uint64_t)(high < 0 ? -(int64_t)high : high);
+    if ((how != 0 && how != 3) || h == 0) return 0;
+    return tiff_read(p + 10, 4, false) + (w * bits + 31) / 32 * 4 * (h - 1) + (w * bits + 7) / 8;
+}
+
+/* A copy in which that is put right. Not every decoder tells that a file is cut off. */
+static int decode_mended(const char *codec, const uint8_t *p, size_t n, gm_image *out, char *err,
+                         size_t errlen) {
+    enum { TAIL = 3 }; /* the padding of a BMP's last row, which some writers leave out */
+    const bool gif = strcmp(codec, "gif") == 0, webp = strcmp(codec, "webp") == 0;
+    uint8_t *copy = gm_calloc(n + TAIL, 1);
+    if (!copy) return gm_fail(err, errlen, GM_ENOMEM, "out of memory for the picture");
+    memcpy(copy, p, n);
+    const bool whole = gif ? gif_make_opaque(copy, n) : webp || bmp_bytes(p, n) <= n;
+    if (webp) n = webp_first_frame(copy, n);
+    else if (!gif) n += TAIL;
+    const int rc = whole ? gm_avlib_image(codec, copy, n, out, err, errlen)
+                         : gm_fail(err, errlen, GM_EFORMAT, "picture: damaged or cut off");
+    gm_free(copy);
+    return rc;
+}
+
 static int decode_with(const char *codec, const uint8_t *p, size_t n, gm_image *out,
                        const gm_cancel *cancel, char *err, size_t errlen) {
     if (strcmp(codec, "png") == 0 && gm_inflate_available()) return gm_png_decode(p, n, out, cancel, err, errlen);
-    const bool gif = strcmp(codec, "gif") == 0, webp = strcmp(codec, "webp") == 0;
     if (strcmp(codec, "tiff") == 0) {
         const int how = tiff_tag(p, n, TIFF_COMPRESSION);
         if (how == 6 || how == 7) /* FFmpeg takes its colours for RGB */
             return gm_fail(err, errlen, GM_EUNSUPPORTED,
                            "a TIFF with a JPEG inside cannot be read; save it as PNG");
     }
-    if (!gif && !webp) return gm_avlib_image(codec, p, n, out, err, errlen);
-    uint8_t *copy = gm_malloc(n, 1);
-    if (!copy) return gm_fail(err, errlen, GM_ENOMEM, "out of memory for the picture");
-    memcpy(copy, p, n);
-    if (gif) gif_make_opaque(copy, n);
-    else n = webp_first_frame(copy, n);
-    const int rc = gm_avlib_image(codec, copy, n, out, err, errlen);
-    gm_free(copy);
-    return rc;
+    if (strcmp(codec, "gif") == 0 || strcmp(codec, "webp") == 0 || strcmp(codec, "bmp") == 0)
+        return decode_mended(codec, p, n, out, err, errlen);
+    return gm_avlib_image(codec, p, n, out, err, errlen);
 }
 
 int gm_decode_picture(const uint8_t *p, size_t n, gm_image *out, const gm_cancel *cancel, char *err,

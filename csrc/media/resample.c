@@ -35,12 +35,12 @@ static double bessel_i0(double x) {
 }
 
 /* Filter value at distance x (in input samples) from its centre. */
-static double tap(double x, double cutoff, double half) {
+static double tap(double x, double cutoff, double half, double i0_beta) {
     if (fabs(x) >= half) return 0.0;
     const double t = M_PI * x * cutoff;
     const double sinc = fabs(t) < 1e-9 ? 1.0 : sin(t) / t;
     const double r = x / half;
-    return cutoff * sinc * bessel_i0(KAISER_BETA * sqrt(1.0 - r * r)) / bessel_i0(KAISER_BETA);
+    return cutoff * sinc * bessel_i0(KAISER_BETA * sqrt(1.0 - r * r)) / i0_beta;
 }
 
 struct gm_resampler {
@@ -55,18 +55,23 @@ static int make_table(gm_resampler *r, const gm_cancel *cancel) {
     const int32_t reach = r->reach = (int32_t)ceil(half);
     const size_t width = (size_t)(2 * reach + 1);
     r->table = gm_malloc((size_t)r->up * width, sizeof *r->table);
-    if (!r->table) return GM_ENOMEM;
+    double *taps = gm_malloc(width, sizeof *taps);
+    const double i0_beta = bessel_i0(KAISER_BETA);
+    if (!r->table || !taps) {
+        gm_free(taps);
+        return GM_ENOMEM;
+    }
     for (uint64_t phase = 0; phase < r->up; phase++) {
         float *row = r->table + phase * width;
         const double at = (double)phase / (double)r->up;
         double sum = 0.0;
-        for (int32_t j = -reach; j <= reach; j++) sum += tap(j - at, cutoff, half);
+        for (int32_t j = -reach; j <= reach; j++) sum += taps[j + reach] = tap(j - at, cutoff, half, i0_beta);
         /* Each phase passes a constant unchanged. */
-        for (int32_t j = -reach; j <= reach; j++)
-            row[j + reach] = (float)(tap(j - at, cutoff, half) / sum);
-        if (gm_cancelled(cancel)) return GM_ECANCELLED;
+        for (int32_t j = -reach; j <= reach; j++) row[j + reach] = (float)(taps[j + reach] / sum);
+        if (gm_cancelled(cancel)) break;
     }
-    return 0;
+    gm_free(taps);
+    return gm_cancelled(cancel) ? GM_ECANCELLED : 0;
 }
 
 int gm_resampler_create(gm_resampler **out, uint32_t rate, const gm_cancel *cancel) {

@@ -13,9 +13,10 @@ bool gm_image_tokens_valid(int32_t budget) {
 int gm_image_grid(int32_t w, int32_t h, int32_t budget, int32_t max_side, int32_t *cols,
                   int32_t *rows) {
     if (w < 1 || h < 1 || budget < 1) return GM_EINVAL;
-    const double f =
-        sqrt((double)budget * (GM_PATCH * GM_PATCH) / ((double)w * (double)h)) / GM_PATCH;
-    int32_t c = (int32_t)floor(f * w), r = (int32_t)floor(f * h);
+    /* In the order of the reference: where a side is a whole number of patches, another order may fall
+     * on the other side of it. */
+    const double f = sqrt((double)budget * (GM_PATCH * GM_PATCH) / ((double)w * (double)h));
+    int32_t c = (int32_t)floor(f * w / GM_PATCH), r = (int32_t)floor(f * h / GM_PATCH);
     if (c == 0 && r == 0) return GM_EINVAL;
     if (r == 0) {
         r = 1;
@@ -60,6 +61,9 @@ int gm_image_embed(gm_projector *p, const gm_image *img, int32_t n_embd, int32_t
         return gm_fail(err, errlen, GM_EUNSUPPORTED,
                        "an image of %d x %d pixels is too long for %d image tokens; crop it",
                        img->w, img->h, budget);
+    if (img->w > GM_IMAGE_MAX_SIDE || img->h > GM_IMAGE_MAX_SIDE)
+        return gm_fail(err, errlen, GM_ETOOLONG, "an image of %d x %d pixels is too long; crop it",
+                       img->w, img->h);
     const int32_t n = cols * rows;
     rgb = gm_malloc((size_t)n, GM_PATCH_VALUES);
     patches = gm_malloc(GM_PROJECTOR_CHUNK * (size_t)GM_PATCH_VALUES, sizeof *patches);

@@ -3,6 +3,9 @@
 
 #include "media/projector.h"
 
+/* Pixels. Resizing keeps weights for each pixel of a side, whatever the other side is. */
+enum { GM_IMAGE_MAX_SIDE = 1 << 20 };
+
 /* RGB bytes, [h, w, 3]. */
 typedef struct {
     uint8_t *rgb; /* owned; gm_free */

@@ -98,6 +98,11 @@ static int take_vector(loader *l, const char *name, int64_t n, gm_tensor *out) {
     if (!copy) return device_failed(l, name, GM_ENOMEM);
     gm_tensor host = gm_tensor_view(GM_F32, copy, n, 1);
     rc = gm_dequant_row(t->dtype, t->data, copy, n);
+    for (int64_t i = 0; !rc && i < n; i++)
+        if (!isfinite(copy[i])) {
+            gm_free(copy);
+            return gm_fail(l->err, l->errlen, GM_EFORMAT, "the tensor %s holds what is no number", name);
+        }
     if (!rc) rc = gm_be_weight_import(l->to, &host, out);
     if (rc) memset(out, 0, sizeof *out);
     if (out->data != copy) gm_free(copy); /* the device has its own now */

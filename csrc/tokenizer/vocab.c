@@ -522,6 +522,8 @@ static int read_suppressed(gm_vocab *v, const gm_gguf *g, char *err, size_t errl
         v->suppressed[kept++] = v->suppressed[i];
     }
     v->n_suppressed = kept;
+    if (kept == (size_t)v->n)
+        return gm_fail(err, errlen, GM_EFORMAT, "tokenizer.ggml.suppress_tokens leaves no token to say");
     return 0;
 }
 

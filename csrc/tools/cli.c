@@ -171,16 +171,31 @@ static int open_temp(cli_out *o) {
     return o->f ? CLI_OK : cli_fail("out of memory");
 }
 
-int cli_out_open(cli_out *o, const char *path, const char *not_this) {
+static bool in_list(const struct stat *a, const cli_list *l) {
+    for (size_t i = 0; l && i < l->n; i++)
+        if (same_file(a, l->item[i])) return true;
+    return false;
+}
+
+static bool is_read(const struct stat *a, const cli_model *m, const cli_prompt *p, const char *input) {
+    if (same_file(a, m->model) || same_file(a, m->mmproj) || same_file(a, input)) return true;
+    return p && (same_file(a, p->file) || in_list(a, p->image) || in_list(a, p->audio) || in_list(a, p->video));
+}
+
+int cli_out_open(cli_out *o, const char *path, const cli_model *m, const cli_prompt *p,
+                 const char *input) {
     *o = (cli_out){.path = path};
     struct stat st;
     bool exists = stat(path, &st) == 0;
     if (exists && S_ISDIR(st.st_mode)) return cli_fail("%s is a directory", path);
-    if (exists && same_file(&st, not_this))
-        return cli_fail("%s is the model; choose another name for the output", path);
-    /* A file that is there but may not be written stays as it is: rename would not ask. */
+    if (exists && is_read(&st, m, p, input))
+        return cli_fail("%s is read from; choose another name for the output", path);
+    /* A file that is there but may not be written stays as it is: rename would not ask, and to root
+     * everything is allowed. */
     if (exists && access(path, W_OK) != 0)
         return cli_fail("cannot write %s: %s", path, strerror(errno));
+    if (exists && S_ISREG(st.st_mode) && !(st.st_mode & (S_IWUSR | S_IWGRP | S_IWOTH)))
+        return cli_fail("%s is read-only; choose another name for the output", path);
     if (!exists || S_ISREG(st.st_mode)) return open_temp(o);
     o->f = fopen(path, "wb");
     return o->f ? CLI_OK : cli_fail("cannot write %s: %s", path, strerror(errno));

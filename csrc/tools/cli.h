@@ -47,17 +47,6 @@ int cli_parse_ids(const char *what, const char *text, gm_ids *out);
 /* Everything that path (NULL: standard input) holds. 0 or CLI_FAILED. */
 int cli_read(const char *path, gm_bytes *out);
 
-/* An output file that appears under its name only when it is complete. Refuses to be the file
- * `not_this` (the model that is mapped; may be NULL). */
-typedef struct {
-    FILE *f;
-    const char *path;
-    char *temp; /* NULL: path is a device and written directly */
-} cli_out;
-
-int cli_out_open(cli_out *o, const char *path, const char *not_this);
-int cli_out_close(cli_out *o, int status); /* a status other than 0 discards the file */
-
 /* Flushes standard output; 0 or CLI_FAILED when anything written to it was lost. */
 int cli_flush(void);
 
@@ -86,6 +75,18 @@ typedef struct {
     const char *ids, *text, *file;
     const cli_list *image, *audio, *video;
 } cli_prompt;
+
+/* An output file that appears under its name only when it is complete. Refuses to be one of the files
+ * that are read: of m, of p (may be NULL), or `input` (may be NULL). */
+typedef struct {
+    FILE *f;
+    const char *path;
+    char *temp; /* NULL: path is a device and written directly */
+} cli_out;
+
+int cli_out_open(cli_out *o, const char *path, const cli_model *m, const cli_prompt *p,
+                 const char *input);
+int cli_out_close(cli_out *o, int status); /* a status other than 0 discards the file */
 
 /* Encoded, with its media rows. Zeroed: empty. */
 typedef struct {

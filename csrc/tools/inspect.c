@@ -125,10 +125,14 @@ int cmd_info(int n, char **argv) {
     char err[512] = "";
     int e = gm_config_read(&f.config, f.gguf, gm_vocab_size(f.vocab), err, sizeof err);
     if (e < 0) rc = cli_fail("%s", err[0] ? err : gm_err_text(e));
-    /* The projector is a file of its own; that it can be read is all that is known about it yet. */
+    /* Of the projector only that it is one: its tensors are looked at with a backend. */
     gm_gguf *projector = NULL;
+    gm_str arch = {"", 0};
     if (rc == CLI_OK && mmproj && gm_gguf_open(&projector, mmproj, err, sizeof err) < 0)
         rc = cli_fail("%s", err);
+    if (projector && (gm_gguf_get_str(projector, "general.architecture", &arch) || arch.n != 4 ||
+                      memcmp(arch.p, "clip", 4) != 0))
+        rc = cli_fail("%s is no mmproj file", mmproj);
     gm_gguf_close(&projector);
     if (rc == CLI_OK) {
         summary s = summarise(f.gguf);

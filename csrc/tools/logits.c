@@ -109,7 +109,7 @@ static int run_logits(gm_engine *e, const logits_args *a) {
     int rc = cli_encode_prompt(e, &a->prompt, a->model.image_tokens, &prompt);
     if (rc == CLI_OK) rc = choose_positions(&p, a->positions, &a->list, prompt.ids.n);
     if (rc == CLI_OK && gm_session_create(&s, e, err, sizeof err) < 0) rc = cli_fail("%s", err);
-    if (rc == CLI_OK) rc = cli_out_open(&out, a->out, a->model.model);
+    if (rc == CLI_OK) rc = cli_out_open(&out, a->out, &a->model, &a->prompt, NULL);
     if (rc == CLI_OK) {
         size_t n_vocab = (size_t)e->config.n_vocab, chunk = (size_t)a->model.chunk;
         size_t fit = TAP_BYTES / (n_vocab * sizeof(float));
@@ -179,7 +179,7 @@ static int write_rows(gm_engine *e, const cli_model *m, gm_part_kind kind, const
     if (gm_rows_open(&rows, e, kind, name, m->image_tokens, NULL, err, sizeof err) < 0)
         return cli_fail("%s: %s", gm_path_tail(path), err);
     const size_t n = (size_t)gm_rows_n(rows) * (size_t)e->config.n_embd;
-    int rc = cli_out_open(&out, to, m->model);
+    int rc = cli_out_open(&out, to, m, NULL, path);
     if (rc == CLI_OK && fwrite(gm_rows_data(rows), sizeof(float), n, out.f) != n)
         rc = cli_fail("cannot write the rows: %s", strerror(errno));
     rc = cli_out_close(&out, rc);

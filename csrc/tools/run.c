@@ -57,7 +57,7 @@ static int generate(gm_gen *g, const run_args *a, gm_bytes *text) {
     int more = 1, rc = CLI_OK;
     while (more == 1 && rc == CLI_OK) {
         more = gm_gen_step(g, 0);
-        if (more < 0) return cli_fail("%s", gm_err_text(more));
+        if (more < 0) return cli_fail("%s", gm_gen_err_text(more));
         if (a->json && gm_bytes_append(text, g->text.p, g->text.n) < 0)
             return cli_fail("out of memory");
         if (!a->json && g->text.n > 0) {

@@ -76,7 +76,8 @@ end
 ---@return boolean
 local function looks_like_path(s)
   return media.looks_like(s) or s:match('^[/~]') ~= nil or s:match('^%.%.?[/\\]') ~= nil
-    or s:match('^%a:[/\\]') ~= nil or s:match('^%a[%w+.-]+://') ~= nil or s:match('^file:') ~= nil
+    or s:match('^%a:[/\\]') ~= nil or s:match('[/\\]$') ~= nil or s:match('^%a[%w+.-]+://') ~= nil
+    or s:match('^file:') ~= nil
 end
 
 --- What was typed, as a path and a question. A path may be quoted, may have its blanks escaped, or

@@ -28,7 +28,9 @@ function Source.get_position_encoding_kind(_)
 end
 
 --- nvim-cmp has no cancel: a new question ends the one before.
----@param params { context: { bufnr: integer, cursor: { row: integer, col: integer } } } from 1
+--- It compares an entry with what is left of the cursor from its own word or from the entry's range on,
+--- whichever begins first, so the range has to begin there.
+---@param params { offset: integer, context: { bufnr: integer, cursor_before_line: string, cursor: { row: integer, col: integer } } } from 1
 ---@param callback fun(response: table?)
 function Source:complete(params, callback)
   if self.stop then
@@ -50,6 +52,7 @@ function Source:complete(params, callback)
     buf = c.bufnr,
     row = c.cursor.row - 1,
     col = c.cursor.col - 1,
+    from = math.min(params.offset - 1, vim.fn.match(c.cursor_before_line, [[\k*$]])),
     done = answer,
     left = none,
   })

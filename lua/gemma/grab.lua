@@ -114,7 +114,11 @@ function M.clipboard(done)
       if why then
         return done(nil, ('cannot write %s: %s.'):format(path, why))
       end
-      done(media.file(path, { temp = not keep, name = 'clipboard.' .. ext }))
+      local found, bad = media.file(path, { temp = not keep, name = 'clipboard.' .. ext })
+      if not found and not keep then
+        uv.fs_unlink(path)
+      end
+      done(found, bad)
     end)
   end
   if not tool.types then

@@ -115,7 +115,7 @@ function M.sniff(s, size)
     return is('image', 'jpeg')
   elseif s:match('^GIF8[79]a') then
     return is('image', 'gif', int(s, 7, 2), int(s, 9, 2))
-  elseif four == 'RIFF' then
+  elseif four == 'RIFF' or four == 'RF64' then
     local form = s:sub(9, 12)
     if form == 'WEBP' then
       return is('image', 'webp', webp_size(s))
@@ -190,8 +190,8 @@ function M.image_tokens(w, h, budget)
   if w < 1 or h < 1 then
     return nil
   end
-  local f = math.sqrt(budget * PATCH * PATCH / (w * h)) / PATCH
-  local c, r = math.floor(f * w), math.floor(f * h)
+  local f = math.sqrt(budget * PATCH * PATCH / (w * h))
+  local c, r = math.floor(f * w / PATCH), math.floor(f * h / PATCH)
   if r == 0 then
     r, c = 1, math.min(math.floor(w / h), budget)
   elseif c == 0 then

@@ -17,11 +17,12 @@ local function label(s)
 end
 
 --- The entries for an answer: all of it, and its first line alone when there are more.
---- start: where the menu's own word begins, when that is not by 'iskeyword'
----@param o { line: string, row: integer, col: integer, start: integer?, text: string, swallow: integer, language: string }
+--- from: where the text that is replaced begins; start: where the word that is compared does. Both by
+--- 'iskeyword' where a menu does not say.
+---@param o { line: string, row: integer, col: integer, from: integer?, start: integer?, text: string, swallow: integer, language: string }
 ---@return table[] lsp.CompletionItem
 function M.items(o)
-  local from = vim.fn.match(o.line:sub(1, o.col), [[\k*$]])
+  local from = o.from or vim.fn.match(o.line:sub(1, o.col), [[\k*$]])
   local word = o.line:sub(from + 1, o.col)
   local key = o.start and o.line:sub(o.start + 1, o.col) or word
   local first = o.text:match('^\n*[^\n]*')
@@ -70,8 +71,8 @@ end
 
 --- Asks for the entries at a place. done() hears once, unless the request is cancelled or its place is
 --- left before; left() hears of the latter, since a menu cancels nothing but what it asks again.
----@param o { buf: integer, row: integer, col: integer, start: integer?, done: fun(items: table[]), left: fun()? }
----  row and col from 0, in bytes; start as in items()
+---@param o { buf: integer, row: integer, col: integer, from: integer?, start: integer?, done: fun(items: table[]), left: fun()? }
+---  all from 0, in bytes; from and start as in items()
 ---@return fun() cancel
 function M.request(o)
   if not M.available(o.buf) then
@@ -104,6 +105,7 @@ function M.request(o)
         line = line,
         row = o.row,
         col = o.col,
+        from = o.from,
         start = o.start,
         text = text,
         swallow = swallow or 0,

@@ -234,7 +234,7 @@ package.preload['gemma.ffi'] = function()
       if Fake.open_error then
         return nil, Fake.open_error
       end
-      return b
+      return setmetatable({}, { __index = b }) -- another one each time, as the library's
     end,
     path = function()
       return '/nowhere/libgemma.so'

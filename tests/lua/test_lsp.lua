@@ -196,6 +196,14 @@ test('menu: an entry matches the word of a menu that has its own idea of words',
   h.eq(items[1].textEdit.range.start.character, 2)
 end)
 
+test('menu: an entry replaces from where a menu compares', function()
+  local items = menu.items({ line = 'x = back-gr', row = 0, col = 11, from = 4, text = 'ound: red', swallow = 0,
+    language = 'css' })
+  h.eq(items[1].textEdit, { newText = 'back-ground: red', range = {
+    start = { line = 0, character = 4 }, ['end'] = { line = 0, character = 11 } } })
+  h.eq(items[1].filterText, 'back-ground:')
+end)
+
 test('menu: a request ends when its place is left', function()
   local c = child('x = fo|', { config = 'vim.g.gemma = { completion = { auto = false } }' })
   c:lua([[
@@ -254,7 +262,8 @@ test('nvim-cmp: the source registers, answers always, and a new question ends th
     _G.Got = {}
     function _G.Complete()
       local pos = vim.api.nvim_win_get_cursor(0)
-      Source:complete({ context = { bufnr = vim.api.nvim_get_current_buf(),
+      Source:complete({ offset = 5, context = { bufnr = vim.api.nvim_get_current_buf(),
+        cursor_before_line = vim.api.nvim_get_current_line():sub(1, pos[2]),
         cursor = { row = pos[1], col = pos[2] + 1 } } }, function(r) table.insert(Got, r) end)
     end
     Complete()]])

@@ -112,6 +112,7 @@ test('voice: a model that is unloaded meanwhile hears it again from the beginnin
   heard(c)
   c:wait('#Fake.sounds == 1 and #Fake.sounds[1].data == 32000')
   c:cmd('Gemma unload')
+  c:wait('Fake.destroyed ~= nil', 'the library is let go of')
   c:cmd('Gemma load')
   c:wait("require('gemma').status().state == 'ready'")
   c:cmd('Gemma record stop')

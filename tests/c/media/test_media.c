@@ -122,6 +122,30 @@ static void pictures_of_every_kind_are_read_as_by_the_reference(void **state) {
     fclose(pixels);
 }
 
+/* Half a picture is not answered about as if it were whole. */
+static void pictures_that_are_cut_off_are_errors(void **state) {
+    (void)state;
+    need_ffmpeg();
+    FILE *index = fopen("tests/golden/pictures/index.txt", "r");
+    if (!index) skip();
+    char name[64], path[128], err[256];
+    while (fscanf(index, "%63s %*d %*d %*d", name) == 1) {
+        if (strncmp(name, "animated", 8) == 0) continue; /* the first picture may be whole */
+        static uint8_t bytes[1 << 16];
+        snprintf(path, sizeof path, "tests/golden/pictures/%s", name);
+        FILE *f = fopen(path, "rb");
+        assert_non_null(f);
+        const size_t n = fread(bytes, 1, sizeof bytes, f);
+        fclose(f);
+        assert_true(n < sizeof bytes);
+        gm_image img;
+        if (gm_decode_picture(bytes, n * 3 / 4, &img, NULL, err, sizeof err) == 0)
+            fail_msg("three quarters of %s are a picture", name);
+        assert_null(strchr(err, '\n'));
+    }
+    fclose(index);
+}
+
 /* The vector instructions do what the plain loops do: sizes up and down, odd ones, one pixel, rows that
  * end where the memory does. */
 static void resize_is_the_same_with_and_without_vectors(void **state) {
@@ -297,7 +321,9 @@ static void grid_follows_the_size_rule(void **state) {
         {640, 480, 70, 432, 336},    {640, 480, 280, 912, 672},   {640, 480, 1120, 1824, 1344},
         {1920, 1080, 280, 1056, 576}, {1024, 1024, 280, 768, 768}, {100, 100, 280, 768, 768},
         {3000, 100, 280, 4368, 144}, {97, 53, 280, 1056, 576},    {230, 150, 280, 960, 624},
-        {5, 7, 280, 0, 0},
+        /* Sides that are a whole number of patches only when divided last. */
+        {100, 70, 70, 480, 336},      {400, 280, 280, 960, 672},  {175, 160, 280, 816, 768},
+        {910, 325, 70, 624, 192},     {5, 7, 280, 0, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         int32_t c, r;
@@ -412,6 +438,36 @@ static void sounds_of_any_length_are_framed(void **state) {
     free(wav);
 }
 
+/* Float files may hold anything. What is no sound is silence: one NaN would silence the model. */
+static void numbers_that_are_no_sound_are_silence(void **state) {
+    (void)state;
+    const float strange[] = {NAN, INFINITY, -INFINITY, 3e38f};
+    uint8_t wav[44 + 4 * 1600];
+    const size_t n = put_wav(wav, 1600, 16000, 1, 3, 32);
+    gm_samples plain, s;
+    char err[256] = "";
+    assert_int_equal(gm_decode_wav(wav, n, &plain, NULL, err, sizeof err), 0);
+    for (size_t i = 0; i < 4; i++) memcpy(wav + 44 + 4 * (100 + i), &strange[i], 4);
+    assert_int_equal(gm_decode_wav(wav, n, &s, NULL, err, sizeof err), 0);
+    assert_int_equal(s.n, plain.n);
+    for (size_t i = 0; i < s.n; i++) assert_true(s.v[i] == (i >= 100 && i < 104 ? 0.0f : plain.v[i]));
+    gm_free(s.v);
+    gm_free(plain.v);
+}
+
+static void ten_minutes_are_not_too_long(void **state) {
+    (void)state;
+    enum { RATE = 1000, N = 600 * RATE };
+    uint8_t *wav = malloc(44 + N + 1);
+    gm_samples s;
+    char err[256] = "";
+    if (gm_decode_wav(wav, put_wav(wav, N, RATE, 1, 1, 8), &s, NULL, err, sizeof err)) fail_msg("%s", err);
+    gm_free(s.v);
+    assert_int_equal(gm_decode_wav(wav, put_wav(wav, N + 1, RATE, 1, 1, 8), &s, NULL, err, sizeof err),
+                     GM_ETOOLONG);
+    free(wav);
+}
+
 /* Every prefix of a WAV file, and every single damaged header byte, is an answer, not a crash. */
 static void damaged_wav_is_an_error_or_sound(void **state) {
     (void)state;
@@ -447,11 +503,14 @@ int main(void) {
         cmocka_unit_test_setup_teardown(images_become_the_reference_rows, setup, teardown),
         cmocka_unit_test_setup_teardown(sounds_become_the_reference_rows, setup, teardown),
         cmocka_unit_test(pictures_of_every_kind_are_read_as_by_the_reference),
+        cmocka_unit_test(pictures_that_are_cut_off_are_errors),
         cmocka_unit_test_setup_teardown(a_file_may_ask_for_smaller_pictures, setup, teardown),
         cmocka_unit_test(grid_follows_the_size_rule),
         cmocka_unit_test(resampling_does_not_shift_a_tone),
         cmocka_unit_test(every_form_of_wav_gives_the_same_sound),
         cmocka_unit_test(sounds_of_any_length_are_framed),
+        cmocka_unit_test(numbers_that_are_no_sound_are_silence),
+        cmocka_unit_test(ten_minutes_are_not_too_long),
         cmocka_unit_test(damaged_wav_is_an_error_or_sound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

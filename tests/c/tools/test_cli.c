@@ -418,7 +418,10 @@ static void what_cannot_be_done_is_status_one_with_a_reason(void **state) {
     fails("logits -m %m --ids 2 --positions last --out %t", 1, "directory");
     fails("logits -m %m --ids 2 --positions last --out %t/no/such/place", 1, "no/such/place");
     fails("logits -m %m --ids 2 --positions last --out /dev/full", 1, "/dev/full");
-    fails("logits -m %m --ids 2 --positions last --out %m", 1, "model");
+    fails("logits -m %m --ids 2 --positions last --out %m", 1, "is read from");
+    fails("logits -m %m --prompt-file %t/text --positions last --out %t/text", 1, "is read from");
+    assert_int_equal(chmod(tmp_path(&tmp, "text"), 0444), 0);
+    fails("logits -m %m --ids 2 --positions last --out %t/text", 1, "text");
     fails("logits -m %m --prompt-file %t/missing --positions last --out %t/x", 1, "missing");
     fails("logits -m %m --prompt-file %t --positions last --out %t/x", 1, NULL);
     fails("logits -m %m --prompt-file %t/picture.txt --positions last --out %t/x", 1, "image");
