@@ -171,7 +171,8 @@ int gm_avlib_image(const char *codec, const uint8_t *p, size_t n, gm_image *out,
     if (gm_av.avcodec_receive_frame(ctx, frame) < 0) goto done;
     rc = 0;
 done:
-    if (rc) gm_fail(err, errlen, rc, "picture: %s", rc == GM_EFORMAT ? "damaged, or larger than 128 million pixels" : gm_err_text(rc));
+    if (rc == GM_EFORMAT) gm_fail(err, errlen, rc, "picture: damaged, or larger than 128 million pixels");
+    else if (rc) gm_fail(err, errlen, rc, "picture: %s", gm_err_text(rc));
     if (!rc && !widen_chroma(codec, frame, out)) rc = gm_av_to_rgb(frame, out, err, errlen);
     if (packet) gm_av.av_packet_free(&packet);
     if (frame) gm_av.av_frame_free(&frame);
