@@ -27,10 +27,23 @@ if routine and not is_main then
   while not result do
     local news = line ~= told and vim.trim(line --[[@as string]]) or nil
     told = line -- before the yield: the next one may come meanwhile
-    coroutine.yield(news)
+    if coroutine.yield(news) == 'abort' then -- <C-c> in lazy.nvim's window
+      process:kill('sigterm')
+      error('gemma: the library was not built: stopped.', 0)
+    end
   end
 else
-  result = process:wait()
+  local told
+  while not result do
+    vim.wait(100, function()
+      return result ~= nil
+    end)
+    if line ~= told and #vim.api.nvim_list_uis() > 0 then
+      told = line
+      vim.api.nvim_echo({ { ('gemma: %s'):format(vim.trim(line)):sub(1, vim.v.echospace) } }, false, {})
+      vim.cmd.redraw()
+    end
+  end
 end
 if result.code ~= 0 then
   error('gemma: the library was not built: ' .. make.cause(tail.text()), 0)

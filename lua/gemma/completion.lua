@@ -44,6 +44,7 @@ local NEAR = 128 -- bytes right of the cursor that a suggestion is compared with
 ---@field shown boolean it has been on the screen
 
 local rec ---@type gemma.completion.Record?
+local typed = false -- in this Insert mode, while there was no model yet
 local failed_version = -1 -- of the options, when loading failed
 local reading = nil ---@type number? share of the prompt that is in the cache, while it is read
 local reading_soon = false
@@ -503,7 +504,12 @@ end
 -- ---- keys ----------------------------------------------------------------------------------
 
 schedule = function()
-  if allow.on and engine.is_loaded() and not pace.manual_reason() then
+  if not engine.is_loaded() then
+    typed = true
+    if allow.on and engine.rested and not allow.buffer_reason(api.nvim_get_current_buf()) then
+      M.load()
+    end
+  elseif allow.on and not pace.manual_reason() then
     local gpu, tok_s = engine.is_gpu(), decode_tok_s()
     debounce.start(pace.delay(gpu, tok_s))
     if not reading_soon and pace.reads_ahead(gpu, tok_s) then
@@ -514,8 +520,6 @@ schedule = function()
         M.read_ahead(true)
       end)
     end
-  elseif allow.on and engine.rested and not allow.buffer_reason(api.nvim_get_current_buf()) then
-    M.load()
   end
 end
 
@@ -572,6 +576,7 @@ local function on_insert_enter()
   local pos = api.nvim_win_get_cursor(0)
   seen.buf, seen.row, seen.col = buf, pos[1], pos[2]
   seen.tick = api.nvim_buf_get_changedtick(buf)
+  typed = false
   if not allow.on or allow.buffer_reason(buf) then
     return
   end
@@ -594,6 +599,9 @@ function M.load()
       failed_version = config.version
     elseif in_insert() then
       M.read_ahead(false)
+      if typed then -- who has waited for the model need not type once more
+        schedule()
+      end
     end
   end)
   if not ok then

@@ -28,7 +28,7 @@ function M.command(root)
     return nil, ('no C compiler (%s) was found. Install gcc or clang.'):format(cc)
   end
   local jobs = math.max(1, vim.uv.available_parallelism() - 1)
-  return { make, '-C', root, '-j' .. jobs, 'lib', 'BUILD=build' }
+  return { make, '-C', root, '--no-print-directory', '-j' .. jobs, 'lib', 'BUILD=build' }
 end
 
 --- Why it failed, and what the user should install if the output says so.
