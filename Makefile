@@ -68,11 +68,15 @@ isa_flags = $(if $(findstring _avx512vnni.c,$1),-mavx512f -mavx512bw -mavx512dq 
 # Plain loops that are worth a vectoriser which tries harder.
 $(BUILD)/obj/media/resize.o $(BUILD)/obj/media/unfilter.o $(BUILD)/obj/kernels/vulkan/vk_repack.o: speed_flags := $(if $(SAN)$(DEBUG),,-O3)
 
-.PHONY: all lib tool
+.PHONY: all lib tool tags
 ## all: the library and the command-line tool
-all: lib tool
+all: lib tool tags
 ## lib: build/libgemma.so
 lib: $(BUILD)/libgemma.so
+## tags: the help's, where there is a Neovim
+tags: doc/tags
+doc/tags: $(wildcard doc/*.txt)
+	@if command -v nvim >/dev/null; then nvim --headless -u NONE -i NONE -c 'helptags doc' -c q || true; fi
 ## tool: build/gemma
 tool: $(BUILD)/gemma
 

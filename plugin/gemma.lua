@@ -75,6 +75,9 @@ vim.api.nvim_create_autocmd('InsertEnter', {
 local function at_startup()
   vim.schedule(function()
     local opts = vim.g.gemma
+    if vim.is_callable(opts) then
+      opts = require('gemma.config').get()
+    end
     if type(opts) == 'table' and opts.load == 'startup' then
       require('gemma').load()
     end

@@ -248,6 +248,7 @@ function Answer:ask(q)
       if self.handle == handle then
         self.handle = nil
       end
+      self.stopped = self.stopped or info == 'cancelled'
       local said = whole or table.concat(text)
       if whole or (self.stopped and said:find('%S')) then
         local thoughts = table.concat(thought)
@@ -415,6 +416,9 @@ function Answer:apply()
   })
   local win = vim.fn.bufwinid(self.source)
   if shown and win ~= -1 then
+    if self.win and api.nvim_win_is_valid(self.win) and api.nvim_win_get_config(self.win).relative ~= '' then
+      self:close() -- it stands where the change is shown; :Gemma answers brings it back
+    end
     api.nvim_set_current_win(win)
     api.nvim_win_set_cursor(win, { math.min(first, api.nvim_buf_line_count(self.source)), 0 })
   elseif shown then

@@ -52,7 +52,7 @@ function Source:complete(params, callback)
     buf = c.bufnr,
     row = c.cursor.row - 1,
     col = c.cursor.col - 1,
-    from = math.min(params.offset - 1, vim.fn.match(c.cursor_before_line, [[\k*$]])),
+    from = math.min(params.offset - 1, vim.fn.match(require('gemma.util').no_nul(c.cursor_before_line), [[\k*$]])),
     done = answer,
     left = none,
   })

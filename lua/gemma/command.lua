@@ -10,6 +10,7 @@ local M = {}
 ---@field args string? for the help file
 ---@field complete (string[]|fun(lead: string): string[])? first argument
 ---@field range boolean? takes one
+---@field opens boolean? a window, or a preview; the command-line window allows neither
 ---@field run fun(args: string[], bang: boolean, given: gemma.command.Given)
 
 --- What a subcommand may need besides its words.
@@ -102,6 +103,9 @@ local function switch(verb)
     end
     if bang and not on then
       gemma.unload()
+    end
+    if buf and on and not require('gemma.completion').is_enabled() then
+      return notify.info('on in this buffer, but off everywhere. Run :Gemma enable.')
     end
     local where = buf and ' in this buffer' or ''
     notify.info(('ghost text is %s%s.'):format(on and 'on' or 'off', where))
@@ -218,6 +222,7 @@ M.commands = {
     end,
   },
   edit = {
+    opens = true,
     desc = 'rewrite the range, or the function here, as a change to accept',
     args = '[instruction]',
     range = true,
@@ -226,6 +231,7 @@ M.commands = {
     end,
   },
   fix = {
+    opens = true,
     desc = 'the same for the diagnostics in the range, or in the function here',
     range = true,
     run = function(_, _, given)
@@ -233,6 +239,7 @@ M.commands = {
     end,
   },
   commit = {
+    opens = true,
     desc = 'write a message for what is staged into the commit buffer, or a new one',
     run = function()
       require('gemma.commit').command()
@@ -256,6 +263,7 @@ M.commands = {
     end,
   },
   answers = {
+    opens = true,
     desc = 'open an earlier answer again; 1 is the newest',
     args = '[number]',
     run = function(args)
@@ -317,6 +325,7 @@ M.commands = {
     end,
   },
   log = {
+    opens = true,
     desc = 'open the log of this session',
     run = function()
       local log = require('gemma.log')
@@ -357,6 +366,9 @@ function M.run(args)
   end
   if args.range > 0 and not cmd.range then
     return notify.warn((':Gemma %s takes no range.'):format(name))
+  end
+  if cmd.opens and vim.fn.getcmdwintype() ~= '' then
+    return notify.warn('not in the command-line window. Close it and ask again.')
   end
   cmd.run(words, args.bang, {
     range = args.range,

@@ -599,9 +599,6 @@ function M.load()
       failed_version = config.version
     elseif in_insert() then
       M.read_ahead(false)
-      if typed then -- who has waited for the model need not type once more
-        schedule()
-      end
     end
   end)
   if not ok then
@@ -674,7 +671,7 @@ function M.why()
     return 'the model writes.'
   elseif debounce.pending() then
     return 'waiting for a pause in typing.'
-  elseif not in_insert() then
+  elseif not api.nvim_get_mode().mode:find('i', 1, true) then -- niI, after CTRL-O, is Insert mode too
     local last = M.last and (' The last one: %s.'):format(M.last.what) or ''
     return 'suggestions come in Insert mode.' .. last
   elseif M.last then
@@ -701,6 +698,13 @@ function M.setup()
     api.nvim_create_autocmd(events, { group = group, callback = callback, pattern = pattern })
   end
   au('InsertEnter', on_insert_enter)
+  au('User', function(ev)
+    -- Who has waited for the model, whoever loads it, need not type once more.
+    if typed and ev.data.to == 'ready' and in_insert() then
+      typed = false
+      schedule()
+    end
+  end, 'GemmaState')
   au({ 'TextChangedI', 'TextChangedP', 'CursorMovedI' }, M.on_change)
   au({ 'CompleteChanged', 'CompleteDone' }, on_menu)
   au('ModeChanged', function()

@@ -645,18 +645,27 @@ function M.merge(user)
 end
 
 ---@return table
+---@return string? wrong why it is none of the user's
 local function read_user()
   local user = vim.g.gemma
   if vim.is_callable(user) then
-    user = user()
+    local ok, got = pcall(user)
+    if not ok then
+      return {}, 'the function failed: ' .. tostring(got):match('[^\n]*')
+    end
+    user = got
   end
-  return type(user) == 'table' and user or {}
+  if user ~= nil and type(user) ~= 'table' then
+    return {}, 'expected a table, got ' .. type(user)
+  end
+  return user or {}
 end
 
 ---@type gemma.Config?
 local current
 ---@type table?
 local current_user
+local current_wrong ---@type string?
 ---@type string[]
 local current_problems = {}
 --- Counts every change, so that others can cache what they derive from the options.
@@ -686,14 +695,17 @@ end
 --- Reads vim.g.gemma again, when it changed.
 ---@return string[] problems of the new value; empty when nothing changed
 function M.reload()
-  local user = read_user()
-  local unchanged = current and same(user, current_user)
-  current_user = user
+  local user, wrong = read_user()
+  local unchanged = current and same(user, current_user) and wrong == current_wrong
+  current_user, current_wrong = user, wrong
   current = M.merge(user)
   if unchanged then
     return {}
   end
   current_problems = M.problems(user)
+  if wrong then
+    table.insert(current_problems, 1, wrong)
+  end
   M.version = M.version + 1
   return current_problems
 end

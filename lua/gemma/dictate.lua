@@ -84,6 +84,7 @@ function M.join(text, before, after)
   local function spaced(char)
     return char ~= '' and vim.fn.char2nr(char) < 0x2E80
   end
+  before = util.no_nul(before)
   local last = vim.fn.strcharpart(before, vim.fn.strchars(before) - 1)
   local first = vim.fn.strcharpart(text, 0, 1)
   if spaced(last) and not last:match('[%s%(%[{<"\'`/\\@#$_~-]') and spaced(first)
@@ -178,7 +179,7 @@ local function here(buf)
   local row, col = unpack(api.nvim_win_get_cursor(0))
   if not api.nvim_get_mode().mode:match('^[iR]') then
     local line = api.nvim_buf_get_lines(buf, row - 1, row, false)[1] or ''
-    local char = vim.fn.matchstr(line, '\\%' .. (col + 1) .. 'c.')
+    local char = vim.fn.matchstr(util.no_nul(line), '\\%' .. (col + 1) .. 'c.')
     if col + #char >= #line then
       col = #line
     end

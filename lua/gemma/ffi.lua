@@ -65,7 +65,7 @@ function M.library()
   end
   local path = M.path()
   if not vim.uv.fs_stat(path) then
-    return nil, ('native library not found. Run :Gemma install lib (or make in %s).'):format(M.root())
+    return nil, 'native library not found. Run :Gemma install lib.'
   end
   local cdef = require('gemma.cdef')
   -- A second cdef of the same names is an error; it happens when somebody reloads the plugin.

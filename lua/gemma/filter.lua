@@ -442,7 +442,7 @@ end
 ---@return integer
 function M.weight_after(after)
   local s = rtrim(after):gsub('[%]%)}"\'`;,:>]+$', '')
-  return vim.fn.strchars(s)
+  return vim.fn.strchars(util.no_nul(s))
 end
 
 --- One line: up to the first newline that does not stand at the start.

@@ -6,6 +6,8 @@
 
 local M = {}
 
+local util = require('gemma.util')
+
 local api = vim.api
 local ns = api.nvim_create_namespace('gemma.ghost')
 local MARK = 1 -- the extmark's id: one per buffer
@@ -53,7 +55,7 @@ end
 ---@return integer cells left of the cursor
 local function cursor_width(row, col)
   local from = math.max(0, col - 2000) -- of a huge line only the end; a tab may then be off
-  return vim.fn.strdisplaywidth(api.nvim_buf_get_text(0, row, from, row, col, {})[1])
+  return vim.fn.strdisplaywidth(util.no_nul(api.nvim_buf_get_text(0, row, from, row, col, {})[1]))
 end
 
 --- With several lines, what stands right of the cursor will end up behind the last one. Where it is
@@ -66,7 +68,7 @@ local function cover(c, first)
     return nil
   end
   local from = cursor_width(c.row, c.col)
-  local hidden = vim.fn.strdisplaywidth(c.right, from)
+  local hidden = vim.fn.strdisplaywidth(util.no_nul(c.right), from)
   local shown = vim.fn.strdisplaywidth(first, from)
   local info = vim.fn.getwininfo(api.nvim_get_current_win())[1]
   local room = info.width - info.textoff - from

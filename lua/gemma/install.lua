@@ -312,7 +312,9 @@ local function judge(path, hex)
   local name = vim.fs.basename(path)
   local want, source = models.known_sum(path)
   if not want then
-    local kept = models.record_sum(path, hex) and '; recorded' or ''
+    -- Not beside the embedded one: an update of the plugin brings another.
+    local own = path == models.embedded()
+    local kept = not own and models.record_sum(path, hex) and '; recorded' or ''
     conclude('info', ('no sum is known for %s: %s...%s.'):format(name, hex:sub(1, 12), kept))
   elseif want == hex then
     conclude('info', ('%s is whole (as %s).'):format(name, source))

@@ -7,6 +7,8 @@
 
 local M = {}
 
+local util = require('gemma.util')
+
 local api = vim.api
 
 local NAME = 'gemma'
@@ -22,7 +24,7 @@ M.methods = {
 ---@param character integer UTF-16 units
 ---@return integer bytes
 local function to_byte(line, character)
-  local col = vim.fn.byteidxcomp(line, character, true)
+  local col = vim.fn.byteidxcomp(util.no_nul(line), character, true)
   return col < 0 and #line or col
 end
 
@@ -30,7 +32,7 @@ end
 ---@param col integer bytes
 ---@return integer UTF-16 units
 local function to_character(line, col)
-  return vim.fn.strutf16len(line:sub(1, col), true)
+  return vim.fn.strutf16len(util.no_nul(line:sub(1, col)), true)
 end
 
 --- The buffer of a name. One without a name can only be the current one.

@@ -5,6 +5,8 @@
 
 local M = {}
 
+local util = require('gemma.util')
+
 local api = vim.api
 
 local LABEL = 60 -- cells
@@ -22,7 +24,7 @@ end
 ---@param o { line: string, row: integer, col: integer, from: integer?, start: integer?, text: string, swallow: integer, language: string }
 ---@return table[] lsp.CompletionItem
 function M.items(o)
-  local from = o.from or vim.fn.match(o.line:sub(1, o.col), [[\k*$]])
+  local from = o.from or vim.fn.match(util.no_nul(o.line:sub(1, o.col)), [[\k*$]])
   local word = o.line:sub(from + 1, o.col)
   local key = o.start and o.line:sub(o.start + 1, o.col) or word
   local first = o.text:match('^\n*[^\n]*')

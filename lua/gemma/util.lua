@@ -80,6 +80,13 @@ function M.throttle(ms, fn)
   return call, flush
 end
 
+--- For Vim's functions, which take a string with a NUL for a Blob: ^A in its place, of the same width.
+---@param s string
+---@return string
+function M.no_nul(s)
+  return (s:gsub('%z', '\1'))
+end
+
 --- A shell pattern as a Lua pattern: `*` and `?`, everything else as it stands.
 ---@param glob string
 ---@return string

@@ -58,6 +58,18 @@ test('a model that comes into an Insert mode without a key waits for one', funct
   h.eq(c:lua('vim.wait(300, function() return #Fake.jobs > 0 end) return #Fake.jobs'), 0)
 end)
 
+test('a NUL in the line breaks neither the question nor several lines of an answer', function()
+  local c = h.child()
+  c:insert_at('|')
+  c:wait("require('gemma.engine').is_loaded()")
+  c:lua([[vim.api.nvim_buf_set_lines(0, 0, -1, false, { 'a\0 )\0' }) vim.api.nvim_win_set_cursor(0, { 1, 3 })]])
+  c:type('x')
+  c:wait('#Fake.jobs > 0', 'a request')
+  c:lua("Fake.emit(' in y do\\n  z()\\nend') Fake.done()")
+  h.has(shown(c), 'in y do')
+  h.eq(c:lua('return vim.v.errmsg'), '')
+end)
+
 test('a burst of keys makes one request, not one for each', function()
   local c = h.child()
   c:insert_at('|')

@@ -579,24 +579,24 @@ test('project: declarations come from the language server, are kept, and are nev
   h.eq(c:lua('return #Asked'), n, 'what is known is not asked again')
 end)
 
-test('project: notes are used when they are trusted, asked about once and not while typing', function()
+test('project: notes are used when they are trusted, told of once and not while typing', function()
   local c = project()
   c:lua([[
-    _G.Asked = 0
     vim.api.nvim_list_uis = function() return { {} } end
-    vim.secure.read = function() Asked = Asked + 1 end
     vim.fn.writefile({ 'Use tabs.', 'Never use globals.' }, '.gemma.md')
     vim.fn.mkdir('src')
     File('src/a.lua', Block('a', 20))]])
   c:feed('A')
   h.ok(not c:lua('return Prompt()'):find('<notes>\n', 1, true), 'nobody trusts it yet')
-  h.eq(c:lua('return Asked'), 0, 'not while typing')
+  h.eq(c:messages(), {}, 'not while typing')
   c:feed('<Esc>')
-  c:wait('Asked == 1', 'asked when Insert mode is over')
+  c:wait('#Seen.messages == 1', 'told when Insert mode is over')
+  h.eq(c:messages(), { 'gemma: .gemma.md is not trusted, so not used. Open it, then :trust.' })
+  h.eq(c:lua('return vim.api.nvim_get_mode()'), { mode = 'n', blocking = false }, 'no dialog')
   c:feed('A<Esc>')
   c:lua("_G.Later = false vim.defer_fn(function() Later = true end, 150)")
   c:wait('Later')
-  h.eq(c:lua('return Asked'), 1, 'once')
+  h.eq(#c:messages(), 1, 'once')
   c:lua([[
     vim.fn.mkdir(vim.fn.stdpath('state'), 'p')
     vim.cmd('split .gemma.md')

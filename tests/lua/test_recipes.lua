@@ -115,7 +115,7 @@ test("recipes: vim.pack installs from a repository, builds, and the next start h
   h.has(got.library, dir .. '/data/nvim/site/pack/core/opt/gemma.nvim/build/libgemma.so')
   h.ok(got.tags >= 1, 'the help has its tags')
   h.eq(#vim.fn.readfile(dir .. '/made'), 1)
-  h.has(vim.fn.readfile(dir .. '/made')[1], 'gemma.nvim -j')
+  h.has(vim.fn.readfile(dir .. '/made')[1], 'gemma.nvim --no-print-directory -j')
   h.eq(nvim(dir, code).command, 2)
   h.eq(#vim.fn.readfile(dir .. '/made'), 1, 'built once')
   vim.fn.delete(dir, 'rf')

@@ -218,7 +218,7 @@ end
 ---@param encoding string?
 ---@return integer
 local function character(line, col, encoding)
-  local head = line:sub(1, col)
+  local head = require('gemma.util').no_nul(line:sub(1, col))
   if encoding == 'utf-8' then
     return col
   elseif encoding == 'utf-32' then

@@ -14,7 +14,7 @@ M.MAX_BYTES = 2048 -- that go into a prompt
 
 local found = {} ---@type table<string, string|false> by folder: path of the file
 local read = {} ---@type table<string, { stamp: string, text: string? }> by path
-local asked = {} ---@type table<string, true>
+local told = {} ---@type table<string, true>
 
 --- The nearest notes file of a folder or of those above it. The home folder's own is the last.
 ---@param dir string
@@ -114,19 +114,17 @@ function M.with(system, buf)
   return ('%s\n\nThe project says about itself:\n%s'):format(system, head)
 end
 
---- Asks the user whether a notes file is to be trusted. Only in Normal mode and with somebody to
---- answer; once in a session.
+--- Says once in a session that a notes file waits to be trusted. No dialog: it would take the next keys
+--- for its answer. Only in Normal mode and with somebody to read it.
 ---@param path string
----@return boolean asked
-function M.ask(path)
+function M.tell(path)
   local busy = vim.api.nvim_get_mode().mode ~= 'n' or vim.fn.reg_executing() ~= ''
-  if asked[path] or busy or #vim.api.nvim_list_uis() == 0 or vim.fn.getcmdwintype() ~= '' then
-    return false
+  if told[path] or busy or #vim.api.nvim_list_uis() == 0 or vim.fn.getcmdwintype() ~= '' then
+    return
   end
-  asked[path] = true
-  vim.secure.read(path)
-  read[path] = nil
-  return true
+  told[path] = true
+  local name = vim.fn.fnamemodify(path, ':~:.')
+  notify.info(('%s is not trusted, so not used. Open it, then :trust.'):format(name))
 end
 
 return M

@@ -248,11 +248,11 @@ local function fetch(buf)
 end
 
 ---@param buf integer
-local function ask_notes(buf)
+local function tell_of_notes(buf)
   if config.get().context.notes and M.readable(buf) then
     local _, path = notes.get(api.nvim_buf_get_name(buf))
-    if path and notes.ask(path) then
-      snapshot = nil
+    if path then
+      notes.tell(path)
     end
   end
 end
@@ -260,7 +260,7 @@ end
 local entered = util.debounce(function()
   local buf = api.nvim_get_current_buf()
   pick_cursor(buf)
-  ask_notes(buf)
+  tell_of_notes(buf)
 end)
 local idle = util.debounce(function()
   fetch(api.nvim_get_current_buf())
@@ -306,7 +306,7 @@ local function on_insert_leave(ev)
   idle.start(IDLE_MS)
   vim.schedule(function()
     if api.nvim_get_current_buf() == ev.buf then
-      ask_notes(ev.buf)
+      tell_of_notes(ev.buf)
     end
   end)
 end
