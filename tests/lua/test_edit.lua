@@ -120,6 +120,22 @@ test('nothing is written while it is shown; old and new lines stand on the scree
     '  -- sum', '  return c', 'end', '', 'return M' })
 end)
 
+test('a change at the bottom of a window is scrolled to where it can be seen', function()
+  local c = child()
+  c:lua([[
+    local lines = vim.api.nvim_buf_get_lines(0, 0, -1, false)
+    for i = 1, 40 do table.insert(lines, 1, '-- ' .. i) end
+    vim.api.nvim_buf_set_lines(0, 0, -1, false, lines)
+    vim.api.nvim_win_set_cursor(0, { 43, 0 })]])
+  c:feed('zb')
+  c:cmd('43,47Gemma edit call it x')
+  c:wait('#Fake.jobs == 1')
+  c:lua("Fake.emit(...) Fake.done(nil, 'string')", NEW)
+  c:wait("require('gemma.edit.preview').get(1) ~= nil")
+  h.has(table.concat(c:screen(), '\n'), 'local c = x')
+  h.eq(c:cursor()[1], 43)
+end)
+
 test('<C-y> on a hunk accepts it; elsewhere it accepts the rest; undo takes all back at once', function()
   local c = edited()
   c:feed('3G<C-y>')

@@ -134,6 +134,23 @@ function Preview:make_room_above(n)
   end
 end
 
+--- What is to be judged has to be seen: Neovim does not scroll for virtual lines, and <C-e>, which would,
+--- rejects.
+function Preview:make_room()
+  local hunk, win = self.hunks[1], vim.fn.bufwinid(self.buf)
+  if self.side or not hunk or win == -1 then
+    return
+  end
+  api.nvim_win_call(win, function()
+    local first = self:place(1) + 1
+    local at = vim.fn.screenpos(win, first, 1).row - vim.fn.win_screenpos(win)[1] + 1
+    local missing = at + #hunk.old + #hunk.new - 1 - api.nvim_win_get_height(win)
+    if at > 0 and missing > 0 then
+      vim.fn.winrestview({ topline = math.min(vim.fn.winsaveview().topline + missing, first) })
+    end
+  end)
+end
+
 --- A change inside of a closed fold could be neither seen nor judged.
 function Preview:open_folds()
   for _, win in ipairs(vim.fn.win_findbuf(self.buf)) do
@@ -415,6 +432,7 @@ function M.show(region, new)
     end
   end
   self:draw()
+  self:make_room()
   notify.event('GemmaEditPreview', { buf = self.buf, hunks = #list })
   return self
 end
