@@ -56,6 +56,7 @@ M.printable = transcript.printable
 ---@field pending { kind: 'text'|'thought', text: string }[] what is not on the screen yet
 ---@field flush fun() at most every FLUSH_MS
 ---@field flush_now fun()
+---@field flush_no_more fun()
 ---@field stopped boolean? by the user
 ---@field hint string what the footer says
 ---@field on_forget fun()?
@@ -342,6 +343,7 @@ function Answer:forget()
     return a ~= self
   end, kept)
   self.view:delete()
+  self.flush_no_more()
   if self.on_forget then
     self.on_forget()
     self.on_forget = nil
@@ -603,7 +605,7 @@ function M.open(o)
     hint = '',
     on_forget = o.on_forget,
   }, Answer)
-  self.flush, self.flush_now = util.throttle(FLUSH_MS, function()
+  self.flush, self.flush_now, self.flush_no_more = util.throttle(FLUSH_MS, function()
     self:write()
   end)
   attach(self)

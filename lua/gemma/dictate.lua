@@ -132,7 +132,7 @@ end
 ---@param a gemma.Media
 local function transcribe(d, a)
   show(d, '...', 'GemmaGhost')
-  local draw, flush = util.throttle(50, function()
+  local draw, flush, close = util.throttle(50, function()
     local text = M.clean(d.text)
     if current == d and text ~= '' then
       show(d, vim.fn.strcharpart(text, math.max(0, vim.fn.strchars(text) - PREVIEW)), 'GemmaGhost')
@@ -151,6 +151,7 @@ local function transcribe(d, a)
     end,
     on_done = function(text, info)
       flush()
+      close()
       a.release()
       if not text then
         forget(d)

@@ -47,7 +47,9 @@ end
 --- call is never lost.
 ---@param ms integer
 ---@param fn fun()
----@return fun() call, fun() flush
+---@return fun() call
+---@return fun() flush
+---@return fun() close nothing is called any more
 function M.throttle(ms, fn)
   local timer = assert(uv.new_timer())
   local waiting, dirty = false, false
@@ -67,7 +69,7 @@ function M.throttle(ms, fn)
   local function call()
     if waiting then
       dirty = true
-    else
+    elseif not timer:is_closing() then
       run()
     end
   end
@@ -77,7 +79,13 @@ function M.throttle(ms, fn)
       fn()
     end
   end
-  return call, flush
+  local function close()
+    dirty = false
+    if not timer:is_closing() then
+      timer:close()
+    end
+  end
+  return call, flush, close
 end
 
 --- For Vim's functions, which take a string with a NUL for a Blob: ^A in its place, of the same width.

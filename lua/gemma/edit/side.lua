@@ -36,7 +36,7 @@ function M.open(buf, on_closed)
     end)
   end
   api.nvim_create_autocmd('WinClosed', {
-    pattern = tostring(self.win),
+    pattern = { tostring(self.win), tostring(self.source) },
     once = true,
     callback = vim.schedule_wrap(function()
       if not self.closed then
