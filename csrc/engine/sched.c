@@ -15,7 +15,9 @@ void gm_sched_finish(gm_sched *s) {
 }
 
 int64_t gm_sched_add(gm_sched *s, gm_job *j) {
-    if (s->n >= GM_MAX_JOB) return GM_EBUSY;
+    /* Memory can be asked back whoever has filled the list. */
+    const size_t most = j->kind == GM_JOB_UNLOAD ? 2 * GM_MAX_JOB : GM_MAX_JOB;
+    if (s->n >= most) return GM_EBUSY;
     gm_job **end = &s->first;
     while (*end) end = &(*end)->next;
     *end = j;

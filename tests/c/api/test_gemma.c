@@ -686,6 +686,8 @@ static void too_many_waiting_jobs_are_refused(void **state) {
     for (int i = 0; i < 1000 && last > 0; i++) last = generate(g, "x", 1, 1, 1, 0);
     assert_int_equal(last, GEMMA_EBUSY);
     assert_true(strlen(err) > 0);
+    const int64_t unload = gemma_unload(g);
+    assert_true(unload > 0);
     gemma_cancel_all(g);
     wait_end(g, blocker);
     free(p);
