@@ -325,7 +325,12 @@ function Run:finished(text, info)
     return self:fail('the model wrote no message. :Gemma commit asks again.')
   end
   self:finish()
-  if not api.nvim_buf_is_loaded(self.buf) then
+  -- A buffer of ours that is in no window is one that the user has closed.
+  local closed = self.own and #vim.fn.win_findbuf(self.buf) == 0
+  if closed and api.nvim_buf_is_valid(self.buf) then
+    api.nvim_buf_delete(self.buf, { force = true })
+  end
+  if closed or not api.nvim_buf_is_loaded(self.buf) then
     vim.fn.setreg('"', message, 'l')
     return notify.warn('the commit buffer is gone; the message is yanked, p puts it.')
   end
