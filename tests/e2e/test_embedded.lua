@@ -94,8 +94,7 @@ case.run({
       s:ex('/function M.keys')
       local said = answer(s, 'GemmaExplain')
       case.ok(said:find('%f[%w]keys') and said:find('%f[%w]sorted'), said)
-      -- What stands far above a function leads a small model astray.
-      s = editor(case.sample(), { explain = { context_lines = 0 } })
+      s = editor(case.sample())
       s:ex('/function M.sum')
       said = answer(s, 'GemmaExplain')
       case.ok(said:find('%f[%w]sum') or said:find('%f[%w]add'), said)
@@ -109,7 +108,7 @@ case.run({
       local lines = vim.fn.readfile(screen.top .. '/tests/e2e/sample.lua')
       lines = vim.list_slice(lines, 1, 12)
       vim.list_extend(lines, {
-        '--- The number of keys of a table.', 'function M.count(map)', '  local n = 0',
+        '--- The number of keys of a table.', 'function M.count(map)', '  local count = 0',
         '  for _ in pairs(map) do', '    ',
       })
       vim.fn.writefile(lines, dir .. '/list.lua')
@@ -118,11 +117,11 @@ case.run({
       s:keys('M-\\') -- nothing is asked for before something was typed
       s:wait('the whole suggestion', WAIT, function()
         local text = s:lua("return require('gemma.ghost').text()")
-        return text ~= vim.NIL and text:find('return n') and not s:lua("return require('gemma.engine').busy()")
+        return text ~= vim.NIL and text:find('return count') and not s:lua("return require('gemma.engine').busy()")
       end)
       s:keys('M-l', 'Escape')
       s:wait('it is accepted', WAIT, function()
-        return s:lua("return vim.fn.search('return n', 'nw')") > 0
+        return s:lua("return vim.fn.search('return count', 'nw')") > 0
       end)
       local text = table.concat(s:lua('return vim.api.nvim_buf_get_lines(0, 0, -1, false)'), '\n')
       if not text:find('\nend%s*$') then

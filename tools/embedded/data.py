@@ -202,16 +202,21 @@ class Samples:
             return None
         return ids, wanted, [], []
 
+    def made_or_any(self, rng, name, share):
+        """An entry, so often one about the simple functions of modules.py."""
+        key = name + " made"
+        if key not in self._lists:
+            self._lists[key] = [e for e in self.some(name) if e.get("package") == "made"]
+        made = self._lists[key]
+        return rng.choice(made if made and rng.random() < share else self.some(name))
+
     def complete(self, rng):
-        return self.prompted(rng.choice(self.some("complete")), rng, True)
+        """Some are of simple functions: they are what somebody tries first."""
+        return self.prompted(self.made_or_any(rng, "complete", 0.3), rng, True)
 
     def explain(self, rng):
         """Mostly about simple functions: what people write above real ones is often not in the code."""
-        if "made" not in self._lists:
-            self._lists["made"] = [e for e in self.some("explain") if e["package"] == "made"]
-        made = self._lists["made"]
-        entries = made if made and rng.random() < 0.7 else self.some("explain")
-        return self.prompted(rng.choice(entries), rng, False)
+        return self.prompted(self.made_or_any(rng, "explain", 0.7), rng, False)
 
     # -- pictures and sounds
 

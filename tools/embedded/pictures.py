@@ -60,8 +60,8 @@ def fonts(split):
 
 def grid(w, h, budget):
     """Columns and rows of patches, as gm_image_grid in csrc/media/vision.c."""
-    f = math.sqrt(budget * 48 * 48 / (w * h)) / 48
-    c, r = math.floor(f * w), math.floor(f * h)
+    f = math.sqrt(budget * 48 * 48 / (w * h))
+    c, r = math.floor(f * w / 48), math.floor(f * h / 48)
     if r == 0:
         r, c = 1, min(w // h, budget)
     if c == 0:
@@ -294,7 +294,7 @@ def lesson(rng, kind):
     questions about one of several things are here only, to teach reading and looking; nobody is judged
     by them."""
     if kind == "shape":
-        image, colour, shape = one_shape(rng, "train", 0.3, off=rng.random())
+        image, colour, shape = one_shape(rng, "train", 0.16, off=rng.random())
         return [image], [about_one(rng, colour, shape, how)[:2] for how in rng.sample(range(3), 3)]
     if kind == "count":
         image, things = some_shapes(rng, rng.choice((1, 2, 2, 3, 3, 4, 5)))
@@ -304,7 +304,7 @@ def lesson(rng, kind):
         answer = f"The digits are {' '.join(digits)}."
         return [written(rng, "train", digits)], [(rng.choice(ASK_DIGITS), answer)]
     if kind == "word":
-        letters = rng.random() < 0.4
+        letters = rng.random() < 0.25
         if letters:
             word = "".join(rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(rng.randint(1, 4)))
         else:
@@ -327,7 +327,7 @@ def figure(rng):
         image, things = some_shapes(rng, rng.randint(1, 5))
         return fit(image, BUDGET), f"{words.NUMBERS[len(things)]}."
     if rng.random() < 0.5:
-        image, colour, shape = one_shape(rng, "train", 0.3)
+        image, colour, shape = one_shape(rng, "train", rng.choice((0.12, 0.3)))
         return fit(image, BUDGET), f"{article(colour)} {shape}."
     off = rng.random() ** 1.5
     budget = rng.choice((1, 4, 9, 16))
@@ -335,9 +335,9 @@ def figure(rng):
     return fit(image, budget), f"{article(colour)} {shape}."
 
 
-def written_card(rng, shown, budgets):
-    """Half of them large and in the middle, with one of these budgets."""
-    if rng.random() < 0.5:
+def written_card(rng, shown, budgets, hard):
+    """Some are as hard as in questions, the others large and in the middle, with one of these budgets."""
+    if rng.random() < hard:
         return fit(written(rng, "train", shown), BUDGET)
     budget = rng.choice(budgets)
     return fit(written(rng, "train", shown, 48 * math.sqrt(budget), rng.random() ** 1.5), budget)
@@ -346,7 +346,7 @@ def written_card(rng, shown, budgets):
 def glyph(rng):
     """A card with a digit or with a letter."""
     text = str(rng.randrange(10)) if rng.random() < 0.6 else rng.choice("abcdefghijklmnopqrstuvwxyz")
-    return written_card(rng, rng.choice((text, text.upper())), (1, 4, 9, 16)), text
+    return written_card(rng, rng.choice((text, text.upper())), (1, 4, 9, 16), 0.5), text
 
 
 def word(rng):
@@ -357,11 +357,11 @@ def word(rng):
     else:
         text = rng.choice(words.READ)
     shown = rng.choice((text, text, text.capitalize(), text.upper()))
-    return written_card(rng, shown, (9, 16, 25)), " ".join(text) if letters else text
+    return written_card(rng, shown, (9, 16, 25), 0.75), " ".join(text) if letters else text
 
 
 def sample(rng):
     """For training: (kind, [("image", rgb), ...], [(question, answer), ...])."""
-    kind = rng.choices(("shape", "count", "digit", "word", "two"), (38, 18, 18, 20, 6))[0]
+    kind = rng.choices(("shape", "count", "digit", "word", "two"), (22, 20, 14, 36, 8))[0]
     images, turns = lesson(rng, kind)
     return kind, [("image", fit(i, BUDGET)) for i in images], turns

@@ -87,7 +87,7 @@ local function write_holes(out, file, text, n, rnd)
         local budget = { tokens = tokens, suffix_tokens = math.floor(tokens / 4) }
         local c = context.gather(buf, hole.row, hole.col, budget)
         local parts = compact(context.parts(c), 'complete')
-        out:write(vim.json.encode({ parts = parts, answer = hole.text }), '\n')
+        out:write(vim.json.encode({ parts = parts, answer = hole.text, package = file.package }), '\n')
       end)
     end
   end
