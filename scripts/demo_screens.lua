@@ -52,8 +52,14 @@ end
 
 ---@param s Screen
 local function suggest(s)
-  s:keys('o')
-  for _, start in ipairs({ 'local n = ', 'if #list == ', 'for i = ', 'return to', 'local first' }) do
+  s:lua([[
+    vim.fn.search('table.sort', 'w')
+    vim.cmd.normal({ 'zt', bang = true })
+    vim.fn.search('^return M', 'w')]])
+  s:keys('O', 'Escape', 'O')
+  s:type('function M.map(list, fn)', 40)
+  s:keys('Enter')
+  for _, start in ipairs({ 'l', 'local n = ', 'for i = ', 'if #list == ', 'return ' }) do
     s:type(start, 40)
     local ok = pcall(s.wait, s, 'grey text', 20000, function()
       return ghost(s)
