@@ -1,5 +1,11 @@
 --- blink.lua: a source for blink.cmp: { name = 'Gemma', module = 'gemma.blink', async = true }.
 
+---@class gemma.blink.Context what is read of theirs
+---@field bufnr integer?
+---@field pos { row: integer, col: integer }?
+---@field cursor integer[]?
+---@field bounds { start_col: integer }?
+
 ---@class gemma.blink.Source
 local Source = {}
 Source.__index = Source
@@ -16,7 +22,7 @@ end
 
 --- Where it is: `pos` (both from 0) since blink.cmp 2, before it `cursor` (row from 1, column from 0).
 --- Its word begins at `bounds` (column from 1) and has hyphens in it whatever 'iskeyword' says.
----@param ctx { bufnr: integer?, pos: { row: integer, col: integer }?, cursor: integer[]?, bounds: { start_col: integer }? }
+---@param ctx gemma.blink.Context
 ---@param callback fun(response: table)
 ---@return fun() cancel
 function Source.get_completions(_, ctx, callback)

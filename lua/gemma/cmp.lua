@@ -2,6 +2,10 @@
 
 local M = {}
 
+---@class gemma.cmp.Params what is read of theirs; places from 1
+---@field offset integer
+---@field context { bufnr: integer, cursor_before_line: string, cursor: { row: integer, col: integer } }
+
 ---@class gemma.cmp.Source
 ---@field private stop fun()?
 local Source = {}
@@ -30,7 +34,7 @@ end
 --- nvim-cmp has no cancel: a new question ends the one before.
 --- It compares an entry with what is left of the cursor from its own word or from the entry's range on,
 --- whichever begins first, so the range has to begin there.
----@param params { offset: integer, context: { bufnr: integer, cursor_before_line: string, cursor: { row: integer, col: integer } } } from 1
+---@param params gemma.cmp.Params
 ---@param callback fun(response: table?)
 function Source:complete(params, callback)
   if self.stop then

@@ -44,7 +44,7 @@ local NEAR = 128 -- bytes right of the cursor that a suggestion is compared with
 ---@field shown boolean it has been on the screen
 
 local rec ---@type gemma.completion.Record?
-local typed = false -- in this Insert mode, while there was no model yet
+local typed_early = false -- in this Insert mode, while there was no model yet
 local failed_version = -1 -- of the options, when loading failed
 local reading = nil ---@type number? share of the prompt that is in the cache, while it is read
 local reading_soon = false
@@ -505,7 +505,7 @@ end
 
 schedule = function()
   if not engine.is_loaded() then
-    typed = true
+    typed_early = true
     if allow.on and engine.rested and not allow.buffer_reason(api.nvim_get_current_buf()) then
       M.load()
     end
@@ -576,7 +576,7 @@ local function on_insert_enter()
   local pos = api.nvim_win_get_cursor(0)
   seen.buf, seen.row, seen.col = buf, pos[1], pos[2]
   seen.tick = api.nvim_buf_get_changedtick(buf)
-  typed = false
+  typed_early = false
   if not allow.on or allow.buffer_reason(buf) then
     return
   end
@@ -700,8 +700,8 @@ function M.setup()
   au('InsertEnter', on_insert_enter)
   au('User', function(ev)
     -- Who has waited for the model, whoever loads it, need not type once more.
-    if typed and ev.data.to == 'ready' and in_insert() then
-      typed = false
+    if typed_early and ev.data.to == 'ready' and in_insert() then
+      typed_early = false
       schedule()
     end
   end, 'GemmaState')

@@ -18,10 +18,26 @@ local function label(s)
   return vim.fn.strdisplaywidth(s) <= LABEL and s or vim.fn.strcharpart(s, 0, LABEL - 1) .. '…'
 end
 
+---@class gemma.menu.Place from 0, in bytes
+---@field row integer
+---@field col integer
+---@field from integer? where the text that is replaced begins
+---@field start integer? where the word that is compared begins
+
+---@class gemma.menu.Answer: gemma.menu.Place
+---@field line string
+---@field text string
+---@field swallow integer
+---@field language string
+
+---@class gemma.menu.Question: gemma.menu.Place
+---@field buf integer
+---@field done fun(items: table[])
+---@field left fun()?
+
 --- The entries for an answer: all of it, and its first line alone when there are more.
---- from: where the text that is replaced begins; start: where the word that is compared does. Both by
---- 'iskeyword' where a menu does not say.
----@param o { line: string, row: integer, col: integer, from: integer?, start: integer?, text: string, swallow: integer, language: string }
+--- Words are by 'iskeyword' where a menu does not say.
+---@param o gemma.menu.Answer
 ---@return table[] lsp.CompletionItem
 function M.items(o)
   local from = o.from or vim.fn.match(util.no_nul(o.line:sub(1, o.col)), [[\k*$]])
@@ -73,8 +89,7 @@ end
 
 --- Asks for the entries at a place. done() hears once, unless the request is cancelled or its place is
 --- left before; left() hears of the latter, since a menu cancels nothing but what it asks again.
----@param o { buf: integer, row: integer, col: integer, from: integer?, start: integer?, done: fun(items: table[]), left: fun()? }
----  all from 0, in bytes; from and start as in items()
+---@param o gemma.menu.Question
 ---@return fun() cancel
 function M.request(o)
   if not M.available(o.buf) then
