@@ -158,7 +158,12 @@ function Preview:open_folds()
       for n, hunk in ipairs(self.hunks) do
         local first = self:place(n) + 1
         local last = first + math.max(#hunk.old, 1) - 1
-        vim.cmd(('silent! %d,%dfoldopen!'):format(first, last))
+        for row = first, last do
+          if vim.fn.foldclosed(row) ~= -1 then -- where there is none it would be an error
+            vim.cmd(('%d,%dfoldopen!'):format(row, last))
+            break
+          end
+        end
       end
     end)
   end
