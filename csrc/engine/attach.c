@@ -377,8 +377,9 @@ int gm_attachments_place(gm_attachments *a, const gm_part *parts, size_t n_part,
 }
 
 int gm_attachments_encode(gm_attachments *a, gm_engine *e, gm_part *parts, size_t n_part,
-                          const gm_turns_opts *turns, int32_t image_tokens, const gm_cancel *cancel,
-                          gm_ids *ids, char *err, size_t errlen) {
+                          const gm_turns_opts *turns, int32_t image_tokens, gm_ids *ids, char *err,
+                          size_t errlen) {
+    const gm_cancel *cancel = turns ? turns->cancel : NULL;
     gm_media_span *spans = NULL;
     const size_t n_before = ids->n;
     size_t n_run = 0;

@@ -40,10 +40,11 @@ int gm_attachments_open(gm_attachments *a, gm_engine *e, gm_part *part, int32_t 
 
 /* Opens the media parts (whose text is a path, or which have a view of a sound), fills in their
  * number of rows, and encodes the whole list to ids. Behind a sound that has not ended nothing is
- * opened and nothing encoded. On failure *a is empty and ids as it was. */
+ * opened and nothing encoded. turns (may be NULL) has the flag that cancels both. On failure *a is
+ * empty and ids as it was. */
 int gm_attachments_encode(gm_attachments *a, gm_engine *e, gm_part *parts, size_t n_part,
-                          const gm_turns_opts *turns, int32_t image_tokens, const gm_cancel *cancel,
-                          gm_ids *ids, char *err, size_t errlen);
+                          const gm_turns_opts *turns, int32_t image_tokens, gm_ids *ids, char *err,
+                          size_t errlen);
 void gm_attachments_finish(gm_attachments *a);
 
 /* The last step of the encoding: runs for the rows of the opened parts, which came to stand at

@@ -149,8 +149,8 @@ static bool load(gm_service *s, gm_job *j) {
 static int encode(gm_service *s, const gm_generate_request *r, struct gm_work *w, char *err,
                   size_t errlen) {
     gm_turns_opts o = {.think = r->think, .cancel = s->interrupt};
-    return gm_attachments_encode(&w->media, s->engine, r->parts, r->n_part, &o, r->image_tokens,
-                                 s->interrupt, &w->ids, err, errlen);
+    return gm_attachments_encode(&w->media, s->engine, r->parts, r->n_part, &o, r->image_tokens, &w->ids,
+                                 err, errlen);
 }
 
 /* Continues from another session when that has more of the prompt than the job's own. */

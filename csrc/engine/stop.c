@@ -62,14 +62,16 @@ static int emit(gm_stop *s, size_t n, gm_bytes *out) {
     return GM_OK;
 }
 
+static size_t to_drop(const gm_stop *s, size_t n) { return n < s->skip ? n : s->skip; }
+
 size_t gm_stop_pass(gm_stop *s, size_t n) {
-    size_t dropped = n < s->skip ? n : s->skip;
+    size_t dropped = to_drop(s, n);
     s->skip -= dropped;
     return dropped;
 }
 
 int gm_stop_push(gm_stop *s, const char *p, size_t n, gm_bytes *out) {
-    size_t dropped = n < s->skip ? n : s->skip;
+    size_t dropped = to_drop(s, n);
     if (s->hit || n == dropped) {
         s->skip -= dropped;
         return GM_OK;

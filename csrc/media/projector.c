@@ -177,6 +177,12 @@ static int alloc_rows(gm_projector *p, const gm_be_limits *lim) {
     return rc ? rc : gm_be_tensor_alloc(p->backend, &p->out_rows);
 }
 
+bool gm_is_projector(const gm_gguf *g) {
+    gm_str arch;
+    return gm_gguf_get_str(g, "general.architecture", &arch) == GM_OK && arch.n == 4 &&
+           memcmp(arch.p, "clip", 4) == 0;
+}
+
 int gm_projector_open(gm_projector **out, const char *path, gm_backend *b, int32_t n_embd, char *err,
                       size_t errlen) {
     *out = NULL;
@@ -185,11 +191,11 @@ int gm_projector_open(gm_projector **out, const char *path, gm_backend *b, int32
     p->backend = b = gm_be_ends(b);
     p->n_embd = n_embd;
     loader l = {p, err, errlen};
-    gm_str arch = {"", 0};
     int rc = gm_gguf_open(&p->gguf, path, err, errlen);
     if (rc) goto done;
-    if (gm_gguf_get_str(p->gguf, "general.architecture", &arch) || arch.n != 4 ||
-        memcmp(arch.p, "clip", 4) != 0) {
+    if (!gm_is_projector(p->gguf)) {
+        gm_str arch = {"", 0};
+        (void)gm_gguf_get_str(p->gguf, "general.architecture", &arch);
         rc = gm_fail(err, errlen, GM_EUNSUPPORTED, "%s is no mmproj file (architecture \"%.*s\")",
                      path, (int)(arch.n < 64 ? arch.n : 64), arch.p);
         goto done;

@@ -17,6 +17,9 @@ enum { GM_IMAGE_TOKENS_DEFAULT = 280, GM_IMAGE_TOKENS_MAX = 1120 };
 
 typedef struct gm_projector gm_projector;
 
+/* Is the file one of embedders of pictures and sounds, by its architecture? */
+bool gm_is_projector(const gm_gguf *g);
+
 /* n_embd: width of the decoder that the rows are for; a file of another width is refused. */
 int gm_projector_open(gm_projector **out, const char *path, gm_backend *b, int32_t n_embd, char *err,
                       size_t errlen);

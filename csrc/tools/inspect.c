@@ -2,6 +2,7 @@
 #include <string.h>
 #include "base/err.h"
 #include "format/gguf.h"
+#include "media/projector.h"
 #include "model/config.h"
 #include "tokenizer/detok.h"
 #include "tokenizer/encode.h"
@@ -127,12 +128,9 @@ int cmd_info(int n, char **argv) {
     if (e < 0) rc = cli_fail("%s", err[0] ? err : gm_err_text(e));
     /* Of the projector only that it is one: its tensors are looked at with a backend. */
     gm_gguf *projector = NULL;
-    gm_str arch = {"", 0};
     if (rc == CLI_OK && mmproj && gm_gguf_open(&projector, mmproj, err, sizeof err) < 0)
         rc = cli_fail("%s", err);
-    if (projector && (gm_gguf_get_str(projector, "general.architecture", &arch) || arch.n != 4 ||
-                      memcmp(arch.p, "clip", 4) != 0))
-        rc = cli_fail("%s is no mmproj file", mmproj);
+    if (projector && !gm_is_projector(projector)) rc = cli_fail("%s is no mmproj file", mmproj);
     gm_gguf_close(&projector);
     if (rc == CLI_OK) {
         summary s = summarise(f.gguf);

@@ -44,7 +44,7 @@ static int encode_chat(gm_engine *e, const run_args *a, cli_encoded *out) {
     char err[512] = "";
     gm_turns_opts o = {.think = a->think};
     if (rc == CLI_OK) {
-        int code = gm_attachments_encode(&out->media, e, part, n, &o, a->model.image_tokens, NULL,
+        int code = gm_attachments_encode(&out->media, e, part, n, &o, a->model.image_tokens,
                                          &out->ids, err, sizeof err);
         if (code < 0) rc = cli_fail("%s", err[0] ? err : gm_err_text(code));
     }

@@ -52,11 +52,12 @@ function Source:complete(params, callback)
   local function none()
     answer({})
   end
-  local cancel = require('gemma.menu').request({
+  local menu = require('gemma.menu')
+  local cancel = menu.request({
     buf = c.bufnr,
     row = c.cursor.row - 1,
     col = c.cursor.col - 1,
-    from = math.min(params.offset - 1, vim.fn.match(require('gemma.util').no_nul(c.cursor_before_line), [[\k*$]])),
+    from = math.min(params.offset - 1, menu.word_start(c.cursor_before_line)),
     done = answer,
     left = none,
   })

@@ -18,6 +18,13 @@ local function label(s)
   return vim.fn.strdisplaywidth(s) <= LABEL and s or vim.fn.strcharpart(s, 0, LABEL - 1) .. '…'
 end
 
+--- Where the word at the end begins, by 'iskeyword'.
+---@param left string of the cursor
+---@return integer from 0
+function M.word_start(left)
+  return vim.fn.match(util.no_nul(left), [[\k*$]])
+end
+
 ---@class gemma.menu.Place from 0, in bytes
 ---@field row integer
 ---@field col integer
@@ -40,7 +47,7 @@ end
 ---@param o gemma.menu.Answer
 ---@return table[] lsp.CompletionItem
 function M.items(o)
-  local from = o.from or vim.fn.match(util.no_nul(o.line:sub(1, o.col)), [[\k*$]])
+  local from = o.from or M.word_start(o.line:sub(1, o.col))
   local word = o.line:sub(from + 1, o.col)
   local key = o.start and o.line:sub(o.start + 1, o.col) or word
   local first = o.text:match('^\n*[^\n]*')

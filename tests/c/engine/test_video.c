@@ -48,7 +48,7 @@ static int encode(gm_attachments *a, gm_ids *ids, const char *before, const char
                   const char *after) {
     gm_part parts[] = {part(GM_PART_MARKUP, before), part(GM_PART_VIDEO, file),
                        part(GM_PART_MARKUP, after)};
-    return gm_attachments_encode(a, engine, parts, 3, NULL, 0, NULL, ids, err, sizeof err);
+    return gm_attachments_encode(a, engine, parts, 3, NULL, 0, ids, err, sizeof err);
 }
 
 static void a_video_gives_the_logits_of_the_reference(void **state) {
