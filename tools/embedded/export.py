@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A checkpoint of train.py -> the two files that the plugin reads.
 
-    export.py WORK [--from WORK/train/last.pt] [--weights ema|weights] [--type q8_0]
+    export.py WORK [--from WORK/train/last.pt ...] [--weights ema|weights] [--type q8_0]
 
 writes WORK/hf (a checkpoint as Hugging Face transformers saves it), WORK/gemma-embedded.gguf and
 WORK/mmproj-gemma-embedded.gguf. The converter is that of llama.cpp, so that the files are laid out
@@ -36,16 +36,16 @@ A small model of the Gemma 4 unified architecture for tests and first steps; see
 """
 
 
-def checkpoint(work, source, which):
-    """WORK/hf from a training checkpoint."""
+def checkpoint(work, sources, which):
+    """WORK/hf from a training checkpoint, or from the mean of several."""
     folder = work / "hf"
     folder.mkdir(exist_ok=True)
     vocab = data.Speller(work).vocab
     model = net.build(vocab)
-    saved = torch.load(source, map_location="cpu", weights_only=True)
+    saved = [torch.load(s, map_location="cpu", weights_only=True) for s in sources]
     with torch.no_grad():
         for name, p in model.named_parameters():
-            p.copy_(saved[which][name])
+            p.copy_(sum(s[which][name] for s in saved) / len(saved))
     model.save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         (folder / name).write_bytes((work / "tokenizer" / name).read_bytes())
@@ -67,7 +67,7 @@ def checkpoint(work, source, which):
                             "image_mean": [0.0] * 3, "image_std": [1.0] * 3, "resample": 3,
                             "patch_size": 16, "pooling_kernel_size": 3, "max_soft_tokens": pictures.BUDGET}},
         indent=1))
-    return saved["step"], saved["seen"]
+    return saved[-1]["step"], saved[-1]["seen"]
 
 
 def convert(folder, out, kind, extra):
@@ -97,14 +97,14 @@ def note_pixels(path):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("work", type=Path)
-    p.add_argument("--from", dest="source", type=Path)
+    p.add_argument("--from", dest="sources", type=Path, nargs="+", help="several: their mean")
     p.add_argument("--weights", choices=("ema", "weights"), default="ema")
     p.add_argument("--type", default="q8_0", help="of the decoder's matrices")
     a = p.parse_args()
     final = a.work / "train/final.pt"
-    source = a.source or (final if final.exists() else a.work / "train/last.pt")
-    step, seen = checkpoint(a.work, source, a.weights)
-    print(f"{source.name}, {a.weights}: step {step}, {seen / 1e6:.1f} M tokens")
+    sources = a.sources or [final if final.exists() else a.work / "train/last.pt"]
+    step, seen = checkpoint(a.work, sources, a.weights)
+    print(f"{' and '.join(s.name for s in sources)}, {a.weights}: step {step}, {seen / 1e6:.1f} M tokens")
     size = convert(a.work / "hf", a.work / "gemma-embedded.gguf", a.type, [])
     size += convert(a.work / "hf", a.work / "mmproj-gemma-embedded.gguf", "f16", ["--mmproj"])
     note_pixels(a.work / "mmproj-gemma-embedded.gguf")
