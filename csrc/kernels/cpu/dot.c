@@ -50,7 +50,11 @@ static void reorder(gm_xq *x, int32_t t) {
     }
     const float *d = x->d + at / 32, *ds = x->ds32 + at / 32;
     float *d16 = x->few.d16 + at / 16, *d_ds = x->few.d_ds + at / 16;
-    for (int b = 0; b < x->n_pad / 32; b++) d16[2 * b] = d16[2 * b + 1] = d[b];
+    float *d4 = x->few.d4 + at / 8;
+    for (int b = 0; b < x->n_pad / 32; b++) {
+        d16[2 * b] = d16[2 * b + 1] = d[b];
+        for (int i = 0; i < 4; i++) d4[4 * b + i] = d[b];
+    }
     for (int b = 0; b < x->n_pad / 32; b += 8) {
         memcpy(d_ds + 2 * b, d + b, 8 * sizeof *d);
         memcpy(d_ds + 2 * b + 8, ds + b, 8 * sizeof *ds);

@@ -27,6 +27,7 @@ typedef struct {
      * nibbles of 32 bytes and b in the high ones. */
     int8_t *evens; /* [n_tok, n_pad] */
     float *d16;    /* [n_tok, n_pad / 16], d of the block of each 16 */
+    float *d4;     /* [n_tok, n_pad / 8], d of each block 4 times */
     float *d_ds;   /* [n_tok, n_pad / 16], of each 8 blocks d 8 times, then ds32 8 times */
 } gm_xq_few;
 

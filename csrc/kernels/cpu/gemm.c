@@ -100,6 +100,7 @@ static void free_scratch(const gm_matmul_ctx *m, scratch *s) {
     gm_free(s->few.halves);
     gm_free(s->few.evens);
     gm_free(s->few.d16);
+    gm_free(s->few.d4);
     gm_free(s->few.d_ds);
     gm_free(s->fine_x);
     for (int i = 0; s->threads && i < gm_team_size(m->team); i++) {
@@ -144,11 +145,12 @@ static bool alloc_scratch(const gm_matmul_ctx *m, scratch *s, size_t tok, size_t
     few->halves = gm_malloc(GM_XQ_FEW, pad);
     few->evens = gm_malloc(GM_XQ_FEW, pad);
     few->d16 = gm_malloc(GM_XQ_FEW * (pad / 16), sizeof *few->d16);
+    few->d4 = gm_malloc(GM_XQ_FEW * (pad / 8), sizeof *few->d4);
     few->d_ds = gm_malloc(GM_XQ_FEW * (pad / 16), sizeof *few->d_ds);
     s->fine_x = gm_malloc(m->fine ? n : 0, sizeof *s->fine_x);
     s->threads = gm_calloc((size_t)gm_team_size(m->team), sizeof *s->threads);
     bool ok = x->q && x->d && x->s32 && x->s16 && x->ds32 && x->ds16 && few->halves && few->evens &&
-              few->d16 && few->d_ds && s->fine_x && s->threads;
+              few->d16 && few->d4 && few->d_ds && s->fine_x && s->threads;
     for (int i = 0; ok && i < gm_team_size(m->team); i++) ok = alloc_thread(m, &s->threads[i], tok);
     return ok;
 }

@@ -55,9 +55,14 @@ INLINE __m256i load(const void *p) { return _mm256_loadu_si256(p); }
 /* Group a on the lower four lanes, group b on the upper ones. */
 INLINE __m256i lanes4(int a, int b) { return _mm256_setr_epi32(a, a, a, a, b, b, b, b); }
 
-INLINE vec add_scaled(vec sum, __m256i dot, __m256i idx, vec scales) {
-    return _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_permutevar8x32_ps(scales, idx), sum);
+/* dx, dw: the scales of the two factors. Apart, since that of the weights is the same for all tokens and
+ * that of x lies in memory as it is needed: their product would have to be spread over the lanes for
+ * every token, which takes longer than multiplying twice. */
+INLINE vec add_scaled(vec sum, __m256i dot, vec dx, vec dw) {
+    return _mm256_fmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(dot), dx), dw, sum);
 }
+
+INLINE vec spread(vec v, __m256i idx) { return _mm256_permutevar8x32_ps(v, idx); }
 
 /* ---- blocks of 32 with one scale: 8 blocks at a time ---------------------------------------------- */
 
@@ -69,55 +74,64 @@ INLINE vec scales_at(const uint8_t *b, int stride) {
                                           (short)d[4], (short)d[5], (short)d[6], (short)d[7]));
 }
 
-/* Scales of the products; sum gets shift * d * sum(x). */
-INLINE void combine(vec d, float shift, const tokens *k, int e, const int n, vec scales[MAX_TOK],
-                    vec sum[MAX_TOK]) {
-    const vec m = _mm256_mul_ps(d, _mm256_set1_ps(shift));
-#pragma GCC unroll 4
-    for (int t = 0; t < n; t++) {
-        scales[t] = _mm256_mul_ps(d, _mm256_loadu_ps(k->x->d + at(k, t, e) / 32));
-        if (shift != 0)
-            sum[t] = _mm256_fmadd_ps(m, _mm256_loadu_ps(k->x->ds32 + at(k, t, e) / 32), sum[t]);
-    }
-}
-
 INLINE void step_q4_0(const uint8_t *w, const tokens *k, int e, const int n, vec sum[MAX_TOK]) {
-    vec scales[MAX_TOK];
-    combine(scales_at(w, 18), -8.0f, k, e, n, scales, sum);
+    const vec d = scales_at(w, 18), m = _mm256_mul_ps(d, _mm256_set1_ps(-8.0f));
+#pragma GCC unroll 4
+    for (int t = 0; t < n; t++)
+        sum[t] = _mm256_fmadd_ps(m, _mm256_loadu_ps(k->x->ds32 + at(k, t, e) / 32), sum[t]);
 #pragma GCC unroll 4
     for (int j = 0; j < 4; j++) {
         const uint8_t *b = w + 36 * j + 2;
         const __m256i v = _mm256_set_m128i(_mm_loadu_si128((const void *)(b + 18)),
                                            _mm_loadu_si128((const void *)b));
         const __m256i lo = low_nibbles(v), hi = high_nibbles(v);
+        const vec dw = spread(d, lanes4(2 * j, 2 * j + 1));
 #pragma GCC unroll 4
         for (int t = 0; t < n; t++) {
             const int8_t *x = k->x->few.halves + at(k, t, e + 128 * (j / 2)) + 32 * (j % 2);
-            sum[t] = add_scaled(sum[t], dot8(lo, load(x), hi, load(x + 64)),
-                                lanes4(2 * j, 2 * j + 1), scales[t]);
+            const vec dx = _mm256_loadu_ps(k->x->few.d4 + at(k, t, e) / 8 + 8 * j);
+            sum[t] = add_scaled(sum[t], dot8(lo, load(x), hi, load(x + 64)), dx, dw);
         }
     }
 }
 
+/* Here the scales are multiplied first: with so few operations for a product that is not slower, and
+ * faster for one token. */
 INLINE void step_q8_0(const uint8_t *w, const tokens *k, int e, const int n, vec sum[MAX_TOK]) {
+    const vec d = scales_at(w, 34);
     vec scales[MAX_TOK];
-    combine(scales_at(w, 34), 0, k, e, n, scales, sum);
+#pragma GCC unroll 4
+    for (int t = 0; t < n; t++) scales[t] = _mm256_mul_ps(d, _mm256_loadu_ps(k->x->d + at(k, t, e) / 32));
 #pragma GCC unroll 8
     for (int j = 0; j < 8; j++) {
-        const __m256i v = load(w + 34 * j + 2);
+        const __m256i v = load(w + 34 * j + 2), idx = _mm256_set1_epi32(j);
 #pragma GCC unroll 4
         for (int t = 0; t < n; t++) {
-            const __m256i x = load(k->x->q + at(k, t, e + 32 * j));
-            sum[t] = add_scaled(sum[t], dot4_signed(v, x), _mm256_set1_epi32(j), scales[t]);
+            const vec dot = _mm256_cvtepi32_ps(dot4_signed(v, load(k->x->q + at(k, t, e + 32 * j))));
+            sum[t] = _mm256_fmadd_ps(dot, spread(scales[t], idx), sum[t]);
         }
     }
 }
 
-/* ---- blocks of 256 ------------------------------------------------------------------------------- */
+/* ---- blocks of 256 -------------------------------------------------------------------------------
+ *
+ * Their groups have integer scales, which are multiplied in where the products are summed: the factor
+ * of the second step would be one otherwise. 63 * 127 * 2 fits in 16 bits, that * 128 * 2 in 32. */
 
-INLINE vec floats_of_bytes(uint32_t lo, uint32_t hi, float d) {
-    const __m128i b = _mm_cvtsi64_si128((long long)((uint64_t)hi << 32 | lo));
-    return _mm256_mul_ps(_mm256_set1_ps(d), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(b)));
+/* sum += dx * (scale of the group * products), of 32 elements with one dx. */
+INLINE vec add_group(vec sum, __m256i u, __m256i x, __m256i scale, float dx) {
+    const __m256i dot = _mm256_madd_epi16(_mm256_maddubs_epi16(u, x), scale);
+    return _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_set1_ps(dx), sum);
+}
+
+/* Eight 16-bit numbers, on both halves: number a on all of the lower half, b on all of the upper. */
+INLINE __m256i spread16(__m256i v, int a, int b) {
+    const short lo = (short)((2 * a + 1) << 8 | 2 * a), hi = (short)((2 * b + 1) << 8 | 2 * b);
+    return _mm256_shuffle_epi8(v, _mm256_set_m128i(_mm_set1_epi16(hi), _mm_set1_epi16(lo)));
+}
+
+INLINE __m128i eight_bytes(uint32_t lo, uint32_t hi) {
+    return _mm_cvtsi64_si128((long long)((uint64_t)hi << 32 | lo));
 }
 
 /* One block of Q4_K or (qh given) Q5_K. head: the fields that both begin with; q: the nibbles. */
@@ -128,14 +142,17 @@ INLINE void step_k(const gm_block_q4_k *head, const uint8_t *q, const uint8_t *q
     memcpy(&b, head->sc + 4, 4);
     memcpy(&c, head->sc + 8, 4);
     const uint32_t six = 0x3f3f3f3f, nibble = 0x0f0f0f0f, two = 0x03030303;
-    const vec d = floats_of_bytes(a & six, (c & nibble) | (a >> 6 & two) << 4, _cvtsh_ss(head->d));
-    const vec m = floats_of_bytes(b & six, (c >> 4 & nibble) | (b >> 6 & two) << 4,
-                                  -_cvtsh_ss(head->dmin));
-    vec scales[MAX_TOK];
-    combine(d, 0, k, e, n, scales, sum);
+    const __m128i sc = eight_bytes(a & six, (c & nibble) | (a >> 6 & two) << 4);
+    const __m128i min = eight_bytes(b & six, (c >> 4 & nibble) | (b >> 6 & two) << 4);
+    const vec m = _mm256_mul_ps(_mm256_set1_ps(-_cvtsh_ss(head->dmin)),
+                                _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(min)));
+    const __m256i scales = _mm256_broadcastsi128_si256(_mm_cvtepu8_epi16(sc));
+    vec part[MAX_TOK];
 #pragma GCC unroll 4
-    for (int t = 0; t < n; t++)
+    for (int t = 0; t < n; t++) {
         sum[t] = _mm256_fmadd_ps(m, _mm256_loadu_ps(k->x->ds32 + at(k, t, e) / 32), sum[t]);
+        part[t] = vec_zero();
+    }
     __m256i high = qh ? load(qh) : _mm256_setzero_si256();
 #pragma GCC unroll 4
     for (int j = 0; j < 4; j++) {
@@ -147,34 +164,38 @@ INLINE void step_k(const gm_block_q4_k *head, const uint8_t *q, const uint8_t *q
             hi = _mm256_or_si256(hi, _mm256_slli_epi16(_mm256_and_si256(next, one), 4));
             high = _mm256_srli_epi16(high, 2);
         }
+        const __m256i s0 = spread16(scales, 2 * j, 2 * j), s1 = spread16(scales, 2 * j + 1, 2 * j + 1);
 #pragma GCC unroll 4
         for (int t = 0; t < n; t++) {
             const int8_t *x = k->x->q + at(k, t, e + 64 * j);
-            sum[t] = add_scaled(sum[t], dot4(lo, load(x)), _mm256_set1_epi32(2 * j), scales[t]);
-            sum[t] = add_scaled(sum[t], dot4(hi, load(x + 32)), _mm256_set1_epi32(2 * j + 1),
-                                scales[t]);
+            const float *dx = k->x->d + at(k, t, e) / 32 + 2 * j;
+            part[t] = add_group(part[t], lo, load(x), s0, dx[0]);
+            part[t] = add_group(part[t], hi, load(x + 32), s1, dx[1]);
         }
     }
+    const vec d = _mm256_set1_ps(_cvtsh_ss(head->d));
+#pragma GCC unroll 4
+    for (int t = 0; t < n; t++) sum[t] = _mm256_fmadd_ps(d, part[t], sum[t]);
 }
 
 INLINE void step_q6_k(const gm_block_q6_k *b, const tokens *k, int e, const int n,
                       vec sum[MAX_TOK]) {
-    vec d[2], scales[2][MAX_TOK];
-    const __m128i sc = _mm_loadu_si128((const void *)b->sc);
-    const vec all = _mm256_set1_ps(_cvtsh_ss(b->d));
-    d[0] = _mm256_mul_ps(all, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(sc)));
-    d[1] = _mm256_mul_ps(all, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(sc, 8))));
-#pragma GCC unroll 2
-    for (int h = 0; h < 2; h++)
+    const __m256i sc = _mm256_cvtepi8_epi16(_mm_loadu_si128((const void *)b->sc));
+    const vec d = _mm256_set1_ps(_cvtsh_ss(b->d));
+    vec part[MAX_TOK];
 #pragma GCC unroll 4
-        for (int t = 0; t < n; t++) {
-            const size_t i = at(k, t, e) / 16 + (size_t)(8 * h);
-            const vec shift = _mm256_mul_ps(d[h], _mm256_set1_ps(-32.0f));
-            scales[h][t] = _mm256_mul_ps(d[h], _mm256_loadu_ps(k->x->few.d16 + i));
-            sum[t] = _mm256_fmadd_ps(shift, _mm256_loadu_ps(k->x->ds16 + i), sum[t]);
-        }
+    for (int t = 0; t < n; t++) part[t] = vec_zero();
 #pragma GCC unroll 2
     for (int h = 0; h < 2; h++) {
+        const __m256i scales = _mm256_permute4x64_epi64(sc, h ? 0xee : 0x44);
+        const vec shift = _mm256_mul_ps(
+            _mm256_set1_ps(-32.0f),
+            _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm256_castsi256_si128(scales))));
+#pragma GCC unroll 4
+        for (int t = 0; t < n; t++) {
+            const float *ds = k->x->ds16 + at(k, t, e) / 16 + 8 * h;
+            part[t] = _mm256_fmadd_ps(shift, _mm256_loadu_ps(ds), part[t]);
+        }
         const __m256i high = load(b->qh + 32 * h), two = _mm256_set1_epi8(0x30);
 #pragma GCC unroll 4
         for (int s = 0; s < 4; s++) {
@@ -185,13 +206,17 @@ INLINE void step_q6_k(const gm_block_q6_k *b, const tokens *k, int e, const int 
                                         : _mm256_srli_epi16(high, 2);
             const __m256i u = _mm256_or_si256(s < 2 ? low_nibbles(v) : high_nibbles(v),
                                               _mm256_and_si256(up, two));
+            const __m256i scale = spread16(scales, 2 * s, 2 * s + 1);
 #pragma GCC unroll 4
             for (int t = 0; t < n; t++) {
                 const __m256i x = load(k->x->q + at(k, t, e + 128 * h + 32 * s));
-                sum[t] = add_scaled(sum[t], dot4(u, x), lanes4(2 * s, 2 * s + 1), scales[h][t]);
+                const float dx = k->x->d[at(k, t, e) / 32 + (size_t)(4 * h + s)];
+                part[t] = add_group(part[t], u, x, scale, dx);
             }
         }
     }
+#pragma GCC unroll 4
+    for (int t = 0; t < n; t++) sum[t] = _mm256_fmadd_ps(d, part[t], sum[t]);
 }
 
 /* ---- any format, unpacked first ----------------------------------------------------------------- */
@@ -200,23 +225,21 @@ INLINE void step_unpacked(const unpacked *u, const gm_unpack_info *info, const t
                           const int n, vec sum[MAX_TOK]) {
     const bool wide = info->group == 32;
     const __m256i offset = _mm256_set1_epi8((char)info->offset);
-    const int n8 = wide ? 1 : 2; /* vectors of group scales */
-    vec scales[2][MAX_TOK];
-    for (int h = 0; h < n8; h++)
+    for (int h = 0; info->has_min && h < (wide ? 1 : 2); h++)
         for (int t = 0; t < n; t++) {
-            const size_t i = wide ? at(k, t, e) / 32 : at(k, t, e) / 16 + (size_t)(8 * h);
-            const float *dx = wide ? k->x->d : k->x->few.d16, *ds = wide ? k->x->ds32 : k->x->ds16;
-            scales[h][t] = _mm256_mul_ps(_mm256_loadu_ps(u->scale + 8 * h), _mm256_loadu_ps(dx + i));
-            if (info->has_min)
-                sum[t] = _mm256_fmadd_ps(_mm256_loadu_ps(u->min + 8 * h), _mm256_loadu_ps(ds + i),
-                                         sum[t]);
+            const float *ds = wide ? k->x->ds32 + at(k, t, e) / 32 : k->x->ds16 + at(k, t, e) / 16;
+            sum[t] = _mm256_fmadd_ps(_mm256_loadu_ps(u->min + 8 * h), _mm256_loadu_ps(ds + 8 * h),
+                                     sum[t]);
         }
     for (int j = 0; j < 8; j++) {
         const __m256i w = _mm256_sub_epi8(load(u->q + 32 * j), offset);
-        const __m256i idx = wide ? _mm256_set1_epi32(j) : lanes4(2 * j % 8, 2 * j % 8 + 1);
+        const vec dw = wide ? _mm256_set1_ps(u->scale[j])
+                            : _mm256_set_m128(_mm_set1_ps(u->scale[2 * j + 1]),
+                                              _mm_set1_ps(u->scale[2 * j]));
         for (int t = 0; t < n; t++) {
             const __m256i x = load(k->x->q + at(k, t, e + 32 * j));
-            sum[t] = add_scaled(sum[t], dot4_signed(w, x), idx, scales[wide ? 0 : j / 4][t]);
+            const vec dx = _mm256_set1_ps(k->x->d[at(k, t, e) / 32 + (size_t)j]);
+            sum[t] = add_scaled(sum[t], dot4_signed(w, x), dx, dw);
         }
     }
 }
