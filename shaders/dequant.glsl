@@ -69,26 +69,27 @@ void levels(uint q, out vec4 a, out vec4 b) {
 }
 #endif
 
-// Values 8 k .. 8 k + 7 of the row whose first word is w[row].
-void weights8(uint row, uint k, out vec4 a, out vec4 b) {
+// Values 32 s32 + 8 j .. 32 s32 + 8 j + 7 of the row whose first word is w[row]. In two numbers, so that a
+// compiler sees what the four j of a step have in common.
+void weights8(uint row, uint s32, uint j, out vec4 a, out vec4 b) {
 #if defined(TYPE_F32)
-    uint at = row + 8u * k * ROW_STRIDE;
+    uint at = row + 8u * (4u * s32 + j) * ROW_STRIDE;
     a = vec4(uintBitsToFloat(WORD(0)), uintBitsToFloat(WORD(1)), uintBitsToFloat(WORD(2)),
              uintBitsToFloat(WORD(3)));
     b = vec4(uintBitsToFloat(WORD(4)), uintBitsToFloat(WORD(5)), uintBitsToFloat(WORD(6)),
              uintBitsToFloat(WORD(7)));
 #elif defined(TYPE_F16)
-    uint at = row + 4u * k * ROW_STRIDE;
+    uint at = row + 4u * (4u * s32 + j) * ROW_STRIDE;
     a = vec4(unpackHalf2x16(WORD(0)), unpackHalf2x16(WORD(1)));
     b = vec4(unpackHalf2x16(WORD(2)), unpackHalf2x16(WORD(3)));
 #elif defined(TYPE_BF16)
-    uint at = row + 4u * k * ROW_STRIDE;
+    uint at = row + 4u * (4u * s32 + j) * ROW_STRIDE;
     uvec4 q = uvec4(WORD(0), WORD(1), WORD(2), WORD(3));
     uvec4 low = q << 16, high = q & 0xFFFF0000u;
     a = uintBitsToFloat(uvec4(low.x, high.x, low.y, high.y));
     b = uintBitsToFloat(uvec4(low.z, high.z, low.w, high.w));
 #else
-    uint at = row + (k >> 5) * BLOCK_WORDS * ROW_STRIDE, i = k & 31u, g = i >> 2;
+    uint at = row + (s32 >> 3) * BLOCK_WORDS * ROW_STRIDE, g = s32 & 7u, i = 4u * g + j;
 #if defined(TYPE_Q4_0)
     float s = half_bits(WORD(g >> 1) >> (16u * (g & 1u)));
     nibbles(WORD(4u + i), a, b);
@@ -108,7 +109,7 @@ void weights8(uint row, uint k, out vec4 a, out vec4 b) {
 #elif defined(TYPE_Q5_0)
     float s = half_bits(WORD(g >> 1) >> (16u * (g & 1u)));
     vec4 ha, hb;
-    fifths(WORD(4u + g) >> (8u * (i & 3u)), ha, hb);
+    fifths(WORD(4u + g) >> (8u * j), ha, hb);
     nibbles(WORD(12u + i), a, b);
     a = (a + ha - 16.0) * s;
     b = (b + hb - 16.0) * s;
@@ -116,7 +117,7 @@ void weights8(uint row, uint k, out vec4 a, out vec4 b) {
     uint dm = WORD(g);
     float s = half_bits(dm), m = half_bits(dm >> 16);
     vec4 ha, hb;
-    fifths(WORD(8u + g) >> (8u * (i & 3u)), ha, hb);
+    fifths(WORD(8u + g) >> (8u * j), ha, hb);
     nibbles(WORD(16u + i), a, b);
     a = (a + ha) * s + m;
     b = (b + hb) * s + m;
@@ -131,7 +132,7 @@ void weights8(uint row, uint k, out vec4 a, out vec4 b) {
     float s = half_bits(dm) * float(sc), m = half_bits(dm >> 16) * float(mn);
 #if defined(TYPE_Q5_K)
     vec4 ha, hb;
-    fifths(WORD(4u + g) >> (8u * (i & 3u)), ha, hb);
+    fifths(WORD(4u + g) >> (8u * j), ha, hb);
     nibbles(WORD(12u + i), a, b);
     a += ha;
     b += hb;
@@ -142,24 +143,24 @@ void weights8(uint row, uint k, out vec4 a, out vec4 b) {
     b = b * s - m;
 #elif defined(TYPE_Q6_K)
     float s = half_bits(WORD(4)) *
-              float(bitfieldExtract(int(WORD(i >> 3)), int(8u * ((i >> 1) & 3u)), 8));
+              float(bitfieldExtract(int(WORD(g >> 1)), int(16u * (g & 1u) + 8u * (j >> 1)), 8));
     vec4 ha, hb;
-    pairs(WORD(37u + (i >> 1)) >> (16u * (i & 1u)), ha, hb);
+    pairs(WORD(37u + 2u * g + (j >> 1)) >> (16u * (j & 1u)), ha, hb);
     nibbles(WORD(5u + i), a, b);
     a = (a + 16.0 * ha - 32.0) * s;
     b = (b + 16.0 * hb - 32.0) * s;
 #elif defined(TYPE_Q2_K)
-    uint dm = WORD(4), sc = (WORD(i >> 3) >> (8u * ((i >> 1) & 3u))) & 255u;
+    uint dm = WORD(4), sc = (WORD(g >> 1) >> (16u * (g & 1u) + 8u * (j >> 1))) & 255u;
     float s = half_bits(dm) * float(sc & 15u), m = half_bits(dm >> 16) * float(sc >> 4);
-    pairs(WORD(5u + (i >> 1)) >> (16u * (i & 1u)), a, b);
+    pairs(WORD(5u + 2u * g + (j >> 1)) >> (16u * (j & 1u)), a, b);
     a = a * s - m;
     b = b * s - m;
 #elif defined(TYPE_Q3_K)
     float s = half_bits(WORD(4)) *
-              float(bitfieldExtract(int(WORD(i >> 3)), int(8u * ((i >> 1) & 3u)), 8));
+              float(bitfieldExtract(int(WORD(g >> 1)), int(16u * (g & 1u) + 8u * (j >> 1)), 8));
     vec4 ha, hb;
-    fifths(WORD(21u + g) >> (8u * (i & 3u)), ha, hb);
-    pairs(WORD(5u + (i >> 1)) >> (16u * (i & 1u)), a, b);
+    fifths(WORD(21u + g) >> (8u * j), ha, hb);
+    pairs(WORD(5u + 2u * g + (j >> 1)) >> (16u * (j & 1u)), a, b);
     a = (a + 0.25 * ha - 4.0) * s;
     b = (b + 0.25 * hb - 4.0) * s;
 #elif defined(TYPE_IQ4_XS)

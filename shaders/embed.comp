@@ -17,7 +17,7 @@ void main() {
     uint local = uint(id) - p.row0, k = gl_GlobalInvocationID.x;
     if (8u * k >= p.n_in) return;
     vec4 a, b;
-    weights8((local / 32u) * p.row_words * ROW_STRIDE + local % 32u, k, a, b);
+    weights8((local / 32u) * p.row_words * ROW_STRIDE + local % 32u, k >> 2, k & 3u, a, b);
     uint at = p.out_at + gl_WorkGroupID.y * p.n_in + 8u * k;
     for (uint i = 0; i < 4u; i++) {
         if (8u * k + i < p.n_in) o[at + i] = a[i] * p.scale;

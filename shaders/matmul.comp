@@ -49,9 +49,13 @@ void main() {
     for (uint s = from; s < to; s++) {
         [[unroll]] for (uint j = 0; j < 4u; j++) {
             uint k = 4u * s + j;
+#ifdef BLOCK_WORDS
+            { // Blocks are whole. A branch would keep the four from sharing what they have in common.
+#else
             if (k < n8) {
+#endif
                 vec4 a[ROWS], b[ROWS];
-                [[unroll]] for (uint i = 0; i < ROWS; i++) weights8(row[i], k, a[i], b[i]);
+                [[unroll]] for (uint i = 0; i < ROWS; i++) weights8(row[i], s, j, a[i], b[i]);
                 [[unroll]] for (uint t = 0; t < TOKENS; t++) {
                     vec4 xa, xb;
                     if (SHARED_X != 0) {

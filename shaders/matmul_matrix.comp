@@ -33,7 +33,7 @@ void fill(uint s, uint t0, uint me) {
         uint row = i & 63u, k = 4u * s + (i >> 6), at = row * LINE + 8u * (i >> 6);
         uint tile = min(p.tile0 + gl_WorkGroupID.x * 2u + row / 32u, p.n_tile - 1u);
         vec4 a = vec4(0.0), b = vec4(0.0);
-        if (k < n8) weights8(tile * p.row_words * ROW_STRIDE + row % 32u, k, a, b);
+        if (k < n8) weights8(tile * p.row_words * ROW_STRIDE + row % 32u, k >> 2, k & 3u, a, b);
         [[unroll]] for (uint j = 0; j < 4u; j++) {
             ws[at + j] = float16_t(a[j]);
             ws[at + 4u + j] = float16_t(b[j]);

@@ -87,7 +87,7 @@ void fill(uint s, uint t0, uint me) {
     for (uint i = me; i < 256u; i += WIDTH) {
         uint row = i & 63u, k = 4u * s + (i >> 6), at = row * LINE + 2u * (i >> 6);
         vec4 a = vec4(0.0), b = vec4(0.0);
-        if (k < n8) weights8(row_at(row), k, a, b);
+        if (k < n8) weights8(row_at(row), k >> 2, k & 3u, a, b);
         ws[at] = a;
         ws[at + 1u] = b;
     }

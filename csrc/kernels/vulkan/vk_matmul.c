@@ -108,7 +108,7 @@ static cut plan_rows(const vk_backend *k, int32_t n_tok, bool aligned, bool line
     uint32_t tokens = power_of_two_from((uint32_t)n_tok, k->v.software ? 4 : 16);
     uint32_t slices = k->v.software ? 1 : tokens <= 4 ? 8 : 4;
     while (slices * GM_VK_TILE > k->v.max_group) slices /= 2;
-    uint32_t rows = k->v.software && !linear ? 4 : 1;
+    uint32_t rows = k->v.software && !linear ? 2 : 1;
     return (cut){.shader = "matmul",
                   .spec = {slices * GM_VK_TILE, slices, tokens, aligned, rows, k->v.software,
                            [7] = linear ? 1 : GM_VK_TILE},
