@@ -65,15 +65,18 @@ int gm_decode_wav(const uint8_t *p, size_t n, gm_samples *out, const gm_cancel *
     const uint8_t *data = NULL;
     size_t n_data = 0;
     memset(out, 0, sizeof *out);
-    gm_cursor_take(&c, 12); /* RIFF, size, WAVE: sniffed by the caller, sizes are often wrong */
+    gm_cursor_take(&c, 4); /* RIFF and WAVE were seen by the caller */
+    const bool closed = gm_cursor_u32(&c) == n - 8;
+    gm_cursor_take(&c, 4);
     while (!data && !c.bad && c.n - c.pos >= 8) {
         const uint8_t *id = gm_cursor_take(&c, 4);
         uint32_t size = gm_cursor_u32(&c);
         const size_t left = c.n - c.pos;
         if (memcmp(id, "data", 4) == 0) {
-            /* Recorders that were killed leave 0 or 2^32 - 1 here: take what there is. */
+            /* Recorders that were killed leave 0 or 2^32 - 1 here: take what there is. Where the file's
+             * own size is right, so is the 0. */
             data = c.p + c.pos;
-            n_data = size == 0 || size > left ? left : size;
+            n_data = (size == 0 && !closed) || size > left ? left : size;
         } else {
             if (memcmp(id, "fmt ", 4) == 0 && size <= left)
                 read_format((gm_cursor){.p = c.p + c.pos, .n = size}, &f);
@@ -123,19 +126,26 @@ static bool is_wav(const uint8_t *p, size_t n) {
     return n >= 12 && (memcmp(p, "RIFF", 4) == 0 || memcmp(p, "RF64", 4) == 0) && memcmp(p + 8, "WAVE", 4) == 0;
 }
 
-static int sniff_wav(void *ud, const uint8_t *p, size_t n) {
-    *(bool *)ud = is_wav(p, n);
+typedef struct {
+    bool wav, rifx;
+} sound_kind;
+
+static int sniff_sound(void *ud, const uint8_t *p, size_t n) {
+    *(sound_kind *)ud = (sound_kind){is_wav(p, n), n >= 4 && memcmp(p, "RIFX", 4) == 0};
     return 1; /* the first piece is enough */
 }
 
 int gm_decode_sound(const char *path, gm_samples *out, const gm_cancel *cancel, char *err,
                     size_t errlen) {
     const size_t max = (size_t)GM_MEDIA_MAX_MIB << 20;
-    bool wav = false;
+    sound_kind kind = {0};
     memset(out, 0, sizeof *out);
-    int rc = gm_map_each(path, max, sniff_wav, &wav, err, errlen);
+    int rc = gm_map_each(path, max, sniff_sound, &kind, err, errlen);
     if (rc < 0) return rc;
-    if (wav) {
+    /* FFmpeg 5.1 takes its bytes in the wrong order, which sounds like noise. */
+    if (kind.rifx)
+        return gm_fail(err, errlen, GM_EUNSUPPORTED, "big-endian WAV (RIFX) is not read; save it as WAV or FLAC");
+    if (kind.wav) {
         gm_map *m = NULL;
         rc = gm_map_read(&m, path, max, err, errlen);
         if (rc) return rc;

@@ -149,6 +149,21 @@ static void what_is_no_picture_says_so_in_one_line(void **state) {
     }
 }
 
+/* FFmpeg would read it, as noise. */
+static void a_big_endian_wav_is_refused(void **state) {
+    (void)state;
+    char err[256];
+    const char *path = tmp_path(&tmp, "rifx.wav");
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite("RIFX\0\0\0\x28WAVEfmt ", 1, 16, f), 16);
+    fclose(f);
+    gm_samples s;
+    assert_int_equal(gm_decode_sound(path, &s, NULL, err, sizeof err), GM_EUNSUPPORTED);
+    assert_non_null(strstr(err, "RIFX"));
+    check_message(GM_EUNSUPPORTED, err);
+}
+
 /* A file that grows without end, or is larger than the limit, is not read to its end. */
 static void an_endless_file_is_refused(void **state) {
     (void)state;
@@ -186,6 +201,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ten_thousand_broken_files_are_answers_or_errors),
         cmocka_unit_test(what_is_no_picture_says_so_in_one_line),
+        cmocka_unit_test(a_big_endian_wav_is_refused),
         cmocka_unit_test(an_endless_file_is_refused),
         cmocka_unit_test(without_ffmpeg_the_message_names_packages),
     };

@@ -468,6 +468,24 @@ static void ten_minutes_are_not_too_long(void **state) {
     free(wav);
 }
 
+/* A length of 0 is what a recorder leaves that was killed, or the truth: the file's own length tells. */
+static void a_wav_of_no_length_is_empty_or_unfinished(void **state) {
+    (void)state;
+    uint8_t wav[44 + 1600];
+    const size_t n = put_wav(wav, 1600, 16000, 1, 1, 8);
+    memset(wav + 40, 0, 4);
+    gm_samples s;
+    char err[256] = "";
+    if (gm_decode_wav(wav, n, &s, NULL, err, sizeof err)) fail_msg("%s", err);
+    assert_int_equal(s.n, 1600);
+    gm_free(s.v);
+    const uint32_t rest = (uint32_t)(n - 8);
+    memcpy(wav + 4, &rest, 4);
+    memcpy(wav + 44, "LIST", 4);
+    assert_int_equal(gm_decode_wav(wav, n, &s, NULL, err, sizeof err), GM_EFORMAT);
+    assert_string_equal(err, "the recording holds no sound");
+}
+
 /* Every prefix of a WAV file, and every single damaged header byte, is an answer, not a crash. */
 static void damaged_wav_is_an_error_or_sound(void **state) {
     (void)state;
@@ -511,6 +529,7 @@ int main(void) {
         cmocka_unit_test(sounds_of_any_length_are_framed),
         cmocka_unit_test(numbers_that_are_no_sound_are_silence),
         cmocka_unit_test(ten_minutes_are_not_too_long),
+        cmocka_unit_test(a_wav_of_no_length_is_empty_or_unfinished),
         cmocka_unit_test(damaged_wav_is_an_error_or_sound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
