@@ -8,7 +8,8 @@
 #   DEVICE      vulkan    vulkan:1 for the second one
 #   RUN         put before our programs and the peer's alike, so that both see one driver: "chroot DIR
 #               env VK_ICD_FILENAMES=..." or nothing; OURS is then our program's path in there, MODEL
-#               the files' path in there
+#               the files' path in there. The peer passes over a software driver unless
+#               GGML_VK_VISIBLE_DEVICES=0 is set too.
 #   CHECKS      1         0: speed only                    FAULTS  200  calls that fail, evenly spread
 #   P, N        512, 64   tokens read and written          ROUNDS  3    REPS  3  runs in each turn
 #   PEER_ARGS             more for llama-bench ("--no-warmup")
