@@ -48,7 +48,7 @@ local typed_early = false -- in this Insert mode, while there was no model yet
 local failed_version = -1 -- of the options, when loading failed
 local reading = nil ---@type number? share of the prompt that is in the cache, while it is read
 local reading_soon = false
-local seen = { buf = -1, tick = -1, row = -1, col = -1 } -- the last state that was looked at
+local seen = { buf = -1, tick = -1, row = -1, col = -1, beyond = 0 } -- the last state that was looked at
 local debounce = util.debounce(function()
   if api.nvim_get_mode().mode:match('^i') then
     M.request(false)
@@ -527,12 +527,12 @@ end
 function M.on_change()
   local buf = api.nvim_get_current_buf()
   local pos = api.nvim_win_get_cursor(0)
-  local tick = api.nvim_buf_get_changedtick(buf)
+  local tick, beyond = api.nvim_buf_get_changedtick(buf), place.beyond()
   local same = buf == seen.buf and tick == seen.tick
-  if same and pos[1] == seen.row and pos[2] == seen.col then
+  if same and pos[1] == seen.row and pos[2] == seen.col and beyond == seen.beyond then
     return
   end
-  seen.buf, seen.tick, seen.row, seen.col = buf, tick, pos[1], pos[2]
+  seen.buf, seen.tick, seen.row, seen.col, seen.beyond = buf, tick, pos[1], pos[2], beyond
   if allow.moment_reason() then
     drop('a macro, paste or the command-line window')
     debounce.stop()
@@ -574,7 +574,7 @@ local function on_insert_enter()
   end
   local buf = api.nvim_get_current_buf()
   local pos = api.nvim_win_get_cursor(0)
-  seen.buf, seen.row, seen.col = buf, pos[1], pos[2]
+  seen.buf, seen.row, seen.col, seen.beyond = buf, pos[1], pos[2], place.beyond()
   seen.tick = api.nvim_buf_get_changedtick(buf)
   typed_early = false
   if not allow.on or allow.buffer_reason(buf) then

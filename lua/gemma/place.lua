@@ -75,6 +75,12 @@ local function attach(buf)
   }) or nil
 end
 
+--- How many columns behind the text of its line the cursor is, where 'virtualedit' allows that.
+---@return integer
+function M.beyond()
+  return vim.fn.getcurpos()[4]
+end
+
 --- The cursor of the current window. It is the one place whose fate is followed from now on.
 ---@return gemma.Place
 function M.here()
@@ -132,6 +138,8 @@ function Place:typed()
     return nil, 'the window was left'
   elseif not mode:match('^i[cx]?$') then
     return nil, 'Insert mode was left'
+  elseif M.beyond() > 0 then
+    return nil, 'the cursor is behind the end of its line'
   end
   local pos = api.nvim_win_get_cursor(0)
   local row, col = pos[1] - 1, pos[2]

@@ -216,6 +216,15 @@ test('a movement without an edit takes it down and asks for nothing', function()
   h.eq(c:lua('return #Fake.jobs'), 1)
 end)
 
+test("it goes where 'virtualedit' lets the cursor go behind the text", function()
+  local c = h.suggesting('x = |', 'alpha')
+  c:lua("vim.o.virtualedit = 'all'")
+  shown(c)
+  c:feed('<Right>')
+  h.ok(hidden(c))
+  h.eq(c:lua('return #Fake.jobs'), 1)
+end)
+
 for _, keys in ipairs({ '<Esc>', '<C-c>', '<C-o>' }) do
   test('it goes with ' .. keys, function()
     local c = h.suggesting('x = |', 'alpha')
