@@ -103,7 +103,7 @@ static uint32_t power_of_two_from(uint32_t n, uint32_t most) {
 }
 
 /* More invocations share a sum where there are few rows of x to keep a device busy. Software has few
- * cores, and subgroups for which everything but the weights is the same. */
+ * cores, and subgroups for which everything but the weights is the same; its registers hold two rows. */
 static cut plan_rows(const vk_backend *k, int32_t n_tok, bool aligned, bool linear) {
     uint32_t tokens = power_of_two_from((uint32_t)n_tok, k->v.software ? 4 : 16);
     uint32_t slices = k->v.software ? 1 : tokens <= 4 ? 8 : 4;
