@@ -180,17 +180,16 @@ INLINE void step_k(const gm_block_q4_k *head, const uint8_t *q, const uint8_t *q
 
 INLINE void step_q6_k(const gm_block_q6_k *b, const tokens *k, int e, const int n,
                       vec sum[MAX_TOK]) {
-    const __m256i sc = _mm256_cvtepi8_epi16(_mm_loadu_si128((const void *)b->sc));
     const vec d = _mm256_set1_ps(_cvtsh_ss(b->d));
     vec part[MAX_TOK];
 #pragma GCC unroll 4
     for (int t = 0; t < n; t++) part[t] = vec_zero();
 #pragma GCC unroll 2
     for (int h = 0; h < 2; h++) {
-        const __m256i scales = _mm256_permute4x64_epi64(sc, h ? 0xee : 0x44);
-        const vec shift = _mm256_mul_ps(
-            _mm256_set1_ps(-32.0f),
-            _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm256_castsi256_si128(scales))));
+        const __m128i sc = _mm_cvtepi8_epi16(_mm_loadl_epi64((const void *)(b->sc + 8 * h)));
+        const __m256i scales = _mm256_broadcastsi128_si256(sc);
+        const vec shift = _mm256_mul_ps(_mm256_set1_ps(-32.0f),
+                                        _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(sc)));
 #pragma GCC unroll 4
         for (int t = 0; t < n; t++) {
             const float *ds = k->x->ds16 + at(k, t, e) / 16 + 8 * h;
