@@ -219,9 +219,10 @@ def written(rng, split, text, size=None, off=1.0):
     s = Sheet(rng, [colour], size)
     s.w = max(s.w, int(s.h * 0.75))
     font_path = rng.choice(fonts(split))
-    # Small letters are the hard ones, so a training sees more of them.
-    small = rng.random() ** (0.6 if split == "train" else 1)
-    wide = s.w * (0.92 - 0.57 * off * small)
+    least, share = 0.92 - 0.57 * off, rng.random()
+    if split == "train":  # small letters are the hard ones, so more of them
+        share = 1 - (1 - share) ** 0.6
+    wide = s.w * (least + (0.92 - least) * share)
     box = font(font_path, 100).getbbox(text)
     scale = min(wide / (box[2] - box[0]), s.h * rng.uniform(0.85 - 0.5 * off, 0.85) / (box[3] - box[1]))
     letters = font(font_path, max(14, int(100 * scale)))
