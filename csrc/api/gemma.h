@@ -110,7 +110,8 @@ typedef struct {
  * one session run in order. */
 enum { GEMMA_SESSION_COMPLETION = 0, GEMMA_SESSION_CHAT = 1, GEMMA_SESSION_MAX = 8 };
 
-/* Lower runs first; a running job of a higher number pauses between chunks and tokens. */
+/* Lower runs first; a running job of a higher number pauses between chunks and tokens. On the CPU a
+ * background job is computed by threads of a lower priority. */
 enum { GEMMA_PRIO_TYPING = 0, GEMMA_PRIO_ASK = 1, GEMMA_PRIO_BACKGROUND = 2 };
 
 /* flags */

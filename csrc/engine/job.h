@@ -11,6 +11,9 @@
 
 enum { GM_MAX_SESSION = 8 };
 
+/* Who waits for an answer: somebody with a key down, somebody who asked, nobody. */
+enum { GM_PRIO_TYPING, GM_PRIO_ASK, GM_PRIO_BACKGROUND };
+
 typedef enum { GM_JOB_LOAD, GM_JOB_UNLOAD, GM_JOB_GENERATE, GM_JOB_HASH } gm_job_kind;
 
 typedef struct {
@@ -38,7 +41,7 @@ typedef struct gm_job {
     int64_t id;
     gm_job_kind kind;
     int32_t session;  /* GENERATE: 0 .. GM_MAX_SESSION - 1 */
-    int32_t priority; /* GENERATE: lower runs first */
+    int32_t priority; /* GENERATE: GM_PRIO_*, lower runs first */
     bool cancelled;   /* guarded by the lock of the queue */
     gm_load_request load;
     gm_generate_request gen;

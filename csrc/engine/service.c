@@ -235,7 +235,7 @@ static void measure(double *tok_s, size_t n, double ms) {
 /* Positions in the next chunk. What somebody waits for at the cursor goes in the largest chunks,
  * which are the fastest; anything else in such that an interruption throws little away. */
 static size_t chunk_for(const gm_service *s, const gm_job *j) {
-    if (j->priority == 0) return 0;
+    if (j->priority == GM_PRIO_TYPING) return 0;
     if (s->prefill_tok_s <= 0) return FIRST_CHUNK;
     double n = s->prefill_tok_s * CHUNK_SECONDS;
     return n < MIN_CHUNK ? MIN_CHUNK : n > MAX_CHUNK ? MAX_CHUNK : (size_t)n;
@@ -285,6 +285,7 @@ static bool lost_device(gm_service *s, gm_job *j) {
 static bool generate(gm_service *s, gm_job *j) {
     char err[MESSAGE] = "";
     int rc = GM_OK;
+    if (s->engine) gm_be_set_calm(s->engine->backend, j->priority >= GM_PRIO_BACKGROUND);
     if (!j->work) {
         rc = begin(s, j, err, sizeof err);
         if (rc == GM_ECANCELLED) {

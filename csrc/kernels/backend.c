@@ -86,6 +86,11 @@ void gm_be_set_cancel(gm_backend *b, const gm_cancel *c) {
     if (b->rest) b->rest->cancel = c;
 }
 
+void gm_be_set_calm(gm_backend *b, bool calm) {
+    if (b->vt->set_calm) b->vt->set_calm(b, calm);
+    if (b->rest) gm_be_set_calm(b->rest, calm);
+}
+
 gm_backend *gm_be_layer(gm_backend *b, int32_t layer) {
     return b->rest && layer >= b->n_layer ? b->rest : b;
 }

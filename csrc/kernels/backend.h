@@ -52,6 +52,8 @@ typedef struct {
                 size_t n);
     /* Bytes that weights and caches may still take. NULL: as much as there is. */
     uint64_t (*memory_free)(gm_backend *b);
+    /* Whether the next ops give way to other work of the machine. NULL: they do not take it away. */
+    void (*set_calm)(gm_backend *b, bool calm);
     /* NULL: logits are read and looked through on the host. */
     int (*top)(gm_backend *b, const gm_op_top *op);
 
@@ -92,6 +94,9 @@ void gm_backend_close(gm_backend **b);
 int gm_backend_split(gm_backend *b, int32_t n_layer, int n_threads, char *err, size_t errlen);
 
 void gm_be_set_cancel(gm_backend *b, const gm_cancel *c);
+
+/* Whether nobody waits for what is asked next: it is then computed at a lower priority. Between ops. */
+void gm_be_set_calm(gm_backend *b, bool calm);
 
 /* Where a layer's weights, cache and activations are allocated. Everything else finds its side of
  * a split by its tensors. */

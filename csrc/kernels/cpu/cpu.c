@@ -99,6 +99,10 @@ static int cpu_sync(gm_backend *b) {
     return GM_OK;
 }
 
+static void cpu_set_calm(gm_backend *b, bool calm) {
+    gm_team_set_calm(((gm_cpu *)b)->team, calm);
+}
+
 static int cpu_matmul(gm_backend *b, const gm_op_matmul *op) {
     return gm_matmul_run(((gm_cpu *)b)->matmul, op, b->cancel);
 }
@@ -117,6 +121,7 @@ static const gm_backend_vtable cpu_vtable = {
     .write = cpu_write,
     .read = cpu_read,
     .sync = cpu_sync,
+    .set_calm = cpu_set_calm,
     .embed = gm_cpu_embed,
     .rms_norm = gm_cpu_rms_norm,
     .add_norm = gm_cpu_add_norm,

@@ -1,5 +1,8 @@
 /* team.c: worker threads that take runs of items from one counter.
  *
+ * A team has two crews. The caller works in the first; in the calm one it only waits, since a thread
+ * that has made itself less urgent may not become urgent again without privileges.
+ *
  * How a job is handed over. `ticket` holds a generation (high half) and the next item (low half).
  * An even generation is open, an odd one is being written:
  *
@@ -22,7 +25,9 @@
 #include <stdint.h>
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/log.h"
 #include "base/mem.h"
+#include "base/nice.h"
 
 enum {
     MAX_THREADS = 256,
@@ -30,19 +35,23 @@ enum {
      * must not fall asleep: waking one costs about as much as the op. */
     SPIN_HELPER_US = 100,
     /* The caller sleeps sooner: when the last run of items takes longer than this, its thread has
-     * probably lost its core, and an idle core of ours is where the system can move it to. */
+     * probably lost its core, and an idle core of ours is where the system can move it to. Where it
+     * only waits it would be in the way of those who work. */
     SPIN_CALLER_US = 60,
 };
 
+typedef struct crew crew;
+
 typedef struct {
-    gm_team *team;
+    crew *crew;
     pthread_t thread;
-    int index; /* 1 .. n_threads - 1 */
+    int index; /* 0 .. n_threads - 1; 0 only in the calm crew */
 } helper;
 
-struct gm_team {
-    int n_threads, n_started;
-    helper *helpers;
+struct crew {
+    bool calm;
+    int n_started;
+    helper *helpers; /* NULL: not started */
 
     /* Each on a line of its own: the counter is written by everybody all the time. */
     _Alignas(64) _Atomic uint64_t ticket;
@@ -58,6 +67,12 @@ struct gm_team {
     pthread_cond_t wake, done;
 };
 
+struct gm_team {
+    crew first, calm;
+    int n_threads;
+    bool is_calm;
+};
+
 static inline void relax(void) {
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
@@ -69,30 +84,30 @@ static inline void relax(void) {
 static inline uint32_t generation(uint64_t t) { return (uint32_t)(t >> 32); }
 
 /* Takes and computes runs of items until the job of generation gen has none left. */
-static void work(gm_team *t, uint32_t gen, int index) {
-    uint64_t now = atomic_load_explicit(&t->ticket, memory_order_acquire);
+static void work(crew *c, uint32_t gen, int index) {
+    uint64_t now = atomic_load_explicit(&c->ticket, memory_order_acquire);
     while (generation(now) == gen) {
-        gm_team_fn fn = atomic_load_explicit(&t->fn, memory_order_acquire);
-        void *ud = atomic_load_explicit(&t->ud, memory_order_acquire);
-        int n_item = atomic_load_explicit(&t->n_item, memory_order_acquire);
-        int grain = atomic_load_explicit(&t->grain, memory_order_acquire);
+        gm_team_fn fn = atomic_load_explicit(&c->fn, memory_order_acquire);
+        void *ud = atomic_load_explicit(&c->ud, memory_order_acquire);
+        int n_item = atomic_load_explicit(&c->n_item, memory_order_acquire);
+        int grain = atomic_load_explicit(&c->grain, memory_order_acquire);
         int begin = (int)(uint32_t)now;
         if (begin >= n_item) return;
         int end = n_item - begin > grain ? begin + grain : n_item;
         uint64_t next = (uint64_t)gen << 32 | (uint32_t)end;
-        if (!atomic_compare_exchange_weak_explicit(&t->ticket, &now, next, memory_order_acq_rel,
+        if (!atomic_compare_exchange_weak_explicit(&c->ticket, &now, next, memory_order_acq_rel,
                                                    memory_order_acquire))
             continue;
         fn(ud, begin, end, index);
         /* Sequentially consistent, as is the caller's store of caller_asleep before it looks at
          * n_done again: one of the two sees the other. */
-        int n = atomic_fetch_add(&t->n_done, end - begin) + end - begin;
-        if (n == n_item && atomic_load(&t->caller_asleep)) {
-            pthread_mutex_lock(&t->lock);
-            pthread_cond_signal(&t->done);
-            pthread_mutex_unlock(&t->lock);
+        int n = atomic_fetch_add(&c->n_done, end - begin) + end - begin;
+        if (n == n_item && atomic_load(&c->caller_asleep)) {
+            pthread_mutex_lock(&c->lock);
+            pthread_cond_signal(&c->done);
+            pthread_mutex_unlock(&c->lock);
         }
-        now = atomic_load_explicit(&t->ticket, memory_order_acquire);
+        now = atomic_load_explicit(&c->ticket, memory_order_acquire);
     }
 }
 
@@ -102,100 +117,130 @@ static bool is_new(uint64_t ticket, uint32_t last) {
 }
 
 /* Returns a generation other than last, or last when the team ends. */
-static uint32_t wait_for_job(gm_team *t, uint32_t last) {
+static uint32_t wait_for_job(crew *c, uint32_t last) {
     uint64_t start = gm_now_ns();
     do {
         for (int i = 0; i < 64; i++) {
-            uint64_t now = atomic_load_explicit(&t->ticket, memory_order_acquire);
+            uint64_t now = atomic_load_explicit(&c->ticket, memory_order_acquire);
             if (is_new(now, last)) return generation(now);
             relax();
         }
     } while (gm_now_ns() - start < SPIN_HELPER_US * 1000u &&
-             !atomic_load_explicit(&t->quit, memory_order_relaxed));
+             !atomic_load_explicit(&c->quit, memory_order_relaxed));
 
-    pthread_mutex_lock(&t->lock);
-    atomic_fetch_add(&t->n_asleep, 1);
-    uint64_t now = atomic_load(&t->ticket);
-    while (!is_new(now, last) && !atomic_load(&t->quit)) {
-        pthread_cond_wait(&t->wake, &t->lock);
-        now = atomic_load(&t->ticket);
+    pthread_mutex_lock(&c->lock);
+    atomic_fetch_add(&c->n_asleep, 1);
+    uint64_t now = atomic_load(&c->ticket);
+    while (!is_new(now, last) && !atomic_load(&c->quit)) {
+        pthread_cond_wait(&c->wake, &c->lock);
+        now = atomic_load(&c->ticket);
     }
-    atomic_fetch_sub(&t->n_asleep, 1);
-    pthread_mutex_unlock(&t->lock);
+    atomic_fetch_sub(&c->n_asleep, 1);
+    pthread_mutex_unlock(&c->lock);
     return is_new(now, last) ? generation(now) : last;
 }
 
 static void *helper_main(void *arg) {
     helper *h = arg;
+    if (h->crew->calm) gm_nice_thread();
     uint32_t gen = 0;
     for (;;) {
-        uint32_t next = wait_for_job(h->team, gen);
+        uint32_t next = wait_for_job(h->crew, gen);
         if (next == gen) return NULL;
         gen = next;
-        work(h->team, gen, h->index);
+        work(h->crew, gen, h->index);
     }
 }
 
-static void wait_until_done(gm_team *t, int n_item) {
+static void wait_until_done(crew *c, int n_item) {
     uint64_t start = gm_now_ns();
+    const uint64_t spin = c->calm ? 0 : SPIN_CALLER_US * 1000u;
     do {
         for (int i = 0; i < 64; i++) {
-            if (atomic_load_explicit(&t->n_done, memory_order_acquire) == n_item) return;
+            if (atomic_load_explicit(&c->n_done, memory_order_acquire) == n_item) return;
             relax();
         }
-    } while (gm_now_ns() - start < SPIN_CALLER_US * 1000u);
+    } while (gm_now_ns() - start < spin);
 
-    pthread_mutex_lock(&t->lock);
-    atomic_store(&t->caller_asleep, true);
-    while (atomic_load(&t->n_done) != n_item) pthread_cond_wait(&t->done, &t->lock);
-    atomic_store(&t->caller_asleep, false);
-    pthread_mutex_unlock(&t->lock);
+    pthread_mutex_lock(&c->lock);
+    atomic_store(&c->caller_asleep, true);
+    while (atomic_load(&c->n_done) != n_item) pthread_cond_wait(&c->done, &c->lock);
+    atomic_store(&c->caller_asleep, false);
+    pthread_mutex_unlock(&c->lock);
 }
 
 void gm_team_run(gm_team *t, gm_team_fn fn, void *ud, int n_item, int grain) {
     if (n_item <= 0) return;
     if (grain < 1) grain = 1;
-    if (t->n_started == 0 || n_item <= grain) {
+    crew *c = t->is_calm ? &t->calm : &t->first;
+    /* A calm crew gets what is one run too: on one thread that may be all of a matrix. */
+    if (c->n_started == 0 || (n_item <= grain && !c->calm)) {
         for (int i = 0; i < n_item; i += grain)
             fn(ud, i, n_item - i > grain ? i + grain : n_item, 0);
         return;
     }
-    uint32_t gen = generation(atomic_load_explicit(&t->ticket, memory_order_relaxed)) + 2;
+    uint32_t gen = generation(atomic_load_explicit(&c->ticket, memory_order_relaxed)) + 2;
     /* Release stores and acquire loads of the fields: a thread that sees a new field sees the
      * closed ticket too, and its swap fails. */
-    atomic_exchange(&t->ticket, (uint64_t)(gen - 1) << 32);
-    atomic_store_explicit(&t->fn, fn, memory_order_release);
-    atomic_store_explicit(&t->ud, ud, memory_order_release);
-    atomic_store_explicit(&t->n_item, n_item, memory_order_release);
-    atomic_store_explicit(&t->grain, grain, memory_order_release);
-    atomic_store_explicit(&t->n_done, 0, memory_order_relaxed);
+    atomic_exchange(&c->ticket, (uint64_t)(gen - 1) << 32);
+    atomic_store_explicit(&c->fn, fn, memory_order_release);
+    atomic_store_explicit(&c->ud, ud, memory_order_release);
+    atomic_store_explicit(&c->n_item, n_item, memory_order_release);
+    atomic_store_explicit(&c->grain, grain, memory_order_release);
+    atomic_store_explicit(&c->n_done, 0, memory_order_relaxed);
     /* Sequentially consistent against n_asleep, see wait_for_job. */
-    atomic_store(&t->ticket, (uint64_t)gen << 32);
-    if (atomic_load(&t->n_asleep) > 0) {
-        pthread_mutex_lock(&t->lock);
-        pthread_cond_broadcast(&t->wake);
-        pthread_mutex_unlock(&t->lock);
+    atomic_store(&c->ticket, (uint64_t)gen << 32);
+    if (atomic_load(&c->n_asleep) > 0) {
+        pthread_mutex_lock(&c->lock);
+        pthread_cond_broadcast(&c->wake);
+        pthread_mutex_unlock(&c->lock);
     }
-    work(t, gen, 0);
-    wait_until_done(t, n_item);
+    if (!c->calm) work(c, gen, 0);
+    wait_until_done(c, n_item);
 }
 
-int gm_team_size(const gm_team *t) { return t->n_started + 1; }
+int gm_team_size(const gm_team *t) { return t->n_threads; }
 
-/* Signals belong to the host: helpers are started with all of them blocked. */
-static int start_helpers(gm_team *t) {
+/* ---- life ---------------------------------------------------------------------------------------- */
+
+static void init_crew(crew *c, bool calm) {
+    c->calm = calm;
+    pthread_mutex_init(&c->lock, NULL);
+    pthread_cond_init(&c->wake, NULL);
+    pthread_cond_init(&c->done, NULL);
+}
+
+static void finish_crew(crew *c) {
+    pthread_mutex_lock(&c->lock);
+    atomic_store(&c->quit, true);
+    pthread_cond_broadcast(&c->wake);
+    pthread_mutex_unlock(&c->lock);
+    for (int i = 0; i < c->n_started; i++) pthread_join(c->helpers[i].thread, NULL);
+    pthread_cond_destroy(&c->done);
+    pthread_cond_destroy(&c->wake);
+    pthread_mutex_destroy(&c->lock);
+    gm_free(c->helpers);
+}
+
+/* Helpers with the indices first .. end - 1. Signals belong to the host: they are started with all
+ * of them blocked. */
+static int start_helpers(crew *c, int first, int end, char *err, size_t errlen) {
+    c->helpers = gm_calloc((size_t)(end - first) + 1, sizeof *c->helpers);
+    if (!c->helpers) return gm_fail(err, errlen, GM_ENOMEM, "no memory for %d threads", end);
     sigset_t all, old;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     int rc = 0;
-    for (int i = 0; i < t->n_threads - 1; i++) {
-        t->helpers[i] = (helper){.team = t, .index = i + 1};
-        rc = pthread_create(&t->helpers[i].thread, NULL, helper_main, &t->helpers[i]);
-        if (rc != 0) break;
-        t->n_started++;
+    for (int i = first; i < end && rc == 0; i++) {
+        helper *h = &c->helpers[i - first];
+        *h = (helper){.crew = c, .index = i};
+        rc = pthread_create(&h->thread, NULL, helper_main, h);
+        if (rc == 0) c->n_started++;
     }
     pthread_sigmask(SIG_SETMASK, &old, NULL);
-    return rc;
+    if (rc == 0) return GM_OK;
+    return gm_fail(err, errlen, GM_ENOMEM, "the system gives no more than %d threads",
+                   c->n_started + first);
 }
 
 int gm_team_create(gm_team **out, int n_threads, char *err, size_t errlen) {
@@ -205,34 +250,30 @@ int gm_team_create(gm_team **out, int n_threads, char *err, size_t errlen) {
     gm_team *t = gm_calloc(1, sizeof *t);
     if (!t) return gm_fail(err, errlen, GM_ENOMEM, "no memory for a team of threads");
     t->n_threads = n_threads;
-    pthread_mutex_init(&t->lock, NULL);
-    pthread_cond_init(&t->wake, NULL);
-    pthread_cond_init(&t->done, NULL);
-    int rc = GM_OK;
-    t->helpers = gm_calloc((size_t)n_threads, sizeof *t->helpers);
-    if (!t->helpers)
-        rc = gm_fail(err, errlen, GM_ENOMEM, "no memory for %d threads", n_threads);
-    else if (start_helpers(t) != 0)
-        rc = gm_fail(err, errlen, GM_ENOMEM, "the system gives no more than %d threads",
-                     t->n_started + 1);
-    if (rc != GM_OK)
-        gm_team_destroy(&t);
+    init_crew(&t->first, false);
+    init_crew(&t->calm, true);
+    int rc = start_helpers(&t->first, 1, n_threads, err, errlen);
+    if (rc != GM_OK) gm_team_destroy(&t);
     *out = t;
     return rc;
+}
+
+void gm_team_set_calm(gm_team *t, bool calm) {
+    crew *c = &t->calm;
+    if (calm && !c->helpers) {
+        char err[128] = "";
+        /* Some of them are enough: the items are for whoever comes. */
+        if (start_helpers(c, 0, t->n_threads, err, sizeof err) != GM_OK)
+            gm_log(GM_LOG_WARN, "kernels", "in the background: %s", err);
+    }
+    t->is_calm = calm && c->n_started > 0;
 }
 
 void gm_team_destroy(gm_team **team) {
     gm_team *t = *team;
     if (!t) return;
-    pthread_mutex_lock(&t->lock);
-    atomic_store(&t->quit, true);
-    pthread_cond_broadcast(&t->wake);
-    pthread_mutex_unlock(&t->lock);
-    for (int i = 0; i < t->n_started; i++) pthread_join(t->helpers[i].thread, NULL);
-    pthread_cond_destroy(&t->done);
-    pthread_cond_destroy(&t->wake);
-    pthread_mutex_destroy(&t->lock);
-    gm_free(t->helpers);
+    finish_crew(&t->first);
+    finish_crew(&t->calm);
     gm_free(t);
     *team = NULL;
 }

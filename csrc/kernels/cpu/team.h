@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 typedef struct gm_team gm_team;
@@ -17,6 +18,11 @@ typedef void (*gm_team_fn)(void *ud, int begin, int end, int thread);
 int gm_team_create(gm_team **out, int n_threads, char *err, size_t errlen);
 void gm_team_destroy(gm_team **t);
 int gm_team_size(const gm_team *t);
+
+/* Whether what follows is for threads of a lower priority, of which there are as many (started when
+ * first asked for): nobody waits for it, and what else the machine does comes first. The caller then
+ * sleeps meanwhile. Without them (no memory, no threads) everything stays as it was. */
+void gm_team_set_calm(gm_team *t, bool calm);
 
 /* Runs fn over items 0 .. n_item - 1 in runs of at most `grain` items and returns when all are
  * done. Called from one thread at a time, not from inside fn. Never allocates. */

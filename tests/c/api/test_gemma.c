@@ -6,11 +6,13 @@
  */
 #include "helper/cm.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <math.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include "api/gemma.h"
 #include "base/clock.h"
@@ -546,6 +548,51 @@ static void typing_interrupts_a_chunk_and_does_not_wait_for_its_end(void **state
         wait_end(g, ask);
     }
     assert_true(inside >= ENOUGH);
+    free(p);
+    close_editor(g);
+}
+
+/* CPU time of this process's threads in ticks: those of its own priority, and less urgent ones. */
+typedef struct {
+    long usual, calm;
+} cpu_time;
+
+static cpu_time cpu_by_priority(void) {
+    cpu_time sum = {0};
+    const int mine = getpriority(PRIO_PROCESS, 0);
+    DIR *d = opendir("/proc/self/task");
+    assert_non_null(d);
+    for (struct dirent *e; (e = readdir(d));) {
+        if (e->d_name[0] == '.') continue;
+        char path[300], line[1024];
+        snprintf(path, sizeof path, "/proc/self/task/%s/stat", e->d_name);
+        FILE *f = fopen(path, "r");
+        if (!f) continue; /* gone */
+        const char *after = fgets(line, sizeof line, f) ? strrchr(line, ')') : NULL;
+        long user, system, nice;
+        /* Fields 14, 15 and 19 of proc(5); 3 comes after the name. */
+        if (after && sscanf(after + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %ld %ld %*d %*d %*d %ld",
+                            &user, &system, &nice) == 3)
+            *(nice > mine ? &sum.calm : &sum.usual) += user + system;
+        fclose(f);
+    }
+    closedir(d);
+    return sum;
+}
+
+static void what_nobody_waits_for_is_computed_at_a_lower_priority(void **state) {
+    (void)state;
+    gemma *g = open_editor();
+    assert_int_equal(wait_end(g, load(g, slow_model()))->last.kind, GEMMA_EV_DONE);
+    char *p = long_prompt(3000);
+    const cpu_time before = cpu_by_priority();
+    wait_end(g, generate(g, p, 0, GEMMA_PRIO_BACKGROUND, 1, 0));
+    const cpu_time between = cpu_by_priority();
+    p[0] = 'A';
+    wait_end(g, generate(g, p, 0, GEMMA_PRIO_TYPING, 1, 0));
+    const cpu_time after = cpu_by_priority();
+    assert_true(between.calm - before.calm > 4 * (between.usual - before.usual));
+    assert_true(after.usual - between.usual > 4 * (after.calm - between.calm));
     free(p);
     close_editor(g);
 }
@@ -1089,6 +1136,7 @@ int main(void) {
         cmocka_unit_test(typing_comes_before_a_running_prefill),
         cmocka_unit_test(cancel_takes_effect_inside_a_chunk),
         cmocka_unit_test(typing_interrupts_a_chunk_and_does_not_wait_for_its_end),
+        cmocka_unit_test(what_nobody_waits_for_is_computed_at_a_lower_priority),
         cmocka_unit_test(interruptions_leave_no_trace_in_the_answer),
         cmocka_unit_test(loading_again_replaces_the_model_and_its_sessions),
         cmocka_unit_test(files_that_are_no_model_leave_a_message_and_no_model),

@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include "base/clock.h"
 #include "base/mem.h"
@@ -143,6 +144,56 @@ static void an_idle_team_uses_no_cpu(void **state) {
     gm_team_destroy(&t);
 }
 
+typedef struct {
+    int usual;       /* niceness of this thread */
+    atomic_int calm; /* runs of items in threads that are less urgent */
+    atomic_int runs;
+} priorities;
+
+static void note_priority(void *ud, int begin, int end, int thread) {
+    (void)begin, (void)end, (void)thread;
+    priorities *p = ud;
+    atomic_fetch_add(&p->runs, 1);
+    if (getpriority(PRIO_PROCESS, 0) > p->usual) atomic_fetch_add(&p->calm, 1);
+}
+
+static int calm_runs_of(gm_team *t, int n_item) {
+    priorities p = {.usual = getpriority(PRIO_PROCESS, 0)};
+    gm_team_run(t, note_priority, &p, n_item, 1);
+    assert_int_equal(atomic_load(&p.runs), n_item);
+    return atomic_load(&p.calm);
+}
+
+/* In turns, as when typing interrupts what is read in the background; the caller's own priority is
+ * never lost. */
+static void calm_work_is_done_by_threads_of_lower_priority(void **state) {
+    (void)state;
+    for (int n = 1; n <= 3; n++) {
+        gm_team *t = team_of(n);
+        int a[40] = {0};
+        for (int i = 0; i < 50; i++) {
+            gm_team_set_calm(t, i % 2 == 0);
+            assert_int_equal(calm_runs_of(t, 40), i % 2 == 0 ? 40 : 0);
+            gm_team_run(t, add_one, a, 40, 3);
+            check_run(t, 1000, 7);
+        }
+        for (int i = 0; i < 40; i++) assert_int_equal(a[i], 50);
+        gm_team_destroy(&t);
+    }
+}
+
+static void without_calm_threads_the_others_do_it(void **state) {
+    (void)state;
+    gm_team *t = team_of(2);
+    gm_mem_fail_at(1);
+    gm_team_set_calm(t, true);
+    gm_mem_fail_at(0);
+    assert_int_equal(calm_runs_of(t, 40), 0);
+    gm_team_set_calm(t, true);
+    assert_int_equal(calm_runs_of(t, 40), 40);
+    gm_team_destroy(&t);
+}
+
 static void destroy_accepts_nothing_and_unused_teams(void **state) {
     (void)state;
     gm_team *t = NULL;
@@ -170,8 +221,12 @@ static void nothing_is_allocated_in_a_run(void **state) {
     (void)state;
     gm_team *t = team_of(2);
     int a[40] = {0};
+    gm_team_set_calm(t, true);
     gm_mem_fail_at(0);
-    for (int i = 0; i < 10; i++) gm_team_run(t, add_one, a, 40, 1);
+    for (int i = 0; i < 10; i++) {
+        gm_team_set_calm(t, i % 2 == 0);
+        gm_team_run(t, add_one, a, 40, 1);
+    }
     assert_int_equal(gm_mem_fail_at(0), 0);
     gm_team_destroy(&t);
 }
@@ -184,6 +239,8 @@ int main(void) {
         cmocka_unit_test(a_sleeping_team_wakes_up),
         cmocka_unit_test(the_caller_waits_for_the_slowest_item),
         cmocka_unit_test(an_idle_team_uses_no_cpu),
+        cmocka_unit_test(calm_work_is_done_by_threads_of_lower_priority),
+        cmocka_unit_test(without_calm_threads_the_others_do_it),
         cmocka_unit_test(destroy_accepts_nothing_and_unused_teams),
         cmocka_unit_test(failing_allocations_give_an_error),
         cmocka_unit_test(nothing_is_allocated_in_a_run),
