@@ -210,7 +210,9 @@ without, 'own' loads its own as if there were no other.]],
   {
     name = 'threads',
     type = T.integer(1, 1024),
-    desc = [[Compute threads. When not set, the number of physical cores less one.]],
+    desc = [[Compute threads. When not set, the number of physical cores less one.
+What is read ahead while you wait for nothing is for as many threads of a
+lower priority: it gives way to whatever else the machine does.]],
   },
   {
     name = 'n_ctx',
