@@ -419,9 +419,9 @@ int gm_attn_run(gm_attn_ctx *a, const gm_op_attention *op, const gm_cancel *canc
     choose_block(&j);
     int n_item = j.n_block * c->n_kv;
     j.n_span = spans(&j, n_item);
-    gm_team_run(a->team, run_items, &j, n_item * j.n_span, 1);
+    gm_team_run(a->team, run_items, &j, n_item * j.n_span, 1, 1);
     if (gm_cancelled(cancel)) return GM_ECANCELLED;
-    if (j.n_span > 1) gm_team_run(a->team, join_items, &j, n_item, 1);
+    if (j.n_span > 1) gm_team_run(a->team, join_items, &j, n_item, 1, 1);
     return GM_OK;
 }
 

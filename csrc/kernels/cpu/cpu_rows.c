@@ -26,7 +26,8 @@ static void each(gm_cpu *c, gm_team_fn fn, void *ud, int64_t n_item, int64_t siz
         return;
     }
     int64_t grain = PIECE / size;
-    gm_team_run(c->team, fn, ud, (int)n_item, grain < 1 ? 1 : (int)grain);
+    const int g = grain < 1 ? 1 : (int)grain;
+    gm_team_run(c->team, fn, ud, (int)n_item, g, g);
 }
 
 static float *row_of(const gm_tensor *t, int64_t row, int64_t n) {

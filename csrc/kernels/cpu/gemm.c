@@ -292,13 +292,14 @@ static void compute_tiles(const job *j, int mat, int row, int n_row, thread_scra
 
 static void compute_pieces(void *ud, int begin, int end, int thread) {
     const job *j = ud;
-    for (int i = begin; i < end; i++) {
+    for (int i = begin, next; i < end; i = next) {
         if (gm_cancelled(j->cancel)) return;
         int mat = j->op->n_mat - 1;
         while (mat > 0 && i < j->first[mat]) mat--;
+        next = mat + 1 < j->op->n_mat && j->first[mat + 1] < end ? j->first[mat + 1] : end;
         int n_out = (int)gm_tensor_rows(j->op->w[mat]);
-        int row = (i - j->first[mat]) * j->rows[mat];
-        int n_row = n_out - row < j->rows[mat] ? n_out - row : j->rows[mat];
+        int row = (i - j->first[mat]) * j->rows[mat], n_row = (next - i) * j->rows[mat];
+        if (n_row > n_out - row) n_row = n_out - row;
         if (j->tiles)
             compute_tiles(j, mat, row, n_row, &j->m->s.threads[thread]);
         else
@@ -330,6 +331,13 @@ static int cut(job *j) {
     return n;
 }
 
+/* Pieces that a thread takes at once. In products of a few tokens they are one stream of memory: what
+ * was called for ahead of time at the end of one is used in the next. Where a piece is read more than
+ * once it must stay in the cache of its core, and one of tiles is work enough. */
+static int most_pieces(const job *j) {
+    return j->tiles || j->twice || j->n_tok > GM_DOT_TOK ? 1 : 16;
+}
+
 static bool any_quantised(const gm_op_matmul *op) {
     for (int i = 0; i < op->n_mat; i++)
         if (is_quantised(op->w[i])) return true;
@@ -357,8 +365,8 @@ static int run_tokens(gm_matmul_ctx *m, const gm_op_matmul *op, int32_t tok0, in
     j.twice = fine && !j.exact;
     x->x = j.twice ? m->s.fine_x : (const float *)op->x->data + (size_t)tok0 * (size_t)x->n_in;
     if (quantised && !j.exact)
-        gm_team_run(m->team, j.twice ? quantise_rows_twice : quantise_rows, &j, n_tok, 1);
-    gm_team_run(m->team, compute_pieces, &j, cut(&j), 1);
+        gm_team_run(m->team, j.twice ? quantise_rows_twice : quantise_rows, &j, n_tok, 1, 1);
+    gm_team_run(m->team, compute_pieces, &j, cut(&j), 1, most_pieces(&j));
     return gm_cancelled(cancel) ? GM_ECANCELLED : GM_OK;
 }
 

@@ -50,6 +50,7 @@ typedef struct {
 
 struct crew {
     bool calm;
+    int n_threads; /* for which the items are: the helpers and, in the first crew, the caller */
     int n_started;
     helper *helpers; /* NULL: not started */
 
@@ -58,7 +59,7 @@ struct crew {
     _Alignas(64) atomic_int n_done;
     _Alignas(64) _Atomic(gm_team_fn) fn;
     _Atomic(void *) ud;
-    atomic_int n_item, grain;
+    atomic_int n_item, grain, most;
 
     _Alignas(64) atomic_bool quit;
     atomic_int n_asleep;       /* helpers that wait on `wake` */
@@ -83,6 +84,14 @@ static inline void relax(void) {
 
 static inline uint32_t generation(uint64_t t) { return (uint32_t)(t >> 32); }
 
+/* How many of the items that are left a thread takes: long runs first and short ones last, so that
+ * the threads finish together. */
+static int run_of(int left, int grain, int most, int n_threads) {
+    int n = left / (2 * n_threads);
+    n = n < grain ? grain : n > most ? most : n;
+    return n < left ? n : left;
+}
+
 /* Takes and computes runs of items until the job of generation gen has none left. */
 static void work(crew *c, uint32_t gen, int index) {
     uint64_t now = atomic_load_explicit(&c->ticket, memory_order_acquire);
@@ -93,7 +102,8 @@ static void work(crew *c, uint32_t gen, int index) {
         int grain = atomic_load_explicit(&c->grain, memory_order_acquire);
         int begin = (int)(uint32_t)now;
         if (begin >= n_item) return;
-        int end = n_item - begin > grain ? begin + grain : n_item;
+        int most = atomic_load_explicit(&c->most, memory_order_acquire);
+        int end = begin + run_of(n_item - begin, grain, most, c->n_threads);
         uint64_t next = (uint64_t)gen << 32 | (uint32_t)end;
         if (!atomic_compare_exchange_weak_explicit(&c->ticket, &now, next, memory_order_acq_rel,
                                                    memory_order_acquire))
@@ -169,14 +179,14 @@ static void wait_until_done(crew *c, int n_item) {
     pthread_mutex_unlock(&c->lock);
 }
 
-void gm_team_run(gm_team *t, gm_team_fn fn, void *ud, int n_item, int grain) {
+void gm_team_run(gm_team *t, gm_team_fn fn, void *ud, int n_item, int grain, int most) {
     if (n_item <= 0) return;
     if (grain < 1) grain = 1;
+    if (most < grain) most = grain;
     crew *c = t->is_calm ? &t->calm : &t->first;
     /* A calm crew gets what is one run too: on one thread that may be all of a matrix. */
     if (c->n_started == 0 || (n_item <= grain && !c->calm)) {
-        for (int i = 0; i < n_item; i += grain)
-            fn(ud, i, n_item - i > grain ? i + grain : n_item, 0);
+        for (int i = 0; i < n_item; i += most) fn(ud, i, n_item - i > most ? i + most : n_item, 0);
         return;
     }
     uint32_t gen = generation(atomic_load_explicit(&c->ticket, memory_order_relaxed)) + 2;
@@ -187,6 +197,7 @@ void gm_team_run(gm_team *t, gm_team_fn fn, void *ud, int n_item, int grain) {
     atomic_store_explicit(&c->ud, ud, memory_order_release);
     atomic_store_explicit(&c->n_item, n_item, memory_order_release);
     atomic_store_explicit(&c->grain, grain, memory_order_release);
+    atomic_store_explicit(&c->most, most, memory_order_release);
     atomic_store_explicit(&c->n_done, 0, memory_order_relaxed);
     /* Sequentially consistent against n_asleep, see wait_for_job. */
     atomic_store(&c->ticket, (uint64_t)gen << 32);
@@ -203,8 +214,9 @@ int gm_team_size(const gm_team *t) { return t->n_threads; }
 
 /* ---- life ---------------------------------------------------------------------------------------- */
 
-static void init_crew(crew *c, bool calm) {
+static void init_crew(crew *c, int n_threads, bool calm) {
     c->calm = calm;
+    c->n_threads = n_threads;
     pthread_mutex_init(&c->lock, NULL);
     pthread_cond_init(&c->wake, NULL);
     pthread_cond_init(&c->done, NULL);
@@ -250,8 +262,8 @@ int gm_team_create(gm_team **out, int n_threads, char *err, size_t errlen) {
     gm_team *t = gm_calloc(1, sizeof *t);
     if (!t) return gm_fail(err, errlen, GM_ENOMEM, "no memory for a team of threads");
     t->n_threads = n_threads;
-    init_crew(&t->first, false);
-    init_crew(&t->calm, true);
+    init_crew(&t->first, n_threads, false);
+    init_crew(&t->calm, n_threads, true);
     int rc = start_helpers(&t->first, 1, n_threads, err, errlen);
     if (rc != GM_OK) gm_team_destroy(&t);
     *out = t;

@@ -29,15 +29,16 @@ static void count(void *ud, int begin, int end, int thread) {
     for (int i = begin; i < end; i++) atomic_fetch_add(&c->seen[i], 1);
 }
 
-static void check_run(gm_team *t, int n_item, int grain) {
+static void check_run(gm_team *t, int n_item, int grain, int most) {
     memset(counts, 0, sizeof *counts);
     counts->n_threads = gm_team_size(t);
-    gm_team_run(t, count, counts, n_item, grain);
+    gm_team_run(t, count, counts, n_item, grain, most);
     for (int i = 0; i < MAX_ITEM; i++)
         if (atomic_load(&counts->seen[i]) != (i < n_item))
             fail_msg("item %d of %d was done %d times", i, n_item, atomic_load(&counts->seen[i]));
     assert_int_equal(atomic_load(&counts->bad_thread), 0);
-    assert_true(atomic_load(&counts->max_run) <= (grain < 1 ? 1 : grain));
+    const int longest = most > grain ? most : grain;
+    assert_true(atomic_load(&counts->max_run) <= (longest < 1 ? 1 : longest));
 }
 
 static gm_team *team_of(int n) {
@@ -56,7 +57,8 @@ static void every_item_is_done_exactly_once(void **state) {
         gm_team *t = team_of(n);
         for (size_t i = 0; i < sizeof items / sizeof *items; i++)
             for (size_t g = 0; g < sizeof grains / sizeof *grains; g++)
-                check_run(t, items[i], grains[g]);
+                for (size_t m = 0; m < sizeof grains / sizeof *grains; m++)
+                    check_run(t, items[i], grains[g], grains[m]);
         gm_team_destroy(&t);
         assert_null(t);
     }
@@ -79,8 +81,8 @@ static void thousands_of_short_jobs_do_not_mix(void **state) {
     int a[N] = {0}, b[2 * N] = {0};
     gm_team *t = team_of(4);
     for (int i = 0; i < RUNS; i++) {
-        gm_team_run(t, add_one, a, N, 1);
-        gm_team_run(t, add_hundred, b, 2 * N, 2);
+        gm_team_run(t, add_one, a, N, 1, 1);
+        gm_team_run(t, add_hundred, b, 2 * N, 2, 2);
     }
     for (int i = 0; i < N; i++) assert_int_equal(a[i], RUNS);
     for (int i = 0; i < 2 * N; i++) assert_int_equal(b[i], 100 * RUNS);
@@ -96,7 +98,7 @@ static void a_sleeping_team_wakes_up(void **state) {
     for (int i = 0; i < 20; i++) {
         struct timespec pause = {.tv_nsec = 2000000};
         nanosleep(&pause, NULL);
-        gm_team_run(t, add_one, a, 40, 1);
+        gm_team_run(t, add_one, a, 40, 1, 1);
     }
     for (int i = 0; i < 40; i++) assert_int_equal(a[i], 20);
     gm_team_destroy(&t);
@@ -117,7 +119,7 @@ static void the_caller_waits_for_the_slowest_item(void **state) {
     gm_team *t = team_of(3);
     for (int run = 0; run < 10; run++) {
         int a[8] = {0};
-        gm_team_run(t, slow_item, a, 8, 1);
+        gm_team_run(t, slow_item, a, 8, 1, 1);
         for (int i = 0; i < 8; i++) assert_int_equal(a[i], 1);
     }
     gm_team_destroy(&t);
@@ -133,7 +135,7 @@ static void an_idle_team_uses_no_cpu(void **state) {
     (void)state;
     gm_team *t = team_of(4);
     int a[40] = {0};
-    gm_team_run(t, add_one, a, 40, 1);
+    gm_team_run(t, add_one, a, 40, 1, 1);
     double start = process_cpu_ms();
     struct timespec pause = {.tv_nsec = 200000000};
     nanosleep(&pause, NULL);
@@ -159,7 +161,7 @@ static void note_priority(void *ud, int begin, int end, int thread) {
 
 static int calm_runs_of(gm_team *t, int n_item) {
     priorities p = {.usual = getpriority(PRIO_PROCESS, 0)};
-    gm_team_run(t, note_priority, &p, n_item, 1);
+    gm_team_run(t, note_priority, &p, n_item, 1, 1);
     assert_int_equal(atomic_load(&p.runs), n_item);
     return atomic_load(&p.calm);
 }
@@ -174,8 +176,8 @@ static void calm_work_is_done_by_threads_of_lower_priority(void **state) {
         for (int i = 0; i < 50; i++) {
             gm_team_set_calm(t, i % 2 == 0);
             assert_int_equal(calm_runs_of(t, 40), i % 2 == 0 ? 40 : 0);
-            gm_team_run(t, add_one, a, 40, 3);
-            check_run(t, 1000, 7);
+            gm_team_run(t, add_one, a, 40, 3, 3);
+            check_run(t, 1000, 7, 20);
         }
         for (int i = 0; i < 40; i++) assert_int_equal(a[i], 50);
         gm_team_destroy(&t);
@@ -225,7 +227,7 @@ static void nothing_is_allocated_in_a_run(void **state) {
     gm_mem_fail_at(0);
     for (int i = 0; i < 10; i++) {
         gm_team_set_calm(t, i % 2 == 0);
-        gm_team_run(t, add_one, a, 40, 1);
+        gm_team_run(t, add_one, a, 40, 1, 1);
     }
     assert_int_equal(gm_mem_fail_at(0), 0);
     gm_team_destroy(&t);
