@@ -36,31 +36,6 @@ static void quantise_ref(gm_xq *x, int32_t t) {
     gm_xq_finish(x, t);
 }
 
-/* Row t of gm_xq_few. */
-static void reorder(gm_xq *x, int32_t t) {
-    size_t at = (size_t)t * (size_t)x->n_pad;
-    const int8_t *q = x->q + at;
-    int8_t *halves = x->few.halves + at, *evens = x->few.evens + at;
-    for (int i = 0; i < x->n_pad; i += 128) {
-        for (int b = 0; b < 4; b++) {
-            memcpy(halves + i + 16 * b, q + i + 32 * b, 16);
-            memcpy(halves + i + 64 + 16 * b, q + i + 32 * b + 16, 16);
-            memcpy(evens + i + 32 * b, q + i + 32 * (b / 2 + 2 * (b % 2)), 32);
-        }
-    }
-    const float *d = x->d + at / 32, *ds = x->ds32 + at / 32;
-    float *d16 = x->few.d16 + at / 16, *d_ds = x->few.d_ds + at / 16;
-    float *d4 = x->few.d4 + at / 8;
-    for (int b = 0; b < x->n_pad / 32; b++) {
-        d16[2 * b] = d16[2 * b + 1] = d[b];
-        for (int i = 0; i < 4; i++) d4[4 * b + i] = d[b];
-    }
-    for (int b = 0; b < x->n_pad / 32; b += 8) {
-        memcpy(d_ds + 2 * b, d + b, 8 * sizeof *d);
-        memcpy(d_ds + 2 * b + 8, ds + b, 8 * sizeof *ds);
-    }
-}
-
 void gm_xq_finish(gm_xq *x, int32_t t) {
     int n32 = x->n_pad / 32;
     const float *d = x->d + (size_t)t * (size_t)n32;
@@ -73,7 +48,7 @@ void gm_xq_finish(gm_xq *x, int32_t t) {
         ds16[2 * b] = d[b] * (float)s16[2 * b];
         ds16[2 * b + 1] = d[b] * (float)s16[2 * b + 1];
     }
-    if (x->few.halves) reorder(x, t);
+    if (x->few.fill) x->few.fill(x, t);
 }
 
 /* Sum over one unpacked stretch of a row, n <= 256, beginning at element k0. */

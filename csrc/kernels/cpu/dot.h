@@ -18,21 +18,21 @@ enum {
     GM_XQ_FEW = 8     /* tokens for which the orders of gm_xq_few exist */
 };
 
-/* The same activations in the orders in which the kernels of decode meet the weights. */
+typedef struct gm_xq gm_xq;
+
+/* Fills row t of x->q and what belongs to it from x->x. */
+typedef void (*gm_xq_fn)(gm_xq *x, int32_t t);
+
+/* The same activations in the orders in which the kernels of a level meet the weights. What lies where
+ * is their own business: dot_ymm.h, dot_zmm.h. */
 typedef struct {
-    /* Of each four blocks of 32 first the low halves (4 times 16), then the high halves: for
-     * formats that keep value j in the low nibble and j + 16 in the high one. */
-    int8_t *halves; /* [n_tok, n_pad] */
-    /* Of each four blocks a b c d the order a c b d: for formats that keep block a in the low
-     * nibbles of 32 bytes and b in the high ones. */
-    int8_t *evens; /* [n_tok, n_pad] */
-    float *d16;    /* [n_tok, n_pad / 16], d of the block of each 16 */
-    float *d4;     /* [n_tok, n_pad / 8], d of each block 4 times */
-    float *d_ds;   /* [n_tok, n_pad / 16], of each 8 blocks d 8 times, then ds32 8 times */
+    gm_xq_fn fill; /* row t, from q, d and ds32 of gm_xq; NULL: no kernel wants any of it */
+    int8_t *q[3];  /* [n_tok, n_pad] each */
+    float *d[2];   /* [n_tok, n_pad / 16] each */
 } gm_xq_few;
 
 /* The activations of one matmul: x = d * q per block of 32. Views into scratch. */
-typedef struct {
+struct gm_xq {
     int32_t n_tok, n_in;
     int32_t n_pad;  /* n_in rounded up to GM_XQ_PAD */
     const float *x; /* [n_tok, n_in] */
@@ -42,11 +42,8 @@ typedef struct {
     int32_t *s16;   /* [n_tok, n_pad / 16] */
     float *ds32;    /* d * s32 */
     float *ds16;    /* d * s16 */
-    gm_xq_few few;  /* pointers NULL when n_tok > GM_XQ_FEW */
-} gm_xq;
-
-/* Fills row t of x->q and what belongs to it from x->x. */
-typedef void (*gm_xq_fn)(gm_xq *x, int32_t t);
+    gm_xq_few few;  /* zeroed when n_tok > GM_XQ_FEW */
+};
 
 typedef struct {
     gm_dtype dtype;
@@ -64,6 +61,7 @@ typedef void (*gm_dot_fn)(const gm_dot_args *a);
 
 typedef struct {
     gm_xq_fn quantise;
+    gm_xq_fn fill_few; /* for gm_xq_few; may be NULL */
     gm_dot_fn dot[GM_DTYPE_LIMIT];
     gm_dot_fn exact[GM_DTYPE_LIMIT]; /* quantised formats with the float32 activations themselves, for
                                         gm_matmul_set_fine; NULL: dot does it in two goes */

@@ -52,6 +52,11 @@ typedef struct {
     thread_scratch *threads; /* [gm_team_size] */
 } scratch;
 
+enum {
+    N_ORDER = sizeof ((gm_xq_few *)0)->q / sizeof ((gm_xq_few *)0)->q[0],
+    N_SCALE = sizeof ((gm_xq_few *)0)->d / sizeof ((gm_xq_few *)0)->d[0],
+};
+
 struct gm_matmul_ctx {
     gm_team *team; /* borrowed */
     gm_dot_fns dot;
@@ -97,11 +102,8 @@ static void free_scratch(const gm_matmul_ctx *m, scratch *s) {
     gm_free(x->s16);
     gm_free(x->ds32);
     gm_free(x->ds16);
-    gm_free(s->few.halves);
-    gm_free(s->few.evens);
-    gm_free(s->few.d16);
-    gm_free(s->few.d4);
-    gm_free(s->few.d_ds);
+    for (size_t i = 0; i < N_ORDER; i++) gm_free(s->few.q[i]);
+    for (size_t i = 0; i < N_SCALE; i++) gm_free(s->few.d[i]);
     gm_free(s->fine_x);
     for (int i = 0; s->threads && i < gm_team_size(m->team); i++) {
         gm_free(s->threads[i].sums);
@@ -142,15 +144,14 @@ static bool alloc_scratch(const gm_matmul_ctx *m, scratch *s, size_t tok, size_t
     x->ds32 = gm_malloc(n / 32, sizeof *x->ds32);
     x->ds16 = gm_malloc(n / 16, sizeof *x->ds16);
     gm_xq_few *few = &s->few;
-    few->halves = gm_malloc(GM_XQ_FEW, pad);
-    few->evens = gm_malloc(GM_XQ_FEW, pad);
-    few->d16 = gm_malloc(GM_XQ_FEW * (pad / 16), sizeof *few->d16);
-    few->d4 = gm_malloc(GM_XQ_FEW * (pad / 8), sizeof *few->d4);
-    few->d_ds = gm_malloc(GM_XQ_FEW * (pad / 16), sizeof *few->d_ds);
+    few->fill = m->dot.fill_few;
+    bool ok = true;
+    for (size_t i = 0; i < N_ORDER; i++) ok &= (few->q[i] = gm_malloc(GM_XQ_FEW, pad)) != NULL;
+    for (size_t i = 0; i < N_SCALE; i++)
+        ok &= (few->d[i] = gm_malloc(GM_XQ_FEW * (pad / 16), sizeof *few->d[i])) != NULL;
     s->fine_x = gm_malloc(m->fine ? n : 0, sizeof *s->fine_x);
     s->threads = gm_calloc((size_t)gm_team_size(m->team), sizeof *s->threads);
-    bool ok = x->q && x->d && x->s32 && x->s16 && x->ds32 && x->ds16 && few->halves && few->evens &&
-              few->d16 && few->d4 && few->d_ds && s->fine_x && s->threads;
+    ok = ok && x->q && x->d && x->s32 && x->s16 && x->ds32 && x->ds16 && s->fine_x && s->threads;
     for (int i = 0; ok && i < gm_team_size(m->team); i++) ok = alloc_thread(m, &s->threads[i], tok);
     return ok;
 }

@@ -3,6 +3,7 @@
 #include "kernels/cpu/x86/dot_zmm.h"
 
 void gm_dot_fill_avx512vnni(gm_dot_fns *f) {
+    f->fill_few = fill_few;
     f->dot[GM_Q4_0] = dot_q4_0;
     f->dot[GM_Q8_0] = dot_q8_0;
     f->dot[GM_Q4_K] = dot_q4_k;

@@ -1,7 +1,12 @@
 /* dot_ymm.h: rows times 1 to 4 tokens, 256 bits wide. A template for dot_avx2.c and dot_avxvnni.c.
  *
- * The way of dot_zmm.h, with half the lanes. Formats without a kernel of their own are unpacked to
- * a small buffer and take the way of Q8_0 from there.
+ * A lane of 32 bits has one group of weights, and only that. So the products of four weights each, of
+ * which a lane gets a group's worth one after the other, are added up in whole numbers, and the scale
+ * is multiplied in once for a group and token, not once for each product. The weights are turned for
+ * this, four lanes at a time (turn4), for all tokens together; the activations lie ready (fill_few).
+ *
+ * Formats without a kernel of their own are unpacked to a small buffer and take the way of Q8_0 from
+ * there, where a vector is a group.
  *
  * Defines to set: GM_YMM_VNNI (1 or 0).
  */
@@ -32,16 +37,6 @@ INLINE __m256i dot4(__m256i u, __m256i s) {
 #endif
 }
 
-/* The same with two pairs in one sum; u up to 5 bits: 31 * 127 * 4 fits in 16. */
-INLINE __m256i dot8(__m256i u0, __m256i s0, __m256i u1, __m256i s1) {
-#if GM_YMM_VNNI
-    return _mm256_dpbusd_avx_epi32(_mm256_dpbusd_avx_epi32(_mm256_setzero_si256(), u0, s0), u1, s1);
-#else
-    const __m256i p = _mm256_add_epi16(_mm256_maddubs_epi16(u0, s0), _mm256_maddubs_epi16(u1, s1));
-    return _mm256_madd_epi16(p, _mm256_set1_epi16(1));
-#endif
-}
-
 /* Eight signed bits each: the sign goes over to the other factor. -128 as magnitude is 128 and
  * still fits, since the other factor never is below -127. */
 INLINE __m256i dot4_signed(__m256i w, __m256i x) {
@@ -52,17 +47,91 @@ INLINE __m256i low_nibbles(__m256i v) { return _mm256_and_si256(v, _mm256_set1_e
 INLINE __m256i high_nibbles(__m256i v) { return low_nibbles(_mm256_srli_epi16(v, 4)); }
 INLINE __m256i load(const void *p) { return _mm256_loadu_si256(p); }
 
-/* Group a on the lower four lanes, group b on the upper ones. */
-INLINE __m256i lanes4(int a, int b) { return _mm256_setr_epi32(a, a, a, a, b, b, b, b); }
-
-/* dx, dw: the scales of the two factors. Apart, since that of the weights is the same for all tokens and
- * that of x lies in memory as it is needed: their product would have to be spread over the lanes for
- * every token, which takes longer than multiplying twice. */
+/* dx, dw: the scales of the two factors. */
 INLINE vec add_scaled(vec sum, __m256i dot, vec dx, vec dw) {
     return _mm256_fmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(dot), dx), dw, sum);
 }
 
 INLINE vec spread(vec v, __m256i idx) { return _mm256_permutevar8x32_ps(v, idx); }
+
+/* ---- sums of products, a group in a lane ---------------------------------------------------------- */
+
+/* sum + the products of unsigned with signed bytes. Without VNNI two 16-bit sums in each lane: who adds
+ * sees to it that they fit. */
+INLINE __m256i add_products(__m256i sum, __m256i u, __m256i s) {
+#if GM_YMM_VNNI
+    return _mm256_dpbusd_avx_epi32(sum, u, s);
+#else
+    return _mm256_add_epi16(sum, _mm256_maddubs_epi16(u, s));
+#endif
+}
+
+/* Integer scales of the lanes, as times() wants them. */
+INLINE __m256i factors(__m256i scale) {
+#if GM_YMM_VNNI
+    return scale;
+#else
+    const __m256i low = _mm256_and_si256(scale, _mm256_set1_epi32(0xffff));
+    return _mm256_or_si256(low, _mm256_slli_epi32(scale, 16));
+#endif
+}
+
+/* The sums of add_products, times factors. */
+INLINE __m256i times(__m256i sum, __m256i factors) {
+#if GM_YMM_VNNI
+    return _mm256_mullo_epi32(sum, factors);
+#else
+    return _mm256_madd_epi16(sum, factors);
+#endif
+}
+
+/* The sums of add_products as floats. */
+INLINE vec total(__m256i sum) {
+#if !GM_YMM_VNNI
+    sum = _mm256_madd_epi16(sum, _mm256_set1_epi16(1));
+#endif
+    return _mm256_cvtepi32_ps(sum);
+}
+
+/* In both halves: v[i] becomes lane i of all four. */
+INLINE void turn4(__m256i v[4]) {
+    const __m256i a = _mm256_unpacklo_epi32(v[0], v[1]), b = _mm256_unpackhi_epi32(v[0], v[1]);
+    const __m256i c = _mm256_unpacklo_epi32(v[2], v[3]), d = _mm256_unpackhi_epi32(v[2], v[3]);
+    v[0] = _mm256_unpacklo_epi64(a, c);
+    v[1] = _mm256_unpackhi_epi64(a, c);
+    v[2] = _mm256_unpacklo_epi64(b, d);
+    v[3] = _mm256_unpackhi_epi64(b, d);
+}
+
+/* Of gm_xq_few.q: eight vectors for 256 elements, of eight lanes of four elements each. With word k of
+ * a block for its elements 4 k .. 4 k + 3: */
+enum {
+    LANES, /* vector k: word k of blocks 0 .. 7 */
+    PAIRS, /* vector 2 k + i: word k of blocks i, i + 2, i + 4, i + 6, then word k + 4 of these */
+    QUADS, /* vector 4 i + k: word k of blocks 4 i .. 4 i + 3, then word k + 4 of these */
+    /* Of gm_xq_few.d: of each eight blocks d of those with even numbers, then of the others. */
+    EVENS = 0
+};
+
+static void fill_few(gm_xq *x, int32_t t) {
+    const size_t row = (size_t)t * (size_t)x->n_pad;
+    for (size_t e = row; e < row + (size_t)x->n_pad; e += 256) {
+        uint32_t word[8][8], out[8][8]; /* of blocks; of vectors */
+        memcpy(word, x->q + e, sizeof word);
+        for (int k = 0; k < 8; k++)
+            for (int b = 0; b < 8; b++) out[k][b] = word[b][k];
+        memcpy(x->few.q[LANES] + e, out, sizeof out);
+        for (int k = 0; k < 8; k++)
+            for (int b = 0; b < 8; b++) out[2 * (k % 4) + b % 2][b / 2 + 4 * (k / 4)] = word[b][k];
+        memcpy(x->few.q[PAIRS] + e, out, sizeof out);
+        for (int k = 0; k < 8; k++)
+            for (int b = 0; b < 8; b++) out[k % 4 + 4 * (b / 4)][b % 4 + 4 * (k / 4)] = word[b][k];
+        memcpy(x->few.q[QUADS] + e, out, sizeof out);
+        const float *d = x->d + e / 32;
+        float *evens = x->few.d[EVENS] + e / 32;
+        for (int b = 0; b < 8; b++) evens[b / 2 + 4 * (b % 2)] = d[b];
+    }
+}
 
 /* ---- blocks of 32 with one scale: 8 blocks at a time ---------------------------------------------- */
 
@@ -74,24 +143,34 @@ INLINE vec scales_at(const uint8_t *b, int stride) {
                                           (short)d[4], (short)d[5], (short)d[6], (short)d[7]));
 }
 
+/* 8 products of at most 2 * 15 * 127 fit in 16 bits. */
 INLINE void step_q4_0(const uint8_t *w, const tokens *k, int e, const int n, vec sum[MAX_TOK]) {
     const vec d = scales_at(w, 18), m = _mm256_mul_ps(d, _mm256_set1_ps(-8.0f));
+    __m256i v[4], dot[MAX_TOK];
 #pragma GCC unroll 4
-    for (int t = 0; t < n; t++)
-        sum[t] = _mm256_fmadd_ps(m, _mm256_loadu_ps(k->x->ds32 + at(k, t, e) / 32), sum[t]);
+    for (int i = 0; i < 4; i++)
+        v[i] = _mm256_set_m128i(_mm_loadu_si128((const void *)(w + 18 * (i + 4) + 2)),
+                                _mm_loadu_si128((const void *)(w + 18 * i + 2)));
+    turn4(v);
 #pragma GCC unroll 4
-    for (int j = 0; j < 4; j++) {
-        const uint8_t *b = w + 36 * j + 2;
-        const __m256i v = _mm256_set_m128i(_mm_loadu_si128((const void *)(b + 18)),
-                                           _mm_loadu_si128((const void *)b));
-        const __m256i lo = low_nibbles(v), hi = high_nibbles(v);
-        const vec dw = spread(d, lanes4(2 * j, 2 * j + 1));
+    for (int t = 0; t < n; t++) dot[t] = _mm256_setzero_si256();
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        const __m256i lo = low_nibbles(v[i]), hi = high_nibbles(v[i]);
 #pragma GCC unroll 4
         for (int t = 0; t < n; t++) {
-            const int8_t *x = k->x->few.halves + at(k, t, e + 128 * (j / 2)) + 32 * (j % 2);
-            const vec dx = _mm256_loadu_ps(k->x->few.d4 + at(k, t, e) / 8 + 8 * j);
-            sum[t] = add_scaled(sum[t], dot8(lo, load(x), hi, load(x + 64)), dx, dw);
+            const int8_t *x = k->x->few.q[LANES] + at(k, t, e + 32 * i);
+            dot[t] = add_products(dot[t], lo, load(x));
+            dot[t] = add_products(dot[t], hi, load(x + 128));
+            GM_KEEP(dot[t]);
         }
+    }
+#pragma GCC unroll 4
+    for (int t = 0; t < n; t++) {
+        const size_t b = at(k, t, e) / 32;
+        sum[t] = _mm256_fmadd_ps(m, _mm256_loadu_ps(k->x->ds32 + b), sum[t]);
+        const vec dx = _mm256_loadu_ps(k->x->d + b);
+        sum[t] = _mm256_fmadd_ps(_mm256_mul_ps(total(dot[t]), dx), d, sum[t]);
     }
 }
 
@@ -113,28 +192,28 @@ INLINE void step_q8_0(const uint8_t *w, const tokens *k, int e, const int n, vec
     }
 }
 
-/* ---- blocks of 256 -------------------------------------------------------------------------------
- *
- * Their groups have integer scales, which are multiplied in where the products are summed: the factor
- * of the second step would be one otherwise. 63 * 127 * 2 fits in 16 bits, that * 128 * 2 in 32. */
+/* ---- blocks of 256: their groups have integer scales --------------------------------------------- */
 
-/* sum += dx * (scale of the group * products), of 32 elements with one dx. */
-INLINE vec add_group(vec sum, __m256i u, __m256i x, __m256i scale, float dx) {
-    const __m256i dot = _mm256_madd_epi16(_mm256_maddubs_epi16(u, x), scale);
-    return _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_set1_ps(dx), sum);
-}
-
-/* Eight 16-bit numbers, on both halves: number a on all of the lower half, b on all of the upper. */
-INLINE __m256i spread16(__m256i v, int a, int b) {
-    const short lo = (short)((2 * a + 1) << 8 | 2 * a), hi = (short)((2 * b + 1) << 8 | 2 * b);
-    return _mm256_shuffle_epi8(v, _mm256_set_m128i(_mm_set1_epi16(hi), _mm_set1_epi16(lo)));
+/* sum += dx * dot, dx: four scales for both halves. */
+INLINE vec add_dotted(vec sum, __m256i dot, const float *dx) {
+    return _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_broadcast_ps((const __m128 *)dx), sum);
 }
 
 INLINE __m128i eight_bytes(uint32_t lo, uint32_t hi) {
     return _mm_cvtsi64_si128((long long)((uint64_t)hi << 32 | lo));
 }
 
-/* One block of Q4_K or (qh given) Q5_K. head: the fields that both begin with; q: the nibbles. */
+/* Bit 2 j + odd of the bytes of group 2 j + odd, as 16. high: qh, word i on the lanes of one half, word
+ * i + 4 on those of the other. */
+INLINE __m256i fifth_bits(__m256i high, int odd) {
+    const __m256i shift = _mm256_setr_epi32(odd, odd + 2, odd + 4, odd + 6, odd, odd + 2, odd + 4, odd + 6);
+    const __m256i bit = _mm256_and_si256(_mm256_srlv_epi32(high, shift), _mm256_set1_epi8(1));
+    return _mm256_slli_epi16(bit, 4);
+}
+
+/* One block of Q4_K or (qh given) Q5_K. head: the fields that both begin with; q: the nibbles. Groups
+ * with even numbers are in the low nibbles, the others in the high ones. 4 products of at most
+ * 2 * 31 * 127 fit in 16 bits. */
 INLINE void step_k(const gm_block_q4_k *head, const uint8_t *q, const uint8_t *qh, const tokens *k,
                    int e, const int n, vec sum[MAX_TOK]) {
     uint32_t a, b, c;
@@ -146,38 +225,48 @@ INLINE void step_k(const gm_block_q4_k *head, const uint8_t *q, const uint8_t *q
     const __m128i min = eight_bytes(b & six, (c >> 4 & nibble) | (b >> 6 & two) << 4);
     const vec m = _mm256_mul_ps(_mm256_set1_ps(-_cvtsh_ss(head->dmin)),
                                 _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(min)));
-    const __m256i scales = _mm256_broadcastsi128_si256(_mm_cvtepu8_epi16(sc));
-    vec part[MAX_TOK];
+    __m256i v[4], even[MAX_TOK], odd[MAX_TOK];
 #pragma GCC unroll 4
-    for (int t = 0; t < n; t++) {
-        sum[t] = _mm256_fmadd_ps(m, _mm256_loadu_ps(k->x->ds32 + at(k, t, e) / 32), sum[t]);
-        part[t] = vec_zero();
-    }
-    __m256i high = qh ? load(qh) : _mm256_setzero_si256();
+    for (int i = 0; i < 4; i++) v[i] = load(q + 32 * i);
+    turn4(v);
 #pragma GCC unroll 4
-    for (int j = 0; j < 4; j++) {
-        const __m256i v = load(q + 32 * j);
-        __m256i lo = low_nibbles(v), hi = high_nibbles(v);
+    for (int t = 0; t < n; t++) even[t] = odd[t] = _mm256_setzero_si256();
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        __m256i lo = low_nibbles(v[i]), hi = high_nibbles(v[i]);
         if (qh) {
-            const __m256i one = _mm256_set1_epi8(1), next = _mm256_srli_epi16(high, 1);
-            lo = _mm256_or_si256(lo, _mm256_slli_epi16(_mm256_and_si256(high, one), 4));
-            hi = _mm256_or_si256(hi, _mm256_slli_epi16(_mm256_and_si256(next, one), 4));
-            high = _mm256_srli_epi16(high, 2);
+            uint32_t first, second;
+            memcpy(&first, qh + 4 * i, 4);
+            memcpy(&second, qh + 4 * i + 16, 4);
+            const __m256i high = _mm256_set_m128i(_mm_set1_epi32((int)second), _mm_set1_epi32((int)first));
+            lo = _mm256_or_si256(lo, fifth_bits(high, 0));
+            hi = _mm256_or_si256(hi, fifth_bits(high, 1));
         }
-        const __m256i s0 = spread16(scales, 2 * j, 2 * j), s1 = spread16(scales, 2 * j + 1, 2 * j + 1);
 #pragma GCC unroll 4
         for (int t = 0; t < n; t++) {
-            const int8_t *x = k->x->q + at(k, t, e + 64 * j);
-            const float *dx = k->x->d + at(k, t, e) / 32 + 2 * j;
-            part[t] = add_group(part[t], lo, load(x), s0, dx[0]);
-            part[t] = add_group(part[t], hi, load(x + 32), s1, dx[1]);
+            const int8_t *x = k->x->few.q[PAIRS] + at(k, t, e + 64 * i);
+            even[t] = add_products(even[t], lo, load(x));
+            odd[t] = add_products(odd[t], hi, load(x + 32));
+            GM_KEEP(even[t]);
+            GM_KEEP(odd[t]);
         }
     }
+    const __m256i scale = _mm256_cvtepu8_epi32(sc);
+    const __m256i s0 = factors(_mm256_permutevar8x32_epi32(scale, _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6)));
+    const __m256i s1 = factors(_mm256_permutevar8x32_epi32(scale, _mm256_setr_epi32(1, 3, 5, 7, 1, 3, 5, 7)));
     const vec d = _mm256_set1_ps(_cvtsh_ss(head->d));
 #pragma GCC unroll 4
-    for (int t = 0; t < n; t++) sum[t] = _mm256_fmadd_ps(d, part[t], sum[t]);
+    for (int t = 0; t < n; t++) {
+        const size_t block = at(k, t, e) / 32;
+        const float *dx = k->x->few.d[EVENS] + block;
+        const vec dot = add_dotted(add_dotted(vec_zero(), times(even[t], s0), dx), times(odd[t], s1), dx + 4);
+        sum[t] = _mm256_fmadd_ps(m, _mm256_loadu_ps(k->x->ds32 + block), sum[t]);
+        sum[t] = _mm256_fmadd_ps(d, dot, sum[t]);
+    }
 }
 
+/* Groups of 16, so the halves of a vector are two of them. 2 products of at most 2 * 63 * 127 fit in 16
+ * bits, 4 do not. */
 INLINE void step_q6_k(const gm_block_q6_k *b, const tokens *k, int e, const int n,
                       vec sum[MAX_TOK]) {
     const vec d = _mm256_set1_ps(_cvtsh_ss(b->d));
@@ -186,32 +275,39 @@ INLINE void step_q6_k(const gm_block_q6_k *b, const tokens *k, int e, const int 
     for (int t = 0; t < n; t++) part[t] = vec_zero();
 #pragma GCC unroll 2
     for (int h = 0; h < 2; h++) {
-        const __m128i sc = _mm_cvtepi8_epi16(_mm_loadl_epi64((const void *)(b->sc + 8 * h)));
-        const __m256i scales = _mm256_broadcastsi128_si256(sc);
-        const vec shift = _mm256_mul_ps(_mm256_set1_ps(-32.0f),
-                                        _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(sc)));
-#pragma GCC unroll 4
-        for (int t = 0; t < n; t++) {
-            const float *ds = k->x->ds16 + at(k, t, e) / 16 + 8 * h;
-            part[t] = _mm256_fmadd_ps(shift, _mm256_loadu_ps(ds), part[t]);
-        }
+        const __m256i sc = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)(b->sc + 8 * h)));
+        const vec shift = _mm256_mul_ps(_mm256_set1_ps(-32.0f), _mm256_cvtepi32_ps(sc));
+        const __m256i scale =
+            factors(_mm256_permutevar8x32_epi32(sc, _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7)));
         const __m256i high = load(b->qh + 32 * h), two = _mm256_set1_epi8(0x30);
+        __m256i v[4], dot[MAX_TOK];
 #pragma GCC unroll 4
         for (int s = 0; s < 4; s++) {
-            const __m256i v = load(b->ql + 64 * h + 32 * (s & 1));
+            const __m256i low = load(b->ql + 64 * h + 32 * (s & 1));
             const __m256i up = s == 0   ? _mm256_slli_epi16(high, 4)
                                : s == 1 ? _mm256_slli_epi16(high, 2)
                                : s == 2 ? high
                                         : _mm256_srli_epi16(high, 2);
-            const __m256i u = _mm256_or_si256(s < 2 ? low_nibbles(v) : high_nibbles(v),
-                                              _mm256_and_si256(up, two));
-            const __m256i scale = spread16(scales, 2 * s, 2 * s + 1);
+            v[s] = _mm256_or_si256(s < 2 ? low_nibbles(low) : high_nibbles(low),
+                                   _mm256_and_si256(up, two));
+        }
+        turn4(v);
+#pragma GCC unroll 2
+        for (int i = 0; i < 4; i += 2) {
 #pragma GCC unroll 4
             for (int t = 0; t < n; t++) {
-                const __m256i x = load(k->x->q + at(k, t, e + 128 * h + 32 * s));
-                const float dx = k->x->d[at(k, t, e) / 32 + (size_t)(4 * h + s)];
-                part[t] = add_group(part[t], u, x, scale, dx);
+                const int8_t *x = k->x->few.q[QUADS] + at(k, t, e + 128 * h + 32 * i);
+                const __m256i two_products =
+                    add_products(add_products(_mm256_setzero_si256(), v[i], load(x)), v[i + 1], load(x + 32));
+                const __m256i scaled = times(two_products, scale);
+                dot[t] = i == 0 ? scaled : _mm256_add_epi32(dot[t], scaled);
+                GM_KEEP(dot[t]);
             }
+        }
+#pragma GCC unroll 4
+        for (int t = 0; t < n; t++) {
+            part[t] = _mm256_fmadd_ps(shift, _mm256_loadu_ps(k->x->ds16 + at(k, t, e) / 16 + 8 * h), part[t]);
+            part[t] = add_dotted(part[t], dot[t], k->x->d + at(k, t, e) / 32 + 4 * h);
         }
     }
 #pragma GCC unroll 4
@@ -265,6 +361,7 @@ DOT(any)
 INLINE void fill_dot(gm_dot_fns *f) {
     for (int t = 0; t < GM_DTYPE_LIMIT; t++)
         if (f->unpack[t]) f->dot[t] = dot_any;
+    f->fill_few = fill_few;
     f->dot[GM_Q4_0] = dot_q4_0;
     f->dot[GM_Q8_0] = dot_q8_0;
     f->dot[GM_Q4_K] = dot_q4_k;

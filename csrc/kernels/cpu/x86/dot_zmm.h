@@ -56,6 +56,40 @@ INLINE __m512 add_scaled(__m512 sum, __m512i dot, __m512i idx, __m512 scales) {
 
 INLINE __m512i load(const int8_t *p) { return _mm512_loadu_si512(p); }
 
+/* ---- activations in the order of the weights ------------------------------------------------------ */
+
+/* Of gm_xq_few.q and gm_xq_few.d. */
+enum {
+    /* Of each four blocks of 32 first the low halves (4 times 16), then the high halves: for
+     * formats that keep value j in the low nibble and j + 16 in the high one. */
+    HALVES = 0,
+    /* Of each four blocks a b c d the order a c b d: for formats that keep block a in the low
+     * nibbles of 32 bytes and b in the high ones. */
+    EVENS = 1,
+    D16 = 0, /* d of the block of each 16 */
+    D_DS = 1 /* of each 8 blocks d 8 times, then ds32 8 times */
+};
+
+static void fill_few(gm_xq *x, int32_t t) {
+    const size_t row = (size_t)t * (size_t)x->n_pad;
+    const int8_t *q = x->q + row;
+    int8_t *halves = x->few.q[HALVES] + row, *evens = x->few.q[EVENS] + row;
+    for (int i = 0; i < x->n_pad; i += 128) {
+        for (int b = 0; b < 4; b++) {
+            memcpy(halves + i + 16 * b, q + i + 32 * b, 16);
+            memcpy(halves + i + 64 + 16 * b, q + i + 32 * b + 16, 16);
+            memcpy(evens + i + 32 * b, q + i + 32 * (b / 2 + 2 * (b % 2)), 32);
+        }
+    }
+    const float *d = x->d + row / 32, *ds = x->ds32 + row / 32;
+    float *d16 = x->few.d[D16] + row / 16, *d_ds = x->few.d[D_DS] + row / 16;
+    for (int b = 0; b < x->n_pad / 32; b++) d16[2 * b] = d16[2 * b + 1] = d[b];
+    for (int b = 0; b < x->n_pad / 32; b += 8) {
+        memcpy(d_ds + 2 * b, d + b, 8 * sizeof *d);
+        memcpy(d_ds + 2 * b + 8, ds + b, 8 * sizeof *ds);
+    }
+}
+
 /* ---- blocks of 32 with one scale: 16 blocks at a time -------------------------------------------- */
 
 /* The 16 half floats at the beginning of blocks of 9 words, as floats. The five loads stay within
@@ -104,7 +138,7 @@ INLINE void step_18(const uint8_t *w, const tokens *k, int e, const int n, const
         }
 #pragma GCC unroll 4
         for (int t = 0; t < n; t++) {
-            const int8_t *q = k->x->few.halves + at(k, t, e + 128 * j);
+            const int8_t *q = k->x->few.q[HALVES] + at(k, t, e + 128 * j);
             __m512i dot = dot4(_mm512_setzero_si512(), lo, load(q));
             dot = dot4(dot, hi, load(q + 64));
             sum[t] = add_scaled(sum[t], dot, lanes4(j), scales[t]);
@@ -176,7 +210,7 @@ INLINE void step_k(__m512 scale_min, const uint8_t *q, const uint8_t *qh, const 
     __m512 scales[MAX_TOK];
 #pragma GCC unroll 4
     for (int t = 0; t < n; t++) {
-        const __m512 d_ds = _mm512_loadu_ps(k->x->few.d_ds + at(k, t, e) / 16);
+        const __m512 d_ds = _mm512_loadu_ps(k->x->few.d[D_DS] + at(k, t, e) / 16);
         scales[t] = _mm512_mul_ps(scale_min, d_ds);
         /* The upper half is already the contribution of the minima. */
         sum[t] = _mm512_mask_add_ps(sum[t], 0xff00, sum[t], scales[t]);
@@ -193,7 +227,7 @@ INLINE void step_k(__m512 scale_min, const uint8_t *q, const uint8_t *qh, const 
         }
 #pragma GCC unroll 4
         for (int t = 0; t < n; t++) {
-            const int8_t *x = k->x->few.evens + at(k, t, e + 128 * j);
+            const int8_t *x = k->x->few.q[EVENS] + at(k, t, e + 128 * j);
             const __m512i zero = _mm512_setzero_si512();
             sum[t] = add_scaled(sum[t], dot4(zero, lo, load(x)), lanes8(4 * j, 4 * j + 2),
                                 scales[t]);
@@ -212,7 +246,7 @@ INLINE void step_q6_k(const gm_block_q6_k *b, const tokens *k, int e, const int 
     __m512 scales[MAX_TOK];
 #pragma GCC unroll 4
     for (int t = 0; t < n; t++) {
-        scales[t] = _mm512_mul_ps(d, _mm512_loadu_ps(k->x->few.d16 + at(k, t, e) / 16));
+        scales[t] = _mm512_mul_ps(d, _mm512_loadu_ps(k->x->few.d[D16] + at(k, t, e) / 16));
         sum[t] = _mm512_fmadd_ps(shift, _mm512_loadu_ps(k->x->ds16 + at(k, t, e) / 16), sum[t]);
     }
     const __m512i left = _mm512_inserti64x4(_mm512_set1_epi16(4), _mm256_set1_epi16(2), 1);

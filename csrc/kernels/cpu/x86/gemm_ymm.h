@@ -98,6 +98,8 @@ INLINE void group_sums(const tile *a, const uint8_t *w, int g, const int n, cons
                 const __m256i v0 = _mm256_maddubs_epi16(w0, x), v1 = _mm256_maddubs_epi16(w1, x);
                 p0[t] = s ? _mm256_add_epi16(p0[t], v0) : v0;
                 p1[t] = s ? _mm256_add_epi16(p1[t], v1) : v1;
+                GM_KEEP(p0[t]);
+                GM_KEEP(p1[t]);
             }
         }
 #pragma GCC unroll 4
