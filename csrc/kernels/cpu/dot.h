@@ -15,7 +15,7 @@ enum {
     GM_DOT_TOK = 4,   /* tokens per call at most */
     GM_XQ_BLOCK = 32, /* activations per scale */
     GM_XQ_PAD = 512,  /* rows of quantised activations end in zeros up to a multiple of this */
-    GM_XQ_FEW = 8     /* tokens for which the orders of gm_xq_few exist */
+    GM_XQ_FEW = 16    /* tokens for which the orders of gm_xq_few exist */
 };
 
 typedef struct gm_xq gm_xq;
@@ -42,7 +42,7 @@ struct gm_xq {
     int32_t *s16;   /* [n_tok, n_pad / 16] */
     float *ds32;    /* d * s32 */
     float *ds16;    /* d * s16 */
-    gm_xq_few few;  /* zeroed when n_tok > GM_XQ_FEW */
+    gm_xq_few few;  /* zeroed for tiles */
 };
 
 typedef struct {

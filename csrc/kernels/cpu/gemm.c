@@ -351,6 +351,14 @@ static bool all_exact(const gm_matmul_ctx *m, const gm_op_matmul *op) {
     return true;
 }
 
+/* The tokens from which on tiles are faster, for one of the matrices at least. */
+static int min_tok(const gm_matmul_ctx *m, const gm_op_matmul *op) {
+    int n = GM_XQ_FEW + 1;
+    for (int i = 0; i < op->n_mat; i++)
+        if (m->tile.min_tok[op->w[i]->dtype] < n) n = m->tile.min_tok[op->w[i]->dtype];
+    return n;
+}
+
 static int run_tokens(gm_matmul_ctx *m, const gm_op_matmul *op, int32_t tok0, int32_t n_tok,
                       const gm_cancel *cancel) {
     gm_xq *x = &m->s.xq;
@@ -358,10 +366,10 @@ static int run_tokens(gm_matmul_ctx *m, const gm_op_matmul *op, int32_t tok0, in
     x->n_tok = fine ? 2 * n_tok : n_tok;
     x->n_in = (int32_t)op->w[0]->ne[0];
     x->n_pad = round_up(x->n_in, GM_XQ_PAD);
-    x->few = x->n_tok <= GM_XQ_FEW ? m->s.few : (gm_xq_few){0};
 
     job j = {.m = m, .op = op, .cancel = cancel, .tok0 = tok0, .n_tok = n_tok};
-    j.tiles = x->n_tok > GM_XQ_FEW || n_tok >= m->tile.min_tok;
+    j.tiles = x->n_tok > GM_XQ_FEW || n_tok >= min_tok(m, op);
+    x->few = j.tiles ? (gm_xq_few){0} : m->s.few;
     j.exact = fine && !j.tiles && all_exact(m, op);
     j.twice = fine && !j.exact;
     x->x = j.twice ? m->s.fine_x : (const float *)op->x->data + (size_t)tok0 * (size_t)x->n_in;

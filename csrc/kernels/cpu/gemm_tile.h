@@ -52,8 +52,8 @@ typedef struct {
     gm_turn_fn turn;
     gm_widen_fn widen[GM_DTYPE_LIMIT]; /* float formats only */
     bool slow_float; /* tile_float is the plain C one: a BLAS is faster, if there is one */
-    int min_tok; /* from this many tokens on, tiles beat the kernels of dot.h; at most
-                   GM_XQ_FEW + 1 */
+    int min_tok[GM_DTYPE_LIMIT]; /* from this many tokens on, tiles beat the kernels of dot.h, as measured;
+                                    at most GM_XQ_FEW + 1 */
 } gm_tile_fns;
 
 void gm_tile_fill(gm_tile_fns *f, gm_cpu_level level);
