@@ -1,11 +1,17 @@
 /* dot_zmm.h: rows times 1 to 4 tokens, 512 bits wide. A template for dot_avx512.c (products of
  * 8-bit numbers through 16 bits) and dot_avx512vnni.c.
  *
- * All formats go the same way. A vector holds 64 weights of two or four groups, in the order of
- * the file; the activations lie ready in that order (gm_xq_few). One product instruction leaves 16
- * partial sums, 4 or 8 lanes for each group. They become floats and are multiplied by a vector
- * that repeats each group's scale (weights' times activations') over its lanes. Offsets and minima
- * do not touch the loop over weights: they are one multiply-add per 16 groups with d * sum(x).
+ * Q4_0, IQ4_NL and Q6_K: a lane of 32 bits has one group of weights, and only that. The products of
+ * four weights each, of which a lane gets a group's worth one after the other, are added up in whole
+ * numbers, and the scales are multiplied in once for 16 groups and a token. The weights are turned for
+ * this, four lanes at a time (turn4), for all tokens together.
+ *
+ * The others: a vector holds 64 weights of two groups, in the order of the file. One product
+ * instruction leaves 16 partial sums, 8 lanes for each group. They become floats and are multiplied by
+ * a vector that repeats each group's scale (weights' times activations') over its lanes.
+ *
+ * The activations lie ready in either order (fill_few). Offsets and minima do not touch the loop over
+ * weights: they are one multiply-add per 16 groups with d * sum(x).
  *
  * Lanes are added up only at the end of a row.
  *
@@ -38,10 +44,36 @@ INLINE __m512i dot4(__m512i sum, __m512i u, __m512i s) {
 INLINE __m512i low_nibbles(__m512i v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
 INLINE __m512i high_nibbles(__m512i v) { return low_nibbles(_mm512_srli_epi16(v, 4)); }
 
-/* Index vectors for repeat4: group 4 j + i on lanes 4 i .. 4 i + 3. */
-INLINE __m512i lanes4(int j) {
-    const __m512i i = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
-    return _mm512_add_epi32(i, _mm512_set1_epi32(4 * j));
+/* sum + the products, as total() wants it: u is at most 15, or there is VNNI, and there are at most 8. */
+INLINE __m512i add_products(__m512i sum, __m512i u, __m512i s) {
+#if GM_ZMM_VNNI
+    return _mm512_dpbusd_epi32(sum, u, s);
+#else
+    return _mm512_add_epi16(sum, _mm512_maddubs_epi16(u, s));
+#endif
+}
+
+INLINE __m512i total(__m512i sum) {
+#if GM_ZMM_VNNI
+    return sum;
+#else
+    return _mm512_madd_epi16(sum, _mm512_set1_epi16(1));
+#endif
+}
+
+/* Two products, of at most 2 * 63 * 127 each: they fit in 16 bits. */
+INLINE __m512i pair(__m512i u0, __m512i s0, __m512i u1, __m512i s1) {
+    return total(add_products(add_products(_mm512_setzero_si512(), u0, s0), u1, s1));
+}
+
+/* In each quarter: v[i] becomes lane i of all four. */
+INLINE void turn4(__m512i v[4]) {
+    const __m512i a = _mm512_unpacklo_epi32(v[0], v[1]), b = _mm512_unpackhi_epi32(v[0], v[1]);
+    const __m512i c = _mm512_unpacklo_epi32(v[2], v[3]), d = _mm512_unpackhi_epi32(v[2], v[3]);
+    v[0] = _mm512_unpacklo_epi64(a, c);
+    v[1] = _mm512_unpackhi_epi64(a, c);
+    v[2] = _mm512_unpacklo_epi64(b, d);
+    v[3] = _mm512_unpackhi_epi64(b, d);
 }
 
 /* Group a on the lower 8 lanes, group b on the upper ones. */
@@ -58,33 +90,41 @@ INLINE __m512i load(const int8_t *p) { return _mm512_loadu_si512(p); }
 
 /* ---- activations in the order of the weights ------------------------------------------------------ */
 
-/* Of gm_xq_few.q and gm_xq_few.d. */
+/* Of gm_xq_few.q and gm_xq_few.d. A word is four elements. */
 enum {
-    /* Of each four blocks of 32 first the low halves (4 times 16), then the high halves: for
-     * formats that keep value j in the low nibble and j + 16 in the high one. */
-    HALVES = 0,
+    /* Of 16 blocks of 32: vector k has word k of each. */
+    LANES = 0,
     /* Of each four blocks a b c d the order a c b d: for formats that keep block a in the low
      * nibbles of 32 bytes and b in the high ones. */
     EVENS = 1,
-    D16 = 0, /* d of the block of each 16 */
-    D_DS = 1 /* of each 8 blocks d 8 times, then ds32 8 times */
+    /* Of 16 groups of 16: vector k has word k of groups 0 4 8 12, 1 5 9 13, ... */
+    QUADS = 2,
+    D_QUADS = 0, /* d of the blocks of these groups */
+    D_DS = 1     /* of each 8 blocks d 8 times, then ds32 8 times */
 };
+
+/* Lane n of a vector of QUADS. */
+INLINE int quad_group(int n) { return 4 * (n % 4) + n / 4; }
 
 static void fill_few(gm_xq *x, int32_t t) {
     const size_t row = (size_t)t * (size_t)x->n_pad;
-    const int8_t *q = x->q + row;
-    int8_t *halves = x->few.q[HALVES] + row, *evens = x->few.q[EVENS] + row;
-    for (int i = 0; i < x->n_pad; i += 128) {
-        for (int b = 0; b < 4; b++) {
-            memcpy(halves + i + 16 * b, q + i + 32 * b, 16);
-            memcpy(halves + i + 64 + 16 * b, q + i + 32 * b + 16, 16);
-            memcpy(evens + i + 32 * b, q + i + 32 * (b / 2 + 2 * (b % 2)), 32);
-        }
+    for (size_t e = row; e < row + (size_t)x->n_pad; e += 512) {
+        uint32_t word[16][8], lanes[8][16], quads[2][4][16];
+        memcpy(word, x->q + e, sizeof word);
+        for (int b = 0; b < 16; b++)
+            for (int k = 0; k < 8; k++) lanes[k][b] = word[b][k];
+        for (int i = 0; i < 8; i++)
+            for (int n = 0; n < 16; n++)
+                quads[i / 4][i % 4][n] = word[8 * (i / 4) + quad_group(n) / 2][4 * (quad_group(n) % 2) + i % 4];
+        memcpy(x->few.q[LANES] + e, lanes, sizeof lanes);
+        memcpy(x->few.q[QUADS] + e, quads, sizeof quads);
+        for (int b = 0; b < 16; b++)
+            memcpy(x->few.q[EVENS] + e + 32 * b, word[b - b % 4 + b % 4 / 2 + 2 * (b % 2)], 32);
     }
     const float *d = x->d + row / 32, *ds = x->ds32 + row / 32;
-    float *d16 = x->few.d[D16] + row / 16, *d_ds = x->few.d[D_DS] + row / 16;
-    for (int b = 0; b < x->n_pad / 32; b++) d16[2 * b] = d16[2 * b + 1] = d[b];
+    float *quads = x->few.d[D_QUADS] + row / 16, *d_ds = x->few.d[D_DS] + row / 16;
     for (int b = 0; b < x->n_pad / 32; b += 8) {
+        for (int n = 0; n < 16; n++) quads[2 * b + n] = d[b + quad_group(n) / 2];
         memcpy(d_ds + 2 * b, d + b, 8 * sizeof *d);
         memcpy(d_ds + 2 * b + 8, ds + b, 8 * sizeof *ds);
     }
@@ -119,16 +159,15 @@ INLINE void step_18(const uint8_t *w, const tokens *k, int e, const int n, const
                     vec sum[MAX_TOK]) {
     const __m512 d = scales_of_9_words(w);
     const __m512 shift = _mm512_mul_ps(d, _mm512_set1_ps(iq4 ? -128.0f : -8.0f));
-    __m512 scales[MAX_TOK];
+    __m512i v[4], dot[MAX_TOK];
 #pragma GCC unroll 4
-    for (int t = 0; t < n; t++) {
-        scales[t] = _mm512_mul_ps(d, _mm512_loadu_ps(k->x->d + at(k, t, e) / 32));
-        sum[t] = _mm512_fmadd_ps(shift, _mm512_loadu_ps(k->x->ds32 + at(k, t, e) / 32), sum[t]);
-    }
+    for (int i = 0; i < 4; i++) v[i] = four_halves(w + 18 * i + 2, 72);
+    turn4(v);
 #pragma GCC unroll 4
-    for (int j = 0; j < 4; j++) {
-        const __m512i v = four_halves(w + 72 * j + 2, 18);
-        __m512i lo = low_nibbles(v), hi = high_nibbles(v);
+    for (int t = 0; t < n; t++) dot[t] = _mm512_setzero_si512();
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        __m512i lo = low_nibbles(v[i]), hi = high_nibbles(v[i]);
         if (iq4) {
             const __m512i table = _mm512_xor_si512(
                 _mm512_broadcast_i32x4(_mm_loadu_si128((const void *)gm_iq4_values)),
@@ -138,11 +177,17 @@ INLINE void step_18(const uint8_t *w, const tokens *k, int e, const int n, const
         }
 #pragma GCC unroll 4
         for (int t = 0; t < n; t++) {
-            const int8_t *q = k->x->few.q[HALVES] + at(k, t, e + 128 * j);
-            __m512i dot = dot4(_mm512_setzero_si512(), lo, load(q));
-            dot = dot4(dot, hi, load(q + 64));
-            sum[t] = add_scaled(sum[t], dot, lanes4(j), scales[t]);
+            const int8_t *x = k->x->few.q[LANES] + at(k, t, e + 64 * i);
+            dot[t] = add_products(dot[t], lo, load(x));
+            dot[t] = add_products(dot[t], hi, load(x + 256));
         }
+    }
+#pragma GCC unroll 4
+    for (int t = 0; t < n; t++) {
+        const size_t b = at(k, t, e) / 32;
+        const __m512 scales = _mm512_mul_ps(d, _mm512_loadu_ps(k->x->d + b));
+        sum[t] = _mm512_fmadd_ps(shift, _mm512_loadu_ps(k->x->ds32 + b), sum[t]);
+        sum[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(total(dot[t])), scales, sum[t]);
     }
 }
 
@@ -239,36 +284,38 @@ INLINE void step_k(__m512 scale_min, const uint8_t *q, const uint8_t *qh, const 
 
 INLINE void step_q6_k(const gm_block_q6_k *b, const tokens *k, int e, const int n,
                       vec sum[MAX_TOK]) {
-    const __m512 d = _mm512_mul_ps(
-        _mm512_set1_ps(_cvtsh_ss(b->d)),
-        _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)b->sc))));
-    const __m512 shift = _mm512_mul_ps(d, _mm512_set1_ps(-32.0f));
-    __m512 scales[MAX_TOK];
-#pragma GCC unroll 4
-    for (int t = 0; t < n; t++) {
-        scales[t] = _mm512_mul_ps(d, _mm512_loadu_ps(k->x->few.d[D16] + at(k, t, e) / 16));
-        sum[t] = _mm512_fmadd_ps(shift, _mm512_loadu_ps(k->x->ds16 + at(k, t, e) / 16), sum[t]);
-    }
+    const __m128i sc = _mm_loadu_si128((const void *)b->sc);
+    const __m128i quads = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m512 d = _mm512_set1_ps(_cvtsh_ss(b->d));
+    const __m512 dw =
+        _mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_shuffle_epi8(sc, quads))));
+    const __m512 shift = _mm512_mul_ps(_mm512_mul_ps(d, _mm512_set1_ps(-32.0f)),
+                                       _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(sc)));
     const __m512i left = _mm512_inserti64x4(_mm512_set1_epi16(4), _mm256_set1_epi16(2), 1);
     const __m512i right = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(2), 1);
     const __m512i mask = _mm512_set1_epi8(0x30);
+    __m512i v[4];
 #pragma GCC unroll 2
     for (int h = 0; h < 2; h++) {
-        const __m512i v = _mm512_loadu_si512(b->ql + 64 * h);
+        const __m512i low = _mm512_loadu_si512(b->ql + 64 * h);
         const __m512i qh =
             _mm512_broadcast_i64x4(_mm256_loadu_si256((const void *)(b->qh + 32 * h)));
         enum { A_AND_B_OR_C = 0xea };
-        const __m512i lo = _mm512_ternarylogic_epi32(_mm512_sllv_epi16(qh, left), mask,
-                                                     low_nibbles(v), A_AND_B_OR_C);
-        const __m512i hi = _mm512_ternarylogic_epi32(_mm512_srlv_epi16(qh, right), mask,
-                                                     high_nibbles(v), A_AND_B_OR_C);
+        v[2 * h] = _mm512_ternarylogic_epi32(_mm512_sllv_epi16(qh, left), mask, low_nibbles(low),
+                                             A_AND_B_OR_C);
+        v[2 * h + 1] = _mm512_ternarylogic_epi32(_mm512_srlv_epi16(qh, right), mask, high_nibbles(low),
+                                                 A_AND_B_OR_C);
+    }
+    turn4(v);
 #pragma GCC unroll 4
-        for (int t = 0; t < n; t++) {
-            const int8_t *x = k->x->q + at(k, t, e + 128 * h);
-            const __m512i zero = _mm512_setzero_si512();
-            sum[t] = add_scaled(sum[t], dot4(zero, lo, load(x)), lanes4(2 * h), scales[t]);
-            sum[t] = add_scaled(sum[t], dot4(zero, hi, load(x + 64)), lanes4(2 * h + 1), scales[t]);
-        }
+    for (int t = 0; t < n; t++) {
+        const int8_t *x = k->x->few.q[QUADS] + at(k, t, e);
+        const size_t group = at(k, t, e) / 16;
+        const __m512i dot = _mm512_add_epi32(pair(v[0], load(x), v[1], load(x + 64)),
+                                             pair(v[2], load(x + 128), v[3], load(x + 192)));
+        const __m512 scales = _mm512_mul_ps(dw, _mm512_loadu_ps(k->x->few.d[D_QUADS] + group));
+        sum[t] = _mm512_fmadd_ps(shift, _mm512_loadu_ps(k->x->ds16 + group), sum[t]);
+        sum[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), scales, sum[t]);
     }
 }
 
