@@ -1,16 +1,16 @@
 /* dot_zmm.h: rows times 1 to 4 tokens, 512 bits wide. A template for dot_avx512.c (products of
  * 8-bit numbers through 16 bits) and dot_avx512vnni.c.
  *
- * Q4_0, IQ4_NL and Q6_K: a lane of 32 bits has one group of weights, and only that. The products of
+ * All but Q8_0: a lane of 32 bits has one group of weights, and only that. The products of
  * four weights each, of which a lane gets a group's worth one after the other, are added up in whole
  * numbers, and the scales are multiplied in once for 16 groups and a token. The weights are turned for
  * this, four lanes at a time (turn4), for all tokens together.
  *
- * The others: a vector holds 64 weights of two groups, in the order of the file. One product
+ * Q8_0: a vector holds 64 weights of two groups, in the order of the file. One product
  * instruction leaves 16 partial sums, 8 lanes for each group. They become floats and are multiplied by
  * a vector that repeats each group's scale (weights' times activations') over its lanes.
  *
- * The activations lie ready in either order (fill_few). Offsets and minima do not touch the loop over
+ * The activations lie ready in the order of the lanes (fill_few). Offsets and minima do not touch the loop over
  * weights: they are one multiply-add per 16 groups with d * sum(x).
  *
  * Lanes are added up only at the end of a row.
@@ -94,40 +94,47 @@ INLINE __m512i load(const int8_t *p) { return _mm512_loadu_si512(p); }
 enum {
     /* Of 16 blocks of 32: vector k has word k of each. */
     LANES = 0,
-    /* Of each four blocks a b c d the order a c b d: for formats that keep block a in the low
-     * nibbles of 32 bytes and b in the high ones. */
-    EVENS = 1,
-    /* Of 16 groups of 16: vector k has word k of groups 0 4 8 12, 1 5 9 13, ... */
+    /* Of 8 blocks of 32: vector k has word k of the blocks of pair_block, in every other quarter word
+     * k + 4. */
+    PAIRS = 1,
+    /* Of 16 groups of 16: vector k has word k of the groups of quad_group. */
     QUADS = 2,
-    D_QUADS = 0, /* d of the blocks of these groups */
-    D_DS = 1     /* of each 8 blocks d 8 times, then ds32 8 times */
+    D_QUADS = 0, /* d of the block of each lane of QUADS */
+    D_PAIRS = 1  /* the same of PAIRS */
 };
 
 /* Lane n of a vector of QUADS. */
 INLINE int quad_group(int n) { return 4 * (n % 4) + n / 4; }
 
+/* Lane n of a vector of PAIRS: turn4 of the low nibbles of two vectors, then their high ones, of which
+ * the blocks lie 0 2, 4 6 and 1 3, 5 7, two quarters each. */
+INLINE int pair_block(int n) { return n / 8 * 2 + n % 2 * 4 + n % 4 / 2; }
+
 static void fill_few(gm_xq *x, int32_t t) {
     const size_t row = (size_t)t * (size_t)x->n_pad;
     for (size_t e = row; e < row + (size_t)x->n_pad; e += 512) {
-        uint32_t word[16][8], lanes[8][16], quads[2][4][16];
+        uint32_t word[16][8], lanes[8][16], pairs[2][4][16], quads[2][4][16];
         memcpy(word, x->q + e, sizeof word);
         for (int b = 0; b < 16; b++)
             for (int k = 0; k < 8; k++) lanes[k][b] = word[b][k];
-        for (int i = 0; i < 8; i++)
-            for (int n = 0; n < 16; n++)
-                quads[i / 4][i % 4][n] = word[8 * (i / 4) + quad_group(n) / 2][4 * (quad_group(n) % 2) + i % 4];
+        for (int h = 0; h < 2; h++)
+            for (int k = 0; k < 4; k++)
+                for (int n = 0; n < 16; n++) {
+                    const int g = quad_group(n);
+                    pairs[h][k][n] = word[8 * h + pair_block(n)][k + 4 * (n / 4 % 2)];
+                    quads[h][k][n] = word[8 * h + g / 2][k + 4 * (g % 2)];
+                }
         memcpy(x->few.q[LANES] + e, lanes, sizeof lanes);
+        memcpy(x->few.q[PAIRS] + e, pairs, sizeof pairs);
         memcpy(x->few.q[QUADS] + e, quads, sizeof quads);
-        for (int b = 0; b < 16; b++)
-            memcpy(x->few.q[EVENS] + e + 32 * b, word[b - b % 4 + b % 4 / 2 + 2 * (b % 2)], 32);
     }
-    const float *d = x->d + row / 32, *ds = x->ds32 + row / 32;
-    float *quads = x->few.d[D_QUADS] + row / 16, *d_ds = x->few.d[D_DS] + row / 16;
-    for (int b = 0; b < x->n_pad / 32; b += 8) {
-        for (int n = 0; n < 16; n++) quads[2 * b + n] = d[b + quad_group(n) / 2];
-        memcpy(d_ds + 2 * b, d + b, 8 * sizeof *d);
-        memcpy(d_ds + 2 * b + 8, ds + b, 8 * sizeof *ds);
-    }
+    const float *d = x->d + row / 32;
+    float *quads = x->few.d[D_QUADS] + row / 16, *pairs = x->few.d[D_PAIRS] + row / 16;
+    for (int b = 0; b < x->n_pad / 32; b += 8)
+        for (int n = 0; n < 16; n++) {
+            quads[2 * b + n] = d[b + quad_group(n) / 2];
+            pairs[2 * b + n] = d[b + pair_block(n)];
+        }
 }
 
 /* ---- blocks of 32 with one scale: 16 blocks at a time -------------------------------------------- */
@@ -249,36 +256,37 @@ INLINE __m512i add_fifth_bit(__m512i u, __m512i v, int a, int b) {
     return _mm512_mask_add_epi8(u, _mm512_test_epi8_mask(v, bits), u, _mm512_set1_epi8(16));
 }
 
-/* One block of Q4_K or (qh given) Q5_K. q: its nibbles. Elements e .. e + 255. */
+/* One block of Q4_K or (qh given) Q5_K. q: its nibbles. Elements e .. e + 255. 4 products of at most
+ * 2 * 31 * 127 fit in 16 bits. */
 INLINE void step_k(__m512 scale_min, const uint8_t *q, const uint8_t *qh, const tokens *k, int e,
                    const int n, vec sum[MAX_TOK]) {
-    __m512 scales[MAX_TOK];
-#pragma GCC unroll 4
-    for (int t = 0; t < n; t++) {
-        const __m512 d_ds = _mm512_loadu_ps(k->x->few.d[D_DS] + at(k, t, e) / 16);
-        scales[t] = _mm512_mul_ps(scale_min, d_ds);
-        /* The upper half is already the contribution of the minima. */
-        sum[t] = _mm512_mask_add_ps(sum[t], 0xff00, sum[t], scales[t]);
-    }
+    const __m512i blocks = _mm512_setr_epi32(0, 4, 1, 5, 0, 4, 1, 5, 2, 6, 3, 7, 2, 6, 3, 7);
+    const __m512 dw = _mm512_permutexvar_ps(blocks, scale_min);
+    const __m512 min = _mm512_shuffle_f32x4(scale_min, scale_min, 0xee); /* the upper half */
     __m512i high = _mm512_setzero_si512();
     if (qh) high = _mm512_broadcast_i64x4(_mm256_loadu_si256((const void *)qh));
+    __m512i v[4];
 #pragma GCC unroll 2
     for (int j = 0; j < 2; j++) {
-        const __m512i v = _mm512_loadu_si512(q + 64 * j);
-        __m512i lo = low_nibbles(v), hi = high_nibbles(v);
+        const __m512i nibbles = _mm512_loadu_si512(q + 64 * j);
+        v[j] = low_nibbles(nibbles);
+        v[2 + j] = high_nibbles(nibbles);
         if (qh) {
-            lo = add_fifth_bit(lo, high, 4 * j, 4 * j + 2);
-            hi = add_fifth_bit(hi, high, 4 * j + 1, 4 * j + 3);
+            v[j] = add_fifth_bit(v[j], high, 4 * j, 4 * j + 2);
+            v[2 + j] = add_fifth_bit(v[2 + j], high, 4 * j + 1, 4 * j + 3);
         }
+    }
+    turn4(v);
 #pragma GCC unroll 4
-        for (int t = 0; t < n; t++) {
-            const int8_t *x = k->x->few.q[EVENS] + at(k, t, e + 128 * j);
-            const __m512i zero = _mm512_setzero_si512();
-            sum[t] = add_scaled(sum[t], dot4(zero, lo, load(x)), lanes8(4 * j, 4 * j + 2),
-                                scales[t]);
-            sum[t] = add_scaled(sum[t], dot4(zero, hi, load(x + 64)),
-                                lanes8(4 * j + 1, 4 * j + 3), scales[t]);
-        }
+    for (int t = 0; t < n; t++) {
+        const int8_t *x = k->x->few.q[PAIRS] + at(k, t, e);
+        const float *ds = k->x->ds32 + at(k, t, e) / 32;
+        __m512i dot = _mm512_setzero_si512();
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) dot = add_products(dot, v[i], load(x + 64 * i));
+        const __m512 scales = _mm512_mul_ps(dw, _mm512_loadu_ps(k->x->few.d[D_PAIRS] + at(k, t, e) / 16));
+        sum[t] = _mm512_fmadd_ps(min, _mm512_maskz_loadu_ps(0x00ff, ds), sum[t]);
+        sum[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(total(dot)), scales, sum[t]);
     }
 }
 
