@@ -57,7 +57,7 @@ local function suggest(s)
     vim.cmd.normal({ 'zt', bang = true })
     vim.fn.search('^return M', 'w')]])
   s:keys('O', 'Escape', 'O')
-  s:type('function M.map(list, fn)', 40)
+  s:type('function M.values(map)', 40)
   s:keys('Enter')
   for _, start in ipairs({ 'l', 'local n = ', 'for i = ', 'if #list == ', 'return ' }) do
     s:type(start, 40)
