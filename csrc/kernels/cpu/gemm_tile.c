@@ -61,7 +61,7 @@ void gm_tile_fill(gm_tile_fns *f, gm_cpu_level level) {
     f->widen[GM_F32] = widen_f32;
     f->widen[GM_F16] = widen_f16;
     f->widen[GM_BF16] = widen_bf16;
-    for (int t = 0; t < GM_DTYPE_LIMIT; t++) f->min_tok[t] = 7;
+    for (int t = 0; t < GM_DTYPE_LIMIT; t++) f->min_tok[t] = GM_TILE_MIN_TOK;
 #if defined(__x86_64__)
     gm_x86_fill_tile(f, level);
 #elif defined(__aarch64__)

@@ -19,6 +19,7 @@ enum {
     GM_TILE_PACK = 16,     /* rows turned at a time */
     GM_TILE_K = 512,       /* stretch of K of a quantised panel */
     GM_TILE_K_FLOAT = 128, /* of a float panel; both are 16 KiB */
+    GM_TILE_MIN_TOK = 7,   /* min_tok of gm_tile_fns where nothing else was measured */
 };
 
 typedef struct {

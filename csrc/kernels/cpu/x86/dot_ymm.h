@@ -48,8 +48,8 @@ INLINE __m256i high_nibbles(__m256i v) { return low_nibbles(_mm256_srli_epi16(v,
 INLINE __m256i load(const void *p) { return _mm256_loadu_si256(p); }
 
 /* dx, dw: the scales of the two factors. */
-INLINE vec add_scaled(vec sum, __m256i dot, vec dx, vec dw) {
-    return _mm256_fmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(dot), dx), dw, sum);
+INLINE vec add_scaled(vec sum, vec dot, vec dx, vec dw) {
+    return _mm256_fmadd_ps(_mm256_mul_ps(dot, dx), dw, sum);
 }
 
 INLINE vec spread(vec v, __m256i idx) { return _mm256_permutevar8x32_ps(v, idx); }
@@ -169,8 +169,7 @@ INLINE void step_q4_0(const uint8_t *w, const tokens *k, int e, const int n, vec
     for (int t = 0; t < n; t++) {
         const size_t b = at(k, t, e) / 32;
         sum[t] = _mm256_fmadd_ps(m, _mm256_loadu_ps(k->x->ds32 + b), sum[t]);
-        const vec dx = _mm256_loadu_ps(k->x->d + b);
-        sum[t] = _mm256_fmadd_ps(_mm256_mul_ps(total(dot[t]), dx), d, sum[t]);
+        sum[t] = add_scaled(sum[t], total(dot[t]), _mm256_loadu_ps(k->x->d + b), d);
     }
 }
 
@@ -334,7 +333,7 @@ INLINE void step_unpacked(const unpacked *u, const gm_unpack_info *info, const t
         for (int t = 0; t < n; t++) {
             const __m256i x = load(k->x->q + at(k, t, e + 32 * j));
             const vec dx = _mm256_set1_ps(k->x->d[at(k, t, e) / 32 + (size_t)j]);
-            sum[t] = add_scaled(sum[t], dot4_signed(w, x), dx, dw);
+            sum[t] = add_scaled(sum[t], _mm256_cvtepi32_ps(dot4_signed(w, x)), dx, dw);
         }
     }
 }

@@ -31,16 +31,6 @@ INLINE vec vec_zero(void) { return _mm512_setzero_ps(); }
 INLINE float vec_sum(vec v) { return _mm512_reduce_add_ps(v); }
 #include "kernels/cpu/dot_rows.h"
 
-/* u: 0 .. 127 without VNNI, 0 .. 255 with it. */
-INLINE __m512i dot4(__m512i sum, __m512i u, __m512i s) {
-#if GM_ZMM_VNNI
-    return _mm512_dpbusd_epi32(sum, u, s);
-#else
-    const __m512i p = _mm512_madd_epi16(_mm512_maddubs_epi16(u, s), _mm512_set1_epi16(1));
-    return _mm512_add_epi32(sum, p);
-#endif
-}
-
 INLINE __m512i low_nibbles(__m512i v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
 INLINE __m512i high_nibbles(__m512i v) { return low_nibbles(_mm512_srli_epi16(v, 4)); }
 
@@ -226,7 +216,7 @@ INLINE void step_q8_0(const uint8_t *w, const tokens *k, int e, const int n,
 #pragma GCC unroll 4
         for (int t = 0; t < n; t++) {
             const __m512i x = load(k->x->q + at(k, t, e + 64 * j));
-            sum[t] = add_scaled(sum[t], dot4(_mm512_setzero_si512(), v, x),
+            sum[t] = add_scaled(sum[t], add_products(_mm512_setzero_si512(), v, x),
                                 lanes8(2 * j, 2 * j + 1), scales[t]);
         }
     }

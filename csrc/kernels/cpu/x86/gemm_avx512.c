@@ -66,5 +66,5 @@ static void tile_float(const gm_panel *p, const gm_xq *x, int tok, int n_tok, fl
 
 void gm_tile_fill_avx512(gm_tile_fns *f) {
     f->tile_float = tile_float;
-    for (int t = 0; t < GM_DTYPE_LIMIT; t++) f->min_tok[t] = 7;
+    for (int t = 0; t < GM_DTYPE_LIMIT; t++) f->min_tok[t] = GM_TILE_MIN_TOK;
 }

@@ -10,11 +10,11 @@
 #include "kernels/cpu/dot.h"
 #include "kernels/cpu/gemm_tile.h"
 
-/* Puts the x86 variants up to `level` over what is in f. */
 /* A vector is computed where it says so. GCC would make all products of a long loop first and add them
  * up afterwards, which takes more registers than there are. */
 #define GM_KEEP(vector) __asm__("" : "+x"(vector))
 
+/* Puts the x86 variants up to `level` over what is in f. */
 void gm_x86_fill_dot(gm_dot_fns *f, gm_cpu_level level);
 void gm_x86_fill_tile(gm_tile_fns *f, gm_cpu_level level);
 
