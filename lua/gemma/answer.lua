@@ -58,7 +58,7 @@ M.printable = transcript.printable
 ---@field flush_now fun()
 ---@field flush_no_more fun()
 ---@field stopped boolean? by the user
----@field hint string what the footer says
+---@field hint { text: string, keys: string } what the footer says
 ---@field on_forget fun()?
 local Answer = {}
 Answer.__index = Answer
@@ -102,11 +102,24 @@ end
 
 --- What the lower border says, or the bar of a split.
 ---@param text string
-function Answer:footer(text)
-  self.hint = text
-  if self:is_open() then
-    self.window:footer(text)
+---@param keys string? what they do in the window
+function Answer:footer(text, keys)
+  self.hint = { text = text, keys = keys or '' }
+  self:show_footer(api.nvim_get_current_win() == self.win)
+end
+
+--- The keys are the user's own where the cursor is, until it is in the window: there q records a macro.
+---@param inside boolean
+function Answer:show_footer(inside)
+  if not self:is_open() then
+    return
   end
+  local keys = self.hint.keys
+  if keys ~= '' and not inside then
+    keys = '<C-w>w, then ' .. keys
+  end
+  local both = self.hint.text ~= '' and keys ~= ''
+  self.window:footer(self.hint.text .. (both and ' · ' or '') .. keys)
 end
 
 --- Puts what is pending at the end of the buffer; follows it unless the reader went up.
@@ -221,7 +234,7 @@ function Answer:ask(q)
   local handle
   local function came(kind, piece, list)
     if #text + #thought == 0 or (kind == 'text' and #text == 0) then
-      self:footer((kind == 'text' and 'writing' or 'thinking') .. ' · <C-c> stops')
+      self:footer(kind == 'text' and 'writing' or 'thinking', '<C-c> stops')
     end
     list[#list + 1] = piece
     self:add(kind, piece)
@@ -277,15 +290,15 @@ function Answer:finished(ok, info, said)
       self.window:shrink()
     end
     self:count(info --[[@as gemma.Done]])
-    local cut = info.reason == 'length' and 'cut at the limit · '
-      or info.reason == 'context' and 'the context is full · '
-      or not said and 'the model said nothing · '
+    local cut = info.reason == 'length' and 'cut at the limit'
+      or info.reason == 'context' and 'the context is full'
+      or not said and 'the model said nothing'
       or ''
     -- A footer that is too long loses its beginning.
     local keys = cut == '' and 'gy yank · ga apply · ' or ''
-    self:footer(cut .. '<CR> ask on · ' .. keys .. 'q close')
+    self:footer(cut, '<CR> ask on · ' .. keys .. 'q close')
   else
-    self:footer(stopped and 'stopped · <CR> ask on · q close' or 'failed · q close')
+    self:footer(stopped and 'stopped' or 'failed', stopped and '<CR> ask on · q close' or 'q close')
     if not stopped then
       self:add('text', ('gemma: %s'):format(info))
       self.flush_now()
@@ -555,6 +568,14 @@ local function attach(self)
       self:colour()
     end,
   })
+  api.nvim_create_autocmd({ 'WinEnter', 'WinLeave' }, {
+    buffer = self.buf,
+    callback = function(ev)
+      if api.nvim_get_current_win() == self.win then
+        self:show_footer(ev.event == 'WinEnter')
+      end
+    end,
+  })
   api.nvim_create_autocmd('BufWipeout', {
     buffer = self.buf,
     once = true,
@@ -602,7 +623,7 @@ function M.open(o)
     attachments = {},
     max_tokens = o.max_tokens,
     pending = {},
-    hint = '',
+    hint = { text = '', keys = '' },
     on_forget = o.on_forget,
   }, Answer)
   self.flush, self.flush_now, self.flush_no_more = util.throttle(FLUSH_MS, function()
@@ -664,7 +685,7 @@ function M.reopen(self)
     open_window(self)
     current = self
     mark_source(self)
-    self:footer(hint)
+    self:footer(hint.text, hint.keys)
     self.window:fit()
   end
   api.nvim_set_current_win(self.win)

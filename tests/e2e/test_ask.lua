@@ -87,7 +87,7 @@ case.run({
         '│```lua                                                                      │',
         '│M.sum({ 1, 2 })                                                             │',
         '│```                                                                         │',
-        '╰──────────────────────────────── <CR> ask on · gy yank · ga apply · q close ╯',
+        '╰─────────────────── <C-w>w, then <CR> ask on · gy yank · ga apply · q close ╯',
       }, 5)
       case.equal(buffer(s), SAMPLE, 'the buffer')
       s:ex('5,11GemmaExplain')
