@@ -6,6 +6,7 @@ methods of Samples, one for each name in a mixture:
 
     text      a stretch of a source file or of documentation
     complete  the plugin's own completion prompt and what was in the hole (prompts.lua made them)
+    guess     the same of real code, for learning from the model's own guesses (guesses.py)
     explain   the plugin's own prompt for :GemmaExplain and a sentence about the function
     figure, glyph, word   many small pictures and what is on each (pictures.py)
     picture   one or two pictures, questions and answers
@@ -15,6 +16,7 @@ methods of Samples, one for each name in a mixture:
 Everything is a function of a seed, so that a training that was interrupted goes on with new
 samples and never needs to store where it was.
 """
+import itertools
 import json
 import random
 import re
@@ -45,16 +47,12 @@ class Speller:
     def encode(self, text):
         return self.plain.encode(text, add_special_tokens=False).ids
 
+    def octets(self, i):
+        octet = re.fullmatch(r"<0x([0-9A-F]{2})>", self.names[i])
+        return bytes([int(octet[1], 16)]) if octet else self.names[i].replace("\u2581", " ").encode()
+
     def decode(self, ids):
-        out = b""
-        for i in ids:
-            piece = self.names[i]
-            octet = re.fullmatch(r"<0x([0-9A-F]{2})>", piece)
-            if octet:
-                out += bytes([int(octet[1], 16)])
-            elif i not in self.added:
-                out += piece.replace("\u2581", " ").encode()
-        return out.decode("utf-8", "replace")
+        return b"".join(self.octets(i) for i in ids if i not in self.added).decode("utf-8", "replace")
 
     def turns(self, parts):
         """parts: (kind, value) with kind system, user, model, text, image, audio; the value of a
@@ -212,7 +210,25 @@ class Samples:
 
     def complete(self, rng):
         """Some are of simple functions: they are what somebody tries first."""
-        return self.prompted(self.made_or_any(rng, "complete", 0.3), rng, True)
+        return self.prompted(self.made_or_any(rng, "complete", 0.15), rng, True)
+
+    def guess(self, rng):
+        """With where the guesses begin, how (a piece may lie across the cursor) and the wanted line."""
+        entry = rng.choice(self.some("complete"))
+        mouth, line = entry["parts"][-1][1], entry["answer"].split("\n")[0].strip()
+        sample = self.prompted(entry, rng, True)
+        if sample is None or entry.get("package") == "made" or len(line) < 2:
+            return None
+        ids = sample[0]
+        said = self.speller.encode(mouth)
+        start = len(ids) - 1 - len(self.speller.encode(mouth + entry["answer"])) + len(said)
+        head = b""
+        if said and not mouth.endswith("\n"):
+            start, head = start - 1, self.speller.octets(said[-1])
+        before = said[:-1] if head else said
+        if ids[start - len(before):start] != before:
+            return None
+        return *sample, dict(start=start, head=head, want=line.encode())
 
     def explain(self, rng):
         """Mostly about simple functions: what people write above real ones is often not in the code."""
@@ -331,7 +347,7 @@ def collate(samples, image_id):
     ids = np.zeros((len(samples), size), np.int64)
     wanted = np.zeros((len(samples), size), bool)
     blocks, pixels, places, sound = [], [], [], []
-    for i, (tokens, want, pictures, sounds) in enumerate(samples):
+    for i, (tokens, want, pictures, sounds, *_) in enumerate(samples):
         ids[i, :len(tokens)] = tokens
         wanted[i, :len(tokens)] = want
         spans, at = [], 0
@@ -348,12 +364,14 @@ def collate(samples, image_id):
         "pixels": torch.from_numpy(np.concatenate(pixels)) if pixels else None,
         "places": torch.from_numpy(np.concatenate(places)) if places else None,
         "sound": torch.from_numpy(np.concatenate(sound)) if sound else None,
+        "guess": [dict(s[4], ids=torch.tensor(s[0])) for s in samples if len(s) > 4],
     }
 
 
 class Batches(torch.utils.data.IterableDataset):
     """Endless batches of about n_token tokens. Each has one kind of sample, so that their losses
-    can be told apart; the kinds come by the shares of tokens in the mixture."""
+    can be told apart; the kinds come by the shares of tokens in the mixture. Guesses, which take much
+    longer than all others, come at the same steps in all processes, so that none waits."""
 
     def __init__(self, work, seed, mixture, n_token, longest, rules=1.0):
         self.args = work, seed, mixture, n_token, longest, rules
@@ -365,14 +383,20 @@ class Batches(torch.utils.data.IterableDataset):
         samples = Samples(work, longest, rules)
         kinds = [k for k, share in mixture.items() if share > 0]
         ready = {k: [] for k in kinds}
-        spent = {k: 0.0 for k in kinds}
-        while True:
-            # The kind that is furthest behind its share.
-            kind = min(kinds, key=lambda k: (spent[k] / mixture[k], rng.random()))
+        others = [k for k in kinds if k != "guess"]
+        spent = {k: 0.0 for k in others}
+        guessing = mixture.get("guess", 0.0) / sum(mixture.values())
+        for step in itertools.count():
+            if int((step + 1) * guessing) > int(step * guessing):
+                kind = "guess"
+            else:
+                # The kind that is furthest behind its share.
+                kind = min(others, key=lambda k: (spent[k] / mixture[k], rng.random()))
             if not ready[kind]:
                 ready[kind] = self.pool(samples, kind, rng, n_token)
             batch = ready[kind].pop()
-            spent[kind] += batch["ids"].numel()
+            if kind != "guess":
+                spent[kind] += batch["ids"].numel()
             yield kind, batch
 
     @staticmethod

@@ -5,8 +5,9 @@
 ---
 --- Everything runs through the plugin's own prompts and its engine (context.lua, attach.lua,
 --- engine.lua, libgemma.so), as in an editor. All of it is held out: files, fonts, voices. Prints one
---- line for each score; --count limits the places, functions and questions of each kind. `equal`
---- writes the engine's answers for equality.py, by `gemma run`.
+--- line for each score; --count limits the functions and questions of each kind, and the places in
+--- code to four times as many, because lines differ more. `equal` writes the engine's answers for
+--- equality.py, by `gemma run`.
 
 local top, work = _G.arg[1], _G.arg[2]
 local opt = { count = '200', only = 'code,explain,picture,sound' }
@@ -153,14 +154,15 @@ local function code(language)
   end, holes.files(work, 'held', language))
   local rnd = holes.random(77)
   local n, ms, tokens = 0, 0, 0
+  local places = 4 * count
   local model, copier = tally(), tally()
-  while n < count do
+  while n < places do
     local file = files[rnd(#files)]
     local buf, lines = holes.open(holes.read(file.path), file.name, language)
     for _ = 1, 4 do
       local row = rnd(#lines)
       local want = vim.trim(lines[row])
-      if n < count and row > 5 and #want >= 2 and #want < 160 then
+      if n < places and row > 5 and #want >= 2 and #want < 160 then
         n = n + 1
         local white = #lines[row]:match('^%s*')
         local hole = { row = row - 1, col = white, to_row = row - 1, to_col = #lines[row], text = want }

@@ -219,3 +219,22 @@ def mean_loss(model, batch, quick=False):
     h = hidden_states(model, batch)[wanted]
     logits = torch.tanh(F.linear(h, core.embed_tokens.weight).float() / cap) * cap
     return F.cross_entropy(logits, target)
+
+
+def fan_loss(model, ids, rows, targets, counts, fan, quick=False):
+    """Sum of the cross entropies of the tokens `targets` behind the rows `rows` of one text with several
+    continuations, each counted so often; see swift.loss for the fan."""
+    core, n = model.model.language_model, len(ids)
+    cap = model.config.text_config.final_logit_softcapping
+    if quick:
+        return swift.loss(core, core.embed_tokens(ids[None]), [[]], rows, targets, cap, counts, fan)
+    start, place, first = (x.to(ids.device) if torch.is_tensor(x) else x for x in fan)
+    q, k = torch.arange(n, device=ids.device)[:, None], torch.arange(n, device=ids.device)[None]
+    keep = (k <= q) & ((k < start) | (k >= first[:, None]))
+    near = keep & (place[:, None] - place[None] < core.config.sliding_window)
+    mask = {"full_attention": keep[None, None], "sliding_attention": near[None, None]}
+    h = core(inputs_embeds=core.embed_tokens(ids[None]), attention_mask=mask, position_ids=place[None],
+             use_cache=False).last_hidden_state[0]
+    logits = torch.tanh(F.linear(h[rows.to(ids.device)], core.embed_tokens.weight).float() / cap) * cap
+    each = F.cross_entropy(logits, targets.to(ids.device), reduction="none")
+    return each @ counts.to(ids.device)

@@ -165,14 +165,18 @@ void heads_backward(const shape *s, const float *projected, const float *q_weigh
  */
 
 /* scores: [batch * kv, rows * groups, keys]; low, high: [batch, n], of the positions from `first`
- * on; keys are counted from `base`. Softmax in place, zero elsewhere. */
-void softmax_forward(float *scores, const int32_t *low, const int32_t *high, long batch, long kv,
-                     long rows, long groups, long keys, long n, long first, long base) {
+ * on; keys are counted from `base`. Keys in [gap, gap_end) are not seen, if these are given: they are
+ * in [low, high). Softmax in place, zero elsewhere. */
+void softmax_forward(float *scores, const int32_t *low, const int32_t *high, const int32_t *gap,
+                     const int32_t *gap_end, long batch, long kv, long rows, long groups, long keys,
+                     long n, long first, long base) {
     for (long b = 0; b < batch * kv; b++) {
         for (long r = 0; r < rows; r++) {
             long at = b / kv * n + first + r;
             long lo = low[at] - base, hi = high[at] - base;
             for (long j = 0; j < groups; j++, scores += keys) {
+                if (gap)
+                    for (long i = gap[at] - base; i < gap_end[at] - base; i++) scores[i] = -1e30f;
                 float most = scores[lo], sum = 0;
                 for (long i = lo; i < hi; i++) most = scores[i] > most ? scores[i] : most;
                 for (long i = lo; i < hi; i++) {

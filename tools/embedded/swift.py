@@ -36,6 +36,8 @@ def call(name, *args):
             out.append(ctypes.c_float(a))
         elif isinstance(a, int):
             out.append(ctypes.c_long(a))
+        elif a is None:
+            out.append(ctypes.c_void_p(None))
         else:
             out.append(ctypes.byref(a))
     getattr(lib(), name)(*out)
@@ -44,7 +46,7 @@ def call(name, *args):
 class Kind:
     """What the layers of one kind share for one batch: positions and who sees whom."""
 
-    def __init__(self, attention, angles, batch, n, low, high):
+    def __init__(self, attention, angles, batch, n, low, high, gap=None):
         self.heads = attention.q_proj.out_features // attention.head_dim
         self.kv, self.d = attention.k_proj.out_features // attention.head_dim, attention.head_dim
         self.groups, self.batch, self.n = self.heads // self.kv, batch, n
@@ -53,6 +55,7 @@ class Kind:
         self.shape = Shape(batch, n, self.heads, self.kv, self.d, columns, int(shared))
         self.cosine, self.sine = angles
         self.low, self.high = low, high
+        self.gap, self.gap_end = gap or (None, None)
         self.blocks = []  # (first query, behind the last, first key, behind the last)
         for first in range(0, n, BLOCK):
             last = min(first + BLOCK, n)
@@ -60,18 +63,21 @@ class Kind:
                                 int(high[:, first:last].max())))
 
 
-@functools.lru_cache(64)
-def angles_of(rotary, kind, n):
-    """cos and sin [n, head size / 2]; both halves of a head turn alike."""
-    x = torch.zeros(1, 1)
-    cosine, sine = rotary(x, torch.arange(n)[None], kind)
+def turned(rotary, kind, at):
+    """cos and sin [n, head size / 2] of the positions `at`; both halves of a head turn alike."""
+    cosine, sine = rotary(torch.zeros(1, 1), at[None], kind)
     half = cosine.shape[-1] // 2
     return cosine[0, :, :half].contiguous(), sine[0, :, :half].contiguous()
 
 
-def kinds_of(core, blocks, n):
+@functools.lru_cache(64)
+def angles_of(rotary, kind, n):
+    return turned(rotary, kind, torch.arange(n))
+
+
+def kinds_of(core, blocks, n, fan=None):
     """{kind of layer: Kind}. A query sees the keys in [low, high): sliding layers open the block of an
-    image, within the window."""
+    image, within the window. fan: see loss."""
     batch = len(blocks)
     at = torch.arange(n, dtype=torch.int32).repeat(batch, 1)
     zero, after = torch.zeros_like(at), at + 1
@@ -79,14 +85,19 @@ def kinds_of(core, blocks, n):
     for i, spans in enumerate(blocks):
         for a, b in spans:
             opened[i, a:b] = b
-    low = (at - core.config.sliding_window + 1).clamp_(min=0)
+    place, gap = at, None
+    if fan:
+        start, place, first = fan
+        place, first = place[None].int(), first[None].int()
+        gap = torch.full_like(first, start), first
+    low = (place - core.config.sliding_window + 1).clamp_(min=0)
     sees = {"full_attention": (zero, after), "sliding_attention": (low, opened)}
     out = {}
     for layer in core.layers:
         kind = layer.self_attn.layer_type
         if kind not in out:
-            angles = angles_of(core.rotary_emb, kind, n)
-            out[kind] = Kind(layer.self_attn, angles, batch, n, *sees[kind])
+            angles = turned(core.rotary_emb, kind, place[0]) if fan else angles_of(core.rotary_emb, kind, n)
+            out[kind] = Kind(layer.self_attn, angles, batch, n, *sees[kind], gap)
     return out
 
 
@@ -110,8 +121,8 @@ class Layer(Function):
         for first, last, k0, k1 in kind.blocks:
             r = slice(first * kind.groups, last * kind.groups)
             w = torch.bmm(q[:, r], k[:, k0:k1].transpose(1, 2))
-            call("softmax_forward", w, kind.low, kind.high, s.batch, s.kv, last - first, kind.groups,
-                 k1 - k0, s.n, first, k0)
+            call("softmax_forward", w, kind.low, kind.high, kind.gap, kind.gap_end, s.batch, s.kv,
+                 last - first, kind.groups, k1 - k0, s.n, first, k0)
             torch.bmm(w, v[:, k0:k1], out=seen[:, r]) if len(kind.blocks) == 1 else \
                 seen[:, r].copy_(torch.bmm(w, v[:, k0:k1]))
             weights.append(w)
@@ -157,8 +168,8 @@ class Layer(Function):
         dwo = do.t() @ mixed
         dx, dmixed = dmiddle, do @ wo
         if only is not None:
-            dx = torch.zeros_like(x).index_copy_(0, only, dx)
-            dmixed = torch.zeros(x.shape[0], dmixed.shape[1]).index_copy_(0, only, dmixed)
+            dx = torch.zeros_like(x).index_add_(0, only, dx)
+            dmixed = torch.zeros(x.shape[0], dmixed.shape[1]).index_add_(0, only, dmixed)
         dmixed = dmixed.view(s.batch, s.n, s.kv, kind.groups, s.d).transpose(1, 2)
         dmixed = dmixed.reshape(s.batch * s.kv, s.n * kind.groups, s.d)
         dq = torch.empty_like(q)
@@ -199,21 +210,22 @@ class Norm(Function):
 
 
 class Loss(Function):
-    """Mean cross entropy of the rows h [n, hidden] behind the table and the soft cap."""
+    """Sum of the cross entropies of the rows h [n, hidden] behind the table and the soft cap, each counted
+    as often as `count` [n] says."""
 
     @staticmethod
-    def forward(ctx, h, table, target, cap):
+    def forward(ctx, h, table, target, count, cap):
         logits = h @ table.t()
         losses = torch.empty(h.shape[0])
         call("loss_in_place", logits, target, losses, logits.shape[0], logits.shape[1], cap)
-        ctx.save_for_backward(h, table, logits)
-        return losses.mean()
+        ctx.save_for_backward(h, table, logits, count)
+        return losses @ count
 
     @staticmethod
     def backward(ctx, g):
-        h, table, slope = ctx.saved_tensors
-        slope.mul_(g / h.shape[0])
-        return slope @ table, slope.t() @ h, None, None
+        h, table, slope, count = ctx.saved_tensors
+        slope.mul_(g * count[:, None])
+        return slope @ table, slope.t() @ h, None, None, None
 
 
 def layer_step(layer, x, kind, only):
@@ -227,40 +239,52 @@ def layer_step(layer, x, kind, only):
                        torch.cat([ff.gate_proj.weight, ff.up_proj.weight]), ff.down_proj.weight)
 
 
-def loss(core, embeddings, blocks, only, target, cap):
+def loss(core, embeddings, blocks, only, target, cap, count=None, fan=None):
     """Mean cross entropy of the tokens `target` behind the rows `only` of the language model on
-    embeddings [batch, n, hidden]; blocks: of images, by row of the batch."""
+    embeddings [batch, n, hidden]; blocks: of images, by row of the batch. With `count` the sum, each so
+    often. fan (start, place [n], first [n]) is for several continuations of one text, one behind the
+    other: what is in row i stands at position place[i] and sees the rows before start and those from
+    first[i] to i."""
     batch, n, width = embeddings.shape
-    kinds = kinds_of(core, blocks, n)
+    kinds = kinds_of(core, blocks, n, fan)
     x = embeddings.reshape(batch * n, width)
     for layer in core.layers:
         last = layer is core.layers[-1]
         x = layer_step(layer, x, kinds[layer.self_attn.layer_type], only if last else None)
     h = Norm.apply(x, core.norm.weight, core.norm.eps)
-    return Loss.apply(h, core.embed_tokens.weight, target, cap)
+    if count is None:
+        count = torch.full((len(target),), 1.0 / len(target))
+    return Loss.apply(h, core.embed_tokens.weight, target, count, cap)
 
 
 def compare(work):
     """The gradients of some batches by both ways."""
     import data
+    import guesses
     import net
-    vocab = data.Speller(work).vocab
-    mixture = {"complete": 0.4, "picture": 0.4, "sound": 0.2}
+    speller = data.Speller(work)
+    spelling = guesses.Spelling(speller)
+    mixture = {"complete": 0.3, "guess": 0.25, "picture": 0.25, "sound": 0.2}
     batches = iter(data.Batches(work, "compare", mixture, 1024, 768))
-    model = net.build(vocab)
+    model = net.build(speller.vocab)
     worst = 0.0
-    for _ in range(6):
+    for _ in range(8):
         kind, batch = next(batches)
+        fans = []
+        for place in batch["guess"]:
+            with torch.no_grad():
+                lines = guesses.draw(model, spelling, place["ids"][:place["start"]], place["head"])
+            fans.append(guesses.fan_out(place, lines, range(len(lines))))
         losses, grads = [], []
         for swift in (False, True):
             model.zero_grad()
-            value = net.mean_loss(model, batch, swift)
+            value = sum(net.fan_loss(model, *f, swift) for f in fans) or net.mean_loss(model, batch, swift)
             value.backward()
             losses.append(value.item())
             grads.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
         off = max(((grads[0][n] - grads[1][n]).norm() / (grads[0][n].norm() + 1e-12)).item()
                   for n in grads[0])
-        worst = max(worst, off, abs(losses[0] - losses[1]))
+        worst = max(worst, off, abs(losses[0] / losses[1] - 1.0))
         print(f"{kind:9} {tuple(batch['ids'].shape)} loss {losses[0]:.6f} {losses[1]:.6f}, "
               f"gradients differ by {off:.1e}")
     if worst > 1e-3:
