@@ -33,7 +33,7 @@ local count = tonumber(opt.count)
 vim.opt.runtimepath:prepend(top)
 package.path = top .. '/tools/embedded/?.lua;' .. package.path
 vim.g.gemma = { model_path = opt.model, mmproj_path = opt.mmproj, lib_path = opt.lib, load = 'manual',
-  log = 'error', shared = 'off' }
+  log = 'error', shared = 'own' }
 local holes = require('holes')
 local context = require('gemma.context')
 local engine = require('gemma.engine')
@@ -356,9 +356,12 @@ for name in opt.only:gmatch('[%w_]+') do
 end
 if not wanted.equal then
   local ready, failed = false, nil
-  engine.load(function(err)
+  local begun, why = engine.load(function(err)
     ready, failed = true, err
   end)
+  if not begun then
+    ready, failed = true, why
+  end
   vim.wait(30000, function()
     return ready
   end, 5)
