@@ -93,15 +93,7 @@ INLINE vec total(__m256i sum) {
     return _mm256_cvtepi32_ps(sum);
 }
 
-/* In both halves: v[i] becomes lane i of all four. */
-INLINE void turn4(__m256i v[4]) {
-    const __m256i a = _mm256_unpacklo_epi32(v[0], v[1]), b = _mm256_unpackhi_epi32(v[0], v[1]);
-    const __m256i c = _mm256_unpacklo_epi32(v[2], v[3]), d = _mm256_unpackhi_epi32(v[2], v[3]);
-    v[0] = _mm256_unpacklo_epi64(a, c);
-    v[1] = _mm256_unpackhi_epi64(a, c);
-    v[2] = _mm256_unpacklo_epi64(b, d);
-    v[3] = _mm256_unpackhi_epi64(b, d);
-}
+GM_TURN4(256)
 
 /* Of gm_xq_few.q: eight vectors for 256 elements, of eight lanes of four elements each. With word k of
  * a block for its elements 4 k .. 4 k + 3: */

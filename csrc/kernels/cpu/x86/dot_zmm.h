@@ -56,15 +56,7 @@ INLINE __m512i pair(__m512i u0, __m512i s0, __m512i u1, __m512i s1) {
     return total(add_products(add_products(_mm512_setzero_si512(), u0, s0), u1, s1));
 }
 
-/* In each quarter: v[i] becomes lane i of all four. */
-INLINE void turn4(__m512i v[4]) {
-    const __m512i a = _mm512_unpacklo_epi32(v[0], v[1]), b = _mm512_unpackhi_epi32(v[0], v[1]);
-    const __m512i c = _mm512_unpacklo_epi32(v[2], v[3]), d = _mm512_unpackhi_epi32(v[2], v[3]);
-    v[0] = _mm512_unpacklo_epi64(a, c);
-    v[1] = _mm512_unpackhi_epi64(a, c);
-    v[2] = _mm512_unpacklo_epi64(b, d);
-    v[3] = _mm512_unpackhi_epi64(b, d);
-}
+GM_TURN4(512)
 
 /* Group a on the lower 8 lanes, group b on the upper ones. */
 INLINE __m512i lanes8(int a, int b) {

@@ -14,6 +14,19 @@
  * up afterwards, which takes more registers than there are. */
 #define GM_KEEP(vector) __asm__("" : "+x"(vector))
 
+/* turn4 for vectors of BITS: in each 128 of them v[i] becomes lane i of all four. */
+#define GM_TURN4(BITS)                                                                             \
+    static inline __attribute__((always_inline)) void turn4(__m##BITS##i v[4]) {                   \
+        const __m##BITS##i a = _mm##BITS##_unpacklo_epi32(v[0], v[1]);                             \
+        const __m##BITS##i b = _mm##BITS##_unpackhi_epi32(v[0], v[1]);                             \
+        const __m##BITS##i c = _mm##BITS##_unpacklo_epi32(v[2], v[3]);                             \
+        const __m##BITS##i d = _mm##BITS##_unpackhi_epi32(v[2], v[3]);                             \
+        v[0] = _mm##BITS##_unpacklo_epi64(a, c);                                                   \
+        v[1] = _mm##BITS##_unpackhi_epi64(a, c);                                                   \
+        v[2] = _mm##BITS##_unpacklo_epi64(b, d);                                                   \
+        v[3] = _mm##BITS##_unpackhi_epi64(b, d);                                                   \
+    }
+
 /* Puts the x86 variants up to `level` over what is in f. */
 void gm_x86_fill_dot(gm_dot_fns *f, gm_cpu_level level);
 void gm_x86_fill_tile(gm_tile_fns *f, gm_cpu_level level);
