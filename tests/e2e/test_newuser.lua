@@ -156,22 +156,6 @@ local COMMANDS = {
   { 'Gemma unload', function(s) becomes(s, "require('gemma.engine').state == 'off'") end },
 }
 
---- Types beginnings of lines until one gets a suggestion: a model may have nothing to say to one.
----@param s Screen
-local function gets_grey_text(s)
-  for _, start in ipairs({ 'local width = ', 'return value', 'local function add(', 'if x then ', 'for i' }) do
-    s:type(start)
-    local came = pcall(s.wait, s, 'grey text', 5000, function()
-      return s:lua("return require('gemma').visible()")
-    end)
-    if came then
-      return
-    end
-    s:keys('C-u')
-  end
-  error('no start of a line got a suggestion\n' .. screen.frame(s:lines()), 0)
-end
-
 case.run({
   {
     'three commands of the README, and the first line that is typed gets grey text',
@@ -179,7 +163,17 @@ case.run({
       local s, n = follow()
       case.ok(n <= 3, n .. ' commands')
       s:keys('2Go')
-      gets_grey_text(s)
+      for _, start in ipairs({ 'local width = ', 'return value', 'local function add(', 'if x then ', 'for i' }) do
+        s:type(start)
+        local came = pcall(s.wait, s, 'grey text', 5000, function()
+          return s:lua("return require('gemma').visible()")
+        end)
+        if came then
+          return
+        end
+        s:keys('C-u')
+      end
+      error('no start of a line got a suggestion\n' .. screen.frame(s:lines()), 0)
     end,
   },
   {
@@ -187,7 +181,10 @@ case.run({
     function()
       local s = follow(2)
       s:keys('2Go')
-      gets_grey_text(s)
+      s:type('local width = ')
+      s:wait('the toy', WAIT, function()
+        return s:lua("return require('gemma').visible()")
+      end)
       s:keys('Escape')
       s:wait('what it is', WAIT, function()
         return s:lua("return vim.fn.execute('messages')"):find('gemma: built-in toy model.', 1, true)
