@@ -221,12 +221,12 @@ class Samples:
             return None
         ids = sample[0]
         said = self.speller.encode(mouth)
-        start = len(ids) - 1 - len(self.speller.encode(mouth + entry["answer"])) + len(said)
         head = b""
         if said and not mouth.endswith("\n"):
-            start, head = start - 1, self.speller.octets(said[-1])
-        before = said[:-1] if head else said
-        if ids[start - len(before):start] != before:
+            head = self.speller.octets(said.pop())
+        first = len(ids) - ids[::-1].index(self.speller.vocab["<channel|>"])
+        start = first + len(said)
+        if ids[first:start] != said:
             return None
         return *sample, dict(start=start, head=head, want=line.encode())
 
@@ -383,19 +383,18 @@ class Batches(torch.utils.data.IterableDataset):
         samples = Samples(work, longest, rules)
         kinds = [k for k, share in mixture.items() if share > 0]
         ready = {k: [] for k in kinds}
-        others = [k for k in kinds if k != "guess"]
-        spent = {k: 0.0 for k in others}
+        spent = {k: 0.0 for k in kinds if k != "guess"}
         guessing = mixture.get("guess", 0.0) / sum(mixture.values())
         for step in itertools.count():
             if int((step + 1) * guessing) > int(step * guessing):
                 kind = "guess"
             else:
                 # The kind that is furthest behind its share.
-                kind = min(others, key=lambda k: (spent[k] / mixture[k], rng.random()))
+                kind = min(spent, key=lambda k: (spent[k] / mixture[k], rng.random()))
             if not ready[kind]:
                 ready[kind] = self.pool(samples, kind, rng, n_token)
             batch = ready[kind].pop()
-            if kind != "guess":
+            if kind in spent:
                 spent[kind] += batch["ids"].numel()
             yield kind, batch
 

@@ -72,7 +72,6 @@ def compare(work):
     model = net.build(vocab).eval()
     weights.fill(model, work)
     suppressed = [vocab["<audio|>"], vocab["<image|>"]]
-    cap = model.config.text_config.final_logit_softcapping
     prompts = [line.split("\t") for line in (work / "held/equal.tsv").read_text().split("\n") if line]
     answers = [json.loads(line) for line in (work / "held/equal.out").read_text().splitlines()]
     equal, total, worst = {}, {}, {}
@@ -88,8 +87,7 @@ def compare(work):
         batch = data.collate([(ids + said, [False] * (len(ids) + len(said)), images, sounds)],
                              vocab["<|image|>"])
         h = net.hidden_states(model, batch)[0, len(ids) - 1:len(ids) + len(said) - 1]
-        logits = h @ model.model.language_model.embed_tokens.weight.t()
-        logits = torch.tanh(logits / cap) * cap
+        logits = net.logits_of(model, h)
         logits[:, suppressed] = -torch.inf
         behind = logits.max(1).values - logits[torch.arange(len(said)), said]
         off = [float(b) for b in behind if b > 0]

@@ -75,10 +75,10 @@ class Reader:
 
     def attend(self, at, a, angles, kept):
         n, d = len(a), at.head_dim
-        q = turned(at.q_norm(at.q_proj(a).view(n, -1, d)), angles)
+        q = turn(at.q_norm(at.q_proj(a).view(n, -1, d)), angles)
         k = at.k_proj(a).view(n, -1, d)
         v = at.v_norm(k if at.v_proj is None else at.v_proj(a).view(n, -1, d))
-        k = turned(at.k_norm(k), angles)
+        k = turn(at.k_norm(k), angles)
         groups = q.shape[1] // k.shape[1]
         window = self.core.config.sliding_window if at.layer_type == "sliding_attention" else self.size + n
         if not kept:
@@ -104,22 +104,22 @@ class Reader:
         return seen.reshape(n, -1)
 
 
-def turned(x, angles):
+def turn(x, angles):
     cosine, sine = angles
     a, b = x.chunk(2, -1)
     return x * cosine + torch.cat([-b, a], -1) * sine
 
 
+@torch.no_grad()
 def draw(model, spelling, ids, head):
     """COUNT lines behind ids [n], as lists of ids. The first is the likeliest, which is what a user sees,
     the others come by chance. head: bytes that each must begin with, as the engine heals a prompt that
     was cut within a piece (csrc/engine/heal.c)."""
-    core, cap = model.model.language_model, model.config.text_config.final_logit_softcapping
-    reader = Reader(core, ids)
+    reader = Reader(model.model.language_model, ids)
     lines, open_ = [[] for _ in range(COUNT)], list(range(COUNT))
     h = reader.last
     for step in range(LONGEST):
-        logits = torch.tanh(F.linear(h, core.embed_tokens.weight).float() / cap) * cap / WARMTH
+        logits = net.logits_of(model, h) / WARMTH
         if step == 0:
             if head:
                 logits[:, ~spelling.beginning_with(head).to(logits.device)] = -torch.inf
@@ -169,8 +169,6 @@ def gains_of(spelling, place, lines):
 def losses(model, spelling, batch, quick):
     """For each place of a batch its loss, and the mean nearness of the lines that were drawn."""
     for place in batch["guess"]:
-        place["ids"] = place["ids"].to(batch["ids"].device)
-        with torch.no_grad():
-            lines = draw(model, spelling, place["ids"][:place["start"]], place["head"])
+        lines = draw(model, spelling, place["ids"][:place["start"]].to(batch["ids"].device), place["head"])
         gains, nearness = gains_of(spelling, place, lines)
         yield net.fan_loss(model, *fan_out(place, lines, gains), quick), nearness

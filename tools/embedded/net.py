@@ -205,36 +205,39 @@ def hidden_states(model, batch):
     return core.language_model(inputs_embeds=x, attention_mask=mask, use_cache=False).last_hidden_state
 
 
+def logits_of(model, h):
+    """Of rows [..., hidden] after the last norm: [..., pieces], behind the soft cap."""
+    cap = model.config.text_config.final_logit_softcapping
+    return torch.tanh(F.linear(h, model.model.language_model.embed_tokens.weight).float() / cap) * cap
+
+
 def mean_loss(model, batch, quick=False):
     """Mean cross entropy of the wanted tokens. quick: by swift.py, for float32 on a CPU."""
     # The token at a position is predicted by the one before.
     wanted = batch["wanted"].roll(-1, 1)
     wanted[:, -1] = False
     target = batch["ids"].roll(-1, 1)[wanted]
-    cap = model.config.text_config.final_logit_softcapping
-    core = model.model.language_model
     if quick:
+        core, cap = model.model.language_model, model.config.text_config.final_logit_softcapping
         only = wanted.flatten().nonzero()[:, 0]
         return swift.loss(core, embeddings(model, batch), batch["blocks"], only, target, cap)
-    h = hidden_states(model, batch)[wanted]
-    logits = torch.tanh(F.linear(h, core.embed_tokens.weight).float() / cap) * cap
-    return F.cross_entropy(logits, target)
+    return F.cross_entropy(logits_of(model, hidden_states(model, batch)[wanted]), target)
 
 
 def fan_loss(model, ids, rows, targets, counts, fan, quick=False):
     """Sum of the cross entropies of the tokens `targets` behind the rows `rows` of one text with several
     continuations, each counted so often; see swift.loss for the fan."""
     core, n = model.model.language_model, len(ids)
-    cap = model.config.text_config.final_logit_softcapping
     if quick:
+        cap = model.config.text_config.final_logit_softcapping
         return swift.loss(core, core.embed_tokens(ids[None]), [[]], rows, targets, cap, counts, fan)
-    start, place, first = (x.to(ids.device) if torch.is_tensor(x) else x for x in fan)
-    q, k = torch.arange(n, device=ids.device)[:, None], torch.arange(n, device=ids.device)[None]
+    device = core.embed_tokens.weight.device
+    start, place, first = fan[0], fan[1].to(device), fan[2].to(device)
+    ids, rows, targets, counts = (x.to(device) for x in (ids, rows, targets, counts))
+    q, k = torch.arange(n, device=device)[:, None], torch.arange(n, device=device)[None]
     keep = (k <= q) & ((k < start) | (k >= first[:, None]))
     near = keep & (place[:, None] - place[None] < core.config.sliding_window)
     mask = {"full_attention": keep[None, None], "sliding_attention": near[None, None]}
     h = core(inputs_embeds=core.embed_tokens(ids[None]), attention_mask=mask, position_ids=place[None],
              use_cache=False).last_hidden_state[0]
-    logits = torch.tanh(F.linear(h[rows.to(ids.device)], core.embed_tokens.weight).float() / cap) * cap
-    each = F.cross_entropy(logits, targets.to(ids.device), reduction="none")
-    return each @ counts.to(ids.device)
+    return F.cross_entropy(logits_of(model, h[rows]), targets, reduction="none") @ counts
