@@ -212,12 +212,24 @@ class Samples:
         """Some are of simple functions: they are what somebody tries first."""
         return self.prompted(self.made_or_any(rng, "complete", 0.15), rng, True)
 
+    def real_code(self):
+        """(All completions of files that people wrote, those at the beginning of a line of Lua.)"""
+        if "real" not in self._lists:
+            real = [e for e in self.some("complete") if e.get("package") != "made"]
+            mouths = [e["parts"][-1][1] for e in real]
+            lines = [e for e, m in zip(real, mouths)
+                     if m.startswith("```lua\n") and not m.rsplit("\n", 1)[1].strip()]
+            self._lists["real"] = real, lines
+        return self._lists["real"]
+
     def guess(self, rng):
-        """With where the guesses begin, how (a piece may lie across the cursor) and the wanted line."""
-        entry = rng.choice(self.some("complete"))
+        """With where the guesses begin, how (a piece may lie across the cursor) and the wanted line. Mostly
+        whole lines of Lua, which are asked for most."""
+        real, lines = self.real_code()
+        entry = rng.choice(lines if rng.random() < 0.6 else real)
         mouth, line = entry["parts"][-1][1], entry["answer"].split("\n")[0].strip()
         sample = self.prompted(entry, rng, True)
-        if sample is None or entry.get("package") == "made" or len(line) < 2:
+        if sample is None or len(line) < 2:
             return None
         ids = sample[0]
         said = self.speller.encode(mouth)

@@ -9,6 +9,7 @@ minimum risk training, Shen et al. 2016).
 """
 import torch
 import torch.nn.functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 import net
 
@@ -16,7 +17,7 @@ COUNT = 12        # lines for a place
 LONGEST = 28      # tokens of one
 WARMTH = 0.9      # of drawing
 EXACT = 0.2       # more for the very line
-PULL = 0.5        # how much the guesses count beside the cross entropy of the text
+PULL = 1.0        # how much the guesses count beside the cross entropy of the text
 
 
 def similarity(a, b):
@@ -51,57 +52,88 @@ class Spelling:
 
 
 class Reader:
-    """The language model row by row, with what it has read: a text, and COUNT lines behind it which share
-    the text's keys and values. (A cache of transformers would be COUNT copies of these.)"""
+    """The language model row by row, with what it has read: some texts, and COUNT lines behind each of them
+    which share its keys and values. (A cache of transformers would be COUNT copies of these.)"""
 
-    def __init__(self, core, ids):
-        self.core, self.kept = core, [[] for _ in core.layers]
-        self.size = len(ids)
-        self.last = self.read(ids, torch.arange(len(ids), device=ids.device))[-1:]
+    def __init__(self, core, texts):
+        self.core = core
+        self.sizes = torch.tensor([len(t) for t in texts], device=texts[0].device)
+        self.steps = 0
+        self.own = [None] * len(core.layers)  # keys and values of the lines [rows, kv, steps, d]
+        last, kept = [], []
+        for ids in texts:
+            kept.append([])
+            last.append(self.read(ids, torch.arange(len(ids), device=ids.device), kept[-1])[-1])
+        self.last = torch.stack(last)
+        # Of the texts [texts, kv, longest, d], zeros behind the shorter ones.
+        self.kept = [[pad_sequence([x.transpose(0, 1) for x in same], True).transpose(1, 2).contiguous()
+                      for same in zip(*layer)] for layer in zip(*kept)]
 
-    def read(self, ids, place):
-        """The last norm's rows [n, hidden] for n tokens: first those of the text, later one of each line."""
+    def go_on(self, ids):
+        """The last norm's rows [texts * COUNT, hidden] for one more token of each line."""
+        place = (self.sizes + self.steps).repeat_interleave(COUNT)
+        self.steps += 1
+        return self.read(ids, place)
+
+    def read(self, ids, place, kept=None):
+        """Rows [n, hidden] for n tokens: those of one text, whose keys and values go to kept, or else one of
+        each line."""
         x = self.core.embed_tokens(ids)
         angles = {}
-        for layer, kept in zip(self.core.layers, self.kept):
-            kind = layer.self_attn.layer_type
+        for i, layer in enumerate(self.core.layers):
+            at = layer.self_attn
+            kind = at.layer_type
             if kind not in angles:
                 angles[kind] = [t[0][:, None] for t in self.core.rotary_emb(x, place[None], kind)]
-            seen = self.attend(layer.self_attn, layer.input_layernorm(x), angles[kind], kept)
-            x = x + layer.post_attention_layernorm(layer.self_attn.o_proj(seen))
+            a = layer.input_layernorm(x)
+            n, d = len(a), at.head_dim
+            q = turn(at.q_norm(at.q_proj(a).view(n, -1, d)), angles[kind])
+            k = at.k_proj(a).view(n, -1, d)
+            v = at.v_norm(k if at.v_proj is None else at.v_proj(a).view(n, -1, d))
+            k = turn(at.k_norm(k), angles[kind])
+            window = self.core.config.sliding_window if kind == "sliding_attention" else 1 << 30
+            if kept is None:
+                seen = self.lines_see(i, q, k, v, window)
+            else:
+                kept.append((k.transpose(0, 1), v.transpose(0, 1)))
+                seen = text_sees(q, k, v, place, window)
+            x = x + layer.post_attention_layernorm(at.o_proj(seen))
             m = layer.mlp(layer.pre_feedforward_layernorm(x))
             x = (x + layer.post_feedforward_layernorm(m)) * layer.layer_scalar
         return self.core.norm(x)
 
-    def attend(self, at, a, angles, kept):
-        n, d = len(a), at.head_dim
-        q = turn(at.q_norm(at.q_proj(a).view(n, -1, d)), angles)
-        k = at.k_proj(a).view(n, -1, d)
-        v = at.v_norm(k if at.v_proj is None else at.v_proj(a).view(n, -1, d))
-        k = turn(at.k_norm(k), angles)
-        groups = q.shape[1] // k.shape[1]
-        window = self.core.config.sliding_window if at.layer_type == "sliding_attention" else self.size + n
-        if not kept:
-            kept += [k.transpose(0, 1), v.transpose(0, 1), None, None]
-            t = torch.arange(n, device=a.device)
-            sees = (t[:, None] >= t) & (t[:, None] - t < window)
-            both = [x.repeat_interleave(groups, 0) for x in kept[:2]]
-            seen = F.scaled_dot_product_attention(q.transpose(0, 1), *both, sees, scale=1.0)
-            return seen.transpose(0, 1).reshape(n, -1)
-        # kept: keys and values of the text [kv, size, d], of the lines [n, kv, steps, d]
-        for i, x in ((2, k), (3, v)):
-            kept[i] = x[:, :, None] if kept[i] is None else torch.cat([kept[i], x[:, :, None]], 2)
-        steps = kept[2].shape[2]
-        q = q.view(n, -1, groups, d)
-        text = q.transpose(0, 1).reshape(-1, n * groups, d) @ kept[0].transpose(1, 2)
-        text = text.view(-1, n, groups, self.size).transpose(0, 1)
-        out_of_sight = self.size + steps - window
-        if out_of_sight > 0:
-            text[..., :out_of_sight] = -torch.inf
-        weights = torch.cat([text, q @ kept[2].transpose(2, 3)], -1).softmax(-1)
-        of_text = weights[..., :self.size].transpose(0, 1).reshape(-1, n * groups, self.size) @ kept[1]
-        seen = of_text.view(-1, n, groups, d).transpose(0, 1) + weights[..., self.size:] @ kept[3]
-        return seen.reshape(n, -1)
+    def lines_see(self, i, q, k, v, window):
+        new = k[:, :, None], v[:, :, None]
+        self.own[i] = [torch.cat([o, x], 2) for o, x in zip(self.own[i], new)] if self.own[i] else new
+        keys, values = self.kept[i]
+        texts, kv, size, d = keys.shape
+        own_keys, own_values = self.own[i]
+        q = q.view(len(q), kv, -1, d)
+        groups = q.shape[2]
+
+        def by_text(x):
+            """[rows, kv, groups, m] -> [texts, kv, COUNT * groups, m]"""
+            return x.view(texts, COUNT, kv, groups, -1).transpose(1, 2).reshape(texts, kv, -1, x.shape[-1])
+
+        def by_row(x):
+            return x.view(texts, kv, COUNT, groups, -1).transpose(1, 2).reshape(-1, kv, groups, x.shape[-1])
+
+        of_text = by_text(q) @ keys.transpose(2, 3)
+        at, here = torch.arange(size, device=q.device), self.sizes[:, None]
+        hidden = (at >= here) | (at <= here + self.steps - 1 - window)
+        of_text.masked_fill_(hidden[:, None, None], -torch.inf)
+        weights = torch.cat([of_text, by_text(q @ own_keys.transpose(2, 3))], -1).softmax(-1)
+        seen = by_row(weights[..., :size] @ values) + by_row(weights[..., size:]) @ own_values
+        return seen.reshape(len(q), -1)
+
+
+def text_sees(q, k, v, place, window):
+    """Plain causal attention of one text: q, k, v [n, heads, d] -> [n, heads * d]."""
+    sees = (place[:, None] >= place) & (place[:, None] - place < window)
+    groups = q.shape[1] // k.shape[1]
+    k, v = (x.transpose(0, 1).repeat_interleave(groups, 0) for x in (k, v))
+    seen = F.scaled_dot_product_attention(q.transpose(0, 1), k, v, sees, scale=1.0)
+    return seen.transpose(0, 1).reshape(len(q), -1)
 
 
 def turn(x, angles):
@@ -111,28 +143,30 @@ def turn(x, angles):
 
 
 @torch.no_grad()
-def draw(model, spelling, ids, head):
-    """COUNT lines behind ids [n], as lists of ids. The first is the likeliest, which is what a user sees,
-    the others come by chance. head: bytes that each must begin with, as the engine heals a prompt that
-    was cut within a piece (csrc/engine/heal.c)."""
-    reader = Reader(model.model.language_model, ids)
-    lines, open_ = [[] for _ in range(COUNT)], list(range(COUNT))
-    h = reader.last
-    for step in range(LONGEST):
-        logits = net.logits_of(model, h) / WARMTH
-        if step == 0:
-            if head:
-                logits[:, ~spelling.beginning_with(head).to(logits.device)] = -torch.inf
-            logits = logits.expand(COUNT, -1)
-        chosen = torch.multinomial(logits.softmax(-1), 1)[:, 0]
-        chosen[0] = logits[0].argmax()
+def draw(model, spelling, places, device):
+    """COUNT lines for each place, as lists of ids. The first is the likeliest, which is what a user sees, the
+    others come by chance. A place's head are bytes that each of its lines must begin with, as the engine
+    heals a prompt that was cut within a piece (csrc/engine/heal.c)."""
+    reader = Reader(model.model.language_model, [p["ids"][:p["start"]].to(device) for p in places])
+    logits = net.logits_of(model, reader.last)
+    for row, place in zip(logits, places):
+        if place["head"]:
+            row[~spelling.beginning_with(place["head"]).to(device)] = -torch.inf
+    logits = logits.repeat_interleave(COUNT, 0)
+    lines = [[] for _ in logits]
+    open_ = range(len(lines))
+    for _ in range(LONGEST):
+        # torch.multinomial would draw a number for each piece, which takes longer than a layer.
+        sums = (logits / WARMTH).softmax(-1).cumsum(-1)
+        chosen = torch.searchsorted(sums, sums[:, -1:] * torch.rand(len(sums), 1, device=device))[:, 0]
+        chosen[::COUNT] = logits[::COUNT].argmax(-1)
         for i in open_:
             lines[i].append(int(chosen[i]))
         open_ = [i for i in open_ if not spelling.ends[lines[i][-1]]]
         if not open_:
             break
-        h = reader.read(chosen, torch.full((COUNT,), reader.size + step, device=ids.device))
-    return lines
+        logits = net.logits_of(model, reader.go_on(chosen))
+    return [lines[i:i + COUNT] for i in range(0, len(lines), COUNT)]
 
 
 def fan_out(place, lines, gains):
@@ -168,7 +202,7 @@ def gains_of(spelling, place, lines):
 
 def losses(model, spelling, batch, quick):
     """For each place of a batch its loss, and the mean nearness of the lines that were drawn."""
-    for place in batch["guess"]:
-        lines = draw(model, spelling, place["ids"][:place["start"]].to(batch["ids"].device), place["head"])
+    places = batch["guess"]
+    for place, lines in zip(places, draw(model, spelling, places, batch["ids"].device)):
         gains, nearness = gains_of(spelling, place, lines)
         yield net.fan_loss(model, *fan_out(place, lines, gains), quick), nearness

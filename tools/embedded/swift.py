@@ -272,8 +272,8 @@ def compare(work):
     for _ in range(8):
         kind, batch = next(batches)
         fans = []
-        for place in batch["guess"]:
-            lines = guesses.draw(model, spelling, place["ids"][:place["start"]], place["head"])
+        places = batch["guess"]
+        for place, lines in zip(places, places and guesses.draw(model, spelling, places, "cpu")):
             gains = [i / 100.0 for i in range(len(lines))]  # of any size that is a gain's
             fans.append(guesses.fan_out(place, lines, gains))
         losses, grads = [], []
