@@ -181,7 +181,8 @@ case.run({
     function()
       local s = follow(2)
       s:keys('2Go')
-      s:type('local width = ')
+      -- Its answer is a name; what is shorter than completion.min_chars would not be shown.
+      s:type('function M.')
       s:wait('the toy', WAIT, function()
         return s:lua("return require('gemma').visible()")
       end)
