@@ -8,8 +8,9 @@ Kool et al. 2019, "Buy 4 REINFORCE samples, get a baseline for free"; edit simil
 minimum risk training, Shen et al. 2016).
 """
 import torch
-import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
+from transformers import DynamicCache
+from transformers.models.gemma4_unified.modeling_gemma4_unified import apply_rotary_pos_emb as turn
 
 import net
 
@@ -52,8 +53,8 @@ class Spelling:
 
 
 class Reader:
-    """The language model row by row, with what it has read: some texts, and COUNT lines behind each of them
-    which share its keys and values. (A cache of transformers would be COUNT copies of these.)"""
+    """What the language model has read: some texts, by transformers' own modules, and row by row COUNT lines
+    behind each of them which share its keys and values. (Their cache would be COUNT copies of these.)"""
 
     def __init__(self, core, texts):
         self.core = core
@@ -62,8 +63,9 @@ class Reader:
         self.own = [None] * len(core.layers)  # keys and values of the lines [rows, kv, steps, d]
         last, kept = [], []
         for ids in texts:
-            kept.append([])
-            last.append(self.read(ids, torch.arange(len(ids), device=ids.device), kept[-1])[-1])
+            cache = DynamicCache()
+            last.append(core(ids[None], past_key_values=cache, use_cache=True).last_hidden_state[0, -1])
+            kept.append([(layer.keys[0], layer.values[0]) for layer in cache.layers])
         self.last = torch.stack(last)
         # Of the texts [texts, kv, longest, d], zeros behind the shorter ones.
         self.kept = [[pad_sequence([x.transpose(0, 1) for x in same], True).transpose(1, 2).contiguous()
@@ -73,36 +75,27 @@ class Reader:
         """The last norm's rows [texts * COUNT, hidden] for one more token of each line."""
         place = (self.sizes + self.steps).repeat_interleave(COUNT)
         self.steps += 1
-        return self.read(ids, place)
-
-    def read(self, ids, place, kept=None):
-        """Rows [n, hidden] for n tokens: those of one text, whose keys and values go to kept, or else one of
-        each line."""
         x = self.core.embed_tokens(ids)
         angles = {}
         for i, layer in enumerate(self.core.layers):
             at = layer.self_attn
             kind = at.layer_type
             if kind not in angles:
-                angles[kind] = [t[0][:, None] for t in self.core.rotary_emb(x, place[None], kind)]
+                angles[kind] = [t[0] for t in self.core.rotary_emb(x, place[None], kind)]
             a = layer.input_layernorm(x)
             n, d = len(a), at.head_dim
-            q = turn(at.q_norm(at.q_proj(a).view(n, -1, d)), angles[kind])
+            q = turn(at.q_norm(at.q_proj(a).view(n, -1, d)), *angles[kind])
             k = at.k_proj(a).view(n, -1, d)
             v = at.v_norm(k if at.v_proj is None else at.v_proj(a).view(n, -1, d))
-            k = turn(at.k_norm(k), angles[kind])
+            k = turn(at.k_norm(k), *angles[kind])
             window = self.core.config.sliding_window if kind == "sliding_attention" else 1 << 30
-            if kept is None:
-                seen = self.lines_see(i, q, k, v, window)
-            else:
-                kept.append((k.transpose(0, 1), v.transpose(0, 1)))
-                seen = text_sees(q, k, v, place, window)
-            x = x + layer.post_attention_layernorm(at.o_proj(seen))
+            x = x + layer.post_attention_layernorm(at.o_proj(self.see(i, q, k, v, window)))
             m = layer.mlp(layer.pre_feedforward_layernorm(x))
             x = (x + layer.post_feedforward_layernorm(m)) * layer.layer_scalar
         return self.core.norm(x)
 
-    def lines_see(self, i, q, k, v, window):
+    def see(self, i, q, k, v, window):
+        """Attention of layer i for the rows of the lines: q, k, v [rows, heads, d] -> [rows, heads * d]."""
         new = k[:, :, None], v[:, :, None]
         self.own[i] = [torch.cat([o, x], 2) for o, x in zip(self.own[i], new)] if self.own[i] else new
         keys, values = self.kept[i]
@@ -125,21 +118,6 @@ class Reader:
         weights = torch.cat([of_text, by_text(q @ own_keys.transpose(2, 3))], -1).softmax(-1)
         seen = by_row(weights[..., :size] @ values) + by_row(weights[..., size:]) @ own_values
         return seen.reshape(len(q), -1)
-
-
-def text_sees(q, k, v, place, window):
-    """Plain causal attention of one text: q, k, v [n, heads, d] -> [n, heads * d]."""
-    sees = (place[:, None] >= place) & (place[:, None] - place < window)
-    groups = q.shape[1] // k.shape[1]
-    k, v = (x.transpose(0, 1).repeat_interleave(groups, 0) for x in (k, v))
-    seen = F.scaled_dot_product_attention(q.transpose(0, 1), k, v, sees, scale=1.0)
-    return seen.transpose(0, 1).reshape(len(q), -1)
-
-
-def turn(x, angles):
-    cosine, sine = angles
-    a, b = x.chunk(2, -1)
-    return x * cosine + torch.cat([-b, a], -1) * sine
 
 
 @torch.no_grad()
