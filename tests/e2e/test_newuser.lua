@@ -162,18 +162,7 @@ case.run({
     function()
       local s, n = follow()
       case.ok(n <= 3, n .. ' commands')
-      s:keys('2Go')
-      for _, start in ipairs({ 'local width = ', 'return value', 'local function add(', 'if x then ', 'for i' }) do
-        s:type(start)
-        local came = pcall(s.wait, s, 'grey text', 5000, function()
-          return s:lua("return require('gemma').visible()")
-        end)
-        if came then
-          return
-        end
-        s:keys('C-u')
-      end
-      error('no start of a line got a suggestion\n' .. screen.frame(s:lines()), 0)
+      case.provoke(s)
     end,
   },
   {

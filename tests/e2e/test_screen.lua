@@ -33,30 +33,18 @@ local function buffer(s)
   return s:lua('return vim.api.nvim_buf_get_lines(0, 0, -1, false)')
 end
 
---- Opens a third line (behind one that is no comment, which Neovim would continue) and types
---- starts of lines until one gets a suggestion that can be typed through: it begins with three or
---- more plain characters.
+--- Gets a suggestion that can be typed through: it begins with three or more plain characters.
 ---@param s Screen
 ---@return string typed
 ---@return string shown
 local function provoke(s)
   s:wait_loaded()
-  s:keys('2Go')
-  local starts = { 'local width = ', 'return value', 'local function add(', 'if x then ', 'for i' }
-  for _, start in ipairs(starts) do
-    s:type(start)
-    local came = pcall(s.wait, s, 'grey text for ' .. start, 5000, function()
-      return ghost(s)
-    end)
-    if came then
-      local shown = settled_ghost(s)
-      if shown:match('^[%w%p ][%w%p ][%w%p ]') and shown:match('%S') then
-        return start, shown
-      end
-    end
-    s:keys('C-u')
-  end
-  error('no start of a line got a suggestion\n' .. screen.frame(s:lines()), 0)
+  local shown
+  local typed = case.provoke(s, function()
+    shown = settled_ghost(s)
+    return shown:match('^[%w%p ][%w%p ][%w%p ]') ~= nil and shown:match('%S') ~= nil
+  end)
+  return typed, shown
 end
 
 --- The row of the screen with the cursor.
