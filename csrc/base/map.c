@@ -77,6 +77,11 @@ int gm_map_open(gm_map **out, const char *path, char *err, size_t errlen) {
         rc = fail_open(name, errno, err, errlen);
         goto done;
     }
+#ifdef MADV_HUGEPAGE
+    /* Rows of weights from pages of 4 KiB take an eighth longer. File systems that know no larger ones
+     * take no notice. */
+    (void)madvise(p, n, MADV_HUGEPAGE);
+#endif
     m->p = p;
     m->n = n;
     *out = m;
@@ -159,12 +164,4 @@ const uint8_t *gm_map_data(const gm_map *m) {
 }
 size_t gm_map_size(const gm_map *m) {
     return m->n;
-}
-
-void gm_map_willneed(const gm_map *m, size_t offset, size_t n) {
-    if (m->is_copy || offset >= m->n) return;
-    if (n > m->n - offset) n = m->n - offset;
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    size_t start = offset / page * page;
-    (void)madvise(m->p + start, n + (offset - start), MADV_WILLNEED);
 }

@@ -26,6 +26,3 @@ int gm_map_each(const char *path, size_t max, gm_bytes_fn fn, void *ud, char *er
 
 const uint8_t *gm_map_data(const gm_map *m);
 size_t gm_map_size(const gm_map *m); /* bytes */
-
-/* Hints, never errors. offset and n in bytes, clamped to the map. */
-void gm_map_willneed(const gm_map *m, size_t offset, size_t n);

@@ -92,7 +92,6 @@ static int bad_file(const char *path, int rc, char *err, size_t errlen) {
 static int open_model(gm_engine *e, const gm_engine_opts *o, char *err, size_t errlen) {
     int rc = gm_gguf_open(&e->gguf, o->model_path, err, errlen);
     if (rc < 0) return rc;
-    gm_gguf_willneed(e->gguf);
     /* The configuration needs to know only how many tokens there are, but it tells a file of
      * another architecture apart, and that message helps more than one about its vocabulary. So
      * the vocabulary's error counts only when the configuration is fine. */

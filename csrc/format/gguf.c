@@ -788,8 +788,3 @@ int gm_gguf_get_str(const gm_gguf *g, const char *key, gm_str *out) {
 int gm_gguf_get_array(const gm_gguf *g, const char *key, gm_gguf_array *out) {
     return entry_array(find_key(&g->parts[0], key), out);
 }
-
-void gm_gguf_willneed(const gm_gguf *g) {
-    for (size_t i = 0; i < g->n_part; i++)
-        if (g->parts[i].map) gm_map_willneed(g->parts[i].map, 0, g->parts[i].n);
-}

@@ -87,6 +87,3 @@ int gm_gguf_get_array(const gm_gguf *g, const char *key, gm_gguf_array *out);
 /* Element i as an integer or float; 0 or GM_EFORMAT. Bool elements read as 0 and 1. */
 int gm_gguf_array_i64(const gm_gguf_array *a, uint64_t i, int64_t *out);
 int gm_gguf_array_f64(const gm_gguf_array *a, uint64_t i, double *out);
-
-/* Asks the kernel to read the file ahead; a hint. */
-void gm_gguf_willneed(const gm_gguf *g);

@@ -50,9 +50,6 @@ static void map_gives_the_bytes_of_a_file(void **state) {
     assert_int_equal(gm_map_open(&m, file_with("f", "hello", 5), err, sizeof err), 0);
     assert_int_equal(gm_map_size(m), 5);
     assert_memory_equal(gm_map_data(m), "hello", 5);
-    gm_map_willneed(m, 0, 5);
-    gm_map_willneed(m, 3, SIZE_MAX);
-    gm_map_willneed(m, 99, 1);
     gm_map_close(&m);
     assert_null(m);
     gm_map_close(&m);

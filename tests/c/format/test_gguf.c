@@ -232,7 +232,6 @@ static void check_tensors(uint32_t version, uint32_t alignment) {
     assert_null(gm_gguf_tensor_at(g, 3));
     assert_int_equal(gm_gguf_file_bytes(g), file.n);
     gguf_touch(g);
-    gm_gguf_willneed(g);
     gm_gguf_close(&g);
     gm_bytes_finish(&file);
     gw_finish(&w);
@@ -345,7 +344,6 @@ static void gguf_opens_a_split_file_from_any_part(void **state) {
         uint64_t one = gm_gguf_file_bytes(g) / 3;
         assert_true(one > 100 && one < 400);
         gguf_touch(g);
-        gm_gguf_willneed(g);
         gm_gguf_close(&g);
     }
 }
