@@ -68,11 +68,11 @@ INLINE size_t at(const tokens *k, int t, int e) {
 #define ROWS_N(NAME, N)                                                                            \
     static void rows_##NAME##_##N(const gm_dot_args *a) {                                          \
         for (int r = 0; r < a->n_row; r++) {                                                       \
-            vec sum[MAX_TOK];                                                                   \
-            for (int t = 0; t < (N); t++) sum[t] = vec_zero();                            \
+            vec sum[MAX_TOK];                                                                      \
+            for (int t = 0; t < (N); t++) sum[t] = vec_zero();                                     \
             row_##NAME(a, r, N, sum);                                                              \
             for (int t = 0; t < (N); t++)                                                          \
-                a->out[(size_t)t * a->out_stride + (size_t)r] = vec_sum(sum[t]);      \
+                a->out[(size_t)t * a->out_stride + (size_t)r] = vec_sum(sum[t]);                   \
         }                                                                                          \
     }
 
