@@ -78,8 +78,8 @@ int gm_map_open(gm_map **out, const char *path, char *err, size_t errlen) {
         goto done;
     }
 #ifdef MADV_HUGEPAGE
-    /* Rows of weights from pages of 4 KiB take an eighth longer. File systems that know no larger ones
-     * take no notice. */
+    /* From pages of 4 KiB a few tokens at a time take an eighth longer, one token hardly. File systems
+     * that know no larger pages take no notice. */
     (void)madvise(p, n, MADV_HUGEPAGE);
 #endif
     m->p = p;
