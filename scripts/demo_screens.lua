@@ -23,18 +23,6 @@ local function show(s, title)
 end
 
 ---@param s Screen
----@return string?
-local function ghost(s)
-  local text = s:lua("return require('gemma.ghost').text()")
-  return text ~= vim.NIL and text or nil
-end
-
----@param s Screen
-local function ready(s)
-  return s:lua("return require('gemma').status().state") == 'ready'
-end
-
----@param s Screen
 local function load(s)
   local start = vim.uv.hrtime()
   s:wait('the model is loaded', PATIENCE, function()
@@ -51,6 +39,7 @@ local function load(s)
 end
 
 ---@param s Screen
+---@return string
 local function suggest(s)
   s:lua([[
     vim.fn.search('table.sort', 'w')
@@ -59,20 +48,8 @@ local function suggest(s)
   s:keys('O', 'Escape', 'O')
   s:type('function M.values(map)', 40)
   s:keys('Enter')
-  for _, start in ipairs({ 'l', 'local n = ', 'for i = ', 'if #list == ', 'return ' }) do
-    s:type(start, 40)
-    local ok = pcall(s.wait, s, 'grey text', 20000, function()
-      return ghost(s)
-    end)
-    if ok then
-      local text = s:wait('the suggestion is complete', PATIENCE, function()
-        return ready(s) and ghost(s)
-      end)
-      return text
-    end
-    s:keys('C-u')
-  end
-  error('no suggestion appeared:\n' .. screen.frame(s:lines()), 0)
+  s:provoke({ 'l', 'local n = ', 'for i = ', 'if #list == ', 'return ' }, 20000, 40)
+  return s:settled_ghost(PATIENCE)
 end
 
 ---@param s Screen

@@ -39,24 +39,15 @@ function M.sample()
   return path
 end
 
---- Opens a third line of the sample (behind one that is no comment, which Neovim would continue) and types
---- starts of lines until one gets a suggestion: a model may have nothing to say to one.
+--- Opens a third line of the sample (behind one that is no comment, which Neovim would continue) and gets
+--- a suggestion there.
 ---@param s Screen
 ---@param good? fun(): boolean is this suggestion one that the test can use?
 ---@return string typed
 function M.provoke(s, good)
   s:keys('2Go')
-  for _, start in ipairs({ 'local width = ', 'return value', 'local function add(', 'if x then ', 'for i' }) do
-    s:type(start)
-    local came = pcall(s.wait, s, 'grey text for ' .. start, 5000, function()
-      return s:lua("return require('gemma').visible()")
-    end)
-    if came and (not good or good()) then
-      return start
-    end
-    s:keys('C-u')
-  end
-  error('no start of a line got a suggestion\n' .. screen.frame(s:lines()), 0)
+  local starts = { 'local width = ', 'return value', 'local function add(', 'if x then ', 'for i' }
+  return s:provoke(starts, 5000, nil, good)
 end
 
 ---@param got any

@@ -255,6 +255,44 @@ function Screen:wait(what, ms, check)
   end
 end
 
+--- The ghost text that is shown.
+---@return string?
+function Screen:ghost()
+  local text = self:lua("return require('gemma.ghost').text()")
+  return text ~= vim.NIL and text or nil
+end
+
+--- The ghost text when nothing more will come.
+---@param ms integer
+---@return string
+function Screen:settled_ghost(ms)
+  return self:wait('the suggestion is complete', ms, function()
+    local state = self:lua("return require('gemma').status().state")
+    local text = self:ghost()
+    return text and state == 'ready' and text or nil
+  end)
+end
+
+--- Types starts of a line until one gets a suggestion: a model may have nothing to say to one.
+---@param starts string[]
+---@param ms integer to wait for each
+---@param pause integer? milliseconds between keys
+---@param good? fun(): boolean is this suggestion one that the caller can use?
+---@return string typed
+function Screen:provoke(starts, ms, pause, good)
+  for _, start in ipairs(starts) do
+    self:type(start, pause)
+    local came = pcall(self.wait, self, 'grey text for ' .. start, ms, function()
+      return self:ghost()
+    end)
+    if came and (not good or good()) then
+      return start
+    end
+    self:keys('C-u')
+  end
+  error('no start of a line got a suggestion\n' .. M.frame(self:lines()), 0)
+end
+
 --- Exit status of the editor when it has ended. From a file, because tmux 3.3 now and then misses
 --- that the process of a pane has ended, and then never learns its status.
 ---@return integer?

@@ -10,24 +10,6 @@ local screen = require('screen')
 local WAIT = 20000 -- ms; a busy machine may be slow, a failing test is the only one that waits
 
 ---@param s Screen
----@return string?
-local function ghost(s)
-  local text = s:lua("return require('gemma.ghost').text()")
-  return text ~= vim.NIL and text or nil
-end
-
---- The ghost text when nothing more will come.
----@param s Screen
----@return string
-local function settled_ghost(s)
-  return s:wait('the suggestion is complete', WAIT, function()
-    local state = s:lua("return require('gemma').status().state")
-    local text = ghost(s)
-    return text and state == 'ready' and text or nil
-  end)
-end
-
----@param s Screen
 ---@return string[]
 local function buffer(s)
   return s:lua('return vim.api.nvim_buf_get_lines(0, 0, -1, false)')
@@ -41,7 +23,7 @@ local function provoke(s)
   s:wait_loaded()
   local shown
   local typed = case.provoke(s, function()
-    shown = settled_ghost(s)
+    shown = s:settled_ghost(WAIT)
     return shown:match('^[%w%p ][%w%p ][%w%p ]') ~= nil and shown:match('%S') ~= nil
   end)
   return typed, shown
@@ -96,7 +78,7 @@ case.run({
         s:wait('the key arrives', 3000, function()
           return buffer(s)[3] == typed .. through:sub(1, n)
         end)
-        case.equal(ghost(s), shown:sub(n + 1), 'the rest of the suggestion after ' .. n .. ' keys')
+        case.equal(s:ghost(), shown:sub(n + 1), 'the rest of the suggestion after ' .. n .. ' keys')
       end
       s:wait('the line of the screen is the same as before', 3000, function()
         return s:lines()[row] == whole
