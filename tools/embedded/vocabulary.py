@@ -4,7 +4,9 @@
     vocabulary.py WORK [SIZE]
 
 reads WORK/corpus/train and WORK/prompts/fixed.txt (the plugin's own prompt texts, where they
-exist), writes WORK/tokenizer/{tokenizer.json,tokenizer_config.json,chat_template.jinja}.
+exist), writes WORK/tokenizer/{tokenizer.json,tokenizer_config.json,chat_template.jinja}. Where a training
+begins with shipped weights (WORK/start), the pieces are those of its file: the same text in other versions
+would give others, and each row of the embedding belongs to one.
 """
 import json
 import random
@@ -108,6 +110,18 @@ def vocabulary(size, texts):
     return vocab, merges
 
 
+def shipped(path):
+    """Pieces and merges of a file that was exported before."""
+    from gguf import GGUFReader
+    fields = GGUFReader(str(path)).fields
+
+    def texts(key):
+        f = fields[f"tokenizer.ggml.{key}"]
+        return [bytes(f.parts[i]).decode("utf-8") for i in f.data]
+
+    return {t: i for i, t in enumerate(texts("tokens"))}, [tuple(m.split(" ")) for m in texts("merges")]
+
+
 def write(folder, vocab, merges):
     special = HEAD + CHAT + MEDIA
     doc = {
@@ -144,8 +158,8 @@ def write(folder, vocab, merges):
 def main():
     work = Path(sys.argv[1])
     size = int(sys.argv[2]) if len(sys.argv) > 2 else 4096
-    texts = sample(work)
-    vocab, merges = vocabulary(size, texts)
+    start = work / "start/gemma-embedded.gguf"
+    vocab, merges = shipped(start) if start.exists() else vocabulary(size, sample(work))
     write(work / "tokenizer", vocab, merges)
     from tokenizers import Tokenizer
     tok = Tokenizer.from_file(str(work / "tokenizer/tokenizer.json"))
