@@ -35,6 +35,7 @@ typedef struct {
 struct gm_xq {
     int32_t n_tok, n_in;
     int32_t n_pad;  /* n_in rounded up to GM_XQ_PAD */
+    int32_t tile_tok; /* 0, or tokens whose rows are interleaved (gemm_tile.h) */
     const float *x; /* [n_tok, n_in] */
     int8_t *q;      /* [n_tok, n_pad], -127 .. 127 */
     float *d;       /* [n_tok, n_pad / 32] */

@@ -41,6 +41,7 @@ typedef struct {
     float *sums; /* [MAX_PANELS, tok, GM_TILE_ROWS] */
     float *rows; /* [GM_TILE_ROWS, BLAS_K], only for BLAS */
     float *rest; /* [GM_DOT_TOK, FINE_ROWS], only for fine activations */
+    uint32_t *order; /* [GM_TILE_TOK, padded width / 4], where tiles take interleaved rows */
 } thread_scratch;
 
 /* Everything whose size is that of an op. */
@@ -109,6 +110,7 @@ static void free_scratch(const gm_matmul_ctx *m, scratch *s) {
         gm_free(s->threads[i].sums);
         gm_free(s->threads[i].rest);
         gm_free(s->threads[i].rows);
+        gm_free(s->threads[i].order);
     }
     gm_free(s->threads);
     *s = (scratch){0};
@@ -127,11 +129,12 @@ void gm_matmul_set_fine(gm_matmul_ctx *m) {
     m->fine = true;
 }
 
-static bool alloc_thread(const gm_matmul_ctx *m, thread_scratch *t, size_t tok) {
+static bool alloc_thread(const gm_matmul_ctx *m, thread_scratch *t, size_t tok, size_t pad) {
     t->sums = gm_malloc(tok * MAX_PANELS * GM_TILE_ROWS, sizeof *t->sums);
     t->rows = gm_malloc(m->use_blas ? GM_TILE_ROWS * BLAS_K : 0, sizeof *t->rows);
     t->rest = gm_malloc(m->fine ? GM_DOT_TOK * FINE_ROWS : 0, sizeof *t->rest);
-    return t->sums && t->rows && t->rest;
+    t->order = gm_malloc(m->tile.tok ? GM_TILE_TOK : 0, pad);
+    return t->sums && t->rows && t->rest && t->order;
 }
 
 /* n: tokens times the padded width. */
@@ -152,7 +155,7 @@ static bool alloc_scratch(const gm_matmul_ctx *m, scratch *s, size_t tok, size_t
     s->fine_x = gm_malloc(m->fine ? n : 0, sizeof *s->fine_x);
     s->threads = gm_calloc((size_t)gm_team_size(m->team), sizeof *s->threads);
     ok = ok && x->q && x->d && x->s32 && x->s16 && x->ds32 && x->ds16 && s->fine_x && s->threads;
-    for (int i = 0; ok && i < gm_team_size(m->team); i++) ok = alloc_thread(m, &s->threads[i], tok);
+    for (int i = 0; ok && i < gm_team_size(m->team); i++) ok = alloc_thread(m, &s->threads[i], tok, pad);
     return ok;
 }
 
@@ -172,16 +175,12 @@ int gm_matmul_reserve(gm_matmul_ctx *m, int32_t max_tok, int32_t max_in) {
     return GM_OK;
 }
 
-static void quantise_rows(void *ud, int begin, int end, int thread) {
-    (void)thread;
-    const job *j = ud;
+static void quantise_rows(const job *j, int begin, int end) {
     for (int t = begin; t < end; t++) j->m->dot.quantise(&j->m->s.xq, t);
 }
 
 /* Row t in 8 bits, and in row n_tok + t what that left over. */
-static void quantise_rows_twice(void *ud, int begin, int end, int thread) {
-    (void)thread;
-    const job *j = ud;
+static void quantise_rows_twice(const job *j, int begin, int end) {
     gm_matmul_ctx *m = j->m;
     gm_xq *x = &m->s.xq;
     const size_t n_in = (size_t)x->n_in, n_pad = (size_t)x->n_pad;
@@ -194,6 +193,22 @@ static void quantise_rows_twice(void *ud, int begin, int end, int thread) {
         const float *d = x->d + (size_t)t * (n_pad / GM_XQ_BLOCK);
         for (size_t i = 0; i < n_in; i++) rest[i] = row[i] - d[i / GM_XQ_BLOCK] * (float)q[i];
         m->dot.quantise(x, j->n_tok + t);
+    }
+}
+
+/* An item is a token or, if they are interleaved, a tile of them. */
+static void quantise(void *ud, int begin, int end, int thread) {
+    const job *j = ud;
+    gm_matmul_ctx *m = j->m;
+    gm_xq *x = &m->s.xq;
+    const int width = x->tile_tok ? x->tile_tok : 1;
+    for (int i = begin; i < end; i++) {
+        const int first = i * width;
+        const int n = j->n_tok - first < width ? j->n_tok - first : width;
+        (j->twice ? quantise_rows_twice : quantise_rows)(j, first, first + n);
+        if (!x->tile_tok) continue;
+        gm_tile_interleave(x, first, n, m->s.threads[thread].order);
+        if (j->twice) gm_tile_interleave(x, j->n_tok + first, n, m->s.threads[thread].order);
     }
 }
 
@@ -373,8 +388,11 @@ static int run_tokens(gm_matmul_ctx *m, const gm_op_matmul *op, int32_t tok0, in
     j.exact = fine && !j.tiles && all_exact(m, op);
     j.twice = fine && !j.exact;
     x->x = j.twice ? m->s.fine_x : (const float *)op->x->data + (size_t)tok0 * (size_t)x->n_in;
-    if (quantised && !j.exact)
-        gm_team_run(m->team, j.twice ? quantise_rows_twice : quantise_rows, &j, n_tok, 1, 1);
+    x->tile_tok = j.tiles ? gm_tile_width(&m->tile, n_tok) : 0;
+    if (quantised && !j.exact) {
+        const int width = x->tile_tok ? x->tile_tok : 1;
+        gm_team_run(m->team, quantise, &j, (n_tok + width - 1) / width, 1, 1);
+    }
     gm_team_run(m->team, compute_pieces, &j, cut(&j), 1, most_pieces(&j));
     return gm_cancelled(cancel) ? GM_ECANCELLED : GM_OK;
 }

@@ -72,6 +72,36 @@ void gm_tile_fill(gm_tile_fns *f, gm_cpu_level level) {
     f->slow_float = f->tile_float == tile_float_ref;
 }
 
+int gm_tile_width(const gm_tile_fns *f, int n_tok) {
+    if (f->tok == 0) return 0;
+    const int n_tile = (n_tok + f->tok - 1) / f->tok;
+    return (n_tok + n_tile - 1) / n_tile;
+}
+
+static inline void interleave_n(const uint32_t *rows, size_t words, int n, uint32_t *to) {
+    for (size_t w = 0; w < words; w++)
+        for (int t = 0; t < n; t++) *to++ = rows[(size_t)t * words + w];
+}
+
+/* rows: [n, words], of 32 bits each */
+static void interleave(void *rows, size_t words, int n, uint32_t *scratch) {
+    if (n == 6)
+        interleave_n(rows, words, 6, scratch); /* a constant is twice as fast */
+    else
+        interleave_n(rows, words, n, scratch);
+    memcpy(rows, scratch, words * (size_t)n * sizeof *scratch);
+}
+
+void gm_tile_interleave(gm_xq *x, int tok, int n, uint32_t *scratch) {
+    const size_t row = (size_t)x->n_pad, t = (size_t)tok;
+    interleave(x->q + t * row, row / 4, n, scratch);
+    interleave(x->d + t * (row / 32), row / 32, n, scratch);
+    interleave(x->s32 + t * (row / 32), row / 32, n, scratch);
+    interleave(x->s16 + t * (row / 16), row / 16, n, scratch);
+    interleave(x->ds32 + t * (row / 32), row / 32, n, scratch);
+    interleave(x->ds16 + t * (row / 16), row / 16, n, scratch);
+}
+
 /* The next stretch of the row will be wanted soon; rows lie too far apart for the hardware to
  * see it coming. */
 static void prefetch(const uint8_t *p, size_t n) {

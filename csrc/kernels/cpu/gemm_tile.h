@@ -9,6 +9,12 @@
  * vector, so that each lane is the sum of one row: nothing has to be added across lanes. The panel
  * fits the first-level cache beside the activations of a few tokens, and is used for all tokens
  * before the next one is unpacked.
+ *
+ * The activations of the tokens of one tile are interleaved, word by word (four of q, or one of the
+ * other arrays of gm_xq): what a step of a tile takes lies together, and one address with constant
+ * distances serves all its tokens. Tiles have gm_xq.tile_tok tokens, the last one what is left:
+ *
+ *     word 0 of token 0, word 0 of token 1, ... word 0 of token n - 1, word 1 of token 0, ...
  */
 #pragma once
 
@@ -20,6 +26,7 @@ enum {
     GM_TILE_K = 512,       /* stretch of K of a quantised panel */
     GM_TILE_K_FLOAT = 128, /* of a float panel; both are 16 KiB */
     GM_TILE_MIN_TOK = 7,   /* min_tok of gm_tile_fns where nothing else was measured */
+    GM_TILE_TOK = 8,       /* tokens of a tile at most */
 };
 
 typedef struct {
@@ -32,7 +39,8 @@ typedef struct {
     float *f; /* [kc, GM_TILE_ROWS] */
 } gm_panel;
 
-/* c[t, r] += x[tok + t] . panel row r, for n_tok tokens. c: [n_tok, GM_TILE_ROWS] */
+/* c[t, r] += x[tok + t] . panel row r, for n_tok tokens. c: [n_tok, GM_TILE_ROWS]. For quantised
+ * panels a tile begins at tok. */
 typedef void (*gm_tile_fn)(const gm_panel *p, const gm_xq *x, int tok, int n_tok, float *c);
 
 /* dst[d * GM_TILE_ROWS + r] = src[r * stride + d] for GM_TILE_PACK rows r and n words d. */
@@ -49,6 +57,7 @@ typedef void (*gm_pack_fn)(const uint8_t *w, size_t row_bytes, int k0, int kc, u
 
 typedef struct {
     gm_tile_fn tile_quant, tile_float;
+    int tok; /* tokens of a tile of tile_quant at most; 0: it takes rows */
     gm_pack_fn pack[GM_DTYPE_LIMIT]; /* NULL: unpack, then turn */
     gm_turn_fn turn;
     gm_widen_fn widen[GM_DTYPE_LIMIT]; /* float formats only */
@@ -58,6 +67,13 @@ typedef struct {
 } gm_tile_fns;
 
 void gm_tile_fill(gm_tile_fns *f, gm_cpu_level level);
+
+/* Tokens of a tile, so that all tiles are nearly full: 8 tokens are 4 + 4 rather than 6 + 2, since short
+ * tiles leave ports idle. 0 if rows are wanted. */
+int gm_tile_width(const gm_tile_fns *f, int n_tok);
+
+/* Interleaves the rows tok .. tok + n - 1 of x, n <= GM_TILE_TOK. scratch: n * n_pad bytes. */
+void gm_tile_interleave(gm_xq *x, int tok, int n, uint32_t *scratch);
 
 /* Scratch of one thread for packing. */
 typedef struct {
