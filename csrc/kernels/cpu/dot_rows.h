@@ -1,7 +1,8 @@
 /* dot_rows.h: the loops over rows, tokens and steps of a row that the vector kernels of decode share
  * (dot_ymm.h, dot_zmm.h, dot_neon.h).
  *
- * Included after INLINE, `vec`, `vec_zero` and `vec_sum` are defined.
+ * Included after INLINE, `vec`, `vec_zero`, `vec_sum` and AT_ONCE, the number of rows that are computed
+ * together, are defined.
  */
 #pragma once
 
@@ -32,33 +33,51 @@ INLINE size_t at(const tokens *k, int t, int e) {
     return (size_t)(k->tok + t) * (size_t)k->x->n_pad + (size_t)e;
 }
 
-/* STEP reads BYTES bytes at w for ELEMS elements from e on. The last step of a row that is no multiple
+/* What the steps of some rows have in common. STEP reads BYTES bytes at w (and, for the other rows, at
+ * multiples of `stride` from there) for ELEMS elements from e on. The last step of a row that is no multiple
  * goes on into the next row, whose blocks meet activations of zero. Behind the last row of a piece there
- * may be nothing to read: what is left of that one is copied to a step of zeros. */
-#define ROW(NAME, BYTES, ELEMS, STEP)                                                              \
-    INLINE void row_##NAME(const gm_dot_args *a, int r, const int n, vec sum[MAX_TOK]) {           \
+ * may be nothing to read: what is left of the rows is copied to steps of zeros. */
+#define ROWS_TOGETHER(NAME, BYTES, ELEMS, STEP)                                                    \
+    INLINE void row_##NAME(const gm_dot_args *a, int r, const int rows, int apart, const int n,    \
+                           vec (*sum)[MAX_TOK]) {                                                  \
         const tokens k = {a->x, a->tok};                                                           \
         const uint8_t *w = a->w + (size_t)r * a->row_bytes;                                        \
+        size_t stride = (size_t)apart * a->row_bytes;                                              \
         int e = 0;                                                                                 \
         for (; e + (ELEMS) <= a->x->n_in; e += (ELEMS), w += (BYTES)) {                            \
-            prefetch(w, BYTES);                                                                    \
+            _Pragma("GCC unroll 2") for (int i = 0; i < rows; i++)                                 \
+                prefetch(w + (size_t)i * stride, BYTES);                                           \
             STEP;                                                                                  \
         }                                                                                          \
         if (e < a->x->n_in) {                                                                      \
-            uint8_t last[BYTES];                                                                   \
-            const size_t left = (size_t)(a->w + (size_t)a->n_row * a->row_bytes - w);              \
+            uint8_t last[AT_ONCE][BYTES];                                                          \
+            const uint8_t *end = a->w + (size_t)a->n_row * a->row_bytes;                           \
+            const size_t left = (size_t)(end - w) - (size_t)(rows - 1) * stride;                   \
             if (left < (BYTES)) {                                                                  \
                 memset(last, 0, sizeof last);                                                      \
-                memcpy(last, w, left);                                                             \
-                w = last;                                                                          \
+                for (int i = 0; i < rows; i++) memcpy(last[i], w + (size_t)i * stride, left);      \
+                w = last[0];                                                                       \
+                stride = (BYTES);                                                                  \
             }                                                                                      \
             STEP;                                                                                  \
         }                                                                                          \
     }
 
+/* The same where STEP is of one row, at w, for sum[]. */
+#define ROW(NAME, BYTES, ELEMS, STEP)                                                              \
+    INLINE void step_of_##NAME(const uint8_t *w, const tokens *k, int e, const int n,              \
+                               vec sum[MAX_TOK]) {                                                 \
+        STEP;                                                                                      \
+    }                                                                                              \
+    ROWS_TOGETHER(NAME, BYTES, ELEMS,                                                              \
+                  _Pragma("GCC unroll 2") for (int i = 0; i < rows; i++)                           \
+                      step_of_##NAME(w + (size_t)i * stride, &k, e, n, sum[i]))
+
 /* A row of any quantised format by way of a buffer; for those who have step_unpacked. */
 #define ROW_ANY                                                                                    \
-    INLINE void row_any(const gm_dot_args *a, int r, const int n, vec sum[MAX_TOK]) {              \
+    INLINE void row_any(const gm_dot_args *a, int r, const int rows, int apart, const int n,       \
+                        vec (*sum)[MAX_TOK]) {                                                     \
+        (void)rows, (void)apart; /* one row at a time */                                           \
         const tokens k = {a->x, a->tok};                                                           \
         const gm_unpack_info *info = gm_unpack_info_get(a->dtype);                                 \
         const uint8_t *w = a->w + (size_t)r * a->row_bytes;                                        \
@@ -67,19 +86,24 @@ INLINE size_t at(const tokens *k, int t, int e) {
             int left = a->x->n_in - e;                                                             \
             if (left < 256) memset(&u, 0, sizeof u);                                               \
             a->unpack(w, e, left < 256 ? left : 256, u.q, u.scale, u.min);                         \
-            step_unpacked(&u, info, &k, e, n, sum);                                                \
+            step_unpacked(&u, info, &k, e, n, sum[0]);                                              \
         }                                                                                          \
     }
 
 #define ROWS_N(NAME, N)                                                                            \
-    static void rows_##NAME##_##N(const gm_dot_args *a) {                                          \
-        for (int r = 0; r < a->n_row; r++) {                                                       \
-            vec sum[MAX_TOK];                                                                      \
-            for (int t = 0; t < (N); t++) sum[t] = vec_zero();                                     \
-            row_##NAME(a, r, N, sum);                                                              \
+    INLINE void finish_##NAME##_##N(const gm_dot_args *a, int r, const int rows, int apart) {      \
+        vec sum[AT_ONCE][MAX_TOK];                                                                 \
+        for (int i = 0; i < rows; i++)                                                             \
+            for (int t = 0; t < (N); t++) sum[i][t] = vec_zero();                                  \
+        row_##NAME(a, r, rows, apart, N, sum);                                                     \
+        for (int i = 0; i < rows; i++)                                                             \
             for (int t = 0; t < (N); t++)                                                          \
-                a->out[(size_t)t * a->out_stride + (size_t)r] = vec_sum(sum[t]);                   \
-        }                                                                                          \
+                a->out[(size_t)t * a->out_stride + (size_t)(r + i * apart)] = vec_sum(sum[i][t]);  \
+    }                                                                                              \
+    static void rows_##NAME##_##N(const gm_dot_args *a) {                                          \
+        const int apart = a->n_row / AT_ONCE;                                                      \
+        for (int r = 0; r < apart; r++) finish_##NAME##_##N(a, r, AT_ONCE, apart);                 \
+        for (int r = apart * AT_ONCE; r < a->n_row; r++) finish_##NAME##_##N(a, r, 1, 1);          \
     }
 
 #define DOT(NAME)                                                                                  \

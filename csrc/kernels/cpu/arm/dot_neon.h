@@ -23,6 +23,7 @@ typedef struct {
 } vec;
 INLINE vec vec_zero(void) { return (vec){{vdupq_n_f32(0), vdupq_n_f32(0)}}; }
 INLINE float vec_sum(vec s) { return vaddvq_f32(vaddq_f32(s.v[0], s.v[1])); }
+enum { AT_ONCE = 1 };
 #include "kernels/cpu/dot_rows.h"
 
 /* sum + w . x, four products to a lane. |w| <= 128 and |x| <= 127: two products fit in 16 bits. */
@@ -218,16 +219,16 @@ ROW_ANY
 
 /* ---- rows ------------------------------------------------------------------------------------------ */
 
-ROW(q4_0, 36, 64, q4_0(w, &k, e, n, sum, 0); q4_0(w + 18, &k, e + 32, n, sum, 1))
-ROW(q8_0, 68, 64, q8_0(w, &k, e, n, sum, 0); q8_0(w + 34, &k, e + 32, n, sum, 1))
-ROW(iq4_nl, 36, 64, iq4(w + 2, half(w), &k, e, n, sum, 0);
-    iq4(w + 20, half(w + 18), &k, e + 32, n, sum, 1))
-ROW(iq4_xs, 136, 256, step_iq4_xs((const gm_block_iq4_xs *)w, &k, e, n, sum))
+ROW(q4_0, 36, 64, q4_0(w, k, e, n, sum, 0); q4_0(w + 18, k, e + 32, n, sum, 1))
+ROW(q8_0, 68, 64, q8_0(w, k, e, n, sum, 0); q8_0(w + 34, k, e + 32, n, sum, 1))
+ROW(iq4_nl, 36, 64, iq4(w + 2, half(w), k, e, n, sum, 0);
+    iq4(w + 20, half(w + 18), k, e + 32, n, sum, 1))
+ROW(iq4_xs, 136, 256, step_iq4_xs((const gm_block_iq4_xs *)w, k, e, n, sum))
 ROW(q4_k, 144, 256, const gm_block_q4_k *b = (const gm_block_q4_k *)w;
-    step_k(b, b->q, NULL, &k, e, n, sum))
+    step_k(b, b->q, NULL, k, e, n, sum))
 ROW(q5_k, 176, 256, const gm_block_q5_k *b = (const gm_block_q5_k *)w;
-    step_k((const gm_block_q4_k *)w, b->q, b->qh, &k, e, n, sum))
-ROW(q6_k, 210, 256, step_q6_k((const gm_block_q6_k *)w, &k, e, n, sum))
+    step_k((const gm_block_q4_k *)w, b->q, b->qh, k, e, n, sum))
+ROW(q6_k, 210, 256, step_q6_k((const gm_block_q6_k *)w, k, e, n, sum))
 
 DOT(q4_0)
 DOT(q8_0)

@@ -26,6 +26,7 @@ INLINE float vec_sum(vec v) {
     s = _mm_add_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
+enum { AT_ONCE = 1 };
 #include "kernels/cpu/dot_rows.h"
 
 /* Products of up to 7 bits (u) with 8 signed bits, four to a lane. */
@@ -334,13 +335,13 @@ ROW_ANY
 
 /* ---- rows ------------------------------------------------------------------------------------------ */
 
-ROW(q4_0, 144, 256, step_q4_0(w, &k, e, n, sum))
-ROW(q8_0, 272, 256, step_q8_0(w, &k, e, n, sum))
+ROW(q4_0, 144, 256, step_q4_0(w, k, e, n, sum))
+ROW(q8_0, 272, 256, step_q8_0(w, k, e, n, sum))
 ROW(q4_k, 144, 256, const gm_block_q4_k *b = (const gm_block_q4_k *)w;
-    step_k(b, b->q, NULL, &k, e, n, sum))
+    step_k(b, b->q, NULL, k, e, n, sum))
 ROW(q5_k, 176, 256, const gm_block_q5_k *b = (const gm_block_q5_k *)w;
-    step_k((const gm_block_q4_k *)w, b->q, b->qh, &k, e, n, sum))
-ROW(q6_k, 210, 256, step_q6_k((const gm_block_q6_k *)w, &k, e, n, sum))
+    step_k((const gm_block_q4_k *)w, b->q, b->qh, k, e, n, sum))
+ROW(q6_k, 210, 256, step_q6_k((const gm_block_q6_k *)w, k, e, n, sum))
 
 DOT(q4_0)
 DOT(q8_0)

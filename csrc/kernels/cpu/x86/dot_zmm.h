@@ -29,6 +29,7 @@
 typedef __m512 vec;
 INLINE vec vec_zero(void) { return _mm512_setzero_ps(); }
 INLINE float vec_sum(vec v) { return _mm512_reduce_add_ps(v); }
+enum { AT_ONCE = 2 };
 #include "kernels/cpu/dot_rows.h"
 
 INLINE __m512i low_nibbles(__m512i v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
@@ -143,40 +144,59 @@ INLINE __m512i four_halves(const uint8_t *p, int stride) {
     return _mm512_inserti32x4(v, _mm_loadu_si128((const void *)(p + 3 * stride)), 3);
 }
 
-/* 16 blocks of Q4_0 (iq4 false) or IQ4_NL: 288 bytes from w on, elements e .. e + 511. */
-INLINE void step_18(const uint8_t *w, const tokens *k, int e, const int n, const bool iq4,
-                    vec sum[MAX_TOK]) {
-    const __m512 d = scales_of_9_words(w);
-    const __m512 shift = _mm512_mul_ps(d, _mm512_set1_ps(iq4 ? -128.0f : -8.0f));
-    __m512i v[4], dot[MAX_TOK];
+/* 16 blocks of Q4_0 (iq4 false) or IQ4_NL of each row: 288 bytes from w on, elements e .. e + 511. The rows
+ * share the loads of activations, which would be the most there are. */
+INLINE void step_18(const uint8_t *w, size_t stride, const int rows, const tokens *k, int e, const int n,
+                    const bool iq4, vec (*sum)[MAX_TOK]) {
+    const size_t token = (size_t)k->x->n_pad;
+    const int8_t *x = k->x->few.q[LANES] + at(k, 0, e);
+    __m512i v[AT_ONCE][4], dot[AT_ONCE][MAX_TOK];
+#pragma GCC unroll 2
+    for (int r = 0; r < rows; r++) {
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) v[i] = four_halves(w + 18 * i + 2, 72);
-    turn4(v);
+        for (int i = 0; i < 4; i++) v[r][i] = four_halves(w + (size_t)r * stride + 18 * i + 2, 72);
+        turn4(v[r]);
 #pragma GCC unroll 4
-    for (int t = 0; t < n; t++) dot[t] = _mm512_setzero_si512();
+        for (int t = 0; t < n; t++) dot[r][t] = _mm512_setzero_si512();
+    }
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++) {
-        __m512i lo = low_nibbles(v[i]), hi = high_nibbles(v[i]);
-        if (iq4) {
+        __m512i lo[AT_ONCE], hi[AT_ONCE];
+#pragma GCC unroll 2
+        for (int r = 0; r < rows; r++) {
+            lo[r] = low_nibbles(v[r][i]), hi[r] = high_nibbles(v[r][i]);
+            if (!iq4) continue;
             const __m512i table = _mm512_xor_si512(
                 _mm512_broadcast_i32x4(_mm_loadu_si128((const void *)gm_iq4_values)),
                 _mm512_set1_epi8((char)0x80));
-            lo = _mm512_shuffle_epi8(table, lo);
-            hi = _mm512_shuffle_epi8(table, hi);
+            lo[r] = _mm512_shuffle_epi8(table, lo[r]);
+            hi[r] = _mm512_shuffle_epi8(table, hi[r]);
         }
 #pragma GCC unroll 4
         for (int t = 0; t < n; t++) {
-            const int8_t *x = k->x->few.q[LANES] + at(k, t, e + 64 * i);
-            dot[t] = add_products(dot[t], lo, load(x));
-            dot[t] = add_products(dot[t], hi, load(x + 256));
+            __m512i x_lo = load(x + (size_t)t * token + 64 * i);
+            __m512i x_hi = load(x + (size_t)t * token + 64 * i + 256);
+            GM_KEEP(x_lo);
+            GM_KEEP(x_hi);
+#pragma GCC unroll 2
+            for (int r = 0; r < rows; r++) {
+                dot[r][t] = add_products(dot[r][t], lo[r], x_lo);
+                dot[r][t] = add_products(dot[r][t], hi[r], x_hi);
+            }
         }
     }
+    const float *dx = k->x->d + at(k, 0, e) / 32, *ds = k->x->ds32 + at(k, 0, e) / 32;
+#pragma GCC unroll 2
+    for (int r = 0; r < rows; r++) {
+        const __m512 d = scales_of_9_words(w + (size_t)r * stride);
+        const __m512 shift = _mm512_mul_ps(d, _mm512_set1_ps(iq4 ? -128.0f : -8.0f));
 #pragma GCC unroll 4
-    for (int t = 0; t < n; t++) {
-        const size_t b = at(k, t, e) / 32;
-        const __m512 scales = _mm512_mul_ps(d, _mm512_loadu_ps(k->x->d + b));
-        sum[t] = _mm512_fmadd_ps(shift, _mm512_loadu_ps(k->x->ds32 + b), sum[t]);
-        sum[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(total(dot[t])), scales, sum[t]);
+        for (int t = 0; t < n; t++) {
+            const size_t b = (size_t)t * (token / 32);
+            const __m512 scales = _mm512_mul_ps(d, _mm512_loadu_ps(dx + b));
+            sum[r][t] = _mm512_fmadd_ps(shift, _mm512_loadu_ps(ds + b), sum[r][t]);
+            sum[r][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(total(dot[r][t])), scales, sum[r][t]);
+        }
     }
 }
 
@@ -311,16 +331,16 @@ INLINE void step_q6_k(const gm_block_q6_k *b, const tokens *k, int e, const int 
 
 /* ---- rows ------------------------------------------------------------------------------------------ */
 
-ROW(q4_0, 288, 512, step_18(w, &k, e, n, false, sum))
-ROW(q8_0, 544, 512, step_q8_0(w, &k, e, n, sum))
+ROWS_TOGETHER(q4_0, 288, 512, step_18(w, stride, rows, &k, e, n, false, sum))
+ROW(q8_0, 544, 512, step_q8_0(w, k, e, n, sum))
 ROW(q4_k, 144, 256, const gm_block_q4_k *b = (const gm_block_q4_k *)w;
-    step_k(k_scales(b), b->q, NULL, &k, e, n, sum))
+    step_k(k_scales(b), b->q, NULL, k, e, n, sum))
 /* The fields in front of qh are those of Q4_K. */
 ROW(q5_k, 176, 256, const gm_block_q5_k *b = (const gm_block_q5_k *)w;
-    step_k(k_scales((const gm_block_q4_k *)w), b->q, b->qh, &k, e, n, sum))
-ROW(q6_k, 210, 256, step_q6_k((const gm_block_q6_k *)w, &k, e, n, sum))
+    step_k(k_scales((const gm_block_q4_k *)w), b->q, b->qh, k, e, n, sum))
+ROW(q6_k, 210, 256, step_q6_k((const gm_block_q6_k *)w, k, e, n, sum))
 #if GM_ZMM_VNNI
-ROW(iq4_nl, 288, 512, step_18(w, &k, e, n, true, sum))
+ROWS_TOGETHER(iq4_nl, 288, 512, step_18(w, stride, rows, &k, e, n, true, sum))
 #endif
 
 DOT(q4_0)

@@ -12,7 +12,7 @@
 
 /* A vector is computed where it says so. GCC would make all products of a long loop first and add them
  * up afterwards, which takes more registers than there are. */
-#define GM_KEEP(vector) __asm__("" : "+x"(vector))
+#define GM_KEEP(vector) __asm__("" : "+v"(vector))
 
 /* turn4 for vectors of BITS: in each 128 of them v[i] becomes lane i of all four. */
 #define GM_TURN4(BITS)                                                                             \
