@@ -496,7 +496,7 @@ static void bench_type(gm_dtype t, const char *only_level, int only_tok) {
             if (only_tok && only_tok != toks[i]) continue;
             times b = bench_one(m, t, w, x, out, toks[i]);
             double macs = (double)BENCH_IN * BENCH_OUT * toks[i];
-            printf("%-8s %-11s tok %-4d %9.3f ms %8.1f GMAC/s %7.2f GB/s   cpu %9.3f ms %8.1f "
+            printf("%-8s %-11s tok %-4d %9.5f ms %8.1f GMAC/s %7.2f GB/s   cpu %9.3f ms %8.1f "
                    "GMAC/s\n", gm_dtype_get(t)->name, name, toks[i], b.wall_ms,
                    macs / b.wall_ms / 1e6, (double)bytes / b.wall_ms / 1e6, b.cpu_ms,
                    macs / b.cpu_ms / 1e6);

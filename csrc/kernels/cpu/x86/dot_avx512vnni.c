@@ -10,4 +10,5 @@ void gm_dot_fill_avx512vnni(gm_dot_fns *f) {
     f->dot[GM_Q5_K] = dot_q5_k;
     f->dot[GM_Q6_K] = dot_q6_k;
     f->dot[GM_IQ4_NL] = dot_iq4_nl;
+    f->dot[GM_IQ4_XS] = dot_iq4_xs;
 }

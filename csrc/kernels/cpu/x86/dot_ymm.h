@@ -166,16 +166,39 @@ INLINE void step_q4_0(const uint8_t *w, const tokens *k, int e, const int n, vec
     }
 }
 
-/* Here the scales are multiplied first: with so few operations for a product that is not slower, and
- * faster for one token. */
-INLINE void step_q8_0(const uint8_t *w, const tokens *k, int e, const int n, vec sum[MAX_TOK]) {
-    const vec d = scales_at(w, 34);
+/* 32 signed bytes for 16 bytes of IQ4: low nibbles first, as they lie in the activations. */
+INLINE __m256i iq4_levels(const uint8_t *q) {
+    const __m128i v = _mm_loadu_si128((const void *)q);
+    const __m256i table = _mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)gm_iq4_values));
+    return _mm256_shuffle_epi8(table, low_nibbles(_mm256_set_m128i(_mm_srli_epi16(v, 4), v)));
+}
+
+INLINE vec iq4_xs_scales(const gm_block_iq4_xs *b) {
+    uint32_t low;
+    memcpy(&low, b->sl, 4);
+    const __m256i lo = _mm256_srlv_epi32(_mm256_set1_epi32((int)low), _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
+    const __m256i hi = _mm256_srlv_epi32(_mm256_set1_epi32(b->sh), _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14));
+    const __m256i six = _mm256_or_si256(_mm256_and_si256(lo, _mm256_set1_epi32(15)),
+                                        _mm256_slli_epi32(_mm256_and_si256(hi, _mm256_set1_epi32(3)), 4));
+    const __m256i scale = _mm256_sub_epi32(six, _mm256_set1_epi32(32));
+    return _mm256_mul_ps(_mm256_cvtepi32_ps(scale), _mm256_set1_ps(_cvtsh_ss(b->d)));
+}
+
+/* 8 groups of Q8_0 or IQ4, whose weights are signed bytes in the order of the activations. The scales are
+ * multiplied first: with so few operations for a product that is not slower, and faster for one token. */
+INLINE void step_signed(gm_dtype type, const uint8_t *w, const tokens *k, int e, const int n,
+                        vec sum[MAX_TOK]) {
+    const gm_block_iq4_xs *xs = (const gm_block_iq4_xs *)w;
+    const vec d = type == GM_IQ4_XS ? iq4_xs_scales(xs) : scales_at(w, type == GM_Q8_0 ? 34 : 18);
     vec scales[MAX_TOK];
 #pragma GCC unroll 4
     for (int t = 0; t < n; t++) scales[t] = _mm256_mul_ps(d, _mm256_loadu_ps(k->x->d + at(k, t, e) / 32));
 #pragma GCC unroll 8
     for (int j = 0; j < 8; j++) {
-        const __m256i v = load(w + 34 * j + 2), idx = _mm256_set1_epi32(j);
+        const __m256i v = type == GM_Q8_0    ? load(w + 34 * j + 2)
+                          : type == GM_IQ4_XS ? iq4_levels(xs->q + 16 * j)
+                                              : iq4_levels(w + 18 * j + 2);
+        const __m256i idx = _mm256_set1_epi32(j);
 #pragma GCC unroll 4
         for (int t = 0; t < n; t++) {
             const vec dot = _mm256_cvtepi32_ps(dot4_signed(v, load(k->x->q + at(k, t, e + 32 * j))));
@@ -336,7 +359,9 @@ ROW_ANY
 /* ---- rows ------------------------------------------------------------------------------------------ */
 
 ROW(q4_0, 144, 256, step_q4_0(w, k, e, n, sum))
-ROW(q8_0, 272, 256, step_q8_0(w, k, e, n, sum))
+ROW(q8_0, 272, 256, step_signed(GM_Q8_0, w, k, e, n, sum))
+ROW(iq4_nl, 144, 256, step_signed(GM_IQ4_NL, w, k, e, n, sum))
+ROW(iq4_xs, 136, 256, step_signed(GM_IQ4_XS, w, k, e, n, sum))
 ROW(q4_k, 144, 256, const gm_block_q4_k *b = (const gm_block_q4_k *)w;
     step_k(b, b->q, NULL, k, e, n, sum))
 ROW(q5_k, 176, 256, const gm_block_q5_k *b = (const gm_block_q5_k *)w;
@@ -345,6 +370,8 @@ ROW(q6_k, 210, 256, step_q6_k((const gm_block_q6_k *)w, k, e, n, sum))
 
 DOT(q4_0)
 DOT(q8_0)
+DOT(iq4_nl)
+DOT(iq4_xs)
 DOT(q4_k)
 DOT(q5_k)
 DOT(q6_k)
@@ -356,6 +383,8 @@ INLINE void fill_dot(gm_dot_fns *f) {
     f->fill_few = fill_few;
     f->dot[GM_Q4_0] = dot_q4_0;
     f->dot[GM_Q8_0] = dot_q8_0;
+    f->dot[GM_IQ4_NL] = dot_iq4_nl;
+    f->dot[GM_IQ4_XS] = dot_iq4_xs;
     f->dot[GM_Q4_K] = dot_q4_k;
     f->dot[GM_Q5_K] = dot_q5_k;
     f->dot[GM_Q6_K] = dot_q6_k;

@@ -137,24 +137,50 @@ INLINE __m512 scales_of_9_words(const uint8_t *b) {
     return _mm512_cvtph_ps(_mm512_castsi512_si256(v));
 }
 
-INLINE __m512i four_halves(const uint8_t *p, int stride) {
-    __m512i v = _mm512_castsi128_si512(_mm_loadu_si128((const void *)p));
-    v = _mm512_inserti32x4(v, _mm_loadu_si128((const void *)(p + stride)), 1);
-    v = _mm512_inserti32x4(v, _mm_loadu_si128((const void *)(p + 2 * stride)), 2);
-    return _mm512_inserti32x4(v, _mm_loadu_si128((const void *)(p + 3 * stride)), 3);
+/* 16 bytes from each of four places. (Inserting them would keep the one port busy that crosses lanes.) */
+INLINE __m512i four_halves(const uint8_t *p0, const uint8_t *p1, const uint8_t *p2, const uint8_t *p3) {
+    __m512i v = _mm512_castsi128_si512(_mm_loadu_si128((const void *)p0));
+    v = _mm512_mask_broadcast_i32x4(v, 0x00f0, _mm_loadu_si128((const void *)p1));
+    v = _mm512_mask_broadcast_i32x4(v, 0x0f00, _mm_loadu_si128((const void *)p2));
+    return _mm512_mask_broadcast_i32x4(v, 0xf000, _mm_loadu_si128((const void *)p3));
 }
 
-/* 16 blocks of Q4_0 (iq4 false) or IQ4_NL of each row: 288 bytes from w on, elements e .. e + 511. The rows
- * share the loads of activations, which would be the most there are. */
-INLINE void step_18(const uint8_t *w, size_t stride, const int rows, const tokens *k, int e, const int n,
-                    const bool iq4, vec (*sum)[MAX_TOK]) {
+/* Of two blocks of IQ4_XS. */
+INLINE __m512 scales_of_iq4_xs(const gm_block_iq4_xs *b) {
+    uint32_t low[2];
+    memcpy(&low[0], b[0].sl, 4);
+    memcpy(&low[1], b[1].sl, 4);
+    const __m512i by4 = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28);
+    const __m512i lo = _mm512_mask_set1_epi32(_mm512_set1_epi32((int)low[0]), 0xff00, (int)low[1]);
+    const __m512i hi = _mm512_mask_set1_epi32(_mm512_set1_epi32(b[0].sh), 0xff00, b[1].sh);
+    const __m512i two = _mm512_and_si512(_mm512_srlv_epi32(hi, _mm512_srli_epi32(by4, 1)), _mm512_set1_epi32(3));
+    const __m512i four = _mm512_and_si512(_mm512_srlv_epi32(lo, by4), _mm512_set1_epi32(15));
+    const __m512i six = _mm512_or_si512(four, _mm512_slli_epi32(two, 4));
+    const __m512 d = _mm512_mask_blend_ps(0xff00, _mm512_set1_ps(_cvtsh_ss(b[0].d)), _mm512_set1_ps(_cvtsh_ss(b[1].d)));
+    return _mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_sub_epi32(six, _mm512_set1_epi32(32))));
+}
+
+/* Words 4 i .. of the nibbles of 16 groups, as turn4 wants them: group i + 4 j in quarter j of vector i. */
+INLINE void groups_of_nibbles(gm_dtype type, const uint8_t *w, __m512i v[4]) {
+    const gm_block_iq4_xs *xs = (const gm_block_iq4_xs *)w;
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        const uint8_t *p = w + 18 * i + 2, *q = xs->q + 16 * i;
+        v[i] = type == GM_IQ4_XS ? four_halves(q, q + 64, q + sizeof *xs, q + sizeof *xs + 64)
+                                 : four_halves(p, p + 72, p + 144, p + 216);
+    }
+}
+
+/* 16 groups of 32 of each row, Q4_0 or IQ4, from w on; elements e .. e + 511. The rows share the loads of
+ * activations, which would be the most there are. */
+INLINE void step_nibbles(gm_dtype type, const uint8_t *w, size_t stride, const int rows, const tokens *k, int e,
+                         const int n, vec (*sum)[MAX_TOK]) {
     const size_t token = (size_t)k->x->n_pad;
     const int8_t *x = k->x->few.q[LANES] + at(k, 0, e);
     __m512i v[AT_ONCE][4], dot[AT_ONCE][MAX_TOK];
 #pragma GCC unroll 2
     for (int r = 0; r < rows; r++) {
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; i++) v[r][i] = four_halves(w + (size_t)r * stride + 18 * i + 2, 72);
+        groups_of_nibbles(type, w + (size_t)r * stride, v[r]);
         turn4(v[r]);
 #pragma GCC unroll 4
         for (int t = 0; t < n; t++) dot[r][t] = _mm512_setzero_si512();
@@ -165,7 +191,7 @@ INLINE void step_18(const uint8_t *w, size_t stride, const int rows, const token
 #pragma GCC unroll 2
         for (int r = 0; r < rows; r++) {
             lo[r] = low_nibbles(v[r][i]), hi[r] = high_nibbles(v[r][i]);
-            if (!iq4) continue;
+            if (type == GM_Q4_0) continue;
             const __m512i table = _mm512_xor_si512(
                 _mm512_broadcast_i32x4(_mm_loadu_si128((const void *)gm_iq4_values)),
                 _mm512_set1_epi8((char)0x80));
@@ -188,8 +214,9 @@ INLINE void step_18(const uint8_t *w, size_t stride, const int rows, const token
     const float *dx = k->x->d + at(k, 0, e) / 32, *ds = k->x->ds32 + at(k, 0, e) / 32;
 #pragma GCC unroll 2
     for (int r = 0; r < rows; r++) {
-        const __m512 d = scales_of_9_words(w + (size_t)r * stride);
-        const __m512 shift = _mm512_mul_ps(d, _mm512_set1_ps(iq4 ? -128.0f : -8.0f));
+        const uint8_t *row = w + (size_t)r * stride;
+        const __m512 d = type == GM_IQ4_XS ? scales_of_iq4_xs((const gm_block_iq4_xs *)row) : scales_of_9_words(row);
+        const __m512 shift = _mm512_mul_ps(d, _mm512_set1_ps(type == GM_Q4_0 ? -8.0f : -128.0f));
 #pragma GCC unroll 4
         for (int t = 0; t < n; t++) {
             const size_t b = (size_t)t * (token / 32);
@@ -331,7 +358,7 @@ INLINE void step_q6_k(const gm_block_q6_k *b, const tokens *k, int e, const int 
 
 /* ---- rows ------------------------------------------------------------------------------------------ */
 
-ROWS_TOGETHER(q4_0, 288, 512, step_18(w, stride, rows, &k, e, n, false, sum))
+ROWS_TOGETHER(q4_0, 288, 512, step_nibbles(GM_Q4_0, w, stride, rows, &k, e, n, sum))
 ROW(q8_0, 544, 512, step_q8_0(w, k, e, n, sum))
 ROW(q4_k, 144, 256, const gm_block_q4_k *b = (const gm_block_q4_k *)w;
     step_k(k_scales(b), b->q, NULL, k, e, n, sum))
@@ -340,7 +367,8 @@ ROW(q5_k, 176, 256, const gm_block_q5_k *b = (const gm_block_q5_k *)w;
     step_k(k_scales((const gm_block_q4_k *)w), b->q, b->qh, k, e, n, sum))
 ROW(q6_k, 210, 256, step_q6_k((const gm_block_q6_k *)w, k, e, n, sum))
 #if GM_ZMM_VNNI
-ROWS_TOGETHER(iq4_nl, 288, 512, step_18(w, stride, rows, &k, e, n, true, sum))
+ROWS_TOGETHER(iq4_nl, 288, 512, step_nibbles(GM_IQ4_NL, w, stride, rows, &k, e, n, sum))
+ROWS_TOGETHER(iq4_xs, 272, 512, step_nibbles(GM_IQ4_XS, w, stride, rows, &k, e, n, sum))
 #endif
 
 DOT(q4_0)
@@ -351,4 +379,5 @@ DOT(q6_k)
 /* Weights of eight bits overflow the 16-bit sums of the other variant. */
 DOT(q8_0)
 DOT(iq4_nl)
+DOT(iq4_xs)
 #endif
