@@ -123,4 +123,8 @@ static void tile_quant_avx512vnni(const gm_panel *p, const gm_xq *x, int tok, in
 void gm_tile_fill_avx512vnni(gm_tile_fns *f) {
     f->tile_quant = tile_quant_avx512vnni;
     f->tok = TOK;
+    /* Of those that are dear to unpack it is enough to do so once for five tokens. */
+    static const gm_dtype dear[] = {GM_Q8_0, GM_Q4_K, GM_Q5_K, GM_Q6_K};
+    for (size_t i = 0; i < sizeof dear / sizeof *dear; i++) f->min_tok[dear[i]] = 5;
+    f->min_tok[GM_Q4_0] = 6;
 }
