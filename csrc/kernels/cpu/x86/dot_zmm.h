@@ -1,4 +1,4 @@
-/* dot_zmm.h: rows times 1 to 4 tokens, 512 bits wide. A template for dot_avx512.c (products of
+/* dot_zmm.h: two rows at a time times 1 to 4 tokens, 512 bits wide. A template for dot_avx512.c (products of
  * 8-bit numbers through 16 bits) and dot_avx512vnni.c.
  *
  * All but Q8_0: a lane of 32 bits has one group of weights, and only that. The products of
