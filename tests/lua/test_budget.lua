@@ -11,7 +11,7 @@ end
 
 test('start-up: the plugin takes less than 1 ms and loads none of its modules', function()
   local best = math.huge
-  for _ = 1, 20 do
+  for _ = 1, 5 do
     local done = vim.system({
       h.nvim, '--headless', '--clean', '--noplugin', '-n', '-i', 'NONE',
       '--cmd', 'set rtp^=' .. vim.fn.fnameescape(h.root),
@@ -23,9 +23,6 @@ test('start-up: the plugin takes less than 1 ms and loads none of its modules', 
     }, { text = true, env = { NVIM = '' } }):wait()
     h.eq({ done.code, done.stderr:match('Error.*') }, { 0 })
     best = math.min(best, tonumber(done.stdout))
-    if best < 1 then
-      break
-    end
   end
   h.ok(best < 1, ('%.3f ms'):format(best))
 end)
