@@ -196,12 +196,14 @@ static void quantise_rows_twice(const job *j, int begin, int end) {
     }
 }
 
-/* An item is a token or, if they are interleaved, a tile of them. */
+/* Tokens of an item of quantise: one or, if they are interleaved, those of a tile. */
+static int item_tok(const gm_xq *x) { return x->tile_tok ? x->tile_tok : 1; }
+
 static void quantise(void *ud, int begin, int end, int thread) {
     const job *j = ud;
     gm_matmul_ctx *m = j->m;
     gm_xq *x = &m->s.xq;
-    const int width = x->tile_tok ? x->tile_tok : 1;
+    const int width = item_tok(x);
     for (int i = begin; i < end; i++) {
         const int first = i * width;
         const int n = j->n_tok - first < width ? j->n_tok - first : width;
@@ -389,10 +391,8 @@ static int run_tokens(gm_matmul_ctx *m, const gm_op_matmul *op, int32_t tok0, in
     j.twice = fine && !j.exact;
     x->x = j.twice ? m->s.fine_x : (const float *)op->x->data + (size_t)tok0 * (size_t)x->n_in;
     x->tile_tok = j.tiles ? gm_tile_width(&m->tile, n_tok) : 0;
-    if (quantised && !j.exact) {
-        const int width = x->tile_tok ? x->tile_tok : 1;
-        gm_team_run(m->team, quantise, &j, (n_tok + width - 1) / width, 1, 1);
-    }
+    if (quantised && !j.exact)
+        gm_team_run(m->team, quantise, &j, (n_tok + item_tok(x) - 1) / item_tok(x), 1, 1);
     gm_team_run(m->team, compute_pieces, &j, cut(&j), 1, most_pieces(&j));
     return gm_cancelled(cancel) ? GM_ECANCELLED : GM_OK;
 }

@@ -85,8 +85,8 @@ static inline void interleave_n(const uint32_t *rows, size_t words, int n, uint3
 
 /* rows: [n, words], of 32 bits each */
 static void interleave(void *rows, size_t words, int n, uint32_t *scratch) {
-    if (n == 6)
-        interleave_n(rows, words, 6, scratch); /* a constant is twice as fast */
+    if (n == GM_TILE_TOK)
+        interleave_n(rows, words, GM_TILE_TOK, scratch); /* a constant is twice as fast */
     else
         interleave_n(rows, words, n, scratch);
     memcpy(rows, scratch, words * (size_t)n * sizeof *scratch);

@@ -26,7 +26,7 @@ enum {
     GM_TILE_K = 512,       /* stretch of K of a quantised panel */
     GM_TILE_K_FLOAT = 128, /* of a float panel; both are 16 KiB */
     GM_TILE_MIN_TOK = 7,   /* min_tok of gm_tile_fns where nothing else was measured */
-    GM_TILE_TOK = 8,       /* tokens of a tile at most */
+    GM_TILE_TOK = 6,       /* tokens of a tile of interleaved rows, at most */
 };
 
 typedef struct {

@@ -10,8 +10,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { TOK = 6 };
-_Static_assert((int)TOK <= (int)GM_TILE_TOK, "scratch of gm_tile_interleave");
+enum { TOK = GM_TILE_TOK };
 
 typedef struct {
     const gm_panel *p;
@@ -53,6 +52,9 @@ INLINE void run_quant(const tile *a, const int n, const int steps, const int has
         sum1[t] = _mm512_loadu_ps(c + t * GM_TILE_ROWS + 16);
     }
     for (int g = 0; g < n_group; g++) {
+        /* Called for ahead of time: the jump from tile to tile is too long for the hardware to follow. */
+        for (int i = 0; i < n * 4 * steps; i += 64)
+            _mm_prefetch((const char *)(q + a->ahead) + i, _MM_HINT_T0);
         __m512i i0[TOK], i1[TOK];
 #pragma GCC unroll 6
         for (int t = 0; t < n; t++) i0[t] = i1[t] = _mm512_set1_epi32(a->init[g * n + t]);
@@ -66,9 +68,6 @@ INLINE void run_quant(const tile *a, const int n, const int steps, const int has
                 i1[t] = _mm512_dpbusd_epi32(i1[t], w1, x);
             }
         }
-        /* Called for ahead of time: the jump from tile to tile is too long for the hardware to follow. */
-        for (int i = 0; i < n * 4 * steps; i += 64)
-            _mm_prefetch((const char *)(q + a->ahead) + i, _MM_HINT_T0);
         const float *scale = a->p->scale + g * GM_TILE_ROWS, *min = a->p->min + g * GM_TILE_ROWS;
         const __m512 s0 = _mm512_load_ps(scale), s1 = _mm512_load_ps(scale + 16);
 #pragma GCC unroll 6
