@@ -228,13 +228,15 @@ static gm_team *team;
 
 typedef void (*level_fn)(gm_matmul_ctx *m, const char *variant);
 
+enum { MAX_IN = 13312 };
+
 static void for_each_level(level_fn fn) {
     for (int l = GM_CPU_REF; l < GM_CPU_LEVEL_COUNT; l++) {
         if (!gm_cpu_has((gm_cpu_level)l)) continue;
         gm_matmul_ctx *m;
         char err[128];
         assert_int_equal(gm_matmul_create(&m, team, (gm_cpu_level)l, err, sizeof err), GM_OK);
-        assert_int_equal(gm_matmul_reserve(m, 100, 4096), GM_OK);
+        assert_int_equal(gm_matmul_reserve(m, 100, MAX_IN), GM_OK);
         fn(m, gm_cpu_level_name((gm_cpu_level)l));
         gm_matmul_destroy(&m);
     }
@@ -263,13 +265,19 @@ static void every_type_by_tokens_and_rows(void **state) {
 
 static void widths(gm_matmul_ctx *m, const char *variant) {
     static const int ins[] = {1, 31, 32, 33, 64, 67, 96, 128, 160, 192, 224, 256, 288, 515, 1056, 4096};
+    static const int toks[] = {1, 8, 15, 22};
     for (int i = 0; i < N_TYPE; i++)
         for (size_t j = 0; j < sizeof ins / sizeof *ins; j++)
-            for (int n_tok = 1; n_tok <= 22; n_tok += 7) {
-                int n_in = fit(types[i], ins[j]);
-                shape s = {types[i], n_in, 19, n_tok, RANDOM};
+            for (size_t k = 0; k < sizeof toks / sizeof *toks; k++) {
+                shape s = {types[i], fit(types[i], ins[j]), 19, toks[k], RANDOM};
                 check_shape(m, &s, variant);
             }
+    /* Rows so wide that a few tokens take them in stretches. */
+    for (int i = 0; i < N_TYPE; i++)
+        for (int n_tok = 1; n_tok <= 5; n_tok++) {
+            shape s = {types[i], fit(types[i], MAX_IN - 32 * n_tok), 60 + n_tok, n_tok, RANDOM};
+            check_shape(m, &s, variant);
+        }
 }
 
 static void every_type_by_width(void **state) {

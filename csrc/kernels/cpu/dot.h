@@ -28,7 +28,7 @@ typedef void (*gm_xq_fn)(gm_xq *x, int32_t t);
 typedef struct {
     gm_xq_fn fill; /* row t, from q, d and ds32 of gm_xq; NULL: no kernel wants any of it */
     int8_t *q[3];  /* [n_tok, n_pad] each */
-    float *d[2];   /* [n_tok, n_pad / 16] each */
+    float *d[4];   /* [n_tok, n_pad / 16] each */
 } gm_xq_few;
 
 /* The activations of one matmul: x = d * q per block of 32. Views into scratch. */

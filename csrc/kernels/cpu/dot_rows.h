@@ -1,8 +1,10 @@
 /* dot_rows.h: the loops over rows, tokens and steps of a row that the vector kernels of decode share
  * (dot_ymm.h, dot_zmm.h, dot_neon.h).
  *
- * Included after INLINE, `vec`, `vec_zero`, `vec_sum` and AT_ONCE, the number of rows that are computed
- * together, are defined.
+ * Included after INLINE, `vec`, `vec_zero` and `store_sums` are defined, and
+ *
+ *     AT_ONCE       the number of rows that are computed together
+ *     IN_STRETCHES  1: activations too long for the first-level cache are taken a stretch at a time
  */
 #pragma once
 
@@ -13,8 +15,9 @@ enum { MAX_TOK = GM_DOT_TOK };
  * nothing and is lost at the end of a piece. */
 enum { AHEAD = 6144 };
 
-INLINE void prefetch(const uint8_t *p, int bytes) {
-    for (int i = 0; i < bytes; i += 64) __builtin_prefetch(p + AHEAD + i);
+INLINE void prefetch(const uint8_t *p, ptrdiff_t ahead, int bytes) {
+#pragma GCC unroll 16
+    for (int i = 0; i < bytes; i += 64) __builtin_prefetch(p + ahead + i);
 }
 
 /* 256 elements as gm_unpack_fn leaves them. */
@@ -33,23 +36,29 @@ INLINE size_t at(const tokens *k, int t, int e) {
     return (size_t)(k->tok + t) * (size_t)k->x->n_pad + (size_t)e;
 }
 
+/* Elements begin .. end - 1 of some rows: `begin` is a multiple of GM_XQ_PAD, `end` too or the rows' own. */
+typedef struct {
+    int begin, end;
+    ptrdiff_t ahead; /* bytes from what is computed to what is called for */
+} stretch;
+
 /* What the steps of some rows have in common. STEP reads BYTES bytes at w (and, for the other rows, at
  * multiples of `stride` from there) for ELEMS elements from e on. The last step of a row that is no multiple
  * goes on into the next row, whose blocks meet activations of zero. Behind the last row of a piece there
  * may be nothing to read: what is left of the rows is copied to steps of zeros. */
 #define ROWS_TOGETHER(NAME, BYTES, ELEMS, STEP)                                                    \
-    INLINE void row_##NAME(const gm_dot_args *a, int r, const int rows, int apart, const int n,    \
-                           vec (*sum)[MAX_TOK]) {                                                  \
+    INLINE void row_##NAME(const gm_dot_args *a, int r, const int rows, int apart, stretch s,      \
+                           const int n, vec (*sum)[MAX_TOK]) {                                     \
         const tokens k = {a->x, a->tok};                                                           \
-        const uint8_t *w = a->w + (size_t)r * a->row_bytes;                                        \
+        const uint8_t *w = a->w + (size_t)r * a->row_bytes + s.begin / (ELEMS) * (BYTES);          \
         size_t stride = (size_t)apart * a->row_bytes;                                              \
-        int e = 0;                                                                                 \
-        for (; e + (ELEMS) <= a->x->n_in; e += (ELEMS), w += (BYTES)) {                            \
+        int e = s.begin;                                                                           \
+        for (; e + (ELEMS) <= s.end; e += (ELEMS), w += (BYTES)) {                                 \
             _Pragma("GCC unroll 2") for (int i = 0; i < rows; i++)                                 \
-                prefetch(w + (size_t)i * stride, BYTES);                                           \
+                prefetch(w + (size_t)i * stride, s.ahead, BYTES);                                  \
             STEP;                                                                                  \
         }                                                                                          \
-        if (e < a->x->n_in) {                                                                      \
+        if (e < s.end) {                                                                           \
             uint8_t last[AT_ONCE][BYTES];                                                          \
             const uint8_t *end = a->w + (size_t)a->n_row * a->row_bytes;                           \
             const size_t left = (size_t)(end - w) - (size_t)(rows - 1) * stride;                   \
@@ -75,37 +84,88 @@ INLINE size_t at(const tokens *k, int t, int e) {
 
 /* A row of any quantised format by way of a buffer; for those who have step_unpacked. */
 #define ROW_ANY                                                                                    \
-    INLINE void row_any(const gm_dot_args *a, int r, const int rows, int apart, const int n,       \
-                        vec (*sum)[MAX_TOK]) {                                                     \
+    INLINE void row_any(const gm_dot_args *a, int r, const int rows, int apart, stretch s,         \
+                        const int n, vec (*sum)[MAX_TOK]) {                                        \
         (void)rows, (void)apart; /* one row at a time */                                           \
         const tokens k = {a->x, a->tok};                                                           \
         const gm_unpack_info *info = gm_unpack_info_get(a->dtype);                                 \
         const uint8_t *w = a->w + (size_t)r * a->row_bytes;                                        \
         unpacked u;                                                                                \
-        for (int e = 0; e < a->x->n_in; e += 256) {                                                \
-            int left = a->x->n_in - e;                                                             \
+        for (int e = s.begin; e < s.end; e += 256) {                                               \
+            int left = s.end - e;                                                                  \
             if (left < 256) memset(&u, 0, sizeof u);                                               \
             a->unpack(w, e, left < 256 ? left : 256, u.q, u.scale, u.min);                         \
             step_unpacked(&u, info, &k, e, n, sum[0]);                                             \
         }                                                                                          \
     }
 
+/* Rows of which a stretch is computed before the next one is. */
+enum { GROUP = 8 };
+
+/* Bytes of activations that stay in the first-level cache beside the weights on their way through it. */
+enum { X_BYTES = 24 * 1024 };
+
+/* Length of the stretches: all of a row unless the activations are too long for the cache. (Those of one token
+ * are taken as they come: it waits for memory anyway, which likes rows in one piece.) */
+INLINE int stretch_length(const gm_xq *x, const int n) {
+    const int parts = (n * x->n_in + X_BYTES - 1) / X_BYTES;
+    const int even = (x->n_in + parts - 1) / parts;
+    return (even + GM_XQ_PAD - 1) / GM_XQ_PAD * GM_XQ_PAD;
+}
+
+/* The stretch from `begin` on of row i of a group of m. What is called for are weights of the same rows or,
+ * if rows are cut, of the same stretch some rows on or, behind the group's last row, of the next one. */
+INLINE stretch stretch_at(const gm_dot_args *a, int begin, int length, int i, int m) {
+    const int n_in = a->x->n_in, end = n_in - begin < length ? n_in : begin + length;
+    const ptrdiff_t row = (ptrdiff_t)a->row_bytes, bytes = row * length / n_in;
+    const int rows_on = (int)(AHEAD / bytes) + 1;
+    ptrdiff_t ahead = row * rows_on;
+    if (i + rows_on >= m) ahead += end < n_in ? bytes - m * row : -(row * begin / n_in);
+    return (stretch){begin, end, ahead};
+}
+
 /* Rows that are computed together lie far apart, so that each is a stream of memory which the hardware
  * can follow: two of them read a seventh faster than one, and neighbours a seventh more slowly (Zen 5). */
 #define ROWS_N(NAME, N)                                                                            \
-    INLINE void finish_##NAME##_##N(const gm_dot_args *a, int r, const int rows, int apart) {      \
+    INLINE void group_##NAME##_##N(const gm_dot_args *a, int r, int m, const int rows, int apart,  \
+                                   int length) {                                                   \
+        vec sum[GROUP][AT_ONCE][MAX_TOK];                                                          \
+        for (int i = 0; i < m; i++)                                                                \
+            for (int j = 0; j < rows; j++)                                                         \
+                for (int t = 0; t < (N); t++) sum[i][j][t] = vec_zero();                           \
+        for (int e = 0; e < a->x->n_in; e += length)                                               \
+            for (int i = 0; i < m; i++)                                                            \
+                row_##NAME(a, r + i, rows, apart, stretch_at(a, e, length, i, m), N, sum[i]);      \
+        for (int i = 0; i < m; i++)                                                                \
+            for (int j = 0; j < rows; j++)                                                         \
+                store_sums(sum[i][j], N, a->out + r + i + j * apart, a->out_stride);               \
+    }                                                                                              \
+    /* Not in line: registers are scarce, and the loop over whole rows would lose some to this one. */ \
+    static __attribute__((noinline)) void cut_rows_##NAME##_##N(const gm_dot_args *a, int length) { \
+        const int apart = a->n_row / AT_ONCE;                                                      \
+        for (int r = 0; r < apart; r += GROUP) {                                                   \
+            const int m = apart - r < GROUP ? apart - r : GROUP;                                   \
+            group_##NAME##_##N(a, r, m, AT_ONCE, apart, length);                                   \
+        }                                                                                          \
+        for (int r = apart * AT_ONCE; r < a->n_row; r++)                                           \
+            group_##NAME##_##N(a, r, 1, 1, 1, length);                                             \
+    }                                                                                              \
+    INLINE void whole_##NAME##_##N(const gm_dot_args *a, int r, const int rows, int apart) {       \
         vec sum[AT_ONCE][MAX_TOK];                                                                 \
-        for (int i = 0; i < rows; i++)                                                             \
-            for (int t = 0; t < (N); t++) sum[i][t] = vec_zero();                                  \
-        row_##NAME(a, r, rows, apart, N, sum);                                                     \
-        for (int i = 0; i < rows; i++)                                                             \
-            for (int t = 0; t < (N); t++)                                                          \
-                a->out[(size_t)t * a->out_stride + (size_t)(r + i * apart)] = vec_sum(sum[i][t]);  \
+        for (int j = 0; j < rows; j++)                                                             \
+            for (int t = 0; t < (N); t++) sum[j][t] = vec_zero();                                  \
+        row_##NAME(a, r, rows, apart, (stretch){0, a->x->n_in, AHEAD}, N, sum);                    \
+        for (int j = 0; j < rows; j++)                                                             \
+            store_sums(sum[j], N, a->out + r + j * apart, a->out_stride);                          \
     }                                                                                              \
     static void rows_##NAME##_##N(const gm_dot_args *a) {                                          \
-        const int apart = a->n_row / AT_ONCE;                                                      \
-        for (int r = 0; r < apart; r++) finish_##NAME##_##N(a, r, AT_ONCE, apart);                 \
-        for (int r = apart * AT_ONCE; r < a->n_row; r++) finish_##NAME##_##N(a, r, 1, 1);          \
+        const int apart = a->n_row / AT_ONCE, length = stretch_length(a->x, N);                    \
+        if (IN_STRETCHES && (N) > 1 && length < a->x->n_in) {                                      \
+            cut_rows_##NAME##_##N(a, length);                                                      \
+            return;                                                                                \
+        }                                                                                          \
+        for (int r = 0; r < apart; r++) whole_##NAME##_##N(a, r, AT_ONCE, apart);                  \
+        for (int r = apart * AT_ONCE; r < a->n_row; r++) whole_##NAME##_##N(a, r, 1, 1);           \
     }
 
 #define DOT(NAME)                                                                                  \

@@ -10,8 +10,11 @@
  * instruction leaves 16 partial sums, 8 lanes for each group. They become floats and are multiplied by
  * a vector that repeats each group's scale (weights' times activations') over its lanes.
  *
- * The activations lie ready in the order of the lanes (fill_few). Offsets and minima do not touch the loop over
- * weights: they are one multiply-add per 16 groups with d * sum(x).
+ * The activations lie ready in the order of the lanes (fill_few), and so do the offsets of the weights times
+ * sum(x), with which sums begin. Minima are one multiply-add per 16 groups with d * sum(x).
+ *
+ * On Zen 5 time is steps over four ports, of which products and multiply-adds take two: what counts is how few
+ * there are. Two rows share the loads of activations.
  *
  * Lanes are added up only at the end of a row.
  *
@@ -28,8 +31,26 @@
 
 typedef __m512 vec;
 INLINE vec vec_zero(void) { return _mm512_setzero_ps(); }
-INLINE float vec_sum(vec v) { return _mm512_reduce_add_ps(v); }
-enum { AT_ONCE = 2 };
+
+/* The upper half of each added to its lower one: a's, then b's. */
+INLINE vec add_halves(vec a, vec b) {
+    return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+}
+
+/* to[t * stride] = the sum over the lanes of v[t], for n <= 4. All are added up together, in the order of a
+ * sum for itself. */
+INLINE void store_sums(const vec *v, const int n, float *to, size_t stride) {
+    const vec ab = add_halves(v[0], v[n > 1 ? 1 : 0]), cd = add_halves(v[n > 2 ? 2 : 0], v[n > 3 ? 3 : 0]);
+    vec s = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
+    s = _mm512_add_ps(s, _mm512_permute_ps(s, 0x4e));
+    s = _mm512_add_ps(s, _mm512_permute_ps(s, 0xb1));
+    to[0] = _mm512_cvtss_f32(s);
+    if (n > 1) to[stride] = _mm_cvtss_f32(_mm512_extractf32x4_ps(s, 1));
+    if (n > 2) to[2 * stride] = _mm_cvtss_f32(_mm512_extractf32x4_ps(s, 2));
+    if (n > 3) to[3 * stride] = _mm_cvtss_f32(_mm512_extractf32x4_ps(s, 3));
+}
+
+enum { AT_ONCE = 2, IN_STRETCHES = 1 };
 #include "kernels/cpu/dot_rows.h"
 
 INLINE __m512i low_nibbles(__m512i v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
@@ -50,6 +71,13 @@ INLINE __m512i total(__m512i sum) {
 #else
     return _mm512_madd_epi16(sum, _mm512_set1_epi16(1));
 #endif
+}
+
+/* A sum of products, plus a whole number for each lane: with VNNI, products are added to it and it costs
+ * nothing. */
+INLINE __m512i start_of_sum(__m512i plus) { return GM_ZMM_VNNI ? plus : _mm512_setzero_si512(); }
+INLINE __m512i end_of_sum(__m512i sum, __m512i plus) {
+    return GM_ZMM_VNNI ? sum : _mm512_add_epi32(total(sum), plus);
 }
 
 /* Two products, of at most 2 * 63 * 127 each: they fit in 16 bits. */
@@ -75,7 +103,7 @@ INLINE __m512i load(const int8_t *p) { return _mm512_loadu_si512(p); }
 
 /* Of gm_xq_few.q and gm_xq_few.d. A word is four elements. */
 enum {
-    /* Of 16 blocks of 32: vector k has word k of each. */
+    /* Of 16 blocks of 32: vector k has word k of the blocks of quad_group. */
     LANES = 0,
     /* Of 8 blocks of 32: vector k has word k of the blocks of pair_block, in every other quarter word
      * k + 4. */
@@ -83,7 +111,9 @@ enum {
     /* Of 16 groups of 16: vector k has word k of the groups of quad_group. */
     QUADS = 2,
     D_QUADS = 0, /* d of the block of each lane of QUADS */
-    D_PAIRS = 1  /* the same of PAIRS */
+    D_PAIRS = 1, /* the same of PAIRS */
+    D_LANES = 2, /* the same of LANES; after each 16 of them, -8 * s32 of those blocks, whole numbers */
+    OFFSET_QUADS = 3 /* of each lane of QUADS, -32 * s16, a whole number */
 };
 
 /* Lane n of a vector of QUADS. */
@@ -99,7 +129,7 @@ static void fill_few(gm_xq *x, int32_t t) {
         uint32_t word[16][8], lanes[8][16], pairs[2][4][16], quads[2][4][16];
         memcpy(word, x->q + e, sizeof word);
         for (int b = 0; b < 16; b++)
-            for (int k = 0; k < 8; k++) lanes[k][b] = word[b][k];
+            for (int k = 0; k < 8; k++) lanes[k][b] = word[quad_group(b)][k];
         for (int h = 0; h < 2; h++)
             for (int k = 0; k < 4; k++)
                 for (int n = 0; n < 16; n++) {
@@ -112,63 +142,72 @@ static void fill_few(gm_xq *x, int32_t t) {
         memcpy(x->few.q[QUADS] + e, quads, sizeof quads);
     }
     const float *d = x->d + row / 32;
+    const int32_t *s32 = x->s32 + row / 32, *s16 = x->s16 + row / 16;
     float *quads = x->few.d[D_QUADS] + row / 16, *pairs = x->few.d[D_PAIRS] + row / 16;
+    float *lanes = x->few.d[D_LANES] + row / 16;
+    int32_t *offsets = (int32_t *)(void *)(x->few.d[OFFSET_QUADS] + row / 16);
     for (int b = 0; b < x->n_pad / 32; b += 8)
         for (int n = 0; n < 16; n++) {
             quads[2 * b + n] = d[b + quad_group(n) / 2];
+            offsets[2 * b + n] = -32 * s16[2 * b + quad_group(n)];
             pairs[2 * b + n] = d[b + pair_block(n)];
+        }
+    for (int b = 0; b < x->n_pad / 32; b += 16)
+        for (int n = 0; n < 16; n++) {
+            lanes[2 * b + n] = d[b + quad_group(n)];
+            const int32_t offset = -8 * s32[b + quad_group(n)];
+            memcpy(&lanes[2 * b + 16 + n], &offset, sizeof offset);
         }
 }
 
 /* ---- blocks of 32 with one scale: 16 blocks at a time -------------------------------------------- */
 
-/* The 16 half floats at the beginning of blocks of 9 words, as floats. The five loads stay within
- * the 288 bytes of the blocks. */
-INLINE __m512 scales_of_9_words(const uint8_t *b) {
-    const __m512i pick = _mm512_castsi256_si512(_mm256_setr_epi16(
-        0, 9, 18, 27, 36 - 32, 45 - 32, 54 - 32, 63 - 32, 72 - 64, 81 - 64, 90 - 64, 99 - 96,
-        108 - 96, 117 - 96, 126 - 96, 135 - 128));
-    __m512i v = _mm512_maskz_permutexvar_epi16(0x000f, pick, _mm512_loadu_si512(b));
-    v = _mm512_mask_permutexvar_epi16(v, 0x00f0, pick, _mm512_loadu_si512(b + 64));
-    v = _mm512_mask_permutexvar_epi16(v, 0x0700, pick, _mm512_loadu_si512(b + 128));
-    v = _mm512_mask_permutexvar_epi16(v, 0x7800, pick, _mm512_loadu_si512(b + 192));
-    const __m128i last = _mm_loadu_si128((const void *)(b + 256));
-    v = _mm512_mask_permutexvar_epi16(v, 0x8000, pick, _mm512_castsi128_si512(last));
-    return _mm512_cvtph_ps(_mm512_castsi512_si256(v));
+/* Nibbles and scales of 16 groups, as the file has them: groups 4 i .. 4 i + 3 in the quarters of vector i
+ * and, of all vectors, in the lanes that quad_group names. */
+typedef struct {
+    __m512i v[4];
+    __m512 d;
+} groups;
+
+/* 16 blocks of 9 words of 16 bits, a half float and 32 nibbles: Q4_0 and IQ4_NL. All loads stay within their
+ * 288 bytes. Loads are what there is most of: each block for itself would be twice as many. (A second wide load in
+ * place of the fourth block's saves a step but waits longer for memory.) */
+INLINE groups groups_of_9_words(const uint8_t *w) {
+    const __m512i nibbles = _mm512_set_epi16(0, 0, 0, 0, 0, 0, 0, 0, 26, 25, 24, 23, 22, 21, 20, 19, 17, 16, 15,
+                                             14, 13, 12, 11, 10, 8, 7, 6, 5, 4, 3, 2, 1);
+    const __m512i scales = _mm512_castsi256_si512(
+        _mm256_setr_epi16(0, 0, 0, 0, 9, 9, 9, 9, 18, 18, 18, 18, 27, 27, 27, 27));
+    groups g;
+    __m512i d = _mm512_setzero_si512();
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++, w += 72) {
+        const __m512i three = _mm512_loadu_si512(w); /* and the scale of the fourth */
+        const __m128i fourth = _mm_loadu_si128((const void *)(w + 56));
+        g.v[i] = _mm512_mask_broadcast_i32x4(_mm512_permutexvar_epi16(nibbles, three), 0xf000, fourth);
+        d = _mm512_mask_permutexvar_epi16(d, (__mmask32)(0x1111 << i), scales, three);
+    }
+    g.d = _mm512_cvtph_ps(_mm512_castsi512_si256(d));
+    return g;
 }
 
-/* 16 bytes from each of four places. (Inserting them would keep the one port busy that crosses lanes.) */
-INLINE __m512i four_halves(const uint8_t *p0, const uint8_t *p1, const uint8_t *p2, const uint8_t *p3) {
-    __m512i v = _mm512_castsi128_si512(_mm_loadu_si128((const void *)p0));
-    v = _mm512_mask_broadcast_i32x4(v, 0x00f0, _mm_loadu_si128((const void *)p1));
-    v = _mm512_mask_broadcast_i32x4(v, 0x0f00, _mm_loadu_si128((const void *)p2));
-    return _mm512_mask_broadcast_i32x4(v, 0xf000, _mm_loadu_si128((const void *)p3));
-}
-
-/* Of two blocks of IQ4_XS. */
-INLINE __m512 scales_of_iq4_xs(const gm_block_iq4_xs *b) {
+/* Two blocks of IQ4_XS. */
+INLINE groups groups_of_iq4_xs(const gm_block_iq4_xs *b) {
+    groups g;
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) g.v[i] = _mm512_loadu_si512(b[i / 2].q + 64 * (i % 2));
+    enum { SECOND = 0xcccc }; /* lanes of groups 8 .. 15 */
     uint32_t low[2];
     memcpy(&low[0], b[0].sl, 4);
     memcpy(&low[1], b[1].sl, 4);
-    const __m512i by4 = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28);
-    const __m512i lo = _mm512_mask_set1_epi32(_mm512_set1_epi32((int)low[0]), 0xff00, (int)low[1]);
-    const __m512i hi = _mm512_mask_set1_epi32(_mm512_set1_epi32(b[0].sh), 0xff00, b[1].sh);
+    const __m512i by4 = _mm512_setr_epi32(0, 16, 0, 16, 4, 20, 4, 20, 8, 24, 8, 24, 12, 28, 12, 28);
+    const __m512i lo = _mm512_mask_set1_epi32(_mm512_set1_epi32((int)low[0]), SECOND, (int)low[1]);
+    const __m512i hi = _mm512_mask_set1_epi32(_mm512_set1_epi32(b[0].sh), SECOND, b[1].sh);
     const __m512i two = _mm512_and_si512(_mm512_srlv_epi32(hi, _mm512_srli_epi32(by4, 1)), _mm512_set1_epi32(3));
     const __m512i four = _mm512_and_si512(_mm512_srlv_epi32(lo, by4), _mm512_set1_epi32(15));
     const __m512i six = _mm512_or_si512(four, _mm512_slli_epi32(two, 4));
-    const __m512 d = _mm512_mask_blend_ps(0xff00, _mm512_set1_ps(_cvtsh_ss(b[0].d)), _mm512_set1_ps(_cvtsh_ss(b[1].d)));
-    return _mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_sub_epi32(six, _mm512_set1_epi32(32))));
-}
-
-/* Words 4 i .. of the nibbles of 16 groups, as turn4 wants them: group i + 4 j in quarter j of vector i. */
-INLINE void groups_of_nibbles(gm_dtype type, const uint8_t *w, __m512i v[4]) {
-    const gm_block_iq4_xs *xs = (const gm_block_iq4_xs *)w;
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) {
-        const uint8_t *p = w + 18 * i + 2, *q = xs->q + 16 * i;
-        v[i] = type == GM_IQ4_XS ? four_halves(q, q + 64, q + sizeof *xs, q + sizeof *xs + 64)
-                                 : four_halves(p, p + 72, p + 144, p + 216);
-    }
+    const __m512 d = _mm512_mask_blend_ps(SECOND, _mm512_set1_ps(_cvtsh_ss(b[0].d)), _mm512_set1_ps(_cvtsh_ss(b[1].d)));
+    g.d = _mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_sub_epi32(six, _mm512_set1_epi32(32))));
+    return g;
 }
 
 /* 16 groups of 32 of each row, Q4_0 or IQ4, from w on; elements e .. e + 511. The rows share the loads of
@@ -177,20 +216,28 @@ INLINE void step_nibbles(gm_dtype type, const uint8_t *w, size_t stride, const i
                          const int n, vec (*sum)[MAX_TOK]) {
     const size_t token = (size_t)k->x->n_pad;
     const int8_t *x = k->x->few.q[LANES] + at(k, 0, e);
-    __m512i v[AT_ONCE][4], dot[AT_ONCE][MAX_TOK];
+    groups g[AT_ONCE];
+    __m512i dot[AT_ONCE][MAX_TOK], offset[MAX_TOK];
 #pragma GCC unroll 2
     for (int r = 0; r < rows; r++) {
-        groups_of_nibbles(type, w + (size_t)r * stride, v[r]);
-        turn4(v[r]);
+        const uint8_t *row = w + (size_t)r * stride;
+        g[r] = type == GM_IQ4_XS ? groups_of_iq4_xs((const gm_block_iq4_xs *)row) : groups_of_9_words(row);
+        turn4(g[r].v);
+    }
+    const float *dx = k->x->few.d[D_LANES] + at(k, 0, e) / 16;
 #pragma GCC unroll 4
-        for (int t = 0; t < n; t++) dot[r][t] = _mm512_setzero_si512();
+    for (int t = 0; t < n; t++) {
+        offset[t] = _mm512_loadu_si512(dx + (size_t)t * (token / 16) + 16);
+        if (type != GM_Q4_0) offset[t] = _mm512_slli_epi32(offset[t], 4); /* 128 for 8 */
+#pragma GCC unroll 2
+        for (int r = 0; r < rows; r++) dot[r][t] = start_of_sum(offset[t]);
     }
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++) {
         __m512i lo[AT_ONCE], hi[AT_ONCE];
 #pragma GCC unroll 2
         for (int r = 0; r < rows; r++) {
-            lo[r] = low_nibbles(v[r][i]), hi[r] = high_nibbles(v[r][i]);
+            lo[r] = low_nibbles(g[r].v[i]), hi[r] = high_nibbles(g[r].v[i]);
             if (type == GM_Q4_0) continue;
             const __m512i table = _mm512_xor_si512(
                 _mm512_broadcast_i32x4(_mm_loadu_si128((const void *)gm_iq4_values)),
@@ -211,18 +258,12 @@ INLINE void step_nibbles(gm_dtype type, const uint8_t *w, size_t stride, const i
             }
         }
     }
-    const float *dx = k->x->d + at(k, 0, e) / 32, *ds = k->x->ds32 + at(k, 0, e) / 32;
 #pragma GCC unroll 2
     for (int r = 0; r < rows; r++) {
-        const uint8_t *row = w + (size_t)r * stride;
-        const __m512 d = type == GM_IQ4_XS ? scales_of_iq4_xs((const gm_block_iq4_xs *)row) : scales_of_9_words(row);
-        const __m512 shift = _mm512_mul_ps(d, _mm512_set1_ps(type == GM_Q4_0 ? -8.0f : -128.0f));
 #pragma GCC unroll 4
         for (int t = 0; t < n; t++) {
-            const size_t b = (size_t)t * (token / 32);
-            const __m512 scales = _mm512_mul_ps(d, _mm512_loadu_ps(dx + b));
-            sum[r][t] = _mm512_fmadd_ps(shift, _mm512_loadu_ps(ds + b), sum[r][t]);
-            sum[r][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(total(dot[r][t])), scales, sum[r][t]);
+            const __m512 scales = _mm512_mul_ps(g[r].d, _mm512_loadu_ps(dx + (size_t)t * (token / 16)));
+            sum[r][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(end_of_sum(dot[r][t], offset[t])), scales, sum[r][t]);
         }
     }
 }
@@ -285,74 +326,116 @@ INLINE __m512i add_fifth_bit(__m512i u, __m512i v, int a, int b) {
     return _mm512_mask_add_epi8(u, _mm512_test_epi8_mask(v, bits), u, _mm512_set1_epi8(16));
 }
 
-/* One block of Q4_K or (qh given) Q5_K. q: its nibbles. Elements e .. e + 255. 4 products of at most
- * 2 * 31 * 127 fit in 16 bits. */
-INLINE void step_k(__m512 scale_min, const uint8_t *q, const uint8_t *qh, const tokens *k, int e,
-                   const int n, vec sum[MAX_TOK]) {
+/* A block of Q4_K or Q5_K: its weights as turn4 leaves them, and the scales of the lanes. min: the eight minima,
+ * then nothing that matters. (The fields in front of Q5_K's qh are those of Q4_K.) */
+INLINE groups groups_of_k(gm_dtype type, const uint8_t *w, __m512 *min) {
+    const gm_block_q5_k *five = (const gm_block_q5_k *)w;
+    const gm_block_q4_k *four = (const gm_block_q4_k *)w;
+    const uint8_t *q = type == GM_Q5_K ? five->q : four->q;
     const __m512i blocks = _mm512_setr_epi32(0, 4, 1, 5, 0, 4, 1, 5, 2, 6, 3, 7, 2, 6, 3, 7);
-    const __m512 dw = _mm512_permutexvar_ps(blocks, scale_min);
-    const __m512 min = _mm512_shuffle_f32x4(scale_min, scale_min, 0xee); /* the upper half */
+    const __m512 scale_min = k_scales(four);
+    groups g;
+    g.d = _mm512_permutexvar_ps(blocks, scale_min);
+    *min = _mm512_shuffle_f32x4(scale_min, scale_min, 0xee); /* the upper half */
     __m512i high = _mm512_setzero_si512();
-    if (qh) high = _mm512_broadcast_i64x4(_mm256_loadu_si256((const void *)qh));
-    __m512i v[4];
+    if (type == GM_Q5_K) high = _mm512_broadcast_i64x4(_mm256_loadu_si256((const void *)five->qh));
 #pragma GCC unroll 2
     for (int j = 0; j < 2; j++) {
         const __m512i nibbles = _mm512_loadu_si512(q + 64 * j);
-        v[j] = low_nibbles(nibbles);
-        v[2 + j] = high_nibbles(nibbles);
-        if (qh) {
-            v[j] = add_fifth_bit(v[j], high, 4 * j, 4 * j + 2);
-            v[2 + j] = add_fifth_bit(v[2 + j], high, 4 * j + 1, 4 * j + 3);
+        g.v[j] = low_nibbles(nibbles);
+        g.v[2 + j] = high_nibbles(nibbles);
+        if (type == GM_Q5_K) {
+            g.v[j] = add_fifth_bit(g.v[j], high, 4 * j, 4 * j + 2);
+            g.v[2 + j] = add_fifth_bit(g.v[2 + j], high, 4 * j + 1, 4 * j + 3);
         }
     }
-    turn4(v);
+    turn4(g.v);
+    return g;
+}
+
+/* One block of each row. 4 products of at most 2 * 31 * 127 fit in 16 bits. */
+INLINE void step_k(gm_dtype type, const uint8_t *w, size_t stride, const int rows, const tokens *k, int e,
+                   const int n, vec (*sum)[MAX_TOK]) {
+    groups g[AT_ONCE];
+    __m512 min[AT_ONCE];
+#pragma GCC unroll 2
+    for (int r = 0; r < rows; r++) g[r] = groups_of_k(type, w + (size_t)r * stride, &min[r]);
 #pragma GCC unroll 4
     for (int t = 0; t < n; t++) {
         const int8_t *x = k->x->few.q[PAIRS] + at(k, t, e);
-        const float *ds = k->x->ds32 + at(k, t, e) / 32;
-        __m512i dot = _mm512_setzero_si512();
+        const __m512 d = _mm512_loadu_ps(k->x->few.d[D_PAIRS] + at(k, t, e) / 16);
+        const __m512 ds = _mm512_maskz_loadu_ps(0x00ff, k->x->ds32 + at(k, t, e) / 32);
+        __m512i part[4];
 #pragma GCC unroll 4
-        for (int i = 0; i < 4; i++) dot = add_products(dot, v[i], load(x + 64 * i));
-        const __m512 scales = _mm512_mul_ps(dw, _mm512_loadu_ps(k->x->few.d[D_PAIRS] + at(k, t, e) / 16));
-        sum[t] = _mm512_fmadd_ps(min, _mm512_maskz_loadu_ps(0x00ff, ds), sum[t]);
-        sum[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(total(dot)), scales, sum[t]);
+        for (int i = 0; i < 4; i++) {
+            part[i] = load(x + 64 * i);
+            GM_KEEP(part[i]);
+        }
+#pragma GCC unroll 2
+        for (int r = 0; r < rows; r++) {
+            __m512i dot = _mm512_setzero_si512();
+#pragma GCC unroll 4
+            for (int i = 0; i < 4; i++) dot = add_products(dot, g[r].v[i], part[i]);
+            sum[r][t] = _mm512_fmadd_ps(min[r], ds, sum[r][t]);
+            sum[r][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(total(dot)), _mm512_mul_ps(g[r].d, d), sum[r][t]);
+        }
     }
 }
 
-INLINE void step_q6_k(const gm_block_q6_k *b, const tokens *k, int e, const int n,
-                      vec sum[MAX_TOK]) {
-    const __m128i sc = _mm_loadu_si128((const void *)b->sc);
+/* A block of Q6_K: its weights as turn4 leaves them, and the scales of the lanes. */
+INLINE groups groups_of_q6_k(const gm_block_q6_k *b) {
     const __m128i quads = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    const __m512 d = _mm512_set1_ps(_cvtsh_ss(b->d));
-    const __m512 dw =
-        _mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_shuffle_epi8(sc, quads))));
-    const __m512 shift = _mm512_mul_ps(_mm512_mul_ps(d, _mm512_set1_ps(-32.0f)),
-                                       _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(sc)));
+    const __m128i sc = _mm_shuffle_epi8(_mm_loadu_si128((const void *)b->sc), quads);
     const __m512i left = _mm512_inserti64x4(_mm512_set1_epi16(4), _mm256_set1_epi16(2), 1);
     const __m512i right = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(2), 1);
     const __m512i mask = _mm512_set1_epi8(0x30);
-    __m512i v[4];
+    groups g;
+    g.d = _mm512_mul_ps(_mm512_set1_ps(_cvtsh_ss(b->d)), _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(sc)));
 #pragma GCC unroll 2
     for (int h = 0; h < 2; h++) {
         const __m512i low = _mm512_loadu_si512(b->ql + 64 * h);
         const __m512i qh =
             _mm512_broadcast_i64x4(_mm256_loadu_si256((const void *)(b->qh + 32 * h)));
         enum { A_AND_B_OR_C = 0xea };
-        v[2 * h] = _mm512_ternarylogic_epi32(_mm512_sllv_epi16(qh, left), mask, low_nibbles(low),
-                                             A_AND_B_OR_C);
-        v[2 * h + 1] = _mm512_ternarylogic_epi32(_mm512_srlv_epi16(qh, right), mask, high_nibbles(low),
-                                                 A_AND_B_OR_C);
+        g.v[2 * h] = _mm512_ternarylogic_epi32(_mm512_sllv_epi16(qh, left), mask, low_nibbles(low),
+                                               A_AND_B_OR_C);
+        g.v[2 * h + 1] = _mm512_ternarylogic_epi32(_mm512_srlv_epi16(qh, right), mask, high_nibbles(low),
+                                                   A_AND_B_OR_C);
     }
-    turn4(v);
+    turn4(g.v);
+    return g;
+}
+
+/* One block of each row. */
+INLINE void step_q6_k(const uint8_t *w, size_t stride, const int rows, const tokens *k, int e, const int n,
+                      vec (*sum)[MAX_TOK]) {
+    groups g[AT_ONCE];
+#pragma GCC unroll 2
+    for (int r = 0; r < rows; r++) g[r] = groups_of_q6_k((const gm_block_q6_k *)(w + (size_t)r * stride));
 #pragma GCC unroll 4
     for (int t = 0; t < n; t++) {
         const int8_t *x = k->x->few.q[QUADS] + at(k, t, e);
         const size_t group = at(k, t, e) / 16;
-        const __m512i dot = _mm512_add_epi32(pair(v[0], load(x), v[1], load(x + 64)),
-                                             pair(v[2], load(x + 128), v[3], load(x + 192)));
-        const __m512 scales = _mm512_mul_ps(dw, _mm512_loadu_ps(k->x->few.d[D_QUADS] + group));
-        sum[t] = _mm512_fmadd_ps(shift, _mm512_loadu_ps(k->x->ds16 + group), sum[t]);
-        sum[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), scales, sum[t]);
+        const __m512 d = _mm512_loadu_ps(k->x->few.d[D_QUADS] + group);
+        const __m512i offset = _mm512_loadu_si512(k->x->few.d[OFFSET_QUADS] + group);
+        __m512i part[4], dot[AT_ONCE];
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) {
+            part[i] = load(x + 64 * i);
+            GM_KEEP(part[i]);
+        }
+#pragma GCC unroll 2
+        for (int r = 0; r < rows; r++) {
+#if GM_ZMM_VNNI
+            dot[r] = offset;
+#pragma GCC unroll 4
+            for (int i = 0; i < 4; i++) dot[r] = add_products(dot[r], g[r].v[i], part[i]);
+#else
+            dot[r] = _mm512_add_epi32(offset, pair(g[r].v[0], part[0], g[r].v[1], part[1]));
+            dot[r] = _mm512_add_epi32(dot[r], pair(g[r].v[2], part[2], g[r].v[3], part[3]));
+#endif
+            sum[r][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[r]), _mm512_mul_ps(g[r].d, d), sum[r][t]);
+        }
     }
 }
 
@@ -360,12 +443,9 @@ INLINE void step_q6_k(const gm_block_q6_k *b, const tokens *k, int e, const int 
 
 ROWS_TOGETHER(q4_0, 288, 512, step_nibbles(GM_Q4_0, w, stride, rows, &k, e, n, sum))
 ROW(q8_0, 544, 512, step_q8_0(w, k, e, n, sum))
-ROW(q4_k, 144, 256, const gm_block_q4_k *b = (const gm_block_q4_k *)w;
-    step_k(k_scales(b), b->q, NULL, k, e, n, sum))
-/* The fields in front of qh are those of Q4_K. */
-ROW(q5_k, 176, 256, const gm_block_q5_k *b = (const gm_block_q5_k *)w;
-    step_k(k_scales((const gm_block_q4_k *)w), b->q, b->qh, k, e, n, sum))
-ROW(q6_k, 210, 256, step_q6_k((const gm_block_q6_k *)w, k, e, n, sum))
+ROWS_TOGETHER(q4_k, 144, 256, step_k(GM_Q4_K, w, stride, rows, &k, e, n, sum))
+ROWS_TOGETHER(q5_k, 176, 256, step_k(GM_Q5_K, w, stride, rows, &k, e, n, sum))
+ROWS_TOGETHER(q6_k, 210, 256, step_q6_k(w, stride, rows, &k, e, n, sum))
 #if GM_ZMM_VNNI
 ROWS_TOGETHER(iq4_nl, 288, 512, step_nibbles(GM_IQ4_NL, w, stride, rows, &k, e, n, sum))
 ROWS_TOGETHER(iq4_xs, 272, 512, step_nibbles(GM_IQ4_XS, w, stride, rows, &k, e, n, sum))
