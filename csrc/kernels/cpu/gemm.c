@@ -274,7 +274,17 @@ static void add_by_blas(const job *j, const gm_tensor *w, int row, int n_row, in
                         GM_TILE_ROWS);
 }
 
-/* Rows of one piece for all tokens, through tiles. */
+static int min_int(int a, int b) { return a < b ? a : b; }
+
+/* Calls for a panel from row `first` of a piece of n_row rows on, if there is one. */
+static void prefetch_panel(const gm_tensor *w, int row, int n_row, int first, int k, int stretch) {
+    const int n_in = (int)w->ne[0];
+    if (first >= n_row || k >= n_in) return;
+    gm_tile_prefetch(w->dtype, gm_tensor_row(w, row + first), w->row_bytes,
+                     min_int(n_row - first, GM_TILE_ROWS), k, min_int(n_in - k, stretch));
+}
+
+/* Rows row .. row + n_row - 1 of one piece for all tokens, through tiles. */
 static void compute_tiles(const job *j, int mat, int row, int n_row, thread_scratch *s) {
     const gm_matmul_ctx *m = j->m;
     const gm_tensor *w = j->op->w[mat];
@@ -285,16 +295,19 @@ static void compute_tiles(const job *j, int mat, int row, int n_row, thread_scra
     gm_tile_fn tile = quantised ? m->tile.tile_quant : m->tile.tile_float;
     size_t panel_sums = (size_t)j->n_tok * GM_TILE_ROWS;
     memset(s->sums, 0, (size_t)n_panel * panel_sums * sizeof *s->sums);
+    if (!blas) prefetch_panel(w, row, n_row, 0, 0, stretch);
     for (int k = 0; k < n_in; k += stretch) {
-        int kc = n_in - k < stretch ? n_in - k : stretch;
+        int kc = min_int(n_in - k, stretch);
         for (int i = 0; i < n_panel; i++) {
-            int first = i * GM_TILE_ROWS;
-            int n = n_row - first < GM_TILE_ROWS ? n_row - first : GM_TILE_ROWS;
+            int first = i * GM_TILE_ROWS, n = min_int(n_row - first, GM_TILE_ROWS);
             float *sums = s->sums + (size_t)i * panel_sums;
             if (blas) {
                 add_by_blas(j, w, row + first, n, k, kc, s, sums);
                 continue;
             }
+            /* The first stretch a panel ahead, the others all panels of the piece ahead: nearer is slower. */
+            if (k == 0) prefetch_panel(w, row, n_row, first + GM_TILE_ROWS, 0, stretch);
+            prefetch_panel(w, row, n_row, first, k + stretch, stretch);
             gm_panel p = gm_tile_pack(&m->tile, &m->dot, w->dtype, gm_tensor_row(w, row + first),
                                       w->row_bytes, n, k, kc, &s->pack);
             tile(&p, &m->s.xq, 0, j->n_tok, sums);

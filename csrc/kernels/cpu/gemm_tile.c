@@ -102,10 +102,12 @@ void gm_tile_interleave(gm_xq *x, int tok, int n, uint32_t *scratch) {
     interleave(x->ds16 + t * (row / 16), row / 16, n, scratch);
 }
 
-/* The next stretch of the row will be wanted soon; rows lie too far apart for the hardware to
- * see it coming. */
-static void prefetch(const uint8_t *p, size_t n) {
-    for (size_t i = 0; i < n; i += 64) __builtin_prefetch(p + i);
+void gm_tile_prefetch(gm_dtype t, const uint8_t *w, size_t row_bytes, int n_row, int k0, int kc) {
+    const gm_dtype_info *info = gm_dtype_get(t);
+    const size_t bytes = (size_t)kc / info->block_elems * info->block_bytes;
+    w += (size_t)k0 / info->block_elems * info->block_bytes;
+    for (int r = 0; r < n_row; r++, w += row_bytes)
+        for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(w + i);
 }
 
 static gm_panel pack_float(const gm_tile_fns *f, gm_dtype t, const uint8_t *w, size_t row_bytes,
@@ -116,12 +118,10 @@ static gm_panel pack_float(const gm_tile_fns *f, gm_dtype t, const uint8_t *w, s
         for (int r = 0; r < GM_TILE_PACK; r++) {
             float *row = rows + r * GM_TILE_K_FLOAT;
             const uint8_t *src = w + (size_t)(h + r) * row_bytes + (size_t)k0 * elem;
-            if (h + r < n_row) {
-                prefetch(src + (size_t)kc * elem, (size_t)kc * elem);
+            if (h + r < n_row)
                 f->widen[t](src, kc, row);
-            } else {
+            else
                 memset(row, 0, (size_t)kc * sizeof *row);
-            }
         }
         f->turn((const uint32_t *)(const void *)rows, GM_TILE_K_FLOAT, kc,
                 (uint32_t *)(void *)(panel + h));
@@ -159,12 +159,7 @@ gm_panel gm_tile_pack(const gm_tile_fns *f, const gm_dot_fns *dot, gm_dtype t, c
                       size_t row_bytes, int n_row, int k0, int kc, gm_tile_scratch *s) {
     const gm_unpack_info *u = gm_unpack_info_get(t);
     if (u->group == 0) return pack_float(f, t, w, row_bytes, n_row, k0, kc, s);
-    const gm_dtype_info *info = gm_dtype_get(t);
-    size_t begin = (size_t)k0 / info->block_elems * info->block_bytes;
-    size_t bytes = (size_t)kc / info->block_elems * info->block_bytes;
     for (int h = 0; h < GM_TILE_ROWS; h += GM_TILE_PACK) {
-        for (int r = h; r < h + GM_TILE_PACK && r < n_row; r++)
-            prefetch(w + (size_t)r * row_bytes + begin + bytes, bytes);
         if (f->pack[t] && h + GM_TILE_PACK <= n_row)
             f->pack[t](w + (size_t)h * row_bytes, row_bytes, k0, kc, s->q + 4 * h, s->scale + h,
                        s->min + h);

@@ -90,3 +90,7 @@ typedef struct {
  * in s. kc is at most GM_TILE_K, or GM_TILE_K_FLOAT for float formats. */
 gm_panel gm_tile_pack(const gm_tile_fns *f, const gm_dot_fns *dot, gm_dtype t, const uint8_t *w,
                       size_t row_bytes, int n_row, int k0, int kc, gm_tile_scratch *s);
+
+/* Calls for the bytes of such a panel, to be packed some panels later: its rows lie too far apart for the hardware to
+ * see it coming. */
+void gm_tile_prefetch(gm_dtype t, const uint8_t *w, size_t row_bytes, int n_row, int k0, int kc);
