@@ -26,9 +26,9 @@ typedef void (*gm_xq_fn)(gm_xq *x, int32_t t);
 /* The same activations in the orders in which the kernels of a level meet the weights. What lies where
  * is their own business: dot_ymm.h, dot_zmm.h. */
 typedef struct {
-    gm_xq_fn fill; /* row t, from q, d and ds32 of gm_xq; NULL: no kernel wants any of it */
+    gm_xq_fn fill; /* row t, from the other arrays of gm_xq; NULL: no kernel wants any of it */
     int8_t *q[3];  /* [n_tok, n_pad] each */
-    float *d[4];   /* [n_tok, n_pad / 16] each */
+    float *d[4];   /* [n_tok, n_pad / 16] each; whole numbers of 32 bits in places */
 } gm_xq_few;
 
 /* The activations of one matmul: x = d * q per block of 32. Views into scratch. */
