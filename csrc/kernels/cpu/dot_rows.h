@@ -127,28 +127,22 @@ INLINE stretch stretch_at(const gm_dot_args *a, int begin, int length, int i, in
 /* Rows that are computed together lie far apart, so that each is a stream of memory which the hardware
  * can follow: two of them read a seventh faster than one, and neighbours a seventh more slowly (Zen 5). */
 #define ROWS_N(NAME, N)                                                                            \
-    INLINE void group_##NAME##_##N(const gm_dot_args *a, int r, int m, const int rows, int apart,  \
-                                   int length) {                                                   \
-        vec sum[GROUP][AT_ONCE][MAX_TOK];                                                          \
-        for (int i = 0; i < m; i++)                                                                \
-            for (int j = 0; j < rows; j++)                                                         \
-                for (int t = 0; t < (N); t++) sum[i][j][t] = vec_zero();                           \
-        for (int e = 0; e < a->x->n_in; e += length)                                               \
+    /* Not in line: registers are scarce, and the loop over whole rows would lose some to this one. */\
+    static __attribute__((noinline)) void cut_##NAME##_##N(const gm_dot_args *a, int apart,        \
+                                                           int length) {                           \
+        for (int r = 0, m; r < apart; r += m) {                                                    \
+            vec sum[GROUP][AT_ONCE][MAX_TOK];                                                      \
+            m = apart - r < GROUP ? apart - r : GROUP;                                             \
             for (int i = 0; i < m; i++)                                                            \
-                row_##NAME(a, r + i, rows, apart, stretch_at(a, e, length, i, m), N, sum[i]);      \
-        for (int i = 0; i < m; i++)                                                                \
-            for (int j = 0; j < rows; j++)                                                         \
-                store_sums(sum[i][j], N, a->out + r + i + j * apart, a->out_stride);               \
-    }                                                                                              \
-    /* Not in line: registers are scarce, and the loop over whole rows would lose some to this one. */ \
-    static __attribute__((noinline)) void cut_rows_##NAME##_##N(const gm_dot_args *a, int length) { \
-        const int apart = a->n_row / AT_ONCE;                                                      \
-        for (int r = 0; r < apart; r += GROUP) {                                                   \
-            const int m = apart - r < GROUP ? apart - r : GROUP;                                   \
-            group_##NAME##_##N(a, r, m, AT_ONCE, apart, length);                                   \
+                for (int j = 0; j < AT_ONCE; j++)                                                  \
+                    for (int t = 0; t < (N); t++) sum[i][j][t] = vec_zero();                       \
+            for (int e = 0; e < a->x->n_in; e += length)                                           \
+                for (int i = 0; i < m; i++)                                                        \
+                    row_##NAME(a, r + i, AT_ONCE, apart, stretch_at(a, e, length, i, m), N, sum[i]);\
+            for (int i = 0; i < m; i++)                                                            \
+                for (int j = 0; j < AT_ONCE; j++)                                                  \
+                    store_sums(sum[i][j], N, a->out + r + i + j * apart, a->out_stride);           \
         }                                                                                          \
-        for (int r = apart * AT_ONCE; r < a->n_row; r++)                                           \
-            group_##NAME##_##N(a, r, 1, 1, 1, length);                                             \
     }                                                                                              \
     INLINE void whole_##NAME##_##N(const gm_dot_args *a, int r, const int rows, int apart) {       \
         vec sum[AT_ONCE][MAX_TOK];                                                                 \
@@ -160,11 +154,10 @@ INLINE stretch stretch_at(const gm_dot_args *a, int begin, int length, int i, in
     }                                                                                              \
     static void rows_##NAME##_##N(const gm_dot_args *a) {                                          \
         const int apart = a->n_row / AT_ONCE, length = stretch_length(a->x, N);                    \
-        if (IN_STRETCHES && (N) > 1 && length < a->x->n_in) {                                      \
-            cut_rows_##NAME##_##N(a, length);                                                      \
-            return;                                                                                \
-        }                                                                                          \
-        for (int r = 0; r < apart; r++) whole_##NAME##_##N(a, r, AT_ONCE, apart);                  \
+        if (IN_STRETCHES && (N) > 1 && length < a->x->n_in)                                        \
+            cut_##NAME##_##N(a, apart, length);                                                    \
+        else                                                                                       \
+            for (int r = 0; r < apart; r++) whole_##NAME##_##N(a, r, AT_ONCE, apart);              \
         for (int r = apart * AT_ONCE; r < a->n_row; r++) whole_##NAME##_##N(a, r, 1, 1);           \
     }
 

@@ -99,6 +99,19 @@ INLINE __m512 add_scaled(__m512 sum, __m512i dot, __m512i idx, __m512 scales) {
 
 INLINE __m512i load(const int8_t *p) { return _mm512_loadu_si512(p); }
 
+/* The same once for all rows: the compiler would load it again for each. */
+INLINE __m512i load_shared(const int8_t *p) {
+    __m512i v = load(p);
+    GM_KEEP(v);
+    return v;
+}
+
+/* 256 activations. */
+INLINE void load_block(const int8_t *p, __m512i v[4]) {
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) v[i] = load_shared(p + 64 * i);
+}
+
 /* ---- activations in the order of the weights ------------------------------------------------------ */
 
 /* Of gm_xq_few.q and gm_xq_few.d. A word is four elements. */
@@ -247,10 +260,8 @@ INLINE void step_nibbles(gm_dtype type, const uint8_t *w, size_t stride, const i
         }
 #pragma GCC unroll 4
         for (int t = 0; t < n; t++) {
-            __m512i x_lo = load(x + (size_t)t * token + 64 * i);
-            __m512i x_hi = load(x + (size_t)t * token + 64 * i + 256);
-            GM_KEEP(x_lo);
-            GM_KEEP(x_hi);
+            const __m512i x_lo = load_shared(x + (size_t)t * token + 64 * i);
+            const __m512i x_hi = load_shared(x + (size_t)t * token + 64 * i + 256);
 #pragma GCC unroll 2
             for (int r = 0; r < rows; r++) {
                 dot[r][t] = add_products(dot[r][t], lo[r], x_lo);
@@ -362,15 +373,10 @@ INLINE void step_k(gm_dtype type, const uint8_t *w, size_t stride, const int row
     for (int r = 0; r < rows; r++) g[r] = groups_of_k(type, w + (size_t)r * stride, &min[r]);
 #pragma GCC unroll 4
     for (int t = 0; t < n; t++) {
-        const int8_t *x = k->x->few.q[PAIRS] + at(k, t, e);
         const __m512 d = _mm512_loadu_ps(k->x->few.d[D_PAIRS] + at(k, t, e) / 16);
         const __m512 ds = _mm512_maskz_loadu_ps(0x00ff, k->x->ds32 + at(k, t, e) / 32);
         __m512i part[4];
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; i++) {
-            part[i] = load(x + 64 * i);
-            GM_KEEP(part[i]);
-        }
+        load_block(k->x->few.q[PAIRS] + at(k, t, e), part);
 #pragma GCC unroll 2
         for (int r = 0; r < rows; r++) {
             __m512i dot = _mm512_setzero_si512();
@@ -414,16 +420,11 @@ INLINE void step_q6_k(const uint8_t *w, size_t stride, const int rows, const tok
     for (int r = 0; r < rows; r++) g[r] = groups_of_q6_k((const gm_block_q6_k *)(w + (size_t)r * stride));
 #pragma GCC unroll 4
     for (int t = 0; t < n; t++) {
-        const int8_t *x = k->x->few.q[QUADS] + at(k, t, e);
         const size_t group = at(k, t, e) / 16;
         const __m512 d = _mm512_loadu_ps(k->x->few.d[D_QUADS] + group);
         const __m512i offset = _mm512_loadu_si512(k->x->few.d[OFFSET_QUADS] + group);
         __m512i part[4], dot[AT_ONCE];
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; i++) {
-            part[i] = load(x + 64 * i);
-            GM_KEEP(part[i]);
-        }
+        load_block(k->x->few.q[QUADS] + at(k, t, e), part);
 #pragma GCC unroll 2
         for (int r = 0; r < rows; r++) {
 #if GM_ZMM_VNNI
