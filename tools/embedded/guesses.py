@@ -13,6 +13,7 @@ from transformers import DynamicCache
 from transformers.models.gemma4_unified.modeling_gemma4_unified import apply_rotary_pos_emb as turn
 
 import net
+import swift
 
 COUNT = 12        # lines for a place
 LONGEST = 28      # tokens of one
@@ -166,6 +167,10 @@ def fan_out(place, lines, gains):
         targets.append(ids[-1])
         counts.append(torch.full((n,), PULL * gain / len(lines)))
         end += n
+    extra = -end % swift.SAME  # rows that see themselves only and are not asked for
+    ids.append(torch.zeros(extra, dtype=torch.long))
+    at.append(torch.full((extra,), start))
+    first.append(end + torch.arange(extra))
     return (torch.cat(ids), torch.cat(rows), torch.cat(targets), torch.cat(counts),
             (start, torch.cat(at), torch.cat(first)))
 
