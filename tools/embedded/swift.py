@@ -21,7 +21,7 @@ BLOCK = 128    # queries whose keys are cut off where the last of them ends
 ROWS = 512     # whose logits are made at a time
 SAME = 128     # numbers of rows are multiples of it where they would be any: products of few shapes are compiled
 WIDEST = 4096  # as in swift.c
-HALF = torch.cpu._is_avx512_bf16_supported()
+HALF = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
 NUM = torch.bfloat16 if HALF else torch.float32  # of what is multiplied
 
 
