@@ -276,12 +276,19 @@ static void add_by_blas(const job *j, const gm_tensor *w, int row, int n_row, in
 
 static int min_int(int a, int b) { return a < b ? a : b; }
 
-/* Calls for a panel from row `first` of a piece of n_row rows on, if there is one. */
-static void prefetch_panel(const gm_tensor *w, int row, int n_row, int first, int k, int stretch) {
+/* What to call for while panel `first` is multiplied with elements k and on: the same rows a stretch later, or
+ * where the rows begin, two stretches of the next ones. Nearer is slower. */
+static gm_ahead panel_ahead(const gm_tensor *w, int row, int n_row, int first, int k, int stretch, int n_step) {
     const int n_in = (int)w->ne[0];
-    if (first >= n_row || k >= n_in) return;
-    gm_tile_prefetch(w->dtype, gm_tensor_row(w, row + first), w->row_bytes,
-                     min_int(n_row - first, GM_TILE_ROWS), k, min_int(n_in - k, stretch));
+    int from = k + stretch, to = k + 2 * stretch;
+    if (k == 0) {
+        first += GM_TILE_ROWS;
+        from = 0;
+        if (first >= n_row) first = 0, from = stretch;
+    }
+    if (from >= n_in) return (gm_ahead){0};
+    return gm_tile_ahead(w->dtype, gm_tensor_row(w, row + first), w->row_bytes, min_int(n_row - first, GM_TILE_ROWS),
+                         from, min_int(n_in, to) - from, n_step);
 }
 
 /* Rows row .. row + n_row - 1 of one piece for all tokens, through tiles. */
@@ -295,7 +302,12 @@ static void compute_tiles(const job *j, int mat, int row, int n_row, thread_scra
     gm_tile_fn tile = quantised ? m->tile.tile_quant : m->tile.tile_float;
     size_t panel_sums = (size_t)j->n_tok * GM_TILE_ROWS;
     memset(s->sums, 0, (size_t)n_panel * panel_sums * sizeof *s->sums);
-    if (!blas) prefetch_panel(w, row, n_row, 0, 0, stretch);
+    if (!blas) {
+        gm_ahead all = gm_tile_ahead(w->dtype, gm_tensor_row(w, row), w->row_bytes, min_int(n_row, GM_TILE_ROWS), 0,
+                                     min_int(n_in, stretch), 1);
+        gm_ahead_step(&all);
+    }
+    const int width = m->s.xq.tile_tok ? m->s.xq.tile_tok : GM_TILE_TOK, n_tile = (j->n_tok + width - 1) / width;
     for (int k = 0; k < n_in; k += stretch) {
         int kc = min_int(n_in - k, stretch);
         for (int i = 0; i < n_panel; i++) {
@@ -305,11 +317,10 @@ static void compute_tiles(const job *j, int mat, int row, int n_row, thread_scra
                 add_by_blas(j, w, row + first, n, k, kc, s, sums);
                 continue;
             }
-            /* The first stretch a panel ahead, the others all panels of the piece ahead: nearer is slower. */
-            if (k == 0) prefetch_panel(w, row, n_row, first + GM_TILE_ROWS, 0, stretch);
-            prefetch_panel(w, row, n_row, first, k + stretch, stretch);
             gm_panel p = gm_tile_pack(&m->tile, &m->dot, w->dtype, gm_tensor_row(w, row + first),
                                       w->row_bytes, n, k, kc, &s->pack);
+            gm_ahead ahead = panel_ahead(w, row, n_row, first, k, stretch, n_tile * (quantised ? kc / p.info->group : 1));
+            p.ahead = &ahead;
             tile(&p, &m->s.xq, 0, j->n_tok, sums);
             if (j->twice && quantised)
                 tile(&p, &m->s.xq, j->n_tok, j->n_tok, s->sums + (size_t)i * panel_sums);

@@ -19,6 +19,7 @@ static void tile_quant_ref(const gm_panel *p, const gm_xq *x, int tok, int n_tok
             size_t at = g16 + (size_t)(g * u->group / 16);
             int sx = u->group == 32 ? x->s32[at / 2] : x->s16[at];
             int32_t sum[GM_TILE_ROWS];
+            gm_ahead_step(p->ahead);
             for (int r = 0; r < GM_TILE_ROWS; r++) sum[r] = -u->offset * sx;
             for (int s = 0; s < steps; s++, q += 4) {
                 const uint8_t *w = p->q + (size_t)(g * steps + s) * GM_TILE_ROWS * 4;
@@ -38,6 +39,7 @@ static void tile_float_ref(const gm_panel *p, const gm_xq *x, int tok, int n_tok
     for (int t = 0; t < n_tok; t++, c += GM_TILE_ROWS) {
         const float *xt = x->x + (size_t)(tok + t) * (size_t)x->n_in + p->k0;
         float sum[GM_TILE_ROWS] = {0};
+        gm_ahead_step(p->ahead);
         for (int k = 0; k < p->kc; k++)
             for (int r = 0; r < GM_TILE_ROWS; r++) sum[r] += p->f[k * GM_TILE_ROWS + r] * xt[k];
         for (int r = 0; r < GM_TILE_ROWS; r++) c[r] += sum[r];
@@ -102,12 +104,18 @@ void gm_tile_interleave(gm_xq *x, int tok, int n, uint32_t *scratch) {
     interleave(x->ds16 + t * (row / 16), row / 16, n, scratch);
 }
 
-void gm_tile_prefetch(gm_dtype t, const uint8_t *w, size_t row_bytes, int n_row, int k0, int kc) {
+gm_ahead gm_tile_ahead(gm_dtype t, const uint8_t *w, size_t row_bytes, int n_row, int k0, int kc, int n_step) {
     const gm_dtype_info *info = gm_dtype_get(t);
-    const size_t bytes = (size_t)kc / info->block_elems * info->block_bytes;
-    w += (size_t)k0 / info->block_elems * info->block_bytes;
-    for (int r = 0; r < n_row; r++, w += row_bytes)
-        for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(w + i);
+    gm_ahead a = {
+        .row_bytes = row_bytes,
+        .part_bytes = (size_t)kc / info->block_elems * info->block_bytes,
+        .n_row = n_row - 1,
+        .skip = k0 == 0 ? 0 : 63,
+    };
+    const int lines = n_row * (int)((a.part_bytes + 63 + 63) / 64);
+    a.per_step = (lines + n_step - 1) / n_step;
+    gm_ahead_row(&a, w + (size_t)k0 / info->block_elems * info->block_bytes);
+    return a;
 }
 
 static gm_panel pack_float(const gm_tile_fns *f, gm_dtype t, const uint8_t *w, size_t row_bytes,

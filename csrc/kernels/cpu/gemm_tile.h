@@ -29,6 +29,35 @@ enum {
     GM_TILE_TOK = 6,       /* tokens of a tile of interleaved rows, at most */
 };
 
+/* Weights that a later panel is made of, called for while tiles compute. A few lines of the cache at a
+ * time: a core can wait for some dozens at once, and a burst of more stops everything else. */
+typedef struct {
+    const uint8_t *row, *line, *end; /* of the row's part: its first byte, the next line, its last byte + 1 */
+    size_t row_bytes, part_bytes;
+    int n_row;    /* rows after this one */
+    int skip;     /* bytes of a part that is there already: up to a whole line, where it has one in common with
+                     the part before */
+    int per_step; /* lines */
+} gm_ahead;
+
+static inline void gm_ahead_row(gm_ahead *a, const uint8_t *row) {
+    a->row = row;
+    a->line = row + a->skip - (uintptr_t)(row + a->skip) % 64;
+    a->end = row + a->part_bytes;
+}
+
+/* One step of a tile: a group of its weights (float tiles: all). */
+static inline void gm_ahead_step(gm_ahead *a) {
+    for (int i = 0; i < a->per_step; i++, a->line += 64) {
+        if (a->line >= a->end) {
+            if (a->n_row == 0) return;
+            a->n_row--;
+            gm_ahead_row(a, a->row + a->row_bytes);
+        }
+        __builtin_prefetch(a->line);
+    }
+}
+
 typedef struct {
     const gm_unpack_info *info; /* group 0: a float panel */
     int k0, kc;                 /* elements k0 .. k0 + kc - 1 of the rows */
@@ -37,6 +66,7 @@ typedef struct {
     float *scale, *min;  /* [kc / group, GM_TILE_ROWS] */
     /* Float: */
     float *f; /* [kc, GM_TILE_ROWS] */
+    gm_ahead *ahead;
 } gm_panel;
 
 /* c[t, r] += x[tok + t] . panel row r, for n_tok tokens. c: [n_tok, GM_TILE_ROWS]. For quantised
@@ -91,6 +121,6 @@ typedef struct {
 gm_panel gm_tile_pack(const gm_tile_fns *f, const gm_dot_fns *dot, gm_dtype t, const uint8_t *w,
                       size_t row_bytes, int n_row, int k0, int kc, gm_tile_scratch *s);
 
-/* Calls for the bytes of such a panel, to be packed some panels later: its rows lie too far apart for the hardware to
- * see it coming. */
-void gm_tile_prefetch(gm_dtype t, const uint8_t *w, size_t row_bytes, int n_row, int k0, int kc);
+/* The bytes of such a panel, to be called for in n_step steps or more: its rows lie too far apart for the
+ * hardware to see it coming. */
+gm_ahead gm_tile_ahead(gm_dtype t, const uint8_t *w, size_t row_bytes, int n_row, int k0, int kc, int n_step);

@@ -8,6 +8,7 @@
 INLINE void run_float(const gm_panel *p, const gm_xq *x, int tok, int row, const int n, float *c) {
     const float *w = p->f + row, *xt[TOK];
     float32x4_t sum[TOK][QUADS];
+    gm_ahead_step(p->ahead);
 #pragma GCC unroll 4
     for (int t = 0; t < n; t++) {
         xt[t] = x->x + (size_t)(tok + t) * (size_t)x->n_in + p->k0;

@@ -134,6 +134,7 @@ INLINE void run_quant(const tile *a, int row, const int n, const int steps, floa
     const uint8_t *w = p->q + row * 4;
     for (int g = 0; g < n_group; g++, w += steps * STEP) {
         int32x4_t i[TOK][QUADS];
+        gm_ahead_step(p->ahead);
         group_sums(a, w, 4 * steps * g, g, n, steps, i);
         const float *scale = p->scale + g * GM_TILE_ROWS + row;
         const float *min = p->info->has_min ? p->min + g * GM_TILE_ROWS + row : NULL;

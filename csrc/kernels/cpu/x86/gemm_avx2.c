@@ -7,6 +7,7 @@
 INLINE void run_float(const gm_panel *p, const gm_xq *x, int tok, const int n, float *c) {
     const float *w = p->f, *xt[TOK_FLOAT];
     __m256 sum0[TOK_FLOAT], sum1[TOK_FLOAT];
+    gm_ahead_step(p->ahead);
 #pragma GCC unroll 6
     for (int t = 0; t < n; t++) {
         xt[t] = x->x + (size_t)(tok + t) * (size_t)x->n_in + p->k0;

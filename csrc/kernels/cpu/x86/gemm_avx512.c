@@ -13,6 +13,7 @@ enum { TOK = 8 }; /* 16 sums: twice what the latency of a fused add needs */
 INLINE void run_float(const gm_panel *p, const gm_xq *x, int tok, const int n, float *c) {
     const float *w = p->f, *xt[TOK];
     __m512 s0[TOK], s1[TOK];
+    gm_ahead_step(p->ahead);
 #pragma GCC unroll 8
     for (int t = 0; t < n; t++) {
         xt[t] = x->x + (size_t)(tok + t) * (size_t)x->n_in + p->k0;

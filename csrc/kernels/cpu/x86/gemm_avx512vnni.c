@@ -55,6 +55,7 @@ INLINE void run_quant(const tile *a, const int n, const int steps, const int has
         /* Called for ahead of time: the jump from tile to tile is too long for the hardware to follow. */
         for (int i = 0; i < n * 4 * steps; i += 64)
             _mm_prefetch((const char *)(q + a->ahead) + i, _MM_HINT_T0);
+        gm_ahead_step(a->p->ahead);
         __m512i i0[TOK], i1[TOK];
 #pragma GCC unroll 6
         for (int t = 0; t < n; t++) i0[t] = i1[t] = _mm512_set1_epi32(a->init[g * n + t]);

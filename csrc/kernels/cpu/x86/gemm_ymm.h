@@ -123,6 +123,7 @@ INLINE void run_quant(const tile *a, const int n, const int steps, const int run
     }
     for (int g = 0; g < n_group; g++, w += steps * GM_TILE_ROWS * 4) {
         __m256i i0[TOK], i1[TOK];
+        gm_ahead_step(p->ahead);
         group_sums(a, w, g, n, steps, run, i0, i1);
         const float *scale = p->scale + g * GM_TILE_ROWS + a->row;
         const __m256 s0 = _mm256_load_ps(scale), s1 = _mm256_load_ps(scale + 8);
