@@ -319,7 +319,8 @@ static void compute_tiles(const job *j, int mat, int row, int n_row, thread_scra
             }
             gm_panel p = gm_tile_pack(&m->tile, &m->dot, w->dtype, gm_tensor_row(w, row + first),
                                       w->row_bytes, n, k, kc, &s->pack);
-            gm_ahead ahead = panel_ahead(w, row, n_row, first, k, stretch, n_tile * (quantised ? kc / p.info->group : 1));
+            const int n_step = n_tile * (quantised ? kc / p.info->group : 1);
+            gm_ahead ahead = panel_ahead(w, row, n_row, first, k, stretch, n_step);
             p.ahead = &ahead;
             tile(&p, &m->s.xq, 0, j->n_tok, sums);
             if (j->twice && quantised)

@@ -35,11 +35,11 @@ typedef struct {
     const uint8_t *row, *line, *end; /* of the row's part: its first byte, the next line, its last byte + 1 */
     size_t row_bytes, part_bytes;
     int n_row;    /* rows after this one */
-    int skip;     /* bytes of a part that is there already: up to a whole line, where it has one in common with
-                     the part before */
+    int skip;     /* 63: a first line that is not whole came with the part before; else 0 */
     int per_step; /* lines */
 } gm_ahead;
 
+/* Goes on to the part of the row that begins at `row`. */
 static inline void gm_ahead_row(gm_ahead *a, const uint8_t *row) {
     a->row = row;
     a->line = row + a->skip - (uintptr_t)(row + a->skip) % 64;
@@ -66,7 +66,8 @@ typedef struct {
     float *scale, *min;  /* [kc / group, GM_TILE_ROWS] */
     /* Float: */
     float *f; /* [kc, GM_TILE_ROWS] */
-    gm_ahead *ahead;
+    /* Not the tile's own: */
+    gm_ahead *ahead; /* what it calls for while it computes; gm_tile_pack leaves it to the caller */
 } gm_panel;
 
 /* c[t, r] += x[tok + t] . panel row r, for n_tok tokens. c: [n_tok, GM_TILE_ROWS]. For quantised
