@@ -96,6 +96,11 @@ def optimizers(model):
     return Muon(matrices, LR_MATRIX), adam
 
 
+def step_back(_):
+    """What makes samples uses the time in which ranks wait for each other."""
+    os.nice(15)
+
+
 def rate(step, cool_from, cool_steps):
     r = min(1.0, (step + 1) / WARMUP)
     if cool_from is not None:
@@ -218,8 +223,9 @@ class Run:
             (self.folder / f"mixture-{self.step}.json").write_text(json.dumps(mixture) + "\n")
         per_batch = a.tokens // (a.parts * a.ranks)
         source = data.Batches(a.work, f"{self.step} {self.rank}", mixture, per_batch, a.longest, a.rules)
-        workers = a.workers if self.device == "cuda" else 0
-        batches = iter(torch.utils.data.DataLoader(source, batch_size=None, num_workers=workers))
+        workers = a.workers if self.device == "cuda" else 1
+        batches = iter(torch.utils.data.DataLoader(source, batch_size=None, num_workers=workers, prefetch_factor=4,
+                                                   worker_init_fn=step_back))
         losses, began, saved, at = {}, (self.seen, self.seconds), time.time(), time.time()
         first, halt = time.time(), False
         while self.step < end and not halt:
