@@ -82,15 +82,16 @@ end
 
 --- Waits for one answer. This is a script without a user, so it may wait.
 ---@param req gemma.Request
+---@param enough (fun(text: string): boolean)? may it end here?
 ---@return string text
----@return gemma.Done info
-local function answer(req)
-  local text, info, failed = '', nil, nil
+local function answer(req, enough)
+  local text, over, failed = '', false, nil
   req.on_text = function(t)
     text = text .. t
+    over = over or enough ~= nil and enough(text)
   end
-  req.on_done = function(i)
-    info = i
+  req.on_done = function()
+    over = true
   end
   req.on_error = function(e)
     failed = e.text
@@ -100,12 +101,13 @@ local function answer(req)
     error(err)
   end
   vim.wait(60000, function()
-    return info ~= nil or failed ~= nil
+    return over or failed ~= nil
   end, 1)
-  if not info then
+  if not over then
     error(failed or 'no answer within a minute')
   end
-  return text, info
+  job:cancel()
+  return text
 end
 
 -- ---- code --------------------------------------------------------------------------------------
@@ -147,13 +149,23 @@ local function tally()
   }
 end
 
+--- The first line of a suggestion that says something. One that begins with blank lines is shown with what
+--- comes after them.
+local LINE = '%S[^\n]*'
+
+---@param text string
+---@return boolean
+local function has_line(text)
+  return text:find(LINE .. '\n') ~= nil
+end
+
 ---@param language string
 local function code(language)
   local files = vim.tbl_filter(function(f)
     return f.package ~= 'made'
   end, holes.files(work, 'held', language))
   local rnd = holes.random(77)
-  local n, ms, tokens = 0, 0, 0
+  local n, ms = 0, 0
   local places = 4 * count
   local model, copier = tally(), tally()
   while n < places do
@@ -169,18 +181,18 @@ local function code(language)
         local got = ''
         holes.with(buf, lines, hole, false, function()
           local c = context.gather(buf, row - 1, white, { tokens = 1024, suffix_tokens = 512 })
-          local info
-          got, info = answer({
+          local began = vim.uv.hrtime()
+          local text = answer({
             parts = context.parts(c),
             session = 0,
             priority = 'typing',
             heal = true,
             max_tokens = 48,
-            stops = { '\n' },
-          })
-          ms, tokens = ms + info.prefill_ms + info.decode_ms, tokens + info.n_generated
+            stops = { '\n```' },
+          }, has_line)
+          ms = ms + (vim.uv.hrtime() - began) / 1e6
+          got = vim.trim(text:match(LINE) or '')
         end)
-        got = vim.trim(got)
         local copy = copied(lines, row)
         model.add(got, want)
         copier.add(copy, want)
@@ -193,7 +205,7 @@ local function code(language)
   end
   say('%s, next line, %d places: %s', language, n, model.text(n))
   say('%s, copying the line after the most similar one: %s', language, copier.text(n))
-  say('%s, time: %.0f ms a suggestion of %.1f tokens', language, ms / n, tokens / n)
+  say('%s, time: %.0f ms to a line', language, ms / n)
 end
 
 -- ---- explanations ------------------------------------------------------------------------------
