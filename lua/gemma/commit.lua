@@ -252,18 +252,54 @@ local function git(dir, args, on_done)
   end
 end
 
---- Where the repository is: that of the file, or for a commit buffer the one git was started in.
----@param buf integer
----@return string
-local function directory(buf)
-  local name = api.nvim_buf_get_name(buf)
-  if vim.bo[buf].filetype ~= 'gitcommit' and vim.bo[buf].buftype == '' and name ~= '' then
-    local dir = vim.fs.dirname(name)
-    if vim.uv.fs_stat(dir) then
-      return dir
-    end
+---@class (exact) gemma.commit.Where
+---@field dirs string[] the first one that is of the right repository counts
+---@field git_dir string? of the right one; nil when any is
+
+--- Is it the directory that git keeps a repository in?
+---@param dir string
+---@return boolean
+local function is_git_dir(dir)
+  local function has(name)
+    return vim.uv.fs_stat(vim.fs.joinpath(dir, name)) ~= nil
   end
-  return vim.fn.getcwd()
+  return has('HEAD') and (has('objects') or has('commondir'))
+end
+
+--- The work tree of such a directory, as far as the place tells. The directory itself otherwise: git
+--- knows by core.worktree, as in a submodule, or refuses.
+---@param git_dir string
+---@return string
+local function work_tree(git_dir)
+  local link = vim.fs.joinpath(git_dir, 'gitdir') -- a linked work tree: holds the path of its .git
+  local path = vim.fn.filereadable(link) == 1 and vim.fn.readfile(link, '', 1)[1]
+  if path then
+    local absolute = path:find('^/') or path:find('^%a:')
+    return vim.fs.dirname(absolute and path or vim.fs.joinpath(git_dir, path))
+  end
+  return vim.fs.basename(git_dir) == '.git' and vim.fs.dirname(git_dir) or git_dir
+end
+
+--- Where the repository is. For the message of a commit: the one whose directory holds it, since
+--- other programs than git open messages of any repository in a Neovim that is running.
+---@param buf integer
+---@return gemma.commit.Where
+local function where(buf)
+  if vim.b[buf].gemma_commit then
+    return vim.b[buf].gemma_commit
+  end
+  local cwd = vim.fn.getcwd()
+  local name = api.nvim_buf_get_name(buf)
+  local dir = name ~= '' and vim.fs.dirname(name)
+  if not dir or not vim.uv.fs_stat(dir) then
+    return { dirs = { cwd } }
+  elseif is_git_dir(dir) then
+    -- git started this Neovim, in the work tree. What it set would go with us to any other place.
+    local by_git = vim.env.GIT_DIR or vim.env.GIT_INDEX_FILE
+    return { dirs = by_git and { cwd } or { cwd, work_tree(dir) }, git_dir = dir }
+  end
+  local of_file = vim.bo[buf].filetype ~= 'gitcommit' and vim.bo[buf].buftype == ''
+  return { dirs = { of_file and dir or cwd } }
 end
 
 ---@param diff string
@@ -342,15 +378,28 @@ function Run:finished(text, info)
   end
 end
 
----@param dir string
-function Run:collect(dir)
-  git(dir, { 'rev-parse', '--show-toplevel' }, function(top, err)
+--- Asks one place after the other until the repository is the right one.
+---@param place gemma.commit.Where
+---@param i integer
+function Run:collect(place, i)
+  local dir = place.dirs[i]
+  git(dir, { 'rev-parse', '--show-toplevel', '--absolute-git-dir' }, function(out, err)
     if self.over then
       return
-    elseif not top then
-      return self:fail(('no repository here: %s'):format(transcript.one_line(err or '')))
     end
-    self:read(dir, (top:gsub('\n$', '')))
+    local top, git_dir = (out or ''):match('^(.*)\n(.*)\n$')
+    local want = place.git_dir
+    if top and (not want or vim.uv.fs_realpath(git_dir) == vim.uv.fs_realpath(want)) then
+      return self:read(dir, top)
+    elseif i < #place.dirs then
+      return self:collect(place, i + 1)
+    end
+    local why = transcript.one_line(err or (dir .. ' is another repository'))
+    if not want then
+      return self:fail(('no repository here: %s'):format(why))
+    end
+    local help = i > 1 and ' :cd to it first.' or ''
+    self:fail(('no work tree found for %s (%s).%s'):format(vim.fn.fnamemodify(want, ':~'), why, help))
   end)
 end
 
@@ -410,7 +459,7 @@ local running ---@type gemma.commit.Run?
 --- :Gemma commit.
 function M.command()
   local here = api.nvim_get_current_buf()
-  local dir = directory(here)
+  local place = where(here)
   if running and not running.over then
     return notify.info('a message is being written; <C-e> in its buffer stops it.')
   elseif vim.fn.executable('git') == 0 then
@@ -432,8 +481,11 @@ function M.command()
     },
   })
   running = self
+  if own then
+    vim.b[self.buf].gemma_commit = place -- asked again, it is the same repository
+  end
   self:busy('asking git')
-  self:collect(dir)
+  self:collect(place, 1)
 end
 
 return M

@@ -25,15 +25,22 @@ local function file(dir, name, lines)
   vim.fn.writefile(lines, dir .. '/' .. name)
 end
 
---- A child in a repository with one commit and one staged change.
+--- Makes a repository with one commit and one staged change.
+local function init(dir, name, ...)
+  vim.fn.mkdir(dir, 'p')
+  run(dir, 'init', '-q', ...)
+  file(dir, name .. '.lua', { ('local %s = 1'):format(name) })
+  run(dir, 'add', name .. '.lua')
+  run(dir, 'commit', '-qm', name .. ': begin')
+  file(dir, name .. '.lua', { ('local %s = 2'):format(name) })
+  run(dir, 'add', name .. '.lua')
+  return dir
+end
+
+--- A child in such a repository.
 local function repository(o)
   local c = h.child(o)
-  run(c.dir, 'init', '-q')
-  file(c.dir, 'a.lua', { 'local a = 1' })
-  run(c.dir, 'add', 'a.lua')
-  run(c.dir, 'commit', '-qm', 'a: begin')
-  file(c.dir, 'a.lua', { 'local a = 2' })
-  run(c.dir, 'add', 'a.lua')
+  init(c.dir, 'a')
   return c
 end
 
@@ -112,6 +119,75 @@ test('in a commit buffer the message comes before the comments, in one undo step
   h.eq(run(c.dir, 'log', '--format=%s'), 'a: begin\n', 'git was not told')
 end)
 
+--- Opens a message in a child and asks for it.
+local function ask(c, path)
+  c:cmd('edit ' .. path .. ' | setlocal filetype=gitcommit')
+  c:cmd('Gemma commit')
+end
+
+-- fugitive, neogit or nvr open a message in a Neovim that is in another repository: it was written
+-- from what was staged there.
+test('the repository is that of the message, not the one that Neovim is in', function()
+  local c = repository()
+  local b = init(c.dir .. '/b', 'b')
+  run(b, 'worktree', 'add', '-q', c.dir .. '/linked')
+  file(c.dir, 'linked/l.lua', { 'local l = 2' })
+  run(c.dir .. '/linked', 'add', 'l.lua')
+  -- As `git submodule add` leaves it.
+  local module = c.dir .. '/.git/modules/m'
+  vim.fn.mkdir(c.dir .. '/.git/modules')
+  local m = init(c.dir .. '/m', 'm', '--separate-git-dir=' .. module)
+  run(m, 'config', 'core.worktree', '../../../m')
+  local own = c.dir .. '/.git'
+  for i, row in ipairs({
+    { b .. '/.git', '+local b = 2' },
+    { b .. '/.git/worktrees/linked', '+local l = 2' },
+    { module, '+local m = 2' },
+    { own, '+local a = 2' },
+  }) do
+    ask(c, row[1] .. '/COMMIT_EDITMSG')
+    local p = prompt(c, i)
+    h.has(p, row[2])
+    h.eq(select(2, p:gsub('diff %-%-git', '')), 1, row[1])
+    c:lua("Fake.emit('Fix it') Fake.done()")
+    c:wait("vim.fn.getline(1) == 'Fix it'")
+  end
+  -- git may write a relative path there.
+  file(b, '.git/worktrees/linked/gitdir', { '../../../../linked/.git' })
+  ask(c, b .. '/.git/worktrees/linked/MERGE_MSG')
+  h.has(prompt(c, 5), '+local l = 2')
+end)
+
+test('a message whose work tree cannot be told gets nothing, until Neovim is there', function()
+  local c = repository()
+  local s = init(c.dir .. '/s', 's', '--separate-git-dir=' .. c.dir .. '/store')
+  ask(c, c.dir .. '/store/COMMIT_EDITMSG')
+  c:wait('#Seen.messages == 1')
+  h.has(c:messages()[1], 'gemma: no work tree found for ')
+  h.has(c:messages()[1], '/store (fatal: ')
+  h.has(c:messages()[1], ' :cd to it first.')
+  h.eq(c:lua('return #Fake.jobs'), 0)
+  c:cmd('cd ' .. s)
+  c:cmd('Gemma commit')
+  h.has(prompt(c), '+local s = 2')
+end)
+
+-- `git commit -a` and `git commit FILE` have an index of their own, which is named in the environment.
+test('when git started Neovim, what git set counts, and for its own message only', function()
+  local index = vim.fn.tempname()
+  local c = repository({ env = { GIT_INDEX_FILE = index } })
+  vim.uv.fs_copyfile(c.dir .. '/.git/index', index)
+  run(c.dir, 'reset', '-q')
+  ask(c, c.dir .. '/.git/COMMIT_EDITMSG')
+  h.has(prompt(c), '+local a = 2')
+  c:lua("Fake.emit('Fix it') Fake.done()")
+  c:wait("vim.fn.getline(1) == 'Fix it'")
+  ask(c, init(c.dir .. '/b', 'b') .. '/.git/COMMIT_EDITMSG')
+  c:wait('#Seen.messages == 1')
+  h.has(c:messages()[1], c.dir .. ' is another repository).')
+  h.eq(c:lua('return #Fake.jobs'), 1)
+end)
+
 test('what is in the message already is not lost', function()
   local c = repository()
   c:cmd('enew | setlocal filetype=gitcommit')
@@ -132,6 +208,20 @@ test('without a commit buffer the message gets one of its own', function()
   c:wait("vim.fn.getline(1) == 'a: two'")
   h.eq(c:lua('return { vim.bo.filetype, vim.bo.buftype, #vim.api.nvim_list_wins() }'), { 'gitcommit', 'nofile', 2 })
   h.eq(c:lines(), { 'a: two' })
+end)
+
+-- The second message was from where Neovim is, since the buffer of the first one has no file.
+test('asked again in a buffer of its own, it is the same repository', function()
+  local c = repository()
+  local b = init(c.dir .. '/b', 'b')
+  c:cmd('edit b/b.lua')
+  c:cmd('Gemma commit')
+  h.has(prompt(c), '+local b = 2')
+  c:lua("Fake.emit('b: two') Fake.done()")
+  c:wait("vim.fn.getline(1) == 'b: two'")
+  c:cmd('Gemma commit')
+  h.has(prompt(c, 2), '+local b = 2')
+  h.eq(run(b, 'log', '--format=%s'), 'b: begin\n')
 end)
 
 test('excluded files are not read; when nothing else is staged it says so', function()
