@@ -227,18 +227,29 @@ function Run:fail(text)
   end
 end
 
+-- Off, whatever a repository says: they start programs, or change the names of files, which the
+-- exclude list and our pathspecs need as they are from the top.
+local OFF = { 'core.fsmonitor', 'core.quotePath', 'diff.relative', 'log.showSignature' }
+-- The last two keep git from fetching what a partial clone lacks; versions of before 2024 know only
+-- the last one.
+local ENV = {
+  GIT_OPTIONAL_LOCKS = '0',
+  LC_ALL = 'C.UTF-8',
+  GIT_NO_LAZY_FETCH = '1',
+  GIT_ALLOW_PROTOCOL = 'none',
+}
+
 --- Runs git without anything that the repository's own configuration could start.
 ---@param dir string
 ---@param args string[]
 ---@param on_done fun(out: string?, err: string?)
 local function git(dir, args, on_done)
-  local cmd = { 'git', '-C', dir, '-c', 'core.fsmonitor=false', '-c', 'core.quotePath=false', '--no-pager' }
+  local cmd = { 'git', '-C', dir, '--no-pager' }
+  for _, key in ipairs(OFF) do
+    vim.list_extend(cmd, { '-c', key .. '=false' })
+  end
   vim.list_extend(cmd, args)
-  local ok, err = pcall(vim.system, cmd, {
-    text = true,
-    timeout = GIT_MS,
-    env = { GIT_OPTIONAL_LOCKS = '0', LC_ALL = 'C.UTF-8' },
-  }, vim.schedule_wrap(function(done)
+  local ok, err = pcall(vim.system, cmd, { text = true, timeout = GIT_MS, env = ENV }, vim.schedule_wrap(function(done)
     if done.code == 0 then
       return on_done(done.stdout or '')
     end
@@ -415,7 +426,9 @@ function Run:read(dir, top)
     elseif names == '' then
       return self:fail('nothing is staged. Stage with git add first.')
     end
-    local args = { 'diff', '--cached', '--no-color', '--no-ext-diff', '--no-textconv', '--', ':/' }
+    local args = { 'diff', '--cached', '--no-color', '--no-ext-diff', '--no-textconv' }
+    -- Of a submodule only its commit: its files are not in the list, and its configuration is its own.
+    vim.list_extend(args, { '--submodule=short', '--', ':/' })
     local left_out, n = {}, 0
     for name in vim.gsplit(names, '\0', { plain = true, trimempty = true }) do
       n = n + 1

@@ -245,6 +245,29 @@ test('excluded files are not read; when nothing else is staged it says so', func
   h.eq(c:messages()[2], 'gemma: all staged files are excluded (exclude list), such as .env.')
 end)
 
+-- With diff.relative names began at Neovim's folder, where no pattern that starts at the top met
+-- them, and files outside it were missing without a word.
+test('excluded files are not read in a folder of the repository either, nor those of a submodule', function()
+  local c = repository()
+  vim.fn.mkdir(c.dir .. '/sub')
+  file(c.dir, 'sub/.env', { 'PASSWORD=hunter2' })
+  file(c.dir, 'sub/s.lua', { 'local s = 1' })
+  local m = init(c.dir .. '/m', 'm')
+  file(m, '.env', { 'PASSWORD=hunter3' })
+  run(m, 'add', '.env')
+  run(m, 'commit', '-qm', 'm: secret')
+  run(c.dir, 'add', 'sub', 'm')
+  run(c.dir, 'config', 'diff.relative', 'true')
+  run(c.dir, 'config', 'diff.submodule', 'diff')
+  c:cmd('cd sub')
+  c:cmd('Gemma commit')
+  local p = prompt(c)
+  h.ok(not p:find('hunter', 1, true), 'no secret in the prompt')
+  h.has(p, '+local s = 1')
+  h.has(p, '+local a = 2')
+  h.has(p, '1 further files are not shown.')
+end)
+
 test('nothing staged, no repository: one line each', function()
   local c = repository()
   run(c.dir, 'reset', '-q')
@@ -281,6 +304,13 @@ test('a buffer that was opened for a message goes when there is none, unless som
   h.eq(c:lines(), { 'my own words' })
 end)
 
+--- A program that leaves ran-NAME behind.
+local function trap(dir, name)
+  file(dir, name, { '#!/bin/sh', ('touch %s/ran-%s'):format(dir, name), 'exec git-upload-pack "$@"' })
+  vim.uv.fs_chmod(dir .. '/' .. name, 493)
+  return dir .. '/' .. name
+end
+
 test('a repository cannot start programs of its own', function()
   local c = repository()
   for _, key in ipairs({ 'diff.external', 'diff.evil.textconv', 'core.fsmonitor', 'core.pager' }) do
@@ -288,8 +318,46 @@ test('a repository cannot start programs of its own', function()
   end
   file(c.dir, '.gitattributes', { '*.lua diff=evil' })
   run(c.dir, '-c', 'core.fsmonitor=false', 'add', '.gitattributes')
+  -- log would check the signature of each commit.
+  local signed = run(c.dir, 'cat-file', 'commit', 'HEAD'):gsub('\n\n',
+    '\ngpgsig -----BEGIN PGP SIGNATURE-----\n \n -----END PGP SIGNATURE-----\n\n', 1)
+  file(c.dir, 'signed', vim.split(signed, '\n'))
+  local id = run(c.dir, 'hash-object', '-t', 'commit', '-w', 'signed')
+  run(c.dir, 'update-ref', 'HEAD', vim.trim(id))
+  run(c.dir, 'config', 'log.showSignature', 'true')
+  run(c.dir, 'config', 'gpg.program', trap(c.dir, 'gpg'))
+  -- diff would start another one in a submodule, which has a configuration of its own.
+  local m = init(c.dir .. '/m', 'm')
+  run(m, 'config', 'diff.external', trap(c.dir, 'submodule'))
+  run(c.dir, '-c', 'core.fsmonitor=false', 'add', 'm')
+  run(c.dir, 'config', 'diff.submodule', 'diff')
   c:cmd('Gemma commit')
-  prompt(c)
+  local p = prompt(c)
+  h.eq(vim.fn.glob(c.dir .. '/ran-*'), '')
+  h.has(p, '<earlier>\na: begin\n</earlier>')
+  h.has(p, '+local a = 2')
+  h.has(p, '+Subproject commit ')
+end)
+
+-- In a partial clone git fetches what it lacks, with the program that the configuration names.
+test('nothing is fetched', function()
+  local c = repository()
+  local host = vim.fn.tempname()
+  run(c.dir, 'clone', '-q', '--bare', c.dir, host)
+  for key, value in pairs({
+    ['core.repositoryFormatVersion'] = '1',
+    ['extensions.partialClone'] = 'origin',
+    ['remote.origin.url'] = host,
+    ['remote.origin.promisor'] = 'true',
+    ['remote.origin.uploadpack'] = trap(c.dir, 'upload'),
+  }) do
+    run(c.dir, 'config', key, value)
+  end
+  local id = vim.trim(run(c.dir, 'rev-parse', 'HEAD:a.lua'))
+  os.remove(('%s/.git/objects/%s/%s'):format(c.dir, id:sub(1, 2), id:sub(3)))
+  c:cmd('Gemma commit')
+  c:wait('#Seen.messages + #Fake.jobs == 1')
+  h.has(c:messages()[1] or '', 'gemma: the staged diff cannot be read: ')
   h.eq(vim.fn.glob(c.dir .. '/ran-*'), '')
 end)
 
