@@ -120,14 +120,42 @@ local function switch_to(path)
   end
 end
 
---- The model is in place.
+--- Is it one that can be loaded, and not what belongs to another file?
+---@param path string
+---@return boolean
+local function is_model(path)
+  return vim.iter(models.list()):any(function(file)
+    return file.path == path
+  end)
+end
+
+--- What becomes of a file that is no model.
+---@param path string
+---@return string
+local function use_of(path)
+  if not vim.fs.basename(path):find('^mmproj') then
+    return ' It is no model by itself.'
+  end
+  local model = engine.model or models.find()
+  if engine.lender or not model or engine.find_mmproj(model) ~= path then
+    return ' For pictures and sounds put its model beside it, or set mmproj_path.'
+  elseif engine.is_loaded() or engine.state == 'loading' then
+    return ' For pictures and sounds run :Gemma unload and ask again.'
+  end
+  return ' The next load takes it for pictures and sounds.'
+end
+
+--- The file is in place.
 ---@param path string
 ---@param info gemma.DownloadInfo
 local function installed(path, info)
   local msg = INSTALLED[info.source]:format(vim.fs.basename(path))
   -- The toy stood in until there is a better one.
   local toy = engine.model and engine.model == models.embedded() and not engine.lender
-  if toy or not (engine.is_loaded() or require('gemma.config').get().model_path) then
+  if not is_model(path) then
+    engine.forgive() -- it may have been a missing part
+    msg = msg .. use_of(path)
+  elseif toy or not (engine.is_loaded() or require('gemma.config').get().model_path) then
     switch_to(path)
   else
     engine.forgive()

@@ -379,6 +379,41 @@ test('what is needed for pictures comes with the model, and only once', function
   h.eq(server:gets(), 2)
 end)
 
+-- Its address made it the model: every load tried it, in later sessions too.
+test('what is no model by itself does not become the model', function()
+  server.files['/x/mmproj-F16.gguf'] = { body = BODY }
+  server.files['/x/s-00001-of-00002.gguf'] = { body = BODY }
+  server.files['/x/s-00002-of-00002.gguf'] = { body = BODY }
+  local c = child()
+  local model = "return (require('gemma.models').find())"
+  local before = c:lua(model)
+  install(c, server.url .. '/x/mmproj-F16.gguf')
+  h.has(wait_message(c), 'mmproj-F16.gguf installed;')
+  h.has(c:messages()[1], ' For pictures and sounds put its model beside it, or set mmproj_path.')
+  install(c, server.url .. '/x/s-00002-of-00002.gguf')
+  h.has(wait_message(c, 2), ' It is no model by itself.')
+  h.eq(c:lua(model), before)
+  h.eq(read(c.dir .. '/state/nvim/gemma/model'), nil, 'nothing is remembered')
+  install(c, server.url .. '/x/s-00001-of-00002.gguf')
+  h.has(wait_message(c, 3), 'this one is recorded.')
+  h.eq(c:lua(model), c.models .. 's-00001-of-00002.gguf')
+  h.has(read(c.dir .. '/state/nvim/gemma/model'), '/s-00001-of-00002.gguf\n')
+  install(c, server.url .. '/x/mmproj-F16.gguf')
+  h.has(wait_message(c, 4), ' The next load takes it for pictures and sounds.')
+  h.eq(c:lua(model), c.models .. 's-00001-of-00002.gguf')
+end)
+
+test('what is for pictures and came after the model was loaded: it says how to use it', function()
+  server.files['/x/mmproj-F16.gguf'] = { body = BODY }
+  local c = child()
+  vim.uv.fs_copyfile(h.root .. '/tests/golden/sets/nano/model-Q8_0.gguf', c.models .. 'tiny.gguf')
+  c:cmd('Gemma load')
+  h.eq(wait_message(c), 'gemma: the model is loaded.')
+  install(c, server.url .. '/x/mmproj-F16.gguf')
+  h.has(wait_message(c, 2), ' For pictures and sounds run :Gemma unload and ask again.')
+  h.eq(c:lua("return require('gemma.engine').model"), c.models .. 'tiny.gguf')
+end)
+
 test('stopping keeps what has come; a second download of the same file is refused', function()
   server.files[PATH] = { body = BODY, slow = true }
   local c = child()
