@@ -151,12 +151,15 @@ static bool same_file(const struct stat *a, const char *path) {
     return path && stat(path, &b) == 0 && a->st_dev == b.st_dev && a->st_ino == b.st_ino;
 }
 
-/* A sibling of path, so that the final rename stays within one file system. */
+/* Where the file is to stand: rename would replace a link, /dev/stdout even, not what it points to. */
+static const char *place_of(const cli_out *o) { return o->real ? o->real : o->path; }
+
+/* A sibling of it, so that the final rename stays within one file system. */
 static int open_temp(cli_out *o) {
-    size_t n = strlen(o->path) + 16;
+    size_t n = strlen(place_of(o)) + 16;
     o->temp = gm_malloc(n, 1);
     if (!o->temp) return cli_fail("out of memory");
-    snprintf(o->temp, n, "%s.XXXXXX", o->path);
+    snprintf(o->temp, n, "%s.XXXXXX", place_of(o));
     int fd = mkstemp(o->temp);
     if (fd < 0) {
         gm_free(o->temp);
@@ -196,7 +199,13 @@ int cli_out_open(cli_out *o, const char *path, const cli_model *m, const cli_pro
         return cli_fail("cannot write %s: %s", path, strerror(errno));
     if (exists && S_ISREG(st.st_mode) && !(st.st_mode & (S_IWUSR | S_IWGRP | S_IWOTH)))
         return cli_fail("%s is read-only; choose another name for the output", path);
-    if (!exists || S_ISREG(st.st_mode)) return open_temp(o);
+    struct stat own;
+    const bool link = lstat(path, &own) == 0 && S_ISLNK(own.st_mode);
+    if (link && exists && S_ISREG(st.st_mode)) {
+        o->real = realpath(path, NULL);
+        if (!o->real) return cli_fail("cannot write %s: %s", path, strerror(errno));
+    }
+    if (exists ? S_ISREG(st.st_mode) : !link) return open_temp(o);
     o->f = fopen(path, "wb");
     return o->f ? CLI_OK : cli_fail("cannot write %s: %s", path, strerror(errno));
 }
@@ -208,10 +217,11 @@ int cli_out_close(cli_out *o, int status) {
         if (lost && status == CLI_OK)
             status = cli_fail("cannot write %s: %s", o->path, strerror(errno ? errno : EIO));
     }
-    if (o->temp && status == CLI_OK && rename(o->temp, o->path) != 0)
+    if (o->temp && status == CLI_OK && rename(o->temp, place_of(o)) != 0)
         status = cli_fail("cannot write %s: %s", o->path, strerror(errno));
     if (o->temp && status != CLI_OK) unlink(o->temp);
     gm_free(o->temp);
+    free(o->real);
     *o = (cli_out){0};
     return status;
 }

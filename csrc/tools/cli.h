@@ -81,6 +81,7 @@ typedef struct {
 typedef struct {
     FILE *f;
     const char *path;
+    char *real; /* what path points to, from realpath, if it is a link; else NULL */
     char *temp; /* NULL: path is a device and written directly */
 } cli_out;
 

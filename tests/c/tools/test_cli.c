@@ -484,6 +484,24 @@ static void a_lost_standard_output_is_an_error_and_no_crash(void **state) {
     free(read_floats(tmp_path(&tmp, "y.f32"), 2 * 512));
 }
 
+static void an_output_that_is_a_link_is_written_where_it_points(void **state) {
+    (void)state;
+    char file[600], link[600];
+    snprintf(file, sizeof file, "%s", tmp_path(&tmp, "pointed.f32"));
+    snprintf(link, sizeof link, "%s", tmp_path(&tmp, "link.f32"));
+    write_file(file, "old", 3);
+    assert_int_equal(symlink(file, link), 0);
+    fails("logits -m %m --ids 2,600 --positions last --out %t/link.f32", 1, NULL);
+    char buf[16];
+    assert_int_equal(read_file(file, buf, sizeof buf), 3);
+    succeeds("logits -m %m --ids 2,5 --positions last --out %t/link.f32");
+    struct stat st;
+    assert_int_equal(lstat(link, &st), 0);
+    assert_true(S_ISLNK(st.st_mode));
+    assert_int_equal(stat(file, &st), 0);
+    assert_int_equal(st.st_size, 512 * sizeof(float));
+}
+
 static void an_output_file_is_complete_or_as_before(void **state) {
     (void)state;
     const char *path = tmp_path(&tmp, "kept.f32");
@@ -526,6 +544,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(a_sound_becomes_rows_and_part_of_a_prompt),
         cmocka_unit_test(a_lost_standard_output_is_an_error_and_no_crash),
         cmocka_unit_test(an_output_file_is_complete_or_as_before),
+        cmocka_unit_test(an_output_that_is_a_link_is_written_where_it_points),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }
