@@ -69,6 +69,12 @@ int32_t cli_prompt_bound(const cli_prompt *p) {
     for (const char *s = p->ids; s && *s; s++) n += *s == ',';
     if (p->image) n += p->image->n * (GM_IMAGE_TOKENS_MAX + 2);
     if (p->audio) n += p->audio->n * (GM_SOUND_MAX_SECONDS * (GM_SAMPLE_RATE / GM_FRAME) + 2);
+    enum {
+        BETWEEN = 16, /* the time of a picture and its marks */
+        VIDEO = GM_VIDEO_FRAMES * (GM_VIDEO_IMAGE_TOKENS + BETWEEN) +
+                GM_VIDEO_SOUND_SECONDS * (GM_SAMPLE_RATE / GM_FRAME) + 2,
+    };
+    if (p->video) n += p->video->n * VIDEO;
     return n < (size_t)most ? (int32_t)n : most;
 }
 
