@@ -29,7 +29,7 @@ static const int versions[][4] = {{61, 63, 10, 63}, {60, 62, 9, 62}, {59, 61, 8,
                                   {58, 60, 7, 60},  {57, 59, 6, 59}};
 
 enum { PIX_RGB24 = 2, LOG_QUIET = -8, EF_EXPLODE = 8 };
-enum { SWS_BICUBIC = 4, SWS_FULL_CHROMA = 0x2000, SWS_ACCURATE = 0x40000 };
+enum { SWS_BICUBIC = 4, SWS_FULL_CHROMA = 0x2000, SWS_ACCURATE = 0x40000, SWS_CS_DEFAULT = 5 };
 
 struct gm_av gm_av;
 
@@ -84,7 +84,7 @@ int gm_avlib_load(char *err, size_t errlen) {
 
 /* ---- pictures ------------------------------------------------------------------------------ */
 
-int gm_av_to_rgb(const void *frame, gm_image *out, char *err, size_t errlen) {
+int gm_av_to_rgb(const void *frame, bool full, gm_image *out, char *err, size_t errlen) {
     const int32_t w = gm_av_width(frame), h = gm_av_height(frame);
     if (w < 1 || h < 1 || (int64_t)w * h > (int64_t)GM_IMAGE_MAX_MPIXEL << 20)
         return gm_fail(err, errlen, GM_ETOOLONG, "a picture of %d x %d pixels is too large (%d Mpx)",
@@ -105,6 +105,8 @@ int gm_av_to_rgb(const void *frame, gm_image *out, char *err, size_t errlen) {
                                   SWS_BICUBIC | SWS_FULL_CHROMA | SWS_ACCURATE, NULL, NULL, NULL);
     int rc = padded ? (sws ? 0 : GM_EUNSUPPORTED) : GM_ENOMEM;
     if (!rc) {
+        const int *bt601 = gm_av.sws_getCoefficients(SWS_CS_DEFAULT);
+        if (full) gm_av.sws_setColorspaceDetails(sws, bt601, 1, bt601, 1, 0, 1 << 16, 1 << 16);
         int lines[8];
         memcpy(lines, (const char *)frame + 64, sizeof lines);
         uint8_t *const dst[4] = {padded};
@@ -173,7 +175,10 @@ int gm_avlib_image(const char *codec, const uint8_t *p, size_t n, gm_image *out,
 done:
     if (rc == GM_EFORMAT) gm_fail(err, errlen, rc, "picture: damaged, or larger than 128 million pixels");
     else if (rc) gm_fail(err, errlen, rc, "picture: %s", gm_err_text(rc));
-    if (!rc && !widen_chroma(codec, frame, out)) rc = gm_av_to_rgb(frame, out, err, errlen);
+    /* JPEG of four colours and TIFF come as forms of 16 .. 235, but hold the full range, as libjpeg
+     * and libtiff (ReferenceBlackWhite unless told) read them. */
+    const bool full = strcmp(codec, "mjpeg") == 0 || strcmp(codec, "tiff") == 0;
+    if (!rc && !widen_chroma(codec, frame, out)) rc = gm_av_to_rgb(frame, full, out, err, errlen);
     if (packet) gm_av.av_packet_free(&packet);
     if (frame) gm_av.av_frame_free(&frame);
     if (ctx) gm_av.avcodec_free_context(&ctx);

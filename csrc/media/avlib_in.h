@@ -38,6 +38,9 @@ typedef struct {
     X(scale, void *, sws_getContext,                                                               \
       (int, int, int, int, int, int, int, void *, void *, const double *))                         \
     X(scale, void, sws_freeContext, (void *))                                                      \
+    X(scale, const int *, sws_getCoefficients, (int))                                              \
+    X(scale, int, sws_setColorspaceDetails,                                                        \
+      (void *, const int *, int, const int *, int, int, int, int))                                 \
     X(scale, int, sws_scale,                                                                       \
       (void *, const uint8_t *const *, const int *, int, int, uint8_t *const *, const int *))      \
     X(format, int, avformat_open_input, (void **, const char *, const void *, void **))            \
@@ -74,5 +77,6 @@ static inline int32_t gm_av_height(const void *frame) { return gm_av_i32(frame, 
 static inline int32_t gm_av_n_samples(const void *frame) { return gm_av_i32(frame, 112); }
 static inline int32_t gm_av_format(const void *frame) { return gm_av_i32(frame, 116); }
 
-/* The frame as RGB; out->rgb is the caller's to free, also after an error. */
-int gm_av_to_rgb(const void *frame, gm_image *out, char *err, size_t errlen);
+/* The frame as RGB; out->rgb is the caller's to free, also after an error. full: luma is 0 .. 255,
+ * whatever the form says. */
+int gm_av_to_rgb(const void *frame, bool full, gm_image *out, char *err, size_t errlen);

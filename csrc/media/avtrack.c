@@ -239,7 +239,7 @@ static int take_picture(void *ud, const track *t) {
     watcher *w = ud;
     if (w->at++ < w->k * w->n_frame / w->n) return 0;
     gm_image img = {0};
-    int rc = gm_av_to_rgb(t->frame, &img, w->err, w->errlen);
+    int rc = gm_av_to_rgb(t->frame, false, &img, w->err, w->errlen);
     if (!rc) rc = w->fn(w->ud, (double)(w->at - 1) / w->fps, &img, w->err, w->errlen);
     gm_free(img.rgb);
     return rc ? rc : ++w->k == w->n;

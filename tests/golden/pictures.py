@@ -78,6 +78,20 @@ def depth_of(name):
     return int(name.split("_")[1].split(".")[0].rstrip("i"))
 
 
+def write_ycck(path, ycc, k):
+    """A JPEG of four colours with Adobe's transform 2, which Pillow reads and does not write."""
+    planes = [ImageOps.invert(p) for p in (*ycc.split(), k)]  # saving inverts them
+    Image.merge("CMYK", planes).save(path, "JPEG", quality=95, subsampling=0)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"Adobe") + 11
+    assert data[at] == 0
+    data[at] = 2
+    sof, sos = data.index(b"\xff\xc0") + 10, data.index(b"\xff\xda") + 5
+    for i in range(4):  # Pillow's are the letters of CMYK, which FFmpeg believes more than the transform
+        data[sof + 3 * i] = data[sos + 2 * i] = i + 1
+    path.write_bytes(data)
+
+
 def main():
     out = Path(sys.argv[1])
     out.mkdir(exist_ok=True)
@@ -155,6 +169,11 @@ def main():
                       (1 << 30, 97)[interlaced])
             known[name] = upper_byte(b, color, depth, palette).astype(np.uint8)
             items.append((name, 0))
+    # Luma and colour instead of RGB, of the full range: what a CMYK JPEG of Photoshop holds, and TIFFs.
+    ycc = smooth.convert("YCbCr")
+    add("ycc.tiff", ycc, 1, compression="tiff_deflate")
+    write_ycck(out / "ycck.jpg", ycc, Image.fromarray((255 - x * 8).astype(np.uint8)))
+    items.append(("ycck.jpg", 4))
 
     lines, pixels = [], b""
     for name, tolerance in items:
