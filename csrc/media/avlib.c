@@ -16,6 +16,7 @@
 #include "media/avlib_in.h"
 #include "media/chroma.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -122,6 +123,11 @@ int gm_av_to_rgb(const void *frame, bool full, gm_image *out, char *err, size_t 
     return rc ? gm_fail(err, errlen, rc, "picture: %s", gm_err_text(rc)) : 0;
 }
 
+/* A decoder's own words for what it does not know: AVERROR_PATCHWELCOME and AVERROR(ENOSYS). */
+static bool is_unknown_kind(int av) {
+    return av == -('P' | 'A' << 8 | 'W' << 16 | 'E' << 24) || av == -ENOSYS;
+}
+
 /* Pictures whose colour planes the reference's readers widen in their own way. False: another form. */
 static bool widen_chroma(const char *codec, const void *frame, gm_image *out) {
     enum { YUV420P = 0, YUVJ420P = 12, YUVJ422P = 13, YUVJ444P = 14, YUVA420P = 33 };
@@ -167,18 +173,21 @@ int gm_avlib_image(const char *codec, const uint8_t *p, size_t n, gm_image *out,
     gm_av.av_opt_set_int(ctx, "threads", 1, 0);
     /* Or a JPEG that is cut off would be a picture; TIFFs that are whole have such errors. */
     if (strcmp(codec, "mjpeg") == 0) gm_av.av_opt_set_int(ctx, "err_detect", EF_EXPLODE, 0);
-    rc = GM_EFORMAT;
-    if (gm_av.avcodec_open2(ctx, decoder, NULL) < 0 || gm_av.avcodec_send_packet(ctx, packet) < 0) goto done;
-    gm_av.avcodec_send_packet(ctx, NULL); /* nothing follows: frames held for reordering come out */
-    if (gm_av.avcodec_receive_frame(ctx, frame) < 0) goto done;
-    rc = 0;
-done:
-    if (rc == GM_EFORMAT) gm_fail(err, errlen, rc, "picture: damaged, or larger than 128 million pixels");
-    else if (rc) gm_fail(err, errlen, rc, "picture: %s", gm_err_text(rc));
+    int av = gm_av.avcodec_open2(ctx, decoder, NULL);
+    if (av >= 0) av = gm_av.avcodec_send_packet(ctx, packet);
+    if (av >= 0) {
+        gm_av.avcodec_send_packet(ctx, NULL); /* nothing follows: frames held for reordering come out */
+        av = gm_av.avcodec_receive_frame(ctx, frame);
+    }
+    rc = av >= 0 ? 0 : is_unknown_kind(av) ? GM_EUNSUPPORTED : GM_EFORMAT;
     /* JPEG of four colours and TIFF come as forms of 16 .. 235, but hold the full range, as libjpeg
      * and libtiff (ReferenceBlackWhite unless told) read them. */
     const bool full = strcmp(codec, "mjpeg") == 0 || strcmp(codec, "tiff") == 0;
     if (!rc && !widen_chroma(codec, frame, out)) rc = gm_av_to_rgb(frame, full, out, err, errlen);
+done:
+    if (rc == GM_EFORMAT) gm_fail(err, errlen, rc, "picture: damaged, or larger than 128 million pixels");
+    else if (rc == GM_EUNSUPPORTED) gm_fail(err, errlen, rc, "a picture of this kind cannot be read; save it as PNG");
+    else if (rc == GM_ENOMEM) gm_fail(err, errlen, rc, "picture: %s", gm_err_text(rc));
     if (packet) gm_av.av_packet_free(&packet);
     if (frame) gm_av.av_frame_free(&frame);
     if (ctx) gm_av.avcodec_free_context(&ctx);

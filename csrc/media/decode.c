@@ -1,6 +1,7 @@
 /* decode.c: sniffing, the WAV reader, EXIF orientation; see decode.h. */
 #include "media/decode.h"
 
+#include <stdio.h>
 #include <string.h>
 #include "base/cursor.h"
 #include "base/err.h"
@@ -151,8 +152,11 @@ int gm_decode_sound(const char *path, gm_samples *out, const gm_cancel *cancel, 
         if (rc) return rc;
         rc = gm_decode_wav(gm_map_data(m), gm_map_size(m), out, cancel, err, errlen);
         gm_map_close(&m);
+        if (rc != GM_EUNSUPPORTED) return rc;
         /* Compressed WAV (ADPCM, A-law) is FFmpeg's business. */
-        if (rc != GM_EUNSUPPORTED || gm_avlib_load(NULL, 0)) return rc;
+        char what[96], why[160];
+        snprintf(what, sizeof what, "%s", errlen > 0 ? err : "");
+        if (gm_avlib_load(why, sizeof why)) return gm_fail(err, errlen, rc, "%s: %s", what, why);
     }
     return decode_track(path, 2 * GM_SOUND_MAX_SECONDS, out, cancel, err, errlen);
 }
@@ -185,9 +189,9 @@ static uint32_t tiff_read(const uint8_t *p, int bytes, bool big) {
     return v;
 }
 
-enum { TIFF_COMPRESSION = 259, TIFF_ORIENTATION = 274 };
+enum { TIFF_BITS = 258, TIFF_COMPRESSION = 259, TIFF_ORIENTATION = 274 };
 
-/* A tag of one SHORT in the first directory of a TIFF block; 1 when it is not there. */
+/* The first SHORT of a tag in the first directory of a TIFF block; 1 when it is not there. */
 static int tiff_tag(const uint8_t *p, size_t n, uint32_t tag) {
     if (n < 8 || (memcmp(p, "II*\0", 4) != 0 && memcmp(p, "MM\0*", 4) != 0)) return 1;
     const bool big = p[0] == 'M';
@@ -196,7 +200,10 @@ static int tiff_tag(const uint8_t *p, size_t n, uint32_t tag) {
     const size_t count = tiff_read(p + ifd, 2, big);
     for (size_t i = 0; i < count && ifd + 2 + 12 * (i + 1) <= n; i++) {
         const uint8_t *e = p + ifd + 2 + 12 * i;
-        if (tiff_read(e, 2, big) == tag) return (int)tiff_read(e + 8, 2, big);
+        if (tiff_read(e, 2, big) != tag) continue;
+        if (tiff_read(e + 4, 4, big) <= 2) return (int)tiff_read(e + 8, 2, big);
+        const size_t at = tiff_read(e + 8, 4, big); /* more do not fit into the entry */
+        return at > n - 2 ? 1 : (int)tiff_read(p + at, 2, big);
     }
     return 1;
 }
@@ -345,15 +352,21 @@ static int decode_mended(const char *codec, const uint8_t *p, size_t n, gm_image
     return rc;
 }
 
+static int decode_tiff(const uint8_t *p, size_t n, gm_image *out, char *err, size_t errlen) {
+    const int how = tiff_tag(p, n, TIFF_COMPRESSION);
+    if (how == 6 || how == 7) /* FFmpeg takes its colours for RGB */
+        return gm_fail(err, errlen, GM_EUNSUPPORTED,
+                       "a TIFF with a JPEG inside cannot be read; save it as PNG");
+    const int rc = gm_avlib_image("tiff", p, n, out, err, errlen), bits = tiff_tag(p, n, TIFF_BITS);
+    if (rc != GM_EFORMAT || bits <= 16) return rc; /* the decoder calls more bits damage */
+    return gm_fail(err, errlen, GM_EUNSUPPORTED,
+                   "a TIFF with %d bits for each value cannot be read; save it as PNG", bits);
+}
+
 static int decode_with(const char *codec, const uint8_t *p, size_t n, gm_image *out,
                        const gm_cancel *cancel, char *err, size_t errlen) {
     if (strcmp(codec, "png") == 0 && gm_inflate_available()) return gm_png_decode(p, n, out, cancel, err, errlen);
-    if (strcmp(codec, "tiff") == 0) {
-        const int how = tiff_tag(p, n, TIFF_COMPRESSION);
-        if (how == 6 || how == 7) /* FFmpeg takes its colours for RGB */
-            return gm_fail(err, errlen, GM_EUNSUPPORTED,
-                           "a TIFF with a JPEG inside cannot be read; save it as PNG");
-    }
+    if (strcmp(codec, "tiff") == 0) return decode_tiff(p, n, out, err, errlen);
     if (strcmp(codec, "gif") == 0 || strcmp(codec, "webp") == 0 || strcmp(codec, "bmp") == 0)
         return decode_mended(codec, p, n, out, err, errlen);
     return gm_avlib_image(codec, p, n, out, err, errlen);

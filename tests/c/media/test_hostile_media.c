@@ -164,6 +164,38 @@ static void a_big_endian_wav_is_refused(void **state) {
     check_message(GM_EUNSUPPORTED, err);
 }
 
+/* A TIFF of 2 x 2 pixels with one value each. */
+static size_t put_tiff(uint8_t *p, uint16_t bits, uint16_t photometric, uint16_t sample_format) {
+    const uint16_t tags[][2] = {{256, 2}, {257, 2}, {258, bits}, {259, 1}, {262, photometric}, {273, 134},
+                                {277, 1}, {278, 2}, {279, (uint16_t)(bits / 2)}, {339, sample_format}};
+    memset(p, 0, 134 + bits / 2);
+    memcpy(p, "II*\0\x08\0\0\0\x0a", 9);
+    for (size_t i = 0; i < sizeof tags / sizeof *tags; i++) {
+        const uint16_t entry[] = {tags[i][0], 3, 1, 0, tags[i][1]}; /* one SHORT */
+        memcpy(p + 10 + 12 * i, entry, sizeof entry);
+    }
+    return 134 + bits / 2;
+}
+
+/* They are whole, so they were not to be called damaged. */
+static void a_tiff_of_an_unknown_kind_is_not_called_damaged(void **state) {
+    (void)state;
+    need_ffmpeg();
+    /* Known for comparison, 32-bit integer, 32-bit float, CIELab. */
+    static const uint16_t kinds[][3] = {{8, 1, 1}, {32, 1, 1}, {32, 1, 3}, {8, 8, 1}};
+    for (size_t i = 0; i < 4; i++) {
+        uint8_t tiff[256];
+        char err[256] = "";
+        gm_image img;
+        const size_t n = put_tiff(tiff, kinds[i][0], kinds[i][1], kinds[i][2]);
+        const int rc = gm_decode_picture(tiff, n, &img, NULL, err, sizeof err);
+        assert_int_equal(rc, i == 0 ? 0 : GM_EUNSUPPORTED);
+        check_message(rc, err);
+        if (rc) assert_non_null(strstr(err, "save it as PNG"));
+        gm_free(img.rgb);
+    }
+}
+
 /* A file that grows without end, or is larger than the limit, is not read to its end. */
 static void an_endless_file_is_refused(void **state) {
     (void)state;
@@ -186,15 +218,21 @@ static void without_ffmpeg_the_message_names_packages(void **state) {
     char err[256] = "";
     if (gm_avlib_load(err, sizeof err) == 0) skip();
     assert_non_null(strstr(err, "install ffmpeg"));
-    static const char *const heads[] = {"\xff\xd8\xff", "RIFF    WEBP", "GIF89a", "BM",
-                                        "II*"};
-    for (size_t i = 0; i < 5; i++) {
+    static const struct {
+        const char *p;
+        size_t n;
+    } heads[] = {{"\xff\xd8\xff", 3}, {"RIFF    WEBP", 12}, {"BM", 2}, {"II*", 4},
+                 {"GIF89a\0\0\0\0\0\0\0,\0\0\0\0\0\0\0\0\0\2", 25}};
+    for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) {
         gm_image img;
-        const uint8_t *p = (const uint8_t *)heads[i];
-        assert_int_equal(gm_decode_picture(p, i == 4 ? 4 : strlen(heads[i]), &img, NULL, err, sizeof err),
+        assert_int_equal(gm_decode_picture((const uint8_t *)heads[i].p, heads[i].n, &img, NULL, err, sizeof err),
                          GM_EUNSUPPORTED);
         assert_non_null(strstr(err, "install ffmpeg"));
     }
+    gm_samples s;
+    assert_int_equal(gm_decode_sound("tests/fuzz/media/adpcm.wav", &s, NULL, err, sizeof err), GM_EUNSUPPORTED);
+    assert_non_null(strstr(err, "install ffmpeg"));
+    check_message(GM_EUNSUPPORTED, err);
 }
 
 int main(void) {
@@ -202,6 +240,7 @@ int main(void) {
         cmocka_unit_test(ten_thousand_broken_files_are_answers_or_errors),
         cmocka_unit_test(what_is_no_picture_says_so_in_one_line),
         cmocka_unit_test(a_big_endian_wav_is_refused),
+        cmocka_unit_test(a_tiff_of_an_unknown_kind_is_not_called_damaged),
         cmocka_unit_test(an_endless_file_is_refused),
         cmocka_unit_test(without_ffmpeg_the_message_names_packages),
     };
