@@ -216,8 +216,8 @@ int gm_projector_open(gm_projector **out, const char *path, gm_backend *b, int32
     };
     rc = gm_be_reserve(b, &lim);
     p->mid = gm_malloc((size_t)GM_PROJECTOR_CHUNK * (size_t)(p->n_mm + 1), sizeof *p->mid);
-    if (!rc && p->mid) rc = alloc_rows(p, &lim);
-    if (rc || !p->mid) rc = gm_fail(err, errlen, GM_ENOMEM, "mmproj: out of memory");
+    if (!rc) rc = p->mid ? alloc_rows(p, &lim) : GM_ENOMEM;
+    if (rc) gm_fail(err, errlen, rc, "mmproj: %s", gm_err_text(rc));
 done:
     if (rc) gm_projector_close(&p);
     *out = p;

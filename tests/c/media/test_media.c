@@ -93,6 +93,30 @@ static void resize_gives_the_reference_bytes(void **state) {
     }
 }
 
+static int lose_device(gm_backend *b, const gm_be_limits *lim) {
+    (void)b;
+    (void)lim;
+    return GM_EDEVICE;
+}
+
+/* Whatever went wrong was called a lack of memory. */
+static void an_embedder_that_cannot_be_set_up_says_why(void **state) {
+    (void)state;
+    gm_backend *b;
+    gm_projector *p;
+    char err[256] = "";
+    if (gm_backend_open(&b, "cpu", 1, err, sizeof err)) fail_msg("%s", err);
+    const gm_backend_vtable *whole = b->vt;
+    gm_backend_vtable broken = *whole;
+    broken.reserve = lose_device;
+    b->vt = &broken;
+    assert_int_equal(gm_projector_open(&p, in_set("mmproj-BF16.gguf"), b, N_EMBD, err, sizeof err), GM_EDEVICE);
+    assert_string_equal(err, "mmproj: device failed");
+    assert_null(p);
+    b->vt = whole;
+    gm_backend_close(&b);
+}
+
 /* Every kind of file, colour and orientation gives the bytes that the reference's reader sees
  * (tests/golden/pictures.py). */
 static void pictures_of_every_kind_are_read_as_by_the_reference(void **state) {
@@ -520,6 +544,7 @@ int main(void) {
         cmocka_unit_test(filters_of_rows_are_taken_back_as_written),
         cmocka_unit_test_setup_teardown(images_become_the_reference_rows, setup, teardown),
         cmocka_unit_test_setup_teardown(sounds_become_the_reference_rows, setup, teardown),
+        cmocka_unit_test(an_embedder_that_cannot_be_set_up_says_why),
         cmocka_unit_test(pictures_of_every_kind_are_read_as_by_the_reference),
         cmocka_unit_test(pictures_that_are_cut_off_are_errors),
         cmocka_unit_test_setup_teardown(a_file_may_ask_for_smaller_pictures, setup, teardown),
