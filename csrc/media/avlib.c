@@ -160,9 +160,8 @@ int gm_avlib_image(const char *codec, const uint8_t *p, size_t n, gm_image *out,
     int rc = gm_avlib_load(err, errlen);
     if (rc) return rc;
     if (n > INT32_MAX - 4096) return gm_fail(err, errlen, GM_ETOOLONG, "picture file too large");
-    rc = gm_fail(err, errlen, GM_EUNSUPPORTED, "this FFmpeg cannot read %s pictures", codec);
     const void *decoder = gm_av.avcodec_find_decoder_by_name(codec);
-    if (!decoder) return rc;
+    if (!decoder) return gm_fail(err, errlen, GM_EUNSUPPORTED, "this FFmpeg cannot read %s pictures", codec);
     ctx = gm_av.avcodec_alloc_context3(decoder);
     frame = gm_av.av_frame_alloc();
     packet = gm_av.av_packet_alloc();

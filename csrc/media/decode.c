@@ -1,7 +1,6 @@
 /* decode.c: sniffing, the WAV reader, EXIF orientation; see decode.h. */
 #include "media/decode.h"
 
-#include <stdio.h>
 #include <string.h>
 #include "base/cursor.h"
 #include "base/err.h"
@@ -150,12 +149,11 @@ int gm_decode_sound(const char *path, gm_samples *out, const gm_cancel *cancel, 
         gm_map *m = NULL;
         rc = gm_map_read(&m, path, max, err, errlen);
         if (rc) return rc;
-        rc = gm_decode_wav(gm_map_data(m), gm_map_size(m), out, cancel, err, errlen);
-        gm_map_close(&m);
-        if (rc != GM_EUNSUPPORTED) return rc;
-        /* Compressed WAV (ADPCM, A-law) is FFmpeg's business. */
         char what[96], why[160];
-        snprintf(what, sizeof what, "%s", errlen > 0 ? err : "");
+        rc = gm_decode_wav(gm_map_data(m), gm_map_size(m), out, cancel, what, sizeof what);
+        gm_map_close(&m);
+        if (rc != GM_EUNSUPPORTED) return rc ? gm_fail(err, errlen, rc, "%s", what) : 0;
+        /* Compressed WAV (ADPCM, A-law) is FFmpeg's business. */
         if (gm_avlib_load(why, sizeof why)) return gm_fail(err, errlen, rc, "%s: %s", what, why);
     }
     return decode_track(path, 2 * GM_SOUND_MAX_SECONDS, out, cancel, err, errlen);

@@ -133,7 +133,9 @@ static void pictures_of_every_kind_are_read_as_by_the_reference(void **state) {
         const size_t bytes = (size_t)w * (size_t)h * 3;
         assert_true(bytes <= sizeof want && fread(want, 1, bytes, pixels) == bytes);
         snprintf(path, sizeof path, "tests/golden/pictures/%s", name);
+        err[0] = '\0';
         if (gm_decode_image(path, &img, NULL, err, sizeof err)) fail_msg("%s: %s", name, err);
+        assert_string_equal(err, ""); /* what is read says nothing */
         if (img.w != w || img.h != h) fail_msg("%s: %d x %d, want %d x %d", name, img.w, img.h, w, h);
         for (size_t i = 0; i < bytes; i++)
             if (abs(img.rgb[i] - want[i]) > tolerance)
@@ -418,6 +420,17 @@ static size_t put_wav(uint8_t *p, size_t n_frame, uint32_t rate, uint32_t n_ch, 
     return (size_t)(end - p);
 }
 
+/* The reader's own words about it do not stay behind. */
+static void a_compressed_wav_is_read_without_a_word(void **state) {
+    (void)state;
+    need_ffmpeg();
+    gm_samples s;
+    char err[256] = "";
+    if (gm_decode_sound("tests/fuzz/media/adpcm.wav", &s, NULL, err, sizeof err)) fail_msg("%s", err);
+    assert_string_equal(err, "");
+    gm_free(s.v);
+}
+
 /* Rates from 8 to 48 kHz, one to six channels, all widths: always the same tone at 16 kHz. */
 static void every_form_of_wav_gives_the_same_sound(void **state) {
     (void)state;
@@ -551,6 +564,7 @@ int main(void) {
         cmocka_unit_test(grid_follows_the_size_rule),
         cmocka_unit_test(resampling_does_not_shift_a_tone),
         cmocka_unit_test(every_form_of_wav_gives_the_same_sound),
+        cmocka_unit_test(a_compressed_wav_is_read_without_a_word),
         cmocka_unit_test(sounds_of_any_length_are_framed),
         cmocka_unit_test(numbers_that_are_no_sound_are_silence),
         cmocka_unit_test(ten_minutes_are_not_too_long),
