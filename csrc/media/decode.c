@@ -14,7 +14,7 @@
 /* ---- WAV --------------------------------------------------------------------------------- */
 
 typedef struct {
-    uint32_t format, n_ch, rate, bits;
+    uint32_t format, n_ch, rate, align, bits; /* align: bytes of a frame */
 } wav_format;
 
 enum { WAV_PCM = 1, WAV_FLOAT = 3, WAV_EXTENSIBLE = 0xfffe };
@@ -24,7 +24,7 @@ static void read_format(gm_cursor c, wav_format *f) {
     f->n_ch = gm_cursor_u16(&c);
     f->rate = gm_cursor_u32(&c);
     gm_cursor_u32(&c); /* bytes per second */
-    gm_cursor_u16(&c); /* bytes per frame */
+    f->align = gm_cursor_u16(&c);
     f->bits = gm_cursor_u16(&c);
     if (f->format == WAV_EXTENSIBLE) {
         gm_cursor_take(&c, 8);         /* extension size, valid bits, channel mask */
@@ -53,6 +53,12 @@ static bool wav_supported(const wav_format *f) {
     return f->format == WAV_FLOAT && (f->bits == 32 || f->bits == 64);
 }
 
+/* 64-bit sizes of RF64 (EBU Tech 3306): of the file, of the samples. 0: not told. */
+static uint64_t read_long_size(gm_cursor c) {
+    gm_cursor_take(&c, 8);
+    return gm_cursor_u64(&c);
+}
+
 static int too_long(char *err, size_t errlen) {
     return gm_fail(err, errlen, GM_ETOOLONG, "the recording is longer than %d seconds; cut it",
                    GM_SOUND_MAX_SECONDS);
@@ -64,6 +70,7 @@ int gm_decode_wav(const uint8_t *p, size_t n, gm_samples *out, const gm_cancel *
     wav_format f = {0};
     const uint8_t *data = NULL;
     size_t n_data = 0;
+    uint64_t n_long = 0;
     memset(out, 0, sizeof *out);
     gm_cursor_take(&c, 4); /* RIFF and WAVE were seen by the caller */
     const bool closed = gm_cursor_u32(&c) == n - 8;
@@ -74,12 +81,15 @@ int gm_decode_wav(const uint8_t *p, size_t n, gm_samples *out, const gm_cancel *
         const size_t left = c.n - c.pos;
         if (memcmp(id, "data", 4) == 0) {
             /* Recorders that were killed leave 0 or 2^32 - 1 here: take what there is. Where the file's
-             * own size is right, so is the 0. */
+             * own size is right, so is the 0. RF64 tells in front what lies behind its 2^32 - 1. */
+            const uint64_t told = size == UINT32_MAX && n_long > 0 ? n_long : size;
             data = c.p + c.pos;
-            n_data = (size == 0 && !closed) || size > left ? left : size;
+            n_data = (told == 0 && !closed) || told > left ? left : (size_t)told;
         } else {
             if (memcmp(id, "fmt ", 4) == 0 && size <= left)
                 read_format((gm_cursor){.p = c.p + c.pos, .n = size}, &f);
+            if (memcmp(id, "ds64", 4) == 0 && size <= left)
+                n_long = read_long_size((gm_cursor){.p = c.p + c.pos, .n = size});
             gm_cursor_take(&c, (uint64_t)size + (size & 1));
         }
     }
@@ -87,6 +97,10 @@ int gm_decode_wav(const uint8_t *p, size_t n, gm_samples *out, const gm_cancel *
         return gm_fail(err, errlen, data ? GM_EUNSUPPORTED : GM_EFORMAT,
                        data ? "WAV format %u with %u bits is not supported" : "no sound in the file",
                        f.format, f.bits);
+    /* FFmpeg takes them for the floats of an old editor, other readers for integers: noise to one of them. */
+    if (f.format == WAV_PCM && f.align / f.n_ch > f.bits / 8)
+        return gm_fail(err, errlen, GM_EFORMAT, "WAV with %u bits in %u bytes is ambiguous; save it with 16 bits",
+                       f.bits, f.align / f.n_ch);
     if (f.rate < 1000 || f.rate > 768000)
         return gm_fail(err, errlen, GM_EFORMAT, "WAV sample rate %u is out of range", f.rate);
     const size_t width = f.bits / 8, frames = n_data / (width * f.n_ch);
@@ -123,7 +137,8 @@ int gm_decode_track(const char *path, gm_samples *out, const gm_cancel *cancel, 
 }
 
 static bool is_wav(const uint8_t *p, size_t n) {
-    return n >= 12 && (memcmp(p, "RIFF", 4) == 0 || memcmp(p, "RF64", 4) == 0) && memcmp(p + 8, "WAVE", 4) == 0;
+    const bool outer = n >= 12 && (memcmp(p, "RIFF", 4) == 0 || memcmp(p, "RF64", 4) == 0 || memcmp(p, "BW64", 4) == 0);
+    return outer && memcmp(p + 8, "WAVE", 4) == 0;
 }
 
 typedef struct {

@@ -115,7 +115,7 @@ function M.sniff(s, size)
     return is('image', 'jpeg')
   elseif s:match('^GIF8[79]a') then
     return is('image', 'gif', int(s, 7, 2), int(s, 9, 2))
-  elseif four == 'RIFF' or four == 'RF64' then
+  elseif four == 'RIFF' or four == 'RF64' or four == 'BW64' then
     local form = s:sub(9, 12)
     if form == 'WEBP' then
       return is('image', 'webp', webp_size(s))

@@ -56,6 +56,7 @@ test('a file is told by its first bytes', function()
     { 'image', 'webp', 300, 200 })
   h.eq(is('RIFF\0\0\0\0WEBPVP8 \10\0\0\0\0\0\0\157\1\42' .. le(2, 300) .. le(2, 200)),
     { 'image', 'webp', 300, 200 })
+  h.eq(is('BW64\255\255\255\255WAVEds64'), { 'audio', 'wav' })
   local bmp = 'BM' .. le(4, 99) .. le(4, 0) .. le(4, 54) .. le(4, 40)
   h.eq(is(bmp .. le(4, 30) .. le(4, 20)), { 'image', 'bmp', 30, 20 })
   h.eq(is(bmp .. le(4, 30) .. le(4, 2 ^ 32 - 20)), { 'image', 'bmp', 30, 20 }, 'from the top')

@@ -523,6 +523,45 @@ static void a_wav_of_no_length_is_empty_or_unfinished(void **state) {
     assert_string_equal(err, "the recording holds no sound");
 }
 
+/* What stands behind the samples of an RF64 (EBU Tech 3306) was heard as noise: their number is in ds64. */
+static void the_samples_of_a_long_wav_end_where_it_says(void **state) {
+    (void)state;
+    enum { N = 1600, AT = 12 + 8 + 28 };
+    uint8_t plain[44 + N], wav[AT + 32 + N + 8 + 100];
+    put_wav(plain, N, 16000, 1, 1, 8);
+    memset(wav, 0x55, sizeof wav);
+    memcpy(wav, "RF64\xff\xff\xff\xffWAVEds64\x1c\0\0\0", 20);
+    memset(wav + 20, 0, 28);
+    memcpy(wav + AT, plain + 12, 32 + N);
+    memset(wav + AT + 28, 0xff, 4);
+    memcpy(wav + AT + 32 + N, "LIST\x64\0\0\0", 8);
+    static const uint64_t told[] = {N, 0, 1 + (uint64_t)UINT32_MAX, UINT64_MAX};
+    for (size_t i = 0; i < sizeof told / sizeof *told; i++) {
+        gm_samples s;
+        char err[256] = "";
+        memcpy(wav + 28, &told[i], 8);
+        if (gm_decode_wav(wav, sizeof wav, &s, NULL, err, sizeof err)) fail_msg("%s", err);
+        assert_int_equal(s.n, i == 0 ? N : N + 108); /* or all there is */
+        gm_free(s.v);
+    }
+}
+
+/* Bits in wider frames were read as if they were packed. */
+static void pcm_with_gaps_is_refused(void **state) {
+    (void)state;
+    uint8_t wav[44 + 2 * 3 * 64];
+    gm_samples s;
+    char err[256] = "";
+    const size_t n = put_wav(wav, 64, 16000, 2, 1, 24);
+    for (uint8_t align = 0; align < 10; align++) {
+        wav[32] = align;
+        const int rc = gm_decode_wav(wav, n, &s, NULL, err, sizeof err);
+        assert_int_equal(rc, align < 8 ? 0 : GM_EFORMAT); /* less than two samples is a slip of the pen */
+        gm_free(s.v);
+    }
+    assert_string_equal(err, "WAV with 24 bits in 4 bytes is ambiguous; save it with 16 bits");
+}
+
 /* Every prefix of a WAV file, and every single damaged header byte, is an answer, not a crash. */
 static void damaged_wav_is_an_error_or_sound(void **state) {
     (void)state;
@@ -569,6 +608,8 @@ int main(void) {
         cmocka_unit_test(numbers_that_are_no_sound_are_silence),
         cmocka_unit_test(ten_minutes_are_not_too_long),
         cmocka_unit_test(a_wav_of_no_length_is_empty_or_unfinished),
+        cmocka_unit_test(the_samples_of_a_long_wav_end_where_it_says),
+        cmocka_unit_test(pcm_with_gaps_is_refused),
         cmocka_unit_test(damaged_wav_is_an_error_or_sound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
