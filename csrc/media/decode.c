@@ -312,13 +312,25 @@ static bool gif_make_opaque(uint8_t *p, size_t n) {
     return gif_blocks_end(p, n, i) <= n;
 }
 
+/* Where the first picture of an animation lies on its canvas. w 0: there is no animation. */
+typedef struct {
+    int32_t x, y, w, h;
+} webp_place;
+
 /* The picture of the first ANMF chunk as a file of its own, over p. Its alpha stays behind. Returns
  * the new length, or n when p holds no animation. */
-static size_t webp_first_frame(uint8_t *p, size_t n) {
+static size_t webp_first_frame(uint8_t *p, size_t n, webp_place *place) {
+    webp_place at = {0};
     for (size_t i = 12; i + 24 <= n;) {
         const size_t len = tiff_read(p + i + 4, 4, false), end = i + 8 + len;
         if (len > n - i - 8) return n;
+        if (memcmp(p + i, "VP8X", 4) == 0) {
+            at.w = 1 + (int32_t)tiff_read(p + i + 12, 3, false);
+            at.h = 1 + (int32_t)tiff_read(p + i + 15, 3, false);
+        }
         const bool anmf = memcmp(p + i, "ANMF", 4) == 0;
+        at.x = 2 * (int32_t)tiff_read(p + i + 8, 3, false); /* of the chunk that is ANMF in the end */
+        at.y = 2 * (int32_t)tiff_read(p + i + 11, 3, false);
         for (size_t k = i + 24; anmf && k + 8 <= end;) {
             const size_t size = tiff_read(p + k + 4, 4, false);
             if (size > end - k - 8) return n;
@@ -327,6 +339,7 @@ static size_t webp_first_frame(uint8_t *p, size_t n) {
                 n = 12 + 8 + size;
                 if (n & 1) p[n++] = 0; /* chunks begin at even places; there was a header more */
                 for (int b = 0; b < 4; b++) p[4 + b] = (uint8_t)((n - 8) >> 8 * b);
+                *place = at;
                 return n;
             }
             k += 8 + size + (size & 1);
@@ -335,6 +348,25 @@ static size_t webp_first_frame(uint8_t *p, size_t n) {
         i = end + (len & 1);
     }
     return n;
+}
+
+/* Encoders cut the first picture to what is not transparent. The rest of the canvas is transparent black,
+ * as libwebp begins it, whatever the file's own background. */
+static int put_on_canvas(gm_image *img, const webp_place *at, char *err, size_t errlen) {
+    if (at->w == 0 || (at->w == img->w && at->h == img->h)) return 0;
+    if ((int64_t)at->w * at->h > (int64_t)GM_IMAGE_MAX_MPIXEL << 20)
+        return gm_fail(err, errlen, GM_ETOOLONG, "a picture of %d x %d pixels is too large (%d Mpx)", at->w,
+                       at->h, GM_IMAGE_MAX_MPIXEL);
+    if (at->x > at->w - img->w || at->y > at->h - img->h)
+        return gm_fail(err, errlen, GM_EFORMAT, "picture: damaged, a frame is larger than the animation");
+    uint8_t *rgb = gm_calloc((size_t)at->w * (size_t)at->h, 3);
+    if (!rgb) return gm_fail(err, errlen, GM_ENOMEM, "out of memory for the picture");
+    for (int32_t y = 0; y < img->h; y++)
+        memcpy(rgb + ((size_t)(at->y + y) * (size_t)at->w + (size_t)at->x) * 3,
+               img->rgb + (size_t)y * (size_t)img->w * 3, (size_t)img->w * 3);
+    gm_free(img->rgb);
+    *img = (gm_image){rgb, at->w, at->h};
+    return 0;
 }
 
 /* Bytes up to the end of the last row of an uncompressed BMP, its padding left out; FFmpeg reads one that is
@@ -357,12 +389,13 @@ static int decode_mended(const char *codec, const uint8_t *p, size_t n, gm_image
     if (!copy) return gm_fail(err, errlen, GM_ENOMEM, "out of memory for the picture");
     memcpy(copy, p, n);
     const bool whole = gif ? gif_make_opaque(copy, n) : webp || bmp_bytes(p, n) <= n;
-    if (webp) n = webp_first_frame(copy, n);
+    webp_place place = {0};
+    if (webp) n = webp_first_frame(copy, n, &place);
     else if (!gif) n += TAIL;
     const int rc = whole ? gm_avlib_image(codec, copy, n, out, err, errlen)
                          : gm_fail(err, errlen, GM_EFORMAT, "picture: damaged or cut off");
     gm_free(copy);
-    return rc;
+    return rc ? rc : put_on_canvas(out, &place, err, errlen);
 }
 
 static int decode_tiff(const uint8_t *p, size_t n, gm_image *out, char *err, size_t errlen) {

@@ -174,6 +174,10 @@ def main():
     add("ycc.tiff", ycc, 1, compression="tiff_deflate")
     write_ycck(out / "ycck.jpg", ycc, Image.fromarray((255 - x * 8).astype(np.uint8)))
     items.append(("ycck.jpg", 4))
+    # Saved as a first picture of 5 x 4 at (6, 2), and a second one.
+    part, other = Image.new("RGBA", (W, H)), Image.new("RGBA", (W, H), (9, 9, 9, 255))
+    part.paste(p.crop((0, 0, 5, 4)), (6, 2))
+    add("animated_part.webp", part, save_all=True, append_images=[other], lossless=True)
 
     lines, pixels = [], b""
     for name, tolerance in items:
