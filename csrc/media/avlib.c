@@ -9,6 +9,7 @@
  *   AVPacket         data 24, size 32, stream_index 36
  *   AVFrame          data 0, linesize 64, extended_data 96, width 104, height 108, nb_samples 112,
  *                    format 116
+ *   AVFrameSideData  data 8, size 16 (measured on 5.1; frame.h has it grow at its end only)
  *
  * Everything else goes through functions and AVOptions. Another major version than the ones in
  * `versions` is refused, since its structs are unknown.
@@ -74,6 +75,7 @@ static void load(void) {
         snprintf(gm_av.why, sizeof gm_av.why, "FFmpeg %d lacks a function this plugin needs", gm_av.major);
         return;
     }
+    gm_dynlib_find(format, "av_stream_get_side_data", &gm_av.av_stream_get_side_data);
     gm_av.av_log_set_level(LOG_QUIET); /* it would write into the editor's screen */
     gm_av.ok = true;
 }

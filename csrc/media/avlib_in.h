@@ -16,6 +16,7 @@ typedef struct {
     X(util, void, av_log_set_level, (int))                                                         \
     X(util, void *, av_frame_alloc, (void))                                                        \
     X(util, void, av_frame_free, (void **))                                                        \
+    X(util, void *, av_frame_get_side_data, (const void *, int))                                   \
     X(util, int, av_opt_set_int, (void *, const char *, int64_t, int))                             \
     X(util, int, av_opt_get_int, (void *, const char *, int, int64_t *))                           \
     X(util, int, av_opt_get, (void *, const char *, int, uint8_t **))                              \
@@ -56,6 +57,7 @@ struct gm_av {
 #define AV_FIELD(lib, ret, name, args) ret(*name) args;
     AV_FUNCS(AV_FIELD)
 #undef AV_FIELD
+    void *(*av_stream_get_side_data)(const void *, int, size_t *); /* NULL: gone, FFmpeg 7 */
 };
 
 extern struct gm_av gm_av; /* valid after gm_avlib_load */

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "media/avlib_in.h"
 #include "media/decode.h"
+#include "media/turn.h"
 
 /* ---- samples ------------------------------------------------------------------------------- */
 
@@ -235,11 +236,31 @@ static int count_frames(watcher *w, const char *path, const gm_cancel *cancel) {
     return rc ? rc : w->n_frame > 0 ? 0 : GM_EFORMAT;
 }
 
+/* How the camera was held, as turn.h counts. Decoders hand the stream's matrix to frames from FFmpeg 6.1 on;
+ * before, a frame has one only if the pictures' own data does. */
+static int frame_orientation(const track *t) {
+    enum { PACKET_MATRIX = 5, FRAME_MATRIX = 6 }; /* AV_PKT_DATA_, AV_FRAME_DATA_DISPLAYMATRIX */
+    const void *side = gm_av.av_frame_get_side_data(t->frame, FRAME_MATRIX), *matrix = NULL;
+    size_t n = 0;
+    int32_t m[9];
+    if (side) {
+        matrix = gm_av_ptr(side, 8);
+        memcpy(&n, (const char *)side + 16, sizeof n);
+    } else if (gm_av.av_stream_get_side_data) {
+        matrix = gm_av.av_stream_get_side_data(t->stream, PACKET_MATRIX, &n);
+    }
+    if (!matrix || n < sizeof m) return 1;
+    memcpy(m, matrix, sizeof m);
+    return gm_matrix_orientation(m);
+}
+
 static int take_picture(void *ud, const track *t) {
     watcher *w = ud;
     if (w->at++ < w->k * w->n_frame / w->n) return 0;
     gm_image img = {0};
     int rc = gm_av_to_rgb(t->frame, false, &img, w->err, w->errlen);
+    if (!rc && gm_image_turn(&img, frame_orientation(t)))
+        rc = gm_fail(w->err, w->errlen, GM_ENOMEM, "video: %s", gm_err_text(GM_ENOMEM));
     if (!rc) rc = w->fn(w->ud, (double)(w->at - 1) / w->fps, &img, w->err, w->errlen);
     gm_free(img.rgb);
     return rc ? rc : ++w->k == w->n;

@@ -1,4 +1,4 @@
-/* decode.c: sniffing, the WAV reader, EXIF orientation; see decode.h. */
+/* decode.c: sniffing, the WAV reader, what EXIF says of orientation; see decode.h. */
 #include "media/decode.h"
 
 #include <string.h>
@@ -10,6 +10,7 @@
 #include "media/inflate.h"
 #include "media/png.h"
 #include "media/resample.h"
+#include "media/turn.h"
 
 /* ---- WAV --------------------------------------------------------------------------------- */
 
@@ -267,29 +268,6 @@ static int orientation(const char *codec, const uint8_t *p, size_t n) {
     return 1;
 }
 
-/* Orientation o: bit 2 of o-1 swaps the axes; the rest mirrors. Exif 2.3, tag 274. */
-static int turn_upright(gm_image *img, int o) {
-    if (o == 1) return 0;
-    const bool swap = o >= 5, flip_x = o == 2 || o == 3 || o == 7 || o == 8;
-    const bool flip_y = o == 3 || o == 4 || o == 6 || o == 7;
-    /* (x, y) of the upright picture reads source (sx, sy), before mirroring of source axes. */
-    const int32_t w = swap ? img->h : img->w, h = swap ? img->w : img->h;
-    uint8_t *rgb = gm_malloc((size_t)w * (size_t)h, 3);
-    if (!rgb) return GM_ENOMEM;
-    for (int32_t y = 0; y < h; y++) {
-        for (int32_t x = 0; x < w; x++) {
-            int32_t sx = swap ? y : x, sy = swap ? x : y;
-            if (flip_x) sx = img->w - 1 - sx;
-            if (flip_y) sy = img->h - 1 - sy;
-            memcpy(rgb + ((size_t)y * (size_t)w + (size_t)x) * 3,
-                   img->rgb + ((size_t)sy * (size_t)img->w + (size_t)sx) * 3, 3);
-        }
-    }
-    gm_free(img->rgb);
-    *img = (gm_image){rgb, w, h};
-    return 0;
-}
-
 /* ---- what the decoders would get wrong --------------------------------------------------------- */
 
 /* Behind the blocks of data at i; beyond n when they are cut off. */
@@ -427,7 +405,7 @@ int gm_decode_picture(const uint8_t *p, size_t n, gm_image *out, const gm_cancel
                        "no picture of a known kind (png, jpeg, webp, gif, bmp, tiff)");
     int rc = decode_with(codec, p, n, out, cancel, err, errlen);
     if (!rc && gm_cancelled(cancel)) rc = gm_fail(err, errlen, GM_ECANCELLED, "cancelled");
-    if (!rc && turn_upright(out, orientation(codec, p, n)))
+    if (!rc && gm_image_turn(out, orientation(codec, p, n)))
         rc = gm_fail(err, errlen, GM_ENOMEM, "out of memory for the picture");
     if (rc) {
         gm_free(out->rgb);

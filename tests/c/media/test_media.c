@@ -18,6 +18,7 @@
 #include "media/decode.h"
 #include "media/resample.h"
 #include "media/resize.h"
+#include "media/turn.h"
 #include "media/unfilter.h"
 
 enum { N_EMBD = 64 };
@@ -146,6 +147,81 @@ static void pictures_of_every_kind_are_read_as_by_the_reference(void **state) {
     assert_true(n >= 70);
     fclose(index);
     fclose(pixels);
+}
+
+static int keep_frame(void *ud, double seconds, const gm_image *img, char *err, size_t errlen) {
+    gm_image *kept = ud;
+    (void)seconds;
+    (void)err;
+    (void)errlen;
+    *kept = (gm_image){gm_malloc((size_t)img->w * (size_t)img->h, 3), img->w, img->h};
+    memcpy(kept->rgb, img->rgb, (size_t)img->w * (size_t)img->h * 3);
+    return 0;
+}
+
+/* turned.mp4: ffmpeg -f lavfi -i testsrc=s=48x32:r=2:d=1 -c:v libx264 -pix_fmt yuv420p -fflags +bitexact.
+ * The first picture of it when its header shows a point (p, q) at (a p + c q, b p + d q). */
+static gm_image first_frame(int a, int b, int c, int d) {
+    static uint8_t film[4096];
+    char err[256] = "", path[] = "/tmp/gemma-test-XXXXXX";
+    FILE *f = fopen("tests/fuzz/media/turned.mp4", "rb");
+    assert_non_null(f);
+    const size_t n = fread(film, 1, sizeof film, f);
+    fclose(f);
+    size_t at = 0;
+    while (at + 80 < n && memcmp(film + at, "tkhd", 4) != 0) at++;
+    assert_true(at + 80 < n);
+    const int m[] = {a, b, 0, c, d}; /* big-endian, 16 bits behind the point */
+    for (size_t i = 0; i < 5; i++) {
+        film[at + 44 + 4 * i] = m[i] < 0 ? 0xff : 0;
+        film[at + 45 + 4 * i] = (uint8_t)m[i];
+    }
+    const int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, film, n), n);
+    close(fd);
+    gm_image img = {0};
+    const int rc = gm_avlib_video(path, 1, keep_frame, &img, NULL, err, sizeof err);
+    unlink(path);
+    if (rc) fail_msg("%s", err);
+    return img;
+}
+
+/* Telephones write films as their sensor lies and say in the header how they were held. */
+static void films_are_turned_as_players_turn_them(void **state) {
+    (void)state;
+    need_ffmpeg();
+    static const int turns[][4] = {{0, 1, -1, 0}, {-1, 0, 0, -1}, {0, -1, 1, 0}, {-1, 0, 0, 1},
+                                   {1, 0, 0, -1}, {0, 1, 1, 0},   {0, -1, -1, 0}};
+    gm_image plain = first_frame(1, 0, 0, 1);
+    assert_int_equal(plain.w * 1000 + plain.h, 48032);
+    for (size_t i = 0; i < sizeof turns / sizeof *turns; i++) {
+        const int a = turns[i][0], b = turns[i][1], c = turns[i][2], d = turns[i][3];
+        gm_image img = first_frame(a, b, c, d);
+        assert_int_equal(img.w, a ? plain.w : plain.h);
+        assert_int_equal(img.h, a ? plain.h : plain.w);
+        for (int q = 0; q < plain.h; q++) {
+            for (int p = 0; p < plain.w; p++) {
+                const int x = a * p + c * q + (a + c < 0 ? img.w - 1 : 0);
+                const int y = b * p + d * q + (b + d < 0 ? img.h - 1 : 0);
+                assert_memory_equal(img.rgb + 3 * (y * img.w + x), plain.rgb + 3 * (q * plain.w + p), 3);
+            }
+        }
+        gm_free(img.rgb);
+    }
+    gm_free(plain.rgb);
+}
+
+/* Angles that no camera writes go to the next quarter; a matrix of zeros is none. */
+static void a_display_matrix_is_one_of_eight_orientations(void **state) {
+    (void)state;
+    static const int32_t cases[][5] = {{0, 0, 0, 0, 1},        {9, 3, -3, 9, 1}, {3, 9, -9, 3, 6},
+                                       {3, -9, 9, 3, 8},       {-9, 3, -3, -9, 3}, {INT32_MIN, 0, 0, INT32_MIN, 3},
+                                       {0, INT32_MIN, 1, 0, 8}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const int32_t *k = cases[i], m[9] = {k[0], k[1], 0, k[2], k[3]};
+        assert_int_equal(gm_matrix_orientation(m), k[4]);
+    }
 }
 
 /* Half a picture is not answered about as if it were whole. */
@@ -598,6 +674,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(sounds_become_the_reference_rows, setup, teardown),
         cmocka_unit_test(an_embedder_that_cannot_be_set_up_says_why),
         cmocka_unit_test(pictures_of_every_kind_are_read_as_by_the_reference),
+        cmocka_unit_test(films_are_turned_as_players_turn_them),
+        cmocka_unit_test(a_display_matrix_is_one_of_eight_orientations),
         cmocka_unit_test(pictures_that_are_cut_off_are_errors),
         cmocka_unit_test_setup_teardown(a_file_may_ask_for_smaller_pictures, setup, teardown),
         cmocka_unit_test(grid_follows_the_size_rule),
