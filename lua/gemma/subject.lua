@@ -36,6 +36,27 @@ local function tree_of(buf)
   return vim.treesitter.highlighter.active[buf] and parser:trees()[1] or nil
 end
 
+-- Words in the names of nodes that are a use of a function or a piece of one, such as function_call,
+-- method_invocation, function_declarator and function_type. They may well span lines.
+local PIECES = {
+  'call', 'invocation', 'index', 'declarator', 'signature', 'type', 'parameter', 'argument',
+}
+
+--- Whether nodes of this type are functions, in whatever grammar.
+---@param type string
+---@return boolean
+local function is_function(type)
+  if not (type:find('function') or type:find('method')) then
+    return false
+  end
+  for _, word in ipairs(PIECES) do
+    if type:find(word, 1, true) then
+      return false
+    end
+  end
+  return true
+end
+
 --- Lines of the function around a line, by treesitter.
 ---@param buf integer
 ---@param row integer 0-based
@@ -50,15 +71,15 @@ local function function_lines(buf, row)
   local col = #line:match('^%s*')
   local node = tree:root():named_descendant_for_range(row, col, row, col)
   while node do
-    local type = node:type()
-    if type:find('function') or type:find('method') then
-      -- A call such as function_call is not a definition; those span blocks of lines.
+    local parent = node:parent()
+    -- Heads and bodies have names like functions, but stand right inside of one.
+    if is_function(node:type()) and not (parent and is_function(parent:type())) then
       local first, _, last, last_col = node:range()
-      if not type:find('call') and last > first and first <= row and row <= last then
+      if last > first and first <= row and row <= last then
         return first + 1, last_col == 0 and last or last + 1
       end
     end
-    node = node:parent()
+    node = parent
   end
 end
 

@@ -69,6 +69,38 @@ test('without a range it is the function, or the paragraph, around the cursor', 
   h.eq(c:lua("return { require('gemma.explain').here(0, 3) }"), { 3, 4 })
 end)
 
+test('the function has its wrapped head, and a call or a chain in it is not one', function()
+  -- A parameter list over two lines once was "the function", when the cursor was on the second.
+  local c = child()
+  for _, case in ipairs({
+    { 'c', { 'int x;', '', 'static int add(struct thing *a,', '               int b)', '{', '  return b;', '}' } },
+    { 'c', { 'int x;', '', 'static int *add(struct thing *a,', '                int b) {', '  return a;', '}' } },
+    { 'vim', { 'let x = 1', '', 'function! Add(a,', '      \\ b)', '  return a:b', 'endfunction' } },
+    { 'lua', { 'local x', '', 'function M.add(a,', '    b)', '  a:one()', '    :two()', '    :three(b)', 'end' } },
+  }) do
+    local ft, lines = case[1], case[2]
+    local all = c:lua([[
+      local ft, lines = ...
+      vim.api.nvim_buf_set_lines(0, 0, -1, false, lines)
+      vim.bo.filetype = ft
+      local out = {}
+      for row = 2, #lines - 1 do
+        out[#out + 1] = { require('gemma.explain').here(0, row) }
+      end
+      return out]], ft, lines)
+    for i, got in ipairs(all) do
+      h.eq(got, { 3, #lines }, ('%s, line %d'):format(ft, i + 2))
+    end
+  end
+end)
+
+test('a declaration without a body is no function', function()
+  local c = child()
+  c:lua([[vim.api.nvim_buf_set_lines(0, 0, -1, false, { 'int x;', 'int add(int a,', '        int b);' })
+    vim.bo.filetype = 'c']])
+  h.eq(c:lua("return { require('gemma.explain').here(0, 2) }"), { 1, 3 })
+end)
+
 test('in a huge file nothing is parsed: it is the paragraph, unless the highlighter has a tree', function()
   local c = child()
   c:lua([[
