@@ -393,6 +393,41 @@ test("with edit.diff = 'split' the new text stands beside the old, both in diff 
   h.eq(c:lua('return vim.wo.diff'), false)
 end)
 
+test('where no window can be beside it, the change is shown in the text', function()
+  -- The error once left a change that nobody saw, and <C-y> would have written it.
+  for _, case in ipairs({
+    { 'the buffer is in a float', [[
+      local buf = vim.api.nvim_get_current_buf()
+      vim.cmd('enew')
+      local o = { relative = 'editor', row = 1, col = 1, width = 40, height = 10 }
+      vim.api.nvim_open_win(buf, true, o)]] },
+    { 'a float is above its window', [[
+      local o = { relative = 'editor', row = 1, col = 1, width = 40, height = 10 }
+      vim.api.nvim_open_win(0, true, o)]] },
+    { 'there is no room', "vim.cmd('set winwidth=60 winminwidth=60')" },
+    { 'eight buffers are in diff mode', [[
+      vim.o.lines = 40
+      local win = vim.api.nvim_get_current_win()
+      for _ = 1, 8 do vim.cmd('new | diffthis') end
+      vim.api.nvim_set_current_win(win)]] },
+  }) do
+    local what, before = case[1], case[2]
+    local c = child({ config = "vim.g.gemma = { edit = { diff = 'split' } }" })
+    c:lua(before)
+    local left = 'return { #vim.api.nvim_list_wins(), #vim.api.nvim_list_bufs() }'
+    local there = c:lua(left)
+    c:cmd('3,7Gemma edit call it x')
+    c:wait('#Fake.jobs == 1')
+    c:lua("Fake.emit(...) Fake.done(nil, 'string')", NEW)
+    c:wait("#Seen.events > 0 and Seen.events[#Seen.events].name == 'GemmaEditPreview'", what)
+    h.eq(marks(c).del, { 2, 3 }, what)
+    h.eq({ c:lua(left), c:lua('return vim.wo.diff') }, { there, false }, what)
+    c:feed('gg<C-y>')
+    h.eq(table.concat(vim.list_slice(c:lines(), 3, 8), '\n'), NEW, what)
+    h.eq({ own_keys(c), c:messages() }, { {}, {} }, what)
+  end
+end)
+
 test('a change in a closed fold opens it', function()
   local c = child()
   c:cmd('set foldmethod=manual | 1,9fold')

@@ -6,19 +6,22 @@ local api = vim.api
 
 ---@class gemma.Side
 ---@field buf integer scratch
----@field win integer of the scratch buffer
+---@field win integer? of the scratch buffer; nil until it is open
 ---@field source integer window of the real one
 ---@field was_diff boolean it was in diff mode before
 ---@field closed boolean
 local Side = {}
 Side.__index = Side
 
---- nil when the buffer is in no window of this tab page.
+--- nil when there can be no window beside the buffer: it is in none of this tab page, or in a float, or
+--- there is no room. Then nothing is left behind.
 ---@param buf integer
 ---@param on_closed fun() somebody closed the window
 ---@return gemma.Side?
 function M.open(buf, on_closed)
-  local source = vim.fn.bufwinid(buf)
+  -- Of several windows it is the one that is looked at, which may be a float above another.
+  local here = api.nvim_get_current_win()
+  local source = api.nvim_win_get_buf(here) == buf and here or vim.fn.bufwinid(buf)
   if source == -1 then
     return nil
   end
@@ -29,11 +32,18 @@ function M.open(buf, on_closed)
   vim.bo[self.buf].modifiable = false
   vim.bo[self.buf].syntax = vim.bo[buf].filetype
   vim.bo[self.buf].tabstop = vim.bo[buf].tabstop
-  self.win = api.nvim_open_win(self.buf, false, { split = 'right', win = source })
-  for _, win in ipairs({ self.win, source }) do
-    api.nvim_win_call(win, function()
-      vim.cmd('diffthis')
-    end)
+  local ok = pcall(function()
+    self.win = api.nvim_open_win(self.buf, false, { split = 'right', win = source })
+    for _, win in ipairs({ self.win, source }) do
+      api.nvim_win_call(win, function()
+        vim.cmd('diffthis') -- refused for a ninth buffer
+      end)
+    end
+  end)
+  if not ok then
+    self:close()
+    pcall(api.nvim_buf_delete, self.buf, { force = true })
+    return nil
   end
   api.nvim_create_autocmd('WinClosed', {
     pattern = { tostring(self.win), tostring(self.source) },
@@ -68,7 +78,7 @@ function Side:close()
       vim.cmd('diffoff')
     end)
   end
-  if api.nvim_win_is_valid(self.win) then
+  if self.win and api.nvim_win_is_valid(self.win) then
     pcall(api.nvim_win_close, self.win, true)
   end
 end
