@@ -251,6 +251,160 @@ test('a change of its lines withdraws it with a message', function()
   end
 end)
 
+--- A child with `old`, one line above and `below` under it, in which `new` is shown.
+local function previewed(old, new, below)
+  local c = h.child()
+  c:lua([[
+    local old, new, below = ...
+    local lines = vim.list_extend({ 'above' }, old)
+    vim.api.nvim_buf_set_lines(0, 0, -1, false, vim.list_extend(lines, below))
+    vim.bo.undolevels = vim.bo.undolevels
+    require('gemma.edit').preview({ buf = 1, first = 2, last = 1 + #old, new = new })]],
+    old, new, below or { 'below' })
+  return c
+end
+
+--- Until that many changes are pending; then the lines are these.
+local function stands(c, lines, pending, what)
+  c:wait(("#require('gemma.edit.preview').get(1).hunks == %d"):format(pending), what)
+  h.eq(c:lines(), lines, what)
+end
+
+test('typing in an accepted hunk at the end of the lines is no undo', function()
+  -- The lines before the hunk are those from before it was accepted. It was pending again, and g<C-y>
+  -- made its line twice.
+  for _, keys in ipairs({ '4GAedited<Esc>', '4Gccelse<Esc>', '4Gdd' }) do
+    local c = previewed({ 'a', 'b' }, { 'A', 'b', 'x' })
+    c:feed('3G<C-y>')
+    stands(c, { 'above', 'a', 'b', 'x', 'below' }, 1)
+    c:feed(keys)
+    c:wait('#Seen.messages == 1', keys)
+    h.has(c:messages()[1], 'the lines changed; the edit is gone.')
+    h.eq({ hunks(c), own_keys(c) }, { 0, {} }, keys)
+  end
+  -- Taken back before anybody looked, it is as good as not typed.
+  local c = previewed({ 'a', 'b' }, { 'A', 'b', 'x' })
+  c:feed('3G<C-y>')
+  c:lua([[vim.cmd('normal! 4GAedited') vim.cmd('undo')]])
+  h.eq({ hunks(c), c:messages() }, { 1, {} })
+  c:feed('g<C-y>')
+  h.eq(c:lines(), { 'above', 'A', 'b', 'x', 'below' })
+end)
+
+test('undo and redo of a hunk at an end of the lines are seen, whatever stands beside it', function()
+  for _, case in ipairs({
+    { { 'a', 'b' }, { 'A', 'b', 'x' }, at = '3G' },
+    { { 'a', 'b' }, { 'A', 'b', 'x' }, at = '3G', below = { 'x', 'x' } },
+    { { 'a', 'b', 'c' }, { 'A', 'b' }, at = '4G' },
+    { { 'c', 'a', 'b' }, { 'a', 'B' }, at = '2G' },
+    { { 'a', 'b' }, { 'above', 'a', 'B' }, at = '1G' },
+  }) do
+    local old, new, what = case[1], case[2], table.concat(case[2], ' ')
+    local c = previewed(old, new, case.below)
+    local before = c:lines()
+    c:feed(case.at .. '<C-y>')
+    local after = c:lines()
+    h.eq(hunks(c), 1, what)
+    for _ = 1, 2 do
+      c:feed('u')
+      stands(c, before, 2, what .. ', undo')
+      c:feed('<C-r>')
+      stands(c, after, 1, what .. ', redo')
+    end
+    c:feed('g<C-y>')
+    local want = vim.list_extend({ 'above' }, new)
+    h.eq(c:lines(), vim.list_extend(want, case.below or { 'below' }), what)
+    h.eq(c:messages(), {}, what)
+  end
+end)
+
+test('the preview follows to any place in the undo tree', function()
+  local c = previewed({ 'a', 'b' }, { 'A', 'b', 'x' })
+  c:feed('ggOone<Esc>')
+  c:feed('4G<C-y>')
+  c:feed('Gotwo<Esc>Gothree<Esc>') -- at once, so that nobody looks at the place between them
+  stands(c, { 'one', 'above', 'a', 'b', 'x', 'below', 'two', 'three' }, 1)
+  c:feed(':earlier 4<CR>')
+  stands(c, { 'above', 'a', 'b', 'below' }, 2)
+  c:feed(':later 3<CR>')
+  stands(c, { 'one', 'above', 'a', 'b', 'x', 'below', 'two' }, 1)
+  c:feed('uu')
+  stands(c, { 'one', 'above', 'a', 'b', 'below' }, 2)
+  -- Another branch, in which nothing was accepted; g- goes back to the one in which it was.
+  c:feed('Gofour<Esc>')
+  h.eq(hunks(c), 2)
+  c:feed('g-')
+  stands(c, { 'one', 'above', 'a', 'b', 'x', 'below', 'two', 'three' }, 1)
+  c:feed('g+')
+  stands(c, { 'one', 'above', 'a', 'b', 'below', 'four' }, 2)
+  c:feed('g<C-y>')
+  h.eq(c:lines(), { 'one', 'above', 'A', 'b', 'x', 'below', 'four' })
+  h.eq(c:messages(), {})
+end)
+
+test('random walks in the undo tree: accepted and pending hunks together are what was proposed', function()
+  local walk = [[
+    local levels = ...
+    math.randomseed(7)
+    vim.bo.undolevels = levels
+    local api, preview, hunks = vim.api, require('gemma.edit.preview'), require('gemma.edit.hunks')
+    local alphabet = { 'a', 'b', 'c' } -- few, so that lines are like their neighbours
+    local function some(n)
+      local out = {}
+      for i = 1, n do out[i] = alphabet[math.random(3)] end
+      return out
+    end
+    local looked = 0
+    for round = 1, 60 do
+      local old, new = some(math.random(2, 5)), some(math.random(2, 5))
+      local lines = vim.list_extend({ '(' }, old)
+      api.nvim_buf_set_lines(0, 0, -1, false, vim.list_extend(lines, { ')' }))
+      vim.bo.undolevels = vim.bo.undolevels
+      local from = vim.fn.undotree().seq_cur
+      if require('gemma.edit').preview({ buf = 1, first = 2, last = 1 + #old, new = new }) then
+        local p = preview.get(1)
+        for step = 1, 12 do
+          local what = math.random(6)
+          if what == 1 and #p.hunks > 1 then
+            api.nvim_win_set_cursor(0, { p:place(math.random(#p.hunks)) + 1, 0 })
+            if p:here() then p:accept() end
+          elseif what == 2 then
+            local row = math.random(2) == 1 and 0 or -1
+            api.nvim_buf_set_lines(0, row, row, false, { '-' })
+          elseif what == 3 then
+            vim.cmd('silent! undo ' .. math.random(from, vim.fn.undotree().seq_last))
+          elseif vim.fn.undotree().seq_cur > from then
+            vim.cmd(what == 4 and 'silent! redo' or 'silent! undo')
+          end
+          vim.bo.undolevels = vim.bo.undolevels -- as a typed key does
+          if math.random(2) == 1 then
+            vim.wait(0)
+          end
+          p:sync()
+          if p.over and levels < 10 then
+            break -- undo has forgotten too much to tell
+          elseif p.over then
+            return ('withdrawn: round %d, step %d'):format(round, step)
+          end
+          local all = api.nvim_buf_get_lines(0, 0, -1, false)
+          local row = p.region:row()
+          local text = vim.list_slice(all, row + 1, row + #p.region.lines)
+          local above, below = all[row], all[row + #text + 1]
+          if above ~= '(' or below ~= ')' or not vim.deep_equal(hunks.all(text, p.hunks), new) then
+            return ('wrong: round %d, step %d'):format(round, step)
+          end
+          looked = looked + 1
+        end
+        p:finish()
+      end
+    end
+    return looked]]
+  for _, levels in ipairs({ 1000, 1 }) do
+    local looked = h.child():lua(walk, levels)
+    h.ok(type(looked) == 'number' and looked > 400, ("'undolevels' %d: %s"):format(levels, looked))
+  end
+end)
+
 test('a change of its lines while the model writes stops it', function()
   local c = child()
   c:cmd('3,7Gemma edit x')

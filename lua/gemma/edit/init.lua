@@ -135,8 +135,7 @@ function Edit:run()
     { lhs = '<C-e>', desc = 'stop', fn = function() self:stop() end },
   })
   self.region:watch(function()
-    local handle = self.handle
-    if handle then
+    if self.handle and not self.region:intact() then
       self:stop()
       if api.nvim_buf_is_loaded(self.buf) then
         notify.warn('the lines changed while the model wrote, so it was stopped.')

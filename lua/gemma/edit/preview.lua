@@ -23,7 +23,8 @@ local ns = api.nvim_create_namespace('gemma.edit')
 ---@field hunks gemma.Hunk[] still to be decided, from top to bottom
 ---@field total integer
 ---@field accepted integer
----@field states gemma.preview.State[] every one it was in, for undo and redo
+---@field state gemma.preview.State the one that was taken down, or come back to, last
+---@field states table<integer, gemma.preview.State> by place in the undo tree
 ---@field tick integer? changedtick after our own last change
 ---@field keys gemma.Keys
 ---@field side gemma.Side? with edit.diff = 'split'
@@ -274,33 +275,82 @@ end
 
 --- Takes down the state it is in, so that undo can come back to it.
 function Preview:remember()
-  table.insert(self.states, 1, {
+  self.state = {
     lines = self.region.lines,
     hunks = vim.list_extend({}, self.hunks),
     accepted = self.accepted,
-  })
+  }
+  self.states[vim.fn.undotree(self.buf).seq_cur] = self.state
 end
 
---- The lines changed. When that was an undo or a redo of what was accepted, the hunks are again
---- what they were then.
-function Preview:changed()
-  for _, state in ipairs(self.states) do
-    if self.region:has(state.lines) then
-      self.region.lines = state.lines
-      self.hunks = vim.list_extend({}, state.hunks)
-      self.accepted = state.accepted
-      self.tick = nil -- what is accepted now is a step of its own
-      self:follow()
-      return self:draw()
+--- A place in the undo tree has the state of the nearest one before it that was taken down, for only
+--- accepting makes another.
+---@param entries vim.fn.undotree.entry[]
+---@param place integer
+---@param states table<integer, gemma.preview.State>
+---@param state gemma.preview.State? before the first entry
+---@return boolean found
+---@return gemma.preview.State?
+local function state_at(entries, place, states, state)
+  for _, entry in ipairs(entries) do
+    if entry.alt then
+      local found, there = state_at(entry.alt, place, states, state)
+      if found then
+        return true, there
+      end
+    end
+    state = states[entry.seq] or state
+    if entry.seq == place then
+      return true, state
     end
   end
-  self:withdraw()
+  return false
 end
 
-function Preview:follow()
-  self.region:watch(function()
-    self:changed()
-  end)
+--- Whether place 0 is the one before change 1. When undo has forgotten that change ('undolevels'), 0
+--- is before the oldest one that it still has, whichever that is.
+---@param entries vim.fn.undotree.entry[]
+---@return boolean
+local function reaches_first(entries)
+  local entry = entries[1]
+  while entry and entry.seq > 1 do
+    entry = entry.alt and entry.alt[1]
+  end
+  return #entries == 0 or entry ~= nil
+end
+
+--- The state that is due where undo and redo went. The lines alone would not tell: those of one state
+--- are often the beginning of another's, or go on below them.
+---@return gemma.preview.State? nil when nobody can know
+function Preview:due()
+  local tree = vim.fn.undotree(self.buf)
+  local place = tree.seq_cur
+  local first = reaches_first(tree.entries) and self.states[0] or nil
+  if place == 0 and not first then
+    return nil
+  elseif not self.states[place] then
+    local _, state = state_at(tree.entries, place, self.states, first)
+    self.states[place] = state or self.state
+  end
+  return self.states[place]
+end
+
+--- The text changed. After undo and redo the hunks are what they were there; any other change of the
+--- lines is the end.
+function Preview:changed()
+  local state = self.region:row() and self:due()
+  if not state or not self.region:has(state.lines) then
+    return self:withdraw()
+  elseif state ~= self.state then
+    self.state = state
+    self.region.lines = state.lines
+    self.hunks = vim.list_extend({}, state.hunks)
+    self.accepted = state.accepted
+    self.tick = nil -- what is accepted now is a step of its own
+    self:draw()
+  elseif self.side then
+    self:draw() -- it shows the lines around, too
+  end
 end
 
 --- The lines are not what the change was made for.
@@ -315,7 +365,7 @@ end
 --- Keys may come before a change of the lines was looked at.
 ---@return boolean still there
 function Preview:sync()
-  if not self.over and not self.region:intact() then
+  if not self.over then
     self:changed()
   end
   return not self.over
@@ -336,7 +386,6 @@ function Preview:accept_one(n)
   self.tick = api.nvim_buf_get_changedtick(self.buf)
   self.hunks = rest
   self.accepted = self.accepted + 1
-  self:remember()
   return true
 end
 
@@ -350,6 +399,7 @@ function Preview:accept()
     return self:accept_all()
   end
   if self:accept_one(n) then
+    self:remember()
     local to = self.hunks[n] and self:place(n)
     self:settle()
     if to then
@@ -362,12 +412,11 @@ function Preview:accept_all()
   if not self:sync() then
     return
   end
-  while #self.hunks > 0 do
-    -- From the bottom, so that nothing has to move.
-    if not self:accept_one(#self.hunks) then
-      return self.over or self:draw()
-    end
+  local ok = true
+  while ok and #self.hunks > 0 do
+    ok = self:accept_one(#self.hunks) -- from the bottom, so that nothing has to move
   end
+  self:remember()
   self:settle()
 end
 
@@ -421,7 +470,15 @@ function M.show(region, new)
     { lhs = 'g<C-e>', desc = 'reject all', fn = function() self:reject_all() end },
   })
   self:remember()
-  self:follow()
+  local place, first = next(self.states)
+  setmetatable(self.states, {
+    __index = function(_, earlier)
+      return earlier < place and first or nil -- nothing was accepted before it was shown
+    end,
+  })
+  region:watch(function()
+    self:changed()
+  end)
   self:open_folds()
   if require('gemma.config').get().edit.diff == 'split' then
     self.side = require('gemma.edit.side').open(self.buf, function()
@@ -430,11 +487,6 @@ function M.show(region, new)
         self:draw()
       end
     end)
-    region.on_moved = function()
-      if self.side then
-        self:draw()
-      end
-    end
   end
   self:draw()
   self:make_room()

@@ -1,7 +1,7 @@
 --- region.lua: some lines of a buffer, followed while the text around them changes.
 ---
---- The lines are compared with what they were, not guessed from the changes: as soon as one of them
---- differs, the region is broken and its owner hears of it once, on the next tick.
+--- The lines are compared with what they were, not guessed from the changes. The owner hears of each
+--- change of the buffer, on the next tick, and asks whether the lines are still there.
 
 local M = {}
 
@@ -17,8 +17,7 @@ local ns = api.nvim_create_namespace('gemma.edit.region')
 ---@field writing boolean the owner itself changes them
 ---@field scheduled boolean
 ---@field attached boolean
----@field on_broken fun()?
----@field on_moved fun()? something else in the buffer changed
+---@field on_changed fun()? nil until somebody watches
 local Region = {}
 Region.__index = Region
 
@@ -77,22 +76,10 @@ function Region:intact()
   return self:has(self.lines)
 end
 
-function Region:check()
-  self.scheduled = false
-  if self.freed or not self.on_broken then
-    return
-  elseif self:intact() then
-    return self.on_moved and self.on_moved()
-  end
-  local fn = self.on_broken
-  self.on_broken = nil
-  fn()
-end
-
---- fn is called when the lines are no longer what they were, or the buffer went.
+--- fn is called when the buffer was changed by others, or went; from now on nobody else is.
 ---@param fn fun()
 function Region:watch(fn)
-  self.on_broken = fn
+  self.on_changed = fn
   if self.attached then
     return
   end
@@ -104,7 +91,10 @@ function Region:watch(fn)
     if not self.writing and not self.scheduled then
       self.scheduled = true
       vim.schedule(function()
-        self:check()
+        self.scheduled = false
+        if not self.freed and self.on_changed then
+          self.on_changed()
+        end
       end)
     end
   end
