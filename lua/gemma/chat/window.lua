@@ -63,8 +63,9 @@ function Window:shrink()
   end
 end
 
+--- A window in which something else is shown by now is the user's, and stays.
 function Window:close()
-  if api.nvim_win_is_valid(self.win) then
+  if self:is_open() then
     -- The last window cannot be closed; then it shows something else.
     if not pcall(api.nvim_win_close, self.win, true) then
       pcall(vim.cmd.enew)
