@@ -223,10 +223,9 @@ function Answer:ask(q)
   if #names > 0 then
     self:attach(q.attachments)
   end
-  local history = transcript.history(self.turns)
   local shown = vim.list_extend(names, q.shown or vim.split(q.prompt, '\n', { plain = true }))
-  local turn = { role = 'user', text = q.prompt, parts = parts, shown = shown }
-  self.turns[#self.turns + 1] = turn
+  self.turns[#self.turns + 1] = { role = 'user', text = q.prompt, parts = parts, shown = shown }
+  local history, question = transcript.prompt(self.turns)
   local think = M.thinking()
   self:footer(require('gemma.engine').is_loaded() and 'reading' or 'loading the model')
   notify.event('GemmaAnswerStart', { buf = self.buf, source = self.source })
@@ -242,8 +241,8 @@ function Answer:ask(q)
   handle = require('gemma').ask({
     system = self.system,
     history = history,
-    parts = parts,
-    prompt = q.prompt,
+    parts = question.parts,
+    prompt = question.text,
     session = SESSION,
     thinking = think,
     max_tokens = self.max_tokens * (think and THINKING or 1),

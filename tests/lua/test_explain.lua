@@ -247,6 +247,35 @@ test('a follow-up goes on in the same conversation', function()
   text_is(c, 'Adds.\n\n---\n> and floats?\n\nYes.')
 end)
 
+test('a question that got no answer is asked together with the next one', function()
+  -- Stopped while it was still reading, the next prompt was the system text and "why 1?", no code.
+  local c = child()
+  c:cmd('3,5GemmaExplain')
+  c:wait('#Fake.jobs == 1')
+  c:cmd('3,5GemmaExplain')
+  c:feed('<C-c>')
+  c:wait("not require('gemma.answer').current():running()")
+  h.has(table.concat(c:screen(), '\n'), '<CR> ask on')
+  c:lua("vim.ui.input = function(_, fn) fn('why 1?') end")
+  c:feed('<CR>')
+  c:wait('#Fake.jobs == 2')
+  local first, second = unpack(c:lua('return { Fake.jobs[1].req.parts, Fake.jobs[2].req.parts }'))
+  first[4].data = first[4].data .. '\n\nwhy 1?'
+  h.eq(second, first)
+  -- Answered once, both are the past; a failure is the same as a stop.
+  c:lua("Fake.emit('Because.') Fake.done()")
+  c:wait("not require('gemma.answer').current():running()")
+  for n, question in ipairs({ 'why 2?', 'why 3?' }) do
+    c:lua("require('gemma.answer').current():follow(...)", question)
+    c:wait('#Fake.jobs == ' .. n + 2)
+    c:lua("Fake.fail(-5, 'no luck')")
+    c:wait("not require('gemma.answer').current():running()")
+  end
+  local data = c:lua('return vim.tbl_map(function(p) return p.data or p.kind end, Fake.jobs[4].req.parts)')
+  h.eq(data, { 'system', first[2].data, 'user', first[4].data, 'model', 'Because.', 'user',
+    'why 2?\n\nwhy 3?' })
+end)
+
 test('control characters do not reach the window', function()
   h.eq(answer.printable('a\27[31mb\0c\rd\te\n'), 'a[31mbcd\te\n')
 end)

@@ -52,21 +52,25 @@ test('control characters of either kind never reach a buffer', function()
   h.eq(transcript.one_line('a\nb\tc'), 'a b c')
 end)
 
-test('the history has no thoughts and no question without an answer', function()
-  local part = { kind = 'image', data = 'x.png' }
-  h.eq(transcript.history({
-    { role = 'user', text = 'q1', shown = { 'short' }, parts = { part } },
-    { role = 'model', text = 'a1', thought = 'hm' },
+test('the prompt has no thoughts; a question without an answer begins the next one', function()
+  local function image(name)
+    return { kind = 'image', data = name }
+  end
+  local turns = {
+    { role = 'user', text = 'q1', shown = { 'short' }, parts = { image('1') } },
+    { role = 'user', text = 'q2', parts = { image('2') } },
+    { role = 'model', text = 'a2', thought = 'hm' },
     { role = 'user', text = 'stopped' },
-    { role = 'user', text = 'q2' },
-    { role = 'model', text = 'a2' },
     { role = 'user', text = 'now' },
-  }), {
-    { role = 'user', text = 'q1', parts = { part } },
-    { role = 'model', text = 'a1' },
-    { role = 'user', text = 'q2' },
-    { role = 'model', text = 'a2' },
+  }
+  local before = vim.deepcopy(turns)
+  local history, question = transcript.prompt(turns)
+  h.eq(history, {
+    { role = 'user', text = 'q1\n\nq2', parts = { image('1'), image('2') } },
+    { role = 'model', text = 'a2', parts = {} },
   })
+  h.eq(question, { role = 'user', text = 'stopped\n\nnow', parts = {} })
+  h.eq(turns, before, 'the conversation itself')
 end)
 
 test('a conversation is saved as Markdown', function()

@@ -97,19 +97,24 @@ function M.fence_for(lines)
   return ('`'):rep(longest + 1)
 end
 
---- What the next prompt holds of a conversation: no thoughts, and nothing that was not answered.
+--- What the model gets of a conversation that ends with a question: no thoughts. A question that got
+--- no answer begins the next one: what the conversation is about may stand there and nowhere else.
 ---@param turns gemma.Turn[]
----@return gemma.Turn[]
-function M.history(turns)
+---@return gemma.Turn[] history
+---@return gemma.Turn question
+function M.prompt(turns)
   local out = {}
-  for i, t in ipairs(turns) do
-    if t.role == 'model' then
-      out[#out + 1] = { role = 'model', text = t.text }
-    elseif turns[i + 1] and turns[i + 1].role == 'model' then
-      out[#out + 1] = { role = 'user', text = t.text, parts = t.parts }
+  for _, t in ipairs(turns) do
+    local last = out[#out]
+    if last and last.role == t.role then
+      last.text = last.text .. '\n\n' .. t.text
+      vim.list_extend(last.parts, t.parts or {})
+    else
+      out[#out + 1] = { role = t.role, text = t.text, parts = vim.list_slice(t.parts or {}) }
     end
   end
-  return out
+  local question = table.remove(out)
+  return out, question
 end
 
 --- A conversation as a Markdown file.
