@@ -38,7 +38,7 @@ M.printable = transcript.printable
 ---@field release fun()? called when its window is closed: nothing may be asked about it any more
 
 ---@class gemma.Answer
----@field key string what was asked, to tell a repetition
+---@field key string? what was asked, to tell a repetition; nil when that failed: it is asked anew
 ---@field view gemma.chat.Buffer
 ---@field buf integer
 ---@field win integer? nil while it is closed
@@ -299,6 +299,9 @@ function Answer:finished(ok, info, said)
   else
     self:footer(stopped and 'stopped' or 'failed', stopped and '<CR> ask on · q close' or 'q close')
     if not stopped then
+      if #self.turns == 1 then
+        self.key = nil
+      end
       self:add('text', ('gemma: %s'):format(info))
       self.flush_now()
     end

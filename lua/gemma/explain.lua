@@ -47,7 +47,7 @@ function M.ask(o)
     shown[#shown + 1] = fence
   end
   require('gemma.answer').open({
-    key = table.concat({ o.buf, o.first, o.last, o.task }, '\0'),
+    key = table.concat({ o.buf, o.first, o.last, o.task, s.code }, '\0'),
     title = 'Gemma: ' .. (o.title or range),
     system = require('gemma.context.notes').with(subject.SYSTEM, o.buf),
     source = o.buf,
