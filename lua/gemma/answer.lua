@@ -22,6 +22,7 @@ local SESSION = 1 -- the chat cache
 local KEPT = 20 -- conversations that can be opened again
 local THINKING = 2 -- with thoughts an answer may have this many times as many tokens
 local SEARCHED_LINES = 50000 -- of a file, when code looks for its place
+local ASK_ON, CLOSE = '<CR> ask on · ', 'q close' -- of the footer
 
 local TASKS = 3 -- the cache of an edit beside an open conversation
 
@@ -280,6 +281,7 @@ function Answer:finished(ok, info, said)
   local stopped = self.stopped
   self.stopped = nil
   if not self.view:is_valid() then
+    self:footer('stopped', ASK_ON .. CLOSE)
     return
   end
   self.flush_now()
@@ -295,9 +297,9 @@ function Answer:finished(ok, info, said)
       or ''
     -- A footer that is too long loses its beginning.
     local keys = cut == '' and 'gy yank · ga apply · ' or ''
-    self:footer(cut, '<CR> ask on · ' .. keys .. 'q close')
+    self:footer(cut, ASK_ON .. keys .. CLOSE)
   else
-    self:footer(stopped and 'stopped' or 'failed', stopped and '<CR> ask on · q close' or 'q close')
+    self:footer(stopped and 'stopped' or 'failed', stopped and ASK_ON .. CLOSE or CLOSE)
     if not stopped then
       if #self.turns == 1 then
         self.key = nil
@@ -444,10 +446,15 @@ function Answer:apply()
   end
 end
 
+--- The line of a later question.
+---@param question string
+function Answer:write_question(question)
+  self.view:note({ '', '---', '> ' .. question })
+end
+
 --- Asks on, in the same conversation.
 ---@param question string
----@param attachments gemma.Attachment[]?
-function Answer:follow(question, attachments)
+function Answer:follow(question)
   if self:running() then
     return notify.info('still writing; <C-c> stops it.')
   elseif self.released then
@@ -455,12 +462,12 @@ function Answer:follow(question, attachments)
   end
   self.flush_now()
   self.view:unparse()
-  self.view:note({ '', '---', '> ' .. question })
+  self:write_question(question)
   if self:is_open() then
     self.window:fit()
     api.nvim_win_set_cursor(self.win, { api.nvim_buf_line_count(self.buf), 0 })
   end
-  self:ask({ prompt = question, attachments = attachments })
+  self:ask({ prompt = question })
 end
 
 --- The same, with a question that is asked for.
@@ -561,8 +568,11 @@ local function mark_source(self)
   end
 end
 
+--- Gives the conversation a buffer.
 ---@param self gemma.Answer
-local function attach(self)
+local function new_view(self)
+  local view = Buffer.new()
+  self.view, self.buf = view, view.buf
   map_keys(self)
   api.nvim_create_autocmd('BufEnter', {
     buffer = self.buf,
@@ -578,13 +588,51 @@ local function attach(self)
       end
     end,
   })
+  api.nvim_create_autocmd('BufUnload', {
+    buffer = self.buf,
+    callback = vim.schedule_wrap(function()
+      if view:is_valid() then
+        return -- :edit unloads too, and loads again
+      elseif self.view == view then
+        self:close()
+      end
+      view:delete()
+    end),
+  })
   api.nvim_create_autocmd('BufWipeout', {
     buffer = self.buf,
     once = true,
-    callback = vim.schedule_wrap(function()
-      self:forget()
-    end),
+    callback = function()
+      -- After :bdelete only a number goes, and the conversation stays.
+      if view:is_valid() then
+        vim.schedule(function()
+          self:forget()
+        end)
+      end
+    end,
   })
+end
+
+--- Writes the conversation into another buffer, after :bdelete took the text of its own.
+---@param self gemma.Answer
+local function rewrite(self)
+  local attached = self.attachments
+  new_view(self)
+  self.pending, self.attachments = {}, {}
+  if #attached > 0 then
+    self:attach(vim.tbl_map(function(entry)
+      return entry[1]
+    end, attached))
+  end
+  for i, turn in ipairs(self.turns) do
+    if turn.role == 'model' then
+      self.view:write('thought', turn.thought or '')
+      self.view:write('text', turn.text)
+      self.view:trim()
+    elseif i > 1 then
+      self:write_question(turn.text)
+    end
+  end
 end
 
 ---@class gemma.answer.Opts
@@ -613,14 +661,11 @@ function M.open(o)
   local source = o.source == 0 and api.nvim_get_current_buf() or o.source
   M.close()
   require('gemma.highlight').ensure()
-  local view = Buffer.new()
   local self = setmetatable({
     key = o.key,
     title = transcript.one_line(o.title),
     system = o.system,
     source = source,
-    view = view,
-    buf = view.buf,
     turns = {},
     attachments = {},
     max_tokens = o.max_tokens,
@@ -631,7 +676,7 @@ function M.open(o)
   self.flush, self.flush_now, self.flush_no_more = util.throttle(FLUSH_MS, function()
     self:write()
   end)
-  attach(self)
+  new_view(self)
   open_window(self)
   current = self
   table.insert(kept, 1, self)
@@ -669,11 +714,12 @@ function M.current()
   return current and current:is_open() and current or nil
 end
 
---- The conversations that can be opened again, newest first.
+--- The conversations that can be opened again, newest first. One whose buffer went while the model
+--- wrote is complete when that has ended.
 ---@return gemma.Answer[]
 function M.all()
   return vim.tbl_filter(function(a)
-    return a.view:is_valid()
+    return a.view:is_valid() or not a:running()
   end, kept)
 end
 
@@ -684,6 +730,9 @@ function M.reopen(self)
     local hint = self.hint
     M.close()
     require('gemma.highlight').ensure()
+    if not self.view:is_valid() then
+      rewrite(self)
+    end
     open_window(self)
     current = self
     mark_source(self)

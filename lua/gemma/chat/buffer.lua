@@ -49,9 +49,10 @@ function M.new()
   }, Buffer)
 end
 
+--- After :bdelete there is still a buffer, without a line in it.
 ---@return boolean
 function Buffer:is_valid()
-  return api.nvim_buf_is_valid(self.buf)
+  return api.nvim_buf_is_loaded(self.buf)
 end
 
 ---@return string[]
@@ -284,7 +285,7 @@ function Buffer:toggle_thought(row)
 end
 
 function Buffer:delete()
-  if self:is_valid() then
+  if api.nvim_buf_is_valid(self.buf) then
     api.nvim_buf_delete(self.buf, { force = true })
   end
 end
