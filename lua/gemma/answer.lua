@@ -36,7 +36,7 @@ M.printable = transcript.printable
 ---@field note string? shown too, such as "640x480" or "3.2 s"
 ---@field bytes integer? size of the file
 ---@field tokens integer? rows that it takes in the context, when known
----@field release fun()? called when its window is closed: nothing may be asked about it any more
+---@field release fun()? called when its conversation is forgotten: nothing is asked about it any more
 
 ---@class gemma.Answer
 ---@field key string? what was asked, to tell a repetition; nil when that failed: it is asked anew
@@ -51,7 +51,6 @@ M.printable = transcript.printable
 ---@field title string
 ---@field turns gemma.Turn[]
 ---@field attachments { [1]: gemma.Attachment, mark: integer }[] with the marks on their lines
----@field released boolean? what it was about is gone
 ---@field max_tokens integer
 ---@field handle gemma.Handle? while it runs
 ---@field pending { kind: 'text'|'thought', text: string }[] what is not on the screen yet
@@ -338,13 +337,6 @@ function Answer:close()
   self:stop()
   unmark(ns, self.mark, self.source)
   self.mark = nil
-  for _, entry in ipairs(self.attachments) do
-    if entry[1].release then
-      entry[1].release()
-      entry[1].release = nil
-      self.released = true
-    end
-  end
   local window = self.window
   self.window, self.win = nil, nil
   if window then
@@ -352,9 +344,15 @@ function Answer:close()
   end
 end
 
---- The conversation goes too.
+--- The conversation goes too, and what it was about.
 function Answer:forget()
   self:close()
+  for _, entry in ipairs(self.attachments) do
+    if entry[1].release then
+      entry[1].release()
+      entry[1].release = nil
+    end
+  end
   unmark(places, self.place, self.source)
   kept = vim.tbl_filter(function(a)
     return a ~= self
@@ -457,8 +455,6 @@ end
 function Answer:follow(question)
   if self:running() then
     return notify.info('still writing; <C-c> stops it.')
-  elseif self.released then
-    return notify.info('what was asked about is deleted; media.keep keeps such files.')
   end
   self.flush_now()
   self.view:unparse()

@@ -512,7 +512,7 @@ name takes that one. A list is a command, with the file's name in place of
     default = false,
     desc = [[Keep screenshots, recordings and pictures of the clipboard: true in
 stdpath('data')/gemma/media, a string is another folder. Otherwise they
-are deleted with the answer.]],
+are deleted when the conversation about them is (|gemma-answer|).]],
   },
   {
     name = 'edit.diff',

@@ -250,6 +250,7 @@ local function submit(req)
     if err or cancelled then
       return fail(err or 'cancelled')
     end
+    require('gemma.media').wake(req.parts)
     local why
     job, why = engine.generate(req)
     if not job then

@@ -14,6 +14,7 @@ M.FRAME_SECONDS = 0.04 -- of sound, one token
 local HEAD = 4096 -- bytes that decide
 local PATCH = 48 -- pixels on a side, one token
 local SEGMENTS = 512 -- of a JPEG, looked through for its size
+local AWAKE = 4 -- sounds that the library has for us; it counts 16, of all that is recorded
 
 ---@alias gemma.media.Kind 'image'|'audio'|'video'|'sound'
 
@@ -342,20 +343,63 @@ function M.looks_like_picture(path)
   return PICTURES[(path:match('%.(%w+)$') or ''):lower()] == true
 end
 
---- What was recorded, as an attachment.
+-- ---- what was recorded ---------------------------------------------------------------------
+
+--- All samples of a sound: signed 16-bit little-endian, channels interleaved.
+---@class (exact) gemma.Recorded
+---@field pcm string
+---@field rate integer Hz
+---@field channels integer
+
+local awake = {} ---@type gemma.Part[] whose sounds the library has, the last one asked about at the end
+
+---@param part gemma.Part
+local function leave_out(part)
+  awake = vim.tbl_filter(function(p)
+    return p ~= part
+  end, awake)
+end
+
+--- Sounds that the library does not have, because the model was unloaded since or because they had to
+--- give way, are made anew.
+---@param parts gemma.Part[] of a request; the model is there
+function M.wake(parts)
+  for _, part in ipairs(parts) do
+    local from = part.recorded
+    if from then
+      local sound = not part.sound:lives() and require('gemma.engine').sound(from.rate, from.channels)
+      if sound then
+        sound:append(from.pcm)
+        sound:finish()
+        part.sound = sound
+      end
+      leave_out(part)
+      awake[#awake + 1] = part
+      if #awake > AWAKE then
+        table.remove(awake, 1).sound:drop()
+      end
+    end
+  end
+end
+
+--- What was recorded, as an attachment that does not end with the model.
 ---@param sound gemma.Sound
 ---@param seconds number
+---@param recorded gemma.Recorded
 ---@return gemma.Media
-function M.sound(sound, seconds)
+function M.sound(sound, seconds, recorded)
+  local part = { kind = 'sound', sound = sound, recorded = recorded } ---@type gemma.Part
   return {
     kind = 'sound',
-    parts = { { kind = 'sound', sound = sound } },
+    parts = { part },
     name = 'voice',
     note = util.duration(seconds),
     tokens = M.sound_tokens(seconds),
     seconds = seconds,
     release = function()
-      sound:drop()
+      leave_out(part)
+      part.recorded = nil
+      part.sound:drop()
     end,
   }
 end

@@ -219,7 +219,11 @@ function Recording:deliver_voice()
       return self.o.on_fail and self.o.on_fail()
     end
     self.sound:finish()
-    self.o.on_done(media.sound(self.sound, seconds))
+    self.o.on_done(media.sound(self.sound, seconds, {
+      pcm = table.concat(self.chunks),
+      rate = self.samples.rate,
+      channels = self.samples.channels,
+    }))
   end)
 end
 

@@ -76,6 +76,7 @@
 ---@field kind 'text'|'system'|'user'|'model'|'image'|'audio'|'video'|'sound'
 ---@field data string? text, or the path of a file; nil for sounds and for kinds that open a turn
 ---@field sound gemma.Sound? of kind sound: made by engine.sound()
+---@field recorded gemma.Recorded? what the sound can be made anew from
 
 ---@class (exact) gemma.Request
 ---@field parts gemma.Part[]

@@ -208,7 +208,7 @@ case.run({
       local path = s:lua([[local a = require('gemma.answer').current()
         return a.attachments[1][1].path]])
       case.ok(vim.uv.fs_stat(path), 'the file is there for more questions')
-      s:lua("require('gemma.answer').close()")
+      s:lua("require('gemma.answer').current():forget()")
       case.ok(not vim.uv.fs_stat(path), 'and gone with the answer')
     end,
   },

@@ -362,7 +362,15 @@ esac]]):format(GOLDEN))
   h.eq(answer_lines(c)[1], '[clipboard.png · 200x131 · 5 kB]')
   h.eq(vim.uv.fs_stat(path).mode % 512, tonumber('600', 8), 'for nobody else')
   h.eq(vim.uv.fs_stat(path).size, vim.uv.fs_stat(GOLDEN .. 'photo.png').size)
+  -- It can be opened again and asked about, until it is forgotten.
   c:lua("require('gemma.answer').close()")
+  c:cmd('Gemma answers')
+  c:wait("not require('gemma.answer').current():running()")
+  c:lua("require('gemma.answer').current():follow('its colour?')")
+  h.eq(asked(c, 2)[4][2], path)
+  h.eq(vim.uv.fs_stat(path).type, 'file')
+  c:cmd('bwipeout')
+  c:wait("#require('gemma.answer').all() == 0")
   h.eq(vim.uv.fs_stat(path), nil, 'the file is gone with the answer')
 end)
 
@@ -512,7 +520,7 @@ test(':Gemma shot asks about what the program took; giving up asks nothing', fun
   c:wait('#Seen.messages == 1')
   h.eq(c:messages(), { 'gemma: maim: Selection was cancelled.' })
   h.eq(c:lua('return #Fake.jobs'), 1)
-  c:lua("require('gemma.answer').close()")
+  c:lua("require('gemma.answer').all()[1]:forget()")
   h.eq(vim.uv.fs_stat(p[4][2]), nil)
 end)
 
@@ -523,7 +531,7 @@ test('media.keep keeps the file where it says', function()
   c:cmd('Gemma shot')
   local path = asked(c)[4][2]
   h.has(path, '/kept/shot-')
-  c:lua("require('gemma.answer').close()")
+  c:lua("require('gemma.answer').current():forget()")
   h.eq(vim.uv.fs_stat(path).type, 'file')
 end)
 

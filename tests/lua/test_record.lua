@@ -87,9 +87,66 @@ test('voice: the model hears it while it is recorded, and answers after the stop
   h.eq(c:lua("return vim.api.nvim_buf_get_lines(require('gemma.answer').current().buf, 0, -1, false)"),
     { '[voice · 0:01 · 25 tokens]', '', 'Yes.' })
   h.eq(events(c), { { 'GemmaRecordStart', 'voice' }, { 'GemmaRecordStop', 'voice', 'stop' } })
-  h.ok(c:lua('return not Fake.sounds[1].gone'), 'follow-ups need it')
   c:lua("require('gemma.answer').close()")
+  h.ok(c:lua('return not Fake.sounds[1].gone'), 'it can be opened again')
+  c:lua("require('gemma.answer').all()[1]:forget()")
   h.eq(c:lua('return Fake.sounds[1].gone'), true)
+end)
+
+test('voice: its conversation goes on after the window was closed and the model unloaded', function()
+  -- The sound went with either, the history kept its number, and each further question failed.
+  local c = child(STEADY)
+  c:cmd('Gemma record voice')
+  heard(c)
+  c:cmd('Gemma record stop')
+  c:wait('#Fake.jobs == 1')
+  c:lua("Fake.emit('Yes.') Fake.done()")
+  c:wait("not require('gemma.answer').current():running()")
+  c:lua("require('gemma.answer').close()")
+  for n = 2, 3 do
+    c:cmd('Gemma answers')
+    c:lua("require('gemma.answer').current():follow('sure?')")
+    c:wait('#Fake.jobs == ' .. n)
+    h.eq(c:lua([[local sounds = {}
+      for i, s in ipairs(Fake.sounds) do sounds[i] = { #s.data, s.over } end
+      return { Fake.jobs[#Fake.jobs].req.parts[4].sound.id, sounds }]]), n == 2 and { 1, { { 32000, true } } }
+      or { 2, { { 32000, true }, { 32000, true } } })
+    c:lua("Fake.emit('Yes.') Fake.done()")
+    c:wait("not require('gemma.answer').current():running()")
+    c:cmd('Gemma unload')
+    c:wait('Fake.destroyed ~= nil', 'the library is let go of')
+  end
+  h.eq(c:messages(), {})
+end)
+
+test('voice: the library has the sounds of a few conversations; all of them can be gone on with', function()
+  -- Twenty are kept, and it counts sixteen sounds.
+  local c = child()
+  c:lua("require('gemma').load()")
+  c:wait("require('gemma.engine').is_loaded()")
+  c:lua([[for i = 1, 6 do
+    local sound = require('gemma.engine').sound(16000, 1)
+    local pcm = ('ab'):rep(10000 + i)
+    sound:append(pcm)
+    sound:finish()
+    local a = require('gemma.media').sound(sound, 1, { pcm = pcm, rate = 16000, channels = 1 })
+    require('gemma.attach').ask(a, 'question ' .. i)
+  end]])
+  local function living()
+    return c:lua([[local out = {}
+      for i, s in ipairs(Fake.sounds) do
+        if not s.gone then out[#out + 1] = i end
+      end
+      return out]])
+  end
+  h.eq(living(), { 3, 4, 5, 6 })
+  c:cmd('Gemma answers 6')
+  c:wait("not require('gemma.answer').current():running()")
+  c:lua("require('gemma.answer').current():follow('sure?')")
+  h.eq(living(), { 4, 5, 6, 7 })
+  h.eq(c:lua('return #Fake.sounds[7].data'), 20002, 'the first one again')
+  c:lua([[for _, a in ipairs(require('gemma.answer').all()) do a:forget() end]])
+  h.eq(living(), {})
 end)
 
 test('voice: it is recorded while the model loads, and handed over when it is there', function()
@@ -307,7 +364,7 @@ test('voice: a Neovim that borrows the model lets the other one listen', functio
   h.eq(b:lua('return #Fake.sounds'), 0)
   a:lua("Fake.emit('Yes.') Fake.done()")
   b:wait("not require('gemma.answer').current():running()")
-  b:lua("require('gemma.answer').close()")
+  b:lua("require('gemma.answer').current():forget()")
   a:wait('Fake.sounds[1].gone')
 end)
 
@@ -324,8 +381,9 @@ test('screen: the file goes to the model as a film, and is deleted with the answ
   local part = c:lua('return Fake.jobs[1].req.parts[4]')
   h.eq(part.kind, 'video')
   h.eq(c:lua('return Fake.jobs[1].req.parts[5].data'), 'what went wrong?')
-  h.eq(vim.uv.fs_stat(part.data).type, 'file')
   c:lua("require('gemma.answer').close()")
+  h.eq(vim.uv.fs_stat(part.data).type, 'file', 'it can be opened again')
+  c:lua("require('gemma.answer').all()[1]:forget()")
   h.eq(vim.uv.fs_stat(part.data), nil)
 end)
 

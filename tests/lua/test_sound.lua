@@ -94,6 +94,40 @@ return {
     end,
   },
   {
+    'a recording that was asked about is heard anew when the model was unloaded',
+    function()
+      local c = loaded()
+      if not c then
+        return
+      end
+      c:lua(
+        [[
+        local f = assert(io.open((...), 'rb'))
+        f:seek('set', 44)
+        local pcm = f:read('*a')
+        f:close()
+        local s = assert(engine.sound(16000, 1))
+        assert(s:append(pcm))
+        s:finish()
+        _G.media = require('gemma.media').sound(s, 1, { pcm = pcm, rate = 16000, channels = 1 })
+        _G.question = function()
+          _G.r = {}
+          require('gemma').ask({ prompt = 'What is it?', parts = media.parts, temperature = 0,
+            max_tokens = 4, on_done = function(text, info) r = { text = text, info = info } end })
+        end]],
+        SET .. '/media/tones.wav'
+      )
+      c:lua('question()')
+      local first = wait_end(c)
+      h.eq(first.info.n_media, 34)
+      c:lua('engine.unload()')
+      c:wait("engine.state == 'off' and not media.parts[1].sound:lives()")
+      c:lua('question()')
+      local second = wait_end(c)
+      h.eq({ second.text, second.info.n_media }, { first.text, 34 })
+    end,
+  },
+  {
     'a sound that was dropped or is full says so',
     function()
       local c = loaded()
