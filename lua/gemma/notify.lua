@@ -9,6 +9,9 @@ local unseen ---@type { [1]: string, [2]: string? }? the last message of this In
 --- Is it Neovim's own vim.notify(), which writes into the message area?
 ---@return boolean
 local function is_plain()
+  if type(vim.notify) ~= 'function' then -- a plugin's callable table, such as nvim-notify's
+    return false
+  end
   local source = debug.getinfo(vim.notify, 'S').source
   return source == '?' or source:match('^@vim/') ~= nil
 end

@@ -253,6 +253,20 @@ test('what is told in Insert mode can be read after it', function()
   h.eq(last(), '')
 end)
 
+-- nvim-notify puts a table that can be called in the place of the function: nothing was shown, and
+-- every message was an error.
+test('messages reach a vim.notify that is a table', function()
+  local c = h.child({ cols = 60, lines = 20, fake = true })
+  c:lua([[vim.notify = setmetatable({}, { __call = function(_, msg, _, o)
+    table.insert(Seen.messages, { msg, o.title }) end })]])
+  local long = ('word '):rep(20) .. 'and the end.'
+  c:feed('i')
+  c:lua("require('gemma.notify').warn(...)", long)
+  c:wait('#Seen.messages == 1')
+  h.eq(c:messages(), { { 'gemma: ' .. long, 'gemma.nvim' } })
+  h.eq(c:lua("return vim.fn.execute('messages')"), '')
+end)
+
 test('options reach the library', function()
   local c = h.child({ config = "vim.g.gemma = { threads = 3, n_ctx = 1024, device = 'cpu' }" })
   c:insert_at('|')
