@@ -12,6 +12,7 @@ local pace = require('gemma.pace')
 local M = {}
 
 local api = vim.api
+local line_len = require('gemma.context.text').line_len
 
 --- Ghost text is on (`:Gemma enable`).
 M.on = true
@@ -176,8 +177,8 @@ local function cursor_reason()
   local buf = api.nvim_get_current_buf()
   local pos = api.nvim_win_get_cursor(0)
   local row, col = pos[1] - 1, pos[2]
-  local len = api.nvim_buf_get_offset(buf, row + 1) - api.nvim_buf_get_offset(buf, row) - 1
-  local right = api.nvim_buf_get_text(buf, row, col, row, math.min(len, col + 1024), {})[1]
+  local stop = math.min(line_len(buf, row), col + 1024)
+  local right = api.nvim_buf_get_text(buf, row, col, row, stop, {})[1]
   if filter.weight_after(right) > conf.max_line_suffix then
     return 'there is text to the right of the cursor (completion.max_line_suffix).'
   elseif not conf.in_comments and M.in_comment(buf, row, col) then

@@ -8,6 +8,7 @@
 local M = {}
 
 local api = vim.api
+local line_len = require('gemma.context.text').line_len
 
 local WINDOW = 128 -- bytes left and right of the cursor that must not change
 local TYPED_LINES, TYPED_BYTES = 40, 4096 -- more than this was not typed through
@@ -40,7 +41,7 @@ local attached = {} ---@type table<integer, true>
 ---@return string left
 ---@return string right
 function M.around(buf, row, col, from, to)
-  local len = api.nvim_buf_get_offset(buf, row + 1) - api.nvim_buf_get_offset(buf, row) - 1
+  local len = line_len(buf, row)
   local left = api.nvim_buf_get_text(buf, row, math.max(0, col - from), row, col, {})[1]
   local right = ''
   if col < len then
@@ -173,8 +174,8 @@ end
 ---@param row integer
 ---@return string the end of a line
 local function tail_of(buf, row)
-  local len = api.nvim_buf_get_offset(buf, row + 1) - api.nvim_buf_get_offset(buf, row) - 1
-  return api.nvim_buf_get_text(buf, row, math.max(0, len - WINDOW), row, math.max(0, len), {})[1]
+  local len = line_len(buf, row)
+  return api.nvim_buf_get_text(buf, row, math.max(0, len - WINDOW), row, len, {})[1]
 end
 
 --- The text around a place, by which recall.lua knows it again; with `added`, as if that text

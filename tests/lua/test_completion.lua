@@ -424,6 +424,38 @@ test('buffers with NUL, broken UTF-8 and a huge line can be completed in', funct
   h.eq(c:messages(), {})
 end)
 
+-- The offset behind the last line leaves out a line end that the file will not have. A length made
+-- from it was one too small: errors at the end of the line, and closers that nobody saw before it.
+test('on the last line of a file that keeps no final newline it is as on any other', function()
+  for _, option in ipairs({ 'nofixendofline', 'binary' }) do
+    local c = h.child({ config = 'vim.g.gemma = { completion = { delay = 0 } }' })
+    c:lua([[
+      local f = io.open('a.lua', 'wb')
+      f:write('local x = {\n}') f:close()
+      vim.cmd('set ' .. ... .. ' | edit a.lua')
+      require('gemma').load()]], option)
+    c:wait("require('gemma.engine').is_loaded()")
+    h.eq(c:lua("return require('gemma.place').likeness(0, 0, 11).right"), '\n}')
+    -- First without autocommands, whose errors wait for a key, and this test for the child.
+    c:cmd('set eventignore=all')
+    c:feed('GA')
+    h.eq(c:lua("return require('gemma.allow').reason(false)"), vim.NIL)
+    c:cmd('set eventignore=')
+    c:feed('<Esc>A')
+    c:type(' f(')
+    c:wait('#Fake.jobs > 0')
+    c:feed(')<Left>')
+    local n = c:lua('return #Fake.jobs')
+    c:feed([[<M-Bslash>]])
+    c:wait('#Fake.jobs > ' .. n)
+    c:lua("Fake.emit('alpha)') Fake.done()")
+    shown(c)
+    c:feed('<M-l>')
+    h.eq(c:lines(), { 'local x = {', '} f(alpha)' })
+    h.eq(c:lua("return vim.fn.execute('messages')"), '', option)
+  end
+end)
+
 test('nothing comes by itself with text right of the cursor, but it can be asked for', function()
   local c = h.child()
   c:insert_at('x = | and then some more text')

@@ -3,6 +3,7 @@
 
 local h = require('helper')
 local context = require('gemma.context')
+local text = require('gemma.context.text')
 
 local api = vim.api
 local T = {}
@@ -152,6 +153,23 @@ test('context: an empty buffer has a prompt too', function()
   local c = context.gather(buffer({ '' }), 0, 0, CPU)
   h.eq({ c.above, c.mouth, c.next, c.below }, { '', '', '', '' })
   h.eq(#context.parts(c), 6)
+end)
+
+-- What Neovim tells of such a line is one byte less: a last line of one bracket was missing.
+test('context: the last line of a file without a final newline is whole', function()
+  for _, option in ipairs({ 'binary', 'fixendofline' }) do
+    local buf = api.nvim_create_buf(false, true)
+    vim.bo[buf][option], vim.bo[buf].endofline = option == 'binary', false
+    h.eq(text.line_len(buf, 0), 0, 'a buffer that never had a line')
+    for _, last in ipairs({ '', '}', '})', ('y'):rep(100) }) do
+      api.nvim_buf_set_lines(buf, 0, -1, false, { 'f({', last })
+      h.eq({ text.line_len(buf, 0), text.line_len(buf, 1) }, { 3, #last })
+      local c = context.gather(buf, 0, 3, CPU)
+      h.eq({ c.next, c.below_lines, c.after_line }, { '\n' .. last, { last }, '' })
+      api.nvim_buf_set_lines(buf, 0, -1, false, { last })
+      h.eq(text.line_len(buf, 0), #last, 'alone')
+    end
+  end
 end)
 
 test('context: prose is not put into a fence', function()

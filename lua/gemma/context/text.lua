@@ -9,7 +9,16 @@ local api = vim.api
 ---@param row integer 0-based
 ---@return integer
 function M.line_len(buf, row)
-  return api.nvim_buf_get_offset(buf, row + 1) - api.nvim_buf_get_offset(buf, row) - 1
+  local len = api.nvim_buf_get_offset(buf, row + 1) - api.nvim_buf_get_offset(buf, row) - 1
+  if row == api.nvim_buf_line_count(buf) - 1 then
+    local bo = vim.bo[buf]
+    if not bo.endofline and (bo.binary or not bo.fixendofline) then
+      -- The offset leaves out the line end that the file will not have, except in a buffer that
+      -- never had a line. That one looks like one of a single byte, so short ones are read.
+      return len > 0 and len + 1 or #api.nvim_buf_get_lines(buf, row, row + 1, false)[1]
+    end
+  end
+  return len
 end
 
 --- Lines of a buffer, each cut to `width` bytes, at most `bytes` of them together.
