@@ -20,7 +20,7 @@ local function wanted(level)
   return M.levels[level] <= want
 end
 
---- Safe to call from anywhere but a fast event.
+--- Safe to call from anywhere but a fast event. Without a file the lines in memory remain.
 ---@param level 'error'|'warn'|'info'|'debug'|'trace'
 ---@param fmt string
 ---@param ... any
@@ -33,7 +33,7 @@ function M.write(level, fmt, ...)
   ring_at = ring_at % RING + 1
   ring[ring_at] = line
   if not file then
-    vim.fn.mkdir(vim.fs.dirname(M.path()), 'p')
+    pcall(vim.fn.mkdir, vim.fs.dirname(M.path()), 'p')
     file = io.open(M.path(), 'a')
   end
   if file then

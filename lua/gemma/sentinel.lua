@@ -3,7 +3,7 @@
 --- A driver can take the whole process down. A file is written before the first GPU work of a
 --- session and removed once it succeeded; found at start, it means that the last session died
 --- there. It holds the pid, so that a second Neovim that is just loading is not mistaken for one
---- that died. The CPU needs none of this.
+--- that died. The CPU needs none of this. Without a folder to write in nothing is remembered.
 
 local M = {}
 
@@ -19,7 +19,7 @@ function M.arm(device)
   if device == 'cpu' then
     return
   end
-  vim.fn.mkdir(vim.fs.dirname(M.path()), 'p')
+  pcall(vim.fn.mkdir, vim.fs.dirname(M.path()), 'p')
   local f = io.open(M.path(), 'w')
   if f then
     f:write(('%d %s\n'):format(vim.uv.os_getpid(), device))

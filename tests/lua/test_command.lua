@@ -303,6 +303,20 @@ test('on a GPU the sentinel stands until the first answer; on the CPU there is n
   h.eq(child():lua(exists), false)
 end)
 
+-- The sentinel raised an error at every Insert mode, so that nothing was loaded, and the log one in
+-- the place of each message.
+test('a state folder that cannot be made costs neither the model nor a message', function()
+  local nowhere = { XDG_STATE_HOME = '/dev/null/state' }
+  local c = h.child({ fake = true, cols = 70, lines = 20, env = nowhere,
+    config = "vim.g.gemma = { device = 'vulkan' }" })
+  c:lua("require('gemma').load()")
+  c:wait("require('gemma.engine').is_loaded()")
+  c:lua("require('gemma.notify').warn('something happened.')")
+  c:wait('#Seen.messages > 0')
+  h.eq(c:messages(), { 'gemma: something happened.' })
+  h.has(c:lua("return table.concat(require('gemma.log').tail(), '\\n')"), 'something happened.')
+end)
+
 test('a GPU that fails takes the model with it: one message, nothing is loaded unasked', function()
   local c = h.child({ config = "vim.g.gemma = { device = 'vulkan' }" })
   c:insert_at('x = |')
