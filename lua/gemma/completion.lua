@@ -46,6 +46,7 @@ local NEAR = 128 -- bytes right of the cursor that a suggestion is compared with
 local rec ---@type gemma.completion.Record?
 local typed_early = false -- in this Insert mode, while there was no model yet
 local failed_version = -1 -- of the options, when loading failed
+local speed_of ---@type string? the model and device that the measured speed belongs to
 local reading = nil ---@type number? share of the prompt that is in the cache, while it is read
 local reading_soon = false
 local seen = { buf = -1, tick = -1, row = -1, col = -1, beyond = 0 } -- the last state that was looked at
@@ -235,6 +236,17 @@ local function measure()
   local message = pace.measured(decode_tok_s())
   if message then
     notify.once(message)
+  end
+end
+
+--- What was measured with one model and device says nothing about another. How many layers a GPU
+--- holds is in the note.
+local function forget_other_speed()
+  local n = engine.numbers() or {}
+  local now_on = table.concat({ engine.model or '', n.device or '', n.device_note or '' }, '\n')
+  if now_on ~= speed_of then
+    speed_of = now_on
+    pace.forget_speed()
   end
 end
 
@@ -698,7 +710,11 @@ function M.setup()
     api.nvim_create_autocmd(events, { group = group, callback = callback, pattern = pattern })
   end
   au('InsertEnter', on_insert_enter)
+  forget_other_speed() -- the model may have been loaded before
   au('User', function(ev)
+    if ev.data.from == 'loading' and engine.is_loaded() then
+      forget_other_speed()
+    end
     -- Who has waited for the model, whoever loads it, need not type once more.
     if typed_early and ev.data.to == 'ready' and in_insert() then
       typed_early = false

@@ -540,6 +540,32 @@ test('a model that writes two tokens per second makes ghost text manual, and say
   c:wait('#Fake.jobs >= 4')
 end)
 
+-- Only answers were measured, and where nothing is asked there are none: it stayed slow for good.
+test('another device is not slow because the last one was, and the same one still is', function()
+  local c = h.child({ config = 'vim.g.gemma = { completion = { delay = 0 } }' })
+  c:lua('Fake.decode_tok_s = 2.1 Fake.auto = function() return { "al", "pha", " b", "eta" } end')
+  c:insert_at('|')
+  c:wait("require('gemma.engine').is_loaded()")
+  for i = 1, 3 do
+    c:feed([[<M-Bslash>]])
+    c:wait('#Fake.jobs == ' .. i)
+    c:wait("require('gemma.engine').state == 'ready'")
+  end
+  local slow = "(require('gemma.completion').paused() or ''):find('slow here', 1, true)"
+  c:wait(slow)
+  c:cmd('Gemma device cpu')
+  c:wait('#Fake.loads == 2')
+  c:wait("require('gemma.engine').is_loaded()")
+  h.ok(c:lua('return ' .. slow) ~= vim.NIL, 'the same one')
+  c:lua("Fake.status_device = 'vulkan:0 FAKE'")
+  c:cmd('Gemma device vulkan')
+  c:wait('#Fake.loads == 3')
+  c:wait("require('gemma.engine').is_loaded()")
+  h.eq(c:lua("return require('gemma.completion').paused()"), vim.NIL)
+  c:type('q')
+  c:wait('#Fake.jobs > 3')
+end)
+
 test('the events tell the story', function()
   local c = h.suggesting('x = |', 'alpha beta')
   shown(c)
