@@ -11,6 +11,9 @@ local M = {}
 M.SESSION = 0 -- the cache of ghost text
 M.OTHER_SESSION = 7 -- a fork of it, for other candidates
 
+--- Languages in which a bracket may close what none has opened: a pattern of `case`.
+local LONE_CLOSERS = { sh = true, bash = true, zsh = true, ksh = true, dash = true }
+
 --- What the filters need to know about a place.
 ---@param buf integer
 ---@param row integer
@@ -34,7 +37,7 @@ function M.filter(buf, row, col, c)
     unit = bo.shiftwidth > 0 and bo.shiftwidth or bo.tabstop,
     max_lines = max_lines,
     floor = around.floor,
-    open = around.open,
+    open = not LONE_CLOSERS[bo.filetype] and around.open or nil,
   }
 end
 

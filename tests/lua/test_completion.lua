@@ -353,6 +353,17 @@ test('closers that the text replaces are swallowed on accept', function()
   h.eq(c:cursor(), { 1, 15 })
 end)
 
+-- A pattern of `case` was taken for a bracket too many, and the suggestion ended before it.
+test('in a shell a bracket may close what nothing has opened', function()
+  local text = 'case $1 in\n  start) run ;;\n  sto|\nesac'
+  local answer = 'p) halt ;;\n  *) usage ;;'
+  for ft, want in pairs({ sh = answer, zsh = answer, lua = 'p' }) do
+    local c = h.asking(text, { ft = ft })
+    c:lua('Fake.emit(...) Fake.done()', answer)
+    h.eq(shown(c), want, ft)
+  end
+end)
+
 test('a closer put in by an autopairs plugin does not disturb', function()
   local c = h.suggesting('print|', '(name)')
   shown(c)
