@@ -67,6 +67,25 @@ M.keys = {
 
 local KIND = { accept = 'all', accept_word = 'word', accept_line = 'line' }
 
+--- What a key does without its mapping.
+---@param key string
+---@return string keys for an expression mapping
+local function pass(key)
+  local name = key:match('^<M%-(.+)>$')
+  if not name then
+    return key
+  end
+  -- An unmapped <M-x> in Insert mode means <Esc>x, typed. A macro that is recorded gets these two
+  -- behind the <M-x>, which then has nothing left to do where the macro is executed.
+  if vim.fn.reg_executing() == '' then
+    local keys = '<Esc>' .. (#name == 1 and name or '<' .. name .. '>')
+    -- Who maps <Esc>x to <M-x>, as some terminals need it, must not go round in circles.
+    local mode = vim.fn.maparg(keys, 'i') == '' and 'it' or 'nit'
+    api.nvim_feedkeys(vim.keycode(keys), mode, false)
+  end
+  return ''
+end
+
 --- What an Insert mode key does. Accepting breaks the undo sequence on both sides, so that `u`
 --- takes back exactly the accepted text.
 ---@param verb string
@@ -77,11 +96,7 @@ function M.run(verb, key)
   if verb == 'request' then
     return '<Cmd>lua require("gemma").request()<CR>'
   elseif not ghost.visible() then
-    if key then
-      -- As typed: an unmapped <M-x> in Insert mode means <Esc>x, which a mapping alone loses.
-      api.nvim_feedkeys(vim.keycode(key), 'nit', false)
-    end
-    return ''
+    return key and pass(key) or ''
   elseif not KIND[verb] then
     return ('<Cmd>lua require("gemma").%s()<CR>'):format(verb)
   end

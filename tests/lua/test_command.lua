@@ -504,6 +504,67 @@ test('without ghost text a key does what it did without the plugin', function()
   end
 end)
 
+test('a macro with these keys does the same with and without the plugin, recorded and replayed', function()
+  -- The keys that an <M-x> stands for were recorded behind it, and the replay had both: Alt+l, which
+  -- many type for <Esc>l, left an l in the text.
+  local plain = h.child({ config = "vim.g.loaded_gemma = true" })
+  local c = h.child()
+  for _, e in ipairs({ plain, c }) do
+    e:feed('i<Esc>')
+    e:cmd('iabbrev hw hello world')
+    e:cmd('nnoremap <Down> 2j')
+  end
+  for _, keys in ipairs({
+    { 'Ix', '<M-l>', 'jrZ' },
+    { 'Ix', '<M-Right>', 'jrZ' },
+    { 'Ix', '<M-Down>', 'rZ' },
+    { 'Ix', '<M-]>]', 'rZ' }, -- in one go: a lone ] waits for the other
+    { 'Ix', '<M-[>[', 'rZ' },
+    { 'A hw', '<M-l>', '0rZ' },
+    { 'A hw', '<C-]>', 'x<Esc>0' },
+    { 'Ax', '<C-]>', 'x<Esc>0' },
+  }) do
+    local got = {}
+    for i, e in ipairs({ c, plain }) do
+      got[i] = {}
+      for _, macro in ipairs({ keys, { '2@q' } }) do
+        e:lua([[
+          vim.api.nvim_buf_set_lines(0, 0, -1, false, { 'abcd', 'abcd', 'abcd', 'abcd', 'abcd' })
+          vim.api.nvim_win_set_cursor(0, { 1, 1 })]])
+        if macro == keys then
+          e:feed('qq')
+        end
+        for _, k in ipairs(macro) do
+          e:feed(k)
+        end
+        if macro == keys then
+          e:feed('q')
+        end
+        table.insert(got[i], { e:lines(), e:cursor(), e:lua('return vim.api.nvim_get_mode().mode') })
+      end
+    end
+    h.eq(got[1], got[2], table.concat(keys))
+  end
+end)
+
+test('a key that is typed behind a macro leaves Insert mode', function()
+  local c = h.child()
+  c:insert_at('|')
+  c:feed('<Esc>')
+  c:lua("vim.fn.setreg('q', 'Ix')")
+  c:feed('@q')
+  c:feed('<M-l>')
+  h.eq({ c:lua('return vim.api.nvim_get_mode().mode'), c:lines() }, { 'n', { 'x' } })
+end)
+
+test('who maps <Esc>x to <M-x> gets both as without the plugin', function()
+  -- Mappings for terminals that send these two for Alt; ours must not come back to itself.
+  local c = h.child({ config = "vim.cmd('imap <Esc>l <M-l>')" })
+  c:insert_at('ab|c')
+  c:feed('<M-l>')
+  h.eq({ c:lua('return vim.api.nvim_get_mode().mode'), c:cursor() }, { 'n', { 1, 2 } })
+end)
+
 test('the API accepts as the keys do', function()
   local c = h.suggesting('x = |', 'foo bar')
   c:wait("require('gemma').visible()")

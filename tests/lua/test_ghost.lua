@@ -242,6 +242,21 @@ test('rule 5: while a macro is recorded none comes, unless in_macros says so', f
   end
 end)
 
+test('rule 5: a macro in which something was accepted holds the keys, not the text', function()
+  local c = h.child({ config = 'vim.g.gemma = { completion = { in_macros = true, delay = 0 } }' })
+  c:lua("Fake.auto = function() return { 'alpha' } end")
+  c:insert_at('|')
+  c:wait("require('gemma.engine').is_loaded()")
+  c:feed('<Esc>qqA')
+  c:type('x = ')
+  shown(c)
+  c:feed('<M-l>')
+  c:type('; ')
+  c:feed('<Esc>q')
+  c:feed('@q')
+  h.eq(c:lines(), { 'x = alpha; x = ; ' }, 'what came behind it is typed, not a command')
+end)
+
 -- ---- 6: accept --------------------------------------------------------------------------------
 
 test('rule 6: accept puts the text in literally, whatever the options do to typed text', function()
