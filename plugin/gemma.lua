@@ -79,7 +79,11 @@ local function at_startup()
       opts = require('gemma.config').get()
     end
     if type(opts) == 'table' and opts.load == 'startup' then
-      require('gemma').load()
+      if require('gemma.sentinel').tripped() then
+        require('gemma.completion').setup() -- which tells why nothing is loaded
+      else
+        require('gemma').load()
+      end
     end
     if type(opts) == 'table' and opts.lsp == true then
       require('gemma.lsp').setup()

@@ -175,8 +175,9 @@ M.commands = {
         return notify.warn(('unknown device %s. Try auto, cpu, vulkan or vulkan:0.'):format(dev))
       end
       engine.device = dev
+      local anew = engine.is_loaded() or engine.state == 'loading'
       require('gemma.completion').enable(true)
-      if engine.is_loaded() or engine.state == 'loading' then
+      if anew then
         engine.unload()
         require('gemma').load()
       end

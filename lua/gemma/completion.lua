@@ -632,8 +632,13 @@ function M.enable(yes, buf)
   if buf then
     vim.b[buf].gemma = yes
   else
+    local sentinel = require('gemma.sentinel')
+    local left_out = yes and config.get().load == 'startup' and sentinel.tripped()
     allow.on = yes
-    require('gemma.sentinel').forget()
+    sentinel.forget()
+    if left_out then -- at the start, see plugin/gemma.lua
+      M.load()
+    end
   end
   if not yes then
     leave('turned off')

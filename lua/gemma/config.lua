@@ -189,7 +189,7 @@ layers as its free memory holds; without a GPU it is the CPU.]],
     default = 'insert',
     desc = [[When the model is loaded: on the first Insert mode in a buffer where ghost
 text is allowed, after start-up, or only by `:Gemma load` and by commands
-that need it.]],
+that need it. After GPU work that ended Neovim, only by those.]],
   },
   {
     name = 'unload_idle',

@@ -13,9 +13,11 @@ function M.path()
 end
 
 local armed = false
+local died = false -- an earlier session, whose file this one has written over
 
 ---@param device string
 function M.arm(device)
+  died = M.tripped()
   if device == 'cpu' then
     return
   end
@@ -38,6 +40,9 @@ end
 --- Did an earlier session die during GPU work?
 ---@return boolean
 function M.tripped()
+  if died then
+    return true
+  end
   local f = not armed and io.open(M.path(), 'r')
   if not f then
     return false
@@ -49,7 +54,10 @@ end
 
 --- The user has seen the message and turned ghost text on again.
 function M.forget()
-  os.remove(M.path())
+  died = false
+  if not armed then
+    os.remove(M.path())
+  end
 end
 
 return M

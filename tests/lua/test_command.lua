@@ -275,11 +275,15 @@ test('options reach the library', function()
     { 3, 1024, 'cpu' })
 end)
 
+--- What a session leaves that dies in GPU work.
+local DIED = [[
+  local dir = vim.fn.stdpath('state') .. '/gemma'
+  vim.fn.mkdir(dir, 'p')
+  vim.fn.writefile({ '999999999 vulkan' }, dir .. '/inflight')
+]]
+
 test('GPU work that killed the last session keeps ghost text off until told otherwise', function()
-  local c = h.child({ config = [[
-    local dir = vim.fn.stdpath('state') .. '/gemma'
-    vim.fn.mkdir(dir, 'p')
-    vim.fn.writefile({ '999999999 vulkan' }, dir .. '/inflight')]] })
+  local c = h.child({ config = DIED })
   c:insert_at('x = |')
   c:wait('#Seen.messages > 0')
   h.has(c:messages()[1], 'GPU work ended Neovim last time. :Gemma enable or device cpu.')
@@ -288,6 +292,32 @@ test('GPU work that killed the last session keeps ghost text off until told othe
   h.eq(c:lua("return require('gemma.sentinel').tripped()"), false)
   c:feed('<Esc>a')
   c:wait('#Fake.loads == 1')
+end)
+
+test("after GPU work that killed the last session load: 'startup' waits for a word, too", function()
+  -- It loaded at every start, without a message, and died again.
+  for _, cure in ipairs({ 'enable', 'device cpu' }) do
+    local c = h.child({ config = DIED .. "vim.g.gemma = { load = 'startup' }" })
+    c:wait('#Seen.messages > 0')
+    c:insert_at('x = |')
+    h.eq(c:messages(), { 'gemma: GPU work ended Neovim last time. :Gemma enable or device cpu.' })
+    h.eq(c:lua('return #Fake.loads'), 0)
+    c:cmd('Gemma ' .. cure)
+    c:wait('#Fake.loads == 1', 'what the start left out')
+    h.eq(c:lua('return Fake.loads[1].device'), cure == 'enable' and 'auto' or 'cpu')
+  end
+end)
+
+test('a command that loads before the first Insert mode does not hide how the last session ended', function()
+  local c = h.child({ config = DIED })
+  c:lua("require('gemma').load()")
+  c:wait("require('gemma.engine').is_loaded()")
+  c:insert_at('x = |')
+  c:wait('#Seen.messages > 0')
+  h.has(c:messages()[1], 'GPU work ended Neovim last time. :Gemma enable or device cpu.')
+  h.eq(c:lua("return require('gemma').status().enabled"), false)
+  c:cmd('Gemma enable')
+  h.eq(c:lua("return require('gemma.sentinel').tripped()"), false)
 end)
 
 test('on a GPU the sentinel stands until the first answer; on the CPU there is none', function()
