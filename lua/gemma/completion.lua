@@ -631,6 +631,9 @@ end
 function M.enable(yes, buf)
   if buf then
     vim.b[buf].gemma = yes
+    if not yes then
+      require('gemma.context.project').forget(buf)
+    end
   else
     local sentinel = require('gemma.sentinel')
     local left_out = yes and config.get().load == 'startup' and sentinel.tripped()

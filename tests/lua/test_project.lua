@@ -434,6 +434,38 @@ test('project: not of terminals, scratch buffers, filetypes that are off, or vim
   h.has(c:lua('return P.stats().paths')[1], 'c.lua')
 end)
 
+-- It was shown on, until newer pieces and edits had pushed it out.
+for _, how in ipairs({ 'Gemma disable buffer', 'let b:gemma = v:false', 'set filetype=gitrebase' }) do
+  test('project: a buffer that is turned off is not shown any more: ' .. how, function()
+    local c = project()
+    c:lua([[
+      File('a.lua', Block('a', 20))
+      vim.api.nvim_buf_set_lines(0, 4, 5, false, { 'local renamed = compute(5)' })
+      File('b.lua', Block('b', 20))]])
+    local text = c:lua('return Prompt()')
+    h.has(text, '<pieces>\nFile: a.lua\n')
+    h.has(text, '<edits>\nFile: a.lua\n')
+    c:cmd('buffer a.lua')
+    c:cmd(how)
+    c:cmd('buffer b.lua')
+    h.ok(not c:lua('return Prompt()'):find('File: a.lua', 1, true), 'the frozen copy is renewed')
+    c:lua("vim.cmd('bwipeout! a.lua') File('c.lua', Block('c', 20))")
+    h.ok(not c:lua('return Prompt()'):find('File: a.lua', 1, true), 'it is forgotten')
+  end)
+end
+
+test('project: a buffer that is turned off from elsewhere is not shown in the next copy', function()
+  local c = project()
+  c:lua("File('a.lua', Block('a', 20)) File('b.lua', Block('b', 20))")
+  h.has(c:lua('return Prompt()'), 'File: a.lua')
+  c:lua("vim.b[vim.fn.bufnr('a.lua')].gemma = false File('c.lua', Block('c', 20))")
+  local text = c:lua('return Prompt()')
+  h.has(text, 'File: b.lua')
+  h.ok(not text:find('File: a.lua', 1, true), text)
+  c:lua("require('gemma').disable(vim.fn.bufnr('b.lua'))")
+  h.ok(not c:lua('return Prompt()'):find('File: b.lua', 1, true), 'nor in the copy that is there')
+end)
+
 test('project: edits of other files, saved or not', function()
   local c = project()
   c:lua([[
@@ -535,9 +567,14 @@ test('project: declarations come from the language server, are kept, and are nev
   local c = project()
   c:lua([[
     vim.fn.writefile({ 'local M = {}', '', 'function M.sell(item)', '  return item', 'end' }, 'shop.lua')
-    vim.fn.writefile({ 'SELL=hunter2' }, '.env')
     _G.Asked = {}
     local cwd = vim.fn.getcwd()
+    local secret = { secret_sell = '/.env', off_sell = '/off.lua', rebase_sell = '/git-rebase-todo' }
+    for _, file in pairs(secret) do
+      vim.fn.writefile({ 'SELL=hunter2' }, cwd .. file)
+    end
+    File('off.lua', { 'SELL=hunter2' })
+    vim.b.gemma = false
     local function server()
       return {
         request = function(method, params, callback)
@@ -547,10 +584,10 @@ test('project: declarations come from the language server, are kept, and are nev
             table.insert(Asked, { params.position.line, params.position.character })
             _G.Answer = callback
             local line = vim.api.nvim_buf_get_lines(0, params.position.line, params.position.line + 1, false)[1]
-            local file = line:find('secret_sell') and '/.env' or '/shop.lua'
-            vim.schedule(function() callback(nil, { uri = vim.uri_from_fname(cwd .. file),
-              range = { start = { line = file == '/.env' and 0 or 2, character = 0 },
-                ['end'] = { line = file == '/.env' and 0 or 2, character = 8 } } }) end)
+            local file = secret[line:match('^%a+_sell')]
+            local row = file and 0 or 2
+            vim.schedule(function() callback(nil, { uri = vim.uri_from_fname(cwd .. (file or '/shop.lua')),
+              range = { start = { line = row, character = 0 }, ['end'] = { line = row, character = 8 } } }) end)
           else
             callback(nil, nil)
           end
@@ -561,14 +598,14 @@ test('project: declarations come from the language server, are kept, and are nev
         terminate = function() end,
       }
     end
-    File('b.lua', { 'local ä = shop.sell(1)', 'secret_sell(2)', '' })
+    File('b.lua', { 'local ä = shop.sell(1)', 'secret_sell(2)', 'off_sell(3)', 'rebase_sell(4)', '' })
     vim.cmd('normal! G')
     vim.lsp.start({ name = 'test', cmd = server })]])
-  c:wait('#Asked >= 3', 'asked while nobody types')
+  c:wait('#Asked >= 5', 'asked while nobody types')
   c:wait('P.stats().declarations == 1')
   local text = c:lua('return Prompt()')
   h.has(text, '<declarations>\nFile: shop.lua\nfunction M.sell(item)\n  return item\nend\n</declarations>')
-  h.ok(not text:find('hunter2'), 'an excluded file is not opened')
+  h.ok(not text:find('hunter2'), 'what is excluded or off is not opened')
   -- "local ä = shop.sell": the column counts UTF-16 units.
   h.ok(vim.iter(c:lua('return Asked')):any(function(a) return a[1] == 0 and a[2] == 15 end),
     vim.inspect(c:lua('return Asked')))

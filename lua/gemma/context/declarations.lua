@@ -194,12 +194,13 @@ end
 ---@param b gemma.declarations.Buffer
 ---@param name string
 ---@param results table<integer, { result: any }>
-local function on_answer(buf, b, name, results)
+---@param may fun(path: string): boolean
+local function on_answer(buf, b, name, results, may)
   for _, r in pairs(results) do
     local uri, first, n = M.target(r.result)
     if uri and uri:match('^file:') and first then
       local path = vim.uri_to_fname(uri)
-      if require('gemma.exclude').is_excluded(path) then
+      if not may(path) then
         return
       end
       return read(path, first, function(lines)
@@ -231,7 +232,8 @@ end
 --- dropped.
 ---@param buf integer
 ---@param row integer 0-based
-function M.fetch(buf, row)
+---@param may fun(path: string): boolean may a file be read?
+function M.fetch(buf, row, may)
   local client = vim.lsp.get_clients({ bufnr = buf, method = METHOD })[1]
   if not client then
     return
@@ -258,7 +260,7 @@ function M.fetch(buf, row)
       b.cancel[n.name] = vim.lsp.buf_request_all(buf, METHOD, params, function(results)
         b.cancel[n.name] = nil
         b.asked[n.name] = now
-        on_answer(buf, b, n.name, results)
+        on_answer(buf, b, n.name, results, may)
       end)
     end
   end

@@ -38,6 +38,7 @@ local SHARE = { ring = 0.5, declarations = 0.3, edits = 0.2 } -- of the budget
 ---@field buf integer
 ---@field version integer of the options
 ---@field parts gemma.Project
+---@field paths table<string, boolean> the files that it could show, and whether it may
 ---@field fresh boolean taken in this Insert mode
 
 M.EMPTY = { notes = '', ring = '', edits = '', declarations = '', diagnostics = '' }
@@ -51,6 +52,17 @@ local last_place = {} ---@type table<integer, integer> row of the last Insert mo
 
 -- ---- may a buffer be read? -----------------------------------------------------------------
 
+---@param filetype string
+---@return boolean
+local function is_on(filetype)
+  local types = config.get().filetypes
+  local on = types[filetype]
+  if on == nil then
+    on = types['*'] ~= false
+  end
+  return on
+end
+
 --- Files that may be read for others: what may be completed, without regard to the moment.
 ---@param buf integer
 ---@return boolean
@@ -62,13 +74,41 @@ function M.readable(buf)
   if name == '' or name:match('^%a[%w+.-]+://') or exclude.is_excluded(name) then
     return false
   end
-  local conf = config.get()
-  local allowed = conf.filetypes[vim.bo[buf].filetype]
-  if allowed == nil then
-    allowed = conf.filetypes['*'] ~= false
-  end
   local size = api.nvim_buf_get_offset(buf, api.nvim_buf_line_count(buf))
-  return allowed and size <= conf.context.max_file
+  return is_on(vim.bo[buf].filetype) and size <= config.get().context.max_file
+end
+
+--- The same of a file that need not be open.
+---@param path string
+---@return boolean
+local function readable_file(path)
+  local buf = vim.fn.bufnr(path)
+  if buf > 0 and api.nvim_buf_is_loaded(buf) then
+    return M.readable(buf)
+  elseif buf > 0 and vim.b[buf].gemma == false then
+    return false
+  end
+  return not exclude.is_excluded(path) and is_on(vim.filetype.match({ filename = path }) or '')
+end
+
+--- Sorts out what was collected of buffers that may not be read any more.
+---@return fun(list: { path: string }[]): table
+---@return table<string, boolean> verdicts so far, by path
+local function sieve()
+  local bufs, may = {}, {}
+  for _, buf in ipairs(api.nvim_list_bufs()) do
+    if api.nvim_buf_is_loaded(buf) then
+      bufs[api.nvim_buf_get_name(buf)] = buf
+    end
+  end
+  return function(list)
+    return vim.tbl_filter(function(x)
+      if may[x.path] == nil then
+        may[x.path] = not bufs[x.path] or M.readable(bufs[x.path])
+      end
+      return may[x.path]
+    end, list)
+  end, may
 end
 
 -- ---- pieces of other buffers ---------------------------------------------------------------
@@ -169,25 +209,27 @@ end
 ---@param near string text around the cursor, which the prompt has anyway
 ---@param budget integer bytes
 ---@return gemma.Project
+---@return table<string, boolean> paths of the snapshot
 local function build(buf, row, near, budget)
   local path = api.nvim_buf_get_name(buf)
   local conf = config.get().context
+  local sift, paths = sieve()
   local chosen
   local near_lines = vim.split(near, '\n', { plain = true })
   chosen, first_id = pieces:select(first_id, near_lines, budget * SHARE.ring)
   local declared = ''
   if conf.lsp then
-    local list = declarations.of(buf)
+    local list = sift(declarations.of(buf))
     declared = declarations.format(list, near, budget * SHARE.declarations, text.name)
   end
   local said = conf.notes and notes.get(path) or ''
   return {
     notes = text.head(vim.trim(said), notes.MAX_BYTES),
-    ring = ring.format(chosen, text.name),
-    edits = edits.format(changes, path, budget * SHARE.edits, text.name),
+    ring = ring.format(sift(chosen), text.name),
+    edits = edits.format(sift(changes), path, budget * SHARE.edits, text.name),
     declarations = declared,
     diagnostics = read_diagnostics(buf, row),
-  }
+  }, paths
 end
 
 ---@class gemma.project.Opts
@@ -208,14 +250,30 @@ function M.parts(buf, row, near, o)
   local s = snapshot
   local other = not s or s.buf ~= buf or s.version ~= config.version
   if other or o.moved or (o.quick and not s.fresh) then
-    local parts = build(buf, row, near(), o.tokens * 3)
-    snapshot = { buf = buf, version = config.version, parts = parts, fresh = true }
+    local parts, paths = build(buf, row, near(), o.tokens * 3)
+    snapshot = { buf = buf, version = config.version, parts = parts, paths = paths, fresh = true }
   elseif not s.fresh then
     -- Diagnostics stand behind the text, where a change costs little.
     s.parts.diagnostics = read_diagnostics(buf, row)
     s.fresh = true
   end
   return snapshot.parts
+end
+
+--- Forgets what was collected of a buffer, which may not be read any more.
+---@param buf integer
+function M.forget(buf)
+  local path = api.nvim_buf_get_name(buf)
+  pieces:forget(path)
+  changes = vim.tbl_filter(function(e)
+    return e.path ~= path
+  end, changes)
+  if before and before.buf == buf then
+    before = nil
+  end
+  if snapshot and snapshot.paths[path] then
+    snapshot = nil
+  end
 end
 
 --- Forgets all that was collected.
@@ -243,7 +301,7 @@ end
 ---@param buf integer
 local function fetch(buf)
   if api.nvim_get_current_buf() == buf and config.get().context.lsp and M.readable(buf) then
-    declarations.fetch(buf, api.nvim_win_get_cursor(0)[1] - 1)
+    declarations.fetch(buf, api.nvim_win_get_cursor(0)[1] - 1, readable_file)
   end
 end
 
@@ -275,6 +333,9 @@ end
 local function on_leave(ev)
   entered.stop()
   idle.stop()
+  if not M.readable(ev.buf) then
+    return M.forget(ev.buf) -- it may have been turned off since
+  end
   pick_cursor(ev.buf)
   collect_edits(ev.buf)
 end
