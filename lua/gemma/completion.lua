@@ -724,7 +724,8 @@ function M.setup()
       forget_other_speed()
     end
     -- Who has waited for the model, whoever loads it, need not type once more.
-    if typed_early and ev.data.to == 'ready' and in_insert() then
+    local there = ev.data.to == 'ready' or ev.data.to == 'borrowed'
+    if typed_early and there and in_insert() then
       typed_early = false
       schedule()
     end
