@@ -12,6 +12,7 @@ local util = require('gemma.util')
 local api = vim.api
 
 local NAME = 'gemma'
+local SIGTERM = 15
 local INVOKED = 1 -- triggerKind: asked for by a key
 
 ---@type table<string, string> method by name of a capability, for tests and help
@@ -167,6 +168,14 @@ M.commands = {
 ---@return table vim.lsp.rpc.PublicClient
 function M.server(dispatchers)
   local closing, next_id = false, 0
+  --- The client forgets a server only when it hears of its end.
+  ---@param signal integer
+  local function close(signal)
+    if not closing then
+      closing = true
+      dispatchers.on_exit(0, signal)
+    end
+  end
   local answers = {
     initialize = function()
       return {
@@ -203,9 +212,8 @@ function M.server(dispatchers)
     notify = function(method, params)
       if method == '$/cancelRequest' and pending[params.id] then
         pending[params.id]()
-      elseif method == 'exit' and not closing then
-        closing = true
-        dispatchers.on_exit(0, 0)
+      elseif method == 'exit' then
+        close(0)
       end
       return true
     end,
@@ -213,9 +221,18 @@ function M.server(dispatchers)
       return closing
     end,
     terminate = function()
-      closing = true
+      close(SIGTERM)
     end,
   }
+end
+
+---@param client vim.lsp.Client
+---@return boolean
+local function stopped(client)
+  if vim.fn.has('nvim-0.11') == 1 then
+    return client:is_stopped()
+  end
+  return client.is_stopped()
 end
 
 --- Attaches to a buffer, when ghost text may be there.
@@ -228,7 +245,7 @@ function M.attach(buf)
   return vim.lsp.start({ name = NAME, cmd = M.server, commands = M.commands }, {
     bufnr = buf,
     reuse_client = function(client)
-      return client.name == NAME
+      return client.name == NAME and not stopped(client)
     end,
   })
 end

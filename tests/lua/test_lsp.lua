@@ -58,6 +58,20 @@ test('lsp: one server for all buffers; none for files that are excluded', functi
   h.eq(c:lua('return #vim.lsp.get_clients({ bufnr = Env })'), 0)
 end)
 
+test('lsp: a server that was stopped by force makes room for the next', function()
+  -- It stayed attached for the session: it was found again, and ghost text kept away.
+  local c = child('x = |')
+  local first, second = unpack(c:lua([[
+    local client = vim.lsp.get_clients({ name = 'gemma' })[1]
+    if vim.fn.has('nvim-0.11') == 1 then client:stop(true) else client.stop(true) end
+    return { client.id, require('gemma.lsp').attach(0) }]]))
+  h.ok(second and second ~= first, 'not the one that ends')
+  c:wait(('vim.lsp.get_client_by_id(%d) == nil'):format(first), 'the first is gone')
+  h.eq(c:lua("return vim.tbl_map(function(o) return o.id end, vim.lsp.get_clients({ bufnr = 0 }))"),
+    { second })
+  h.eq(c:lua('return vim.v.errmsg'), '')
+end)
+
 test('lsp: inlineCompletion answers with text and the range it replaces', function()
   local c = child('ä😀 = f(|)')
   c:lua(ASK, 2)
