@@ -280,7 +280,7 @@ static int measure_texts(const gemma_generate_opts *o, size_t *total, char *err,
     }
     for (uint32_t i = 0; i < o->n_stop; i++) {
         if (!o->stops[i]) return gm_fail(err, errlen, GM_EINVAL, "stop string %u is NULL", i);
-        size_t n = strnlen(o->stops[i], MAX_PROMPT_BYTES);
+        size_t n = strnlen(o->stops[i], (size_t)MAX_PROMPT_BYTES + 1);
         if (n > MAX_PROMPT_BYTES - *total)
             return gm_fail(err, errlen, GM_ETOOLONG, "the stop strings are too long");
         *total += n;

@@ -240,6 +240,17 @@ static void bad_requests_are_refused_with_a_reason(void **state) {
     assert_int_equal(gemma_generate(g, &good, err, sizeof err), GEMMA_EINVAL);
     part = (gemma_part){.kind = GEMMA_PART_TEXT, .data = "a", .len = SIZE_MAX};
     assert_int_equal(gemma_generate(g, &good, err, sizeof err), GEMMA_ETOOLONG);
+    /* A stop string longer than all texts may be was measured as long as they may be, and copied
+     * whole. */
+    part = (gemma_part){.kind = GEMMA_PART_USER};
+    const size_t too_long = ((size_t)64 << 20) + 1;
+    char *stop = malloc(too_long + 1);
+    assert_non_null(stop);
+    memset(stop, 's', too_long);
+    stop[too_long] = '\0';
+    o.stops = (const char *const[]){stop};
+    assert_int_equal(gemma_generate(g, &o, err, sizeof err), GEMMA_ETOOLONG);
+    free(stop);
     assert_int_equal(status(g).n_queued, 0);
     close_editor(g);
 }
