@@ -42,10 +42,13 @@ gm_job *gm_sched_find(const gm_sched *s, int64_t id) {
     return NULL;
 }
 
-/* The oldest job of each session in front of the first load or unload, and how urgent it is. */
+/* The oldest job of each session in front of the first load or unload, and how urgent it is, and which
+ * job makes it so: that one's age counts, or what nobody waited for would come before an older
+ * request as soon as a newer one waits for it. */
 typedef struct {
     gm_job *head;
     int32_t priority;
+    int64_t id; /* of the oldest job of this priority */
 } session_queue;
 
 static gm_job *most_urgent(const session_queue *q) {
@@ -53,7 +56,7 @@ static gm_job *most_urgent(const session_queue *q) {
     for (int i = 0; i < GM_MAX_SESSION; i++) {
         if (!q[i].head) continue;
         bool better = !best || q[i].priority < best->priority ||
-                      (q[i].priority == best->priority && q[i].head->id < best->head->id);
+                      (q[i].priority == best->priority && q[i].id < best->id);
         if (better) best = &q[i];
     }
     return best ? best->head : NULL;
@@ -71,8 +74,9 @@ gm_job *gm_sched_best(const gm_sched *s) {
         }
         if (j->kind != GM_JOB_GENERATE) return any ? most_urgent(q) : j;
         session_queue *mine = &q[j->session];
-        if (!mine->head) *mine = (session_queue){j, j->priority};
-        else if (j->priority < mine->priority) mine->priority = j->priority;
+        gm_job *head = mine->head ? mine->head : j;
+        if (head == j || j->priority < mine->priority)
+            *mine = (session_queue){head, j->priority, j->id};
         any = true;
     }
     return any ? most_urgent(q) : idle;

@@ -7,7 +7,7 @@
  *  - jobs of one session run in order;
  *  - a file is hashed when there is nothing else to do, and nothing waits for that;
  *  - otherwise the lowest priority number first, then the oldest. A job that keeps a more urgent
- *    one of its session waiting is as urgent as that one.
+ *    one of its session waiting is as urgent as that one, and no older.
  *
  * Owns the jobs in it. Pure data: no lock, no thread. The worker guards it with its own.
  */

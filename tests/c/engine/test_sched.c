@@ -55,6 +55,27 @@ static void jobs_of_one_session_run_in_order_and_lend_their_urgency(void **state
     gm_sched_finish(&s);
 }
 
+/* The lender's age counts: a typing request used to be interrupted by a later one whose session had
+ * an older job of the background in front, and then waited for the whole of that. */
+static void lent_urgency_is_as_old_as_the_request_that_lends_it(void **state) {
+    (void)state;
+    gm_sched s;
+    gm_sched_init(&s);
+    gm_job *slow = add(&s, GM_JOB_GENERATE, 5, 2);
+    gm_job *running = add(&s, GM_JOB_GENERATE, 0, 0);
+    gm_job *lender = add(&s, GM_JOB_GENERATE, 5, 0);
+    gm_job *last = add(&s, GM_JOB_GENERATE, 1, 0);
+    add(&s, GM_JOB_GENERATE, 5, 0);
+    assert_ptr_equal(gm_sched_best(&s), running);
+    drop(&s, running);
+    assert_ptr_equal(gm_sched_best(&s), slow);
+    drop(&s, slow);
+    assert_ptr_equal(gm_sched_best(&s), lender);
+    drop(&s, lender);
+    assert_ptr_equal(gm_sched_best(&s), last);
+    gm_sched_finish(&s);
+}
+
 static void load_and_unload_keep_their_place(void **state) {
     (void)state;
     gm_sched s;
@@ -200,6 +221,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_most_urgent_runs_first_and_the_oldest_of_equals),
         cmocka_unit_test(jobs_of_one_session_run_in_order_and_lend_their_urgency),
+        cmocka_unit_test(lent_urgency_is_as_old_as_the_request_that_lends_it),
         cmocka_unit_test(load_and_unload_keep_their_place),
         cmocka_unit_test(cancelled_jobs_end_first_but_interrupt_nobody),
         cmocka_unit_test(a_hash_runs_last_and_nothing_waits_for_it),
