@@ -51,7 +51,8 @@ typedef struct {
     int64_t id; /* of the oldest job of this priority */
 } session_queue;
 
-static gm_job *most_urgent(const session_queue *q) {
+/* One of them has a job. */
+static gm_job *most_urgent(const session_queue *q, int32_t *priority) {
     const session_queue *best = NULL;
     for (int i = 0; i < GM_MAX_SESSION; i++) {
         if (!q[i].head) continue;
@@ -59,10 +60,11 @@ static gm_job *most_urgent(const session_queue *q) {
                       (q[i].priority == best->priority && q[i].id < best->id);
         if (better) best = &q[i];
     }
-    return best ? best->head : NULL;
+    if (priority) *priority = best->priority;
+    return best->head;
 }
 
-gm_job *gm_sched_best(const gm_sched *s) {
+gm_job *gm_sched_best(const gm_sched *s, int32_t *priority) {
     session_queue q[GM_MAX_SESSION] = {{0}};
     bool any = false;
     gm_job *idle = NULL;
@@ -72,18 +74,18 @@ gm_job *gm_sched_best(const gm_sched *s) {
             if (!idle) idle = j;
             continue;
         }
-        if (j->kind != GM_JOB_GENERATE) return any ? most_urgent(q) : j;
+        if (j->kind != GM_JOB_GENERATE) return any ? most_urgent(q, priority) : j;
         session_queue *mine = &q[j->session];
         gm_job *head = mine->head ? mine->head : j;
         if (head == j || j->priority < mine->priority)
             *mine = (session_queue){head, j->priority, j->id};
         any = true;
     }
-    return any ? most_urgent(q) : idle;
+    return any ? most_urgent(q, priority) : idle;
 }
 
-gm_job *gm_sched_pick(const gm_sched *s) {
+gm_job *gm_sched_pick(const gm_sched *s, int32_t *priority) {
     for (gm_job *j = s->first; j; j = j->next)
         if (j->cancelled) return j;
-    return gm_sched_best(s);
+    return gm_sched_best(s, priority);
 }

@@ -234,8 +234,8 @@ static void measure(double *tok_s, size_t n, double ms) {
 
 /* Positions in the next chunk. What somebody waits for at the cursor goes in the largest chunks,
  * which are the fastest; anything else in such that an interruption throws little away. */
-static size_t chunk_for(const gm_service *s, const gm_job *j) {
-    if (j->priority == GM_PRIO_TYPING) return 0;
+static size_t chunk_for(const gm_service *s, int32_t priority) {
+    if (priority == GM_PRIO_TYPING) return 0;
     if (s->prefill_tok_s <= 0) return FIRST_CHUNK;
     double n = s->prefill_tok_s * CHUNK_SECONDS;
     return n < MIN_CHUNK ? MIN_CHUNK : n > MAX_CHUNK ? MAX_CHUNK : (size_t)n;
@@ -262,12 +262,12 @@ static int emit_progress(gm_service *s, const gm_job *j, const gm_gen *g) {
     return s->emit(s->ud, &ev, "", 0);
 }
 
-static int step_gen(gm_service *s, const gm_job *j, gm_gen *g) {
+static int step_gen(gm_service *s, const gm_job *j, int32_t priority, gm_gen *g) {
     bool prefilling = g->prefilling;
     size_t left = g->n_left;
     double prefill_ms = g->prefill_ms, decode_ms = g->decode_ms;
     bool computes = prefilling || g->pending >= 0;
-    int more = gm_gen_step(g, chunk_for(s, j));
+    int more = gm_gen_step(g, chunk_for(s, priority));
     if (more < 0) return more;
     size_t n = left - g->n_left;
     if (prefilling && n >= MIN_MEASURED) measure(&s->prefill_tok_s, n, g->prefill_ms - prefill_ms);
@@ -282,10 +282,10 @@ static bool lost_device(gm_service *s, gm_job *j) {
     return fail(s, j, GM_EDEVICE, "the device failed; the model was unloaded");
 }
 
-static bool generate(gm_service *s, gm_job *j) {
+static bool generate(gm_service *s, gm_job *j, int32_t priority) {
     char err[MESSAGE] = "";
     int rc = GM_OK;
-    if (s->engine) gm_be_set_calm(s->engine->backend, j->priority >= GM_PRIO_BACKGROUND);
+    if (s->engine) gm_be_set_calm(s->engine->backend, priority >= GM_PRIO_BACKGROUND);
     if (!j->work) {
         rc = begin(s, j, err, sizeof err);
         if (rc == GM_ECANCELLED) {
@@ -297,7 +297,7 @@ static bool generate(gm_service *s, gm_job *j) {
     }
     if (j->work->epoch != s->epoch)
         return fail(s, j, GM_EDEVICE, "the model was unloaded while it answered");
-    int more = step_gen(s, j, &j->work->gen);
+    int more = step_gen(s, j, priority, &j->work->gen);
     if (more == GM_ECANCELLED) return false; /* comes again: later, or as cancelled */
     if (more == GM_EDEVICE) return lost_device(s, j);
     if (more < 0) return fail(s, j, more, gm_gen_err_text(more));
@@ -325,12 +325,12 @@ static bool hash(gm_service *s, gm_job *j) {
     return rc == 0 ? done(s, j) : false;
 }
 
-bool gm_service_step(gm_service *s, gm_job *j, bool cancelled) {
+bool gm_service_step(gm_service *s, gm_job *j, int32_t priority, bool cancelled) {
     if (cancelled) return fail(s, j, GM_ECANCELLED, NULL);
     switch (j->kind) {
     case GM_JOB_LOAD: return load(s, j);
     case GM_JOB_UNLOAD: unload(s); return done(s, j);
-    case GM_JOB_GENERATE: return generate(s, j);
+    case GM_JOB_GENERATE: return generate(s, j, priority);
     case GM_JOB_HASH: return hash(s, j);
     }
     return fail(s, j, GM_EINTERNAL, NULL);

@@ -40,8 +40,9 @@ void gm_service_destroy(gm_service **s);
 
 /* A step of the job: a load, a chunk, a token. True when the job is over, its DONE or ERROR event
  * being out and its work gone; false when it should be called again, be it because there is more
- * to do or because the step was interrupted. cancelled: only end it. */
-bool gm_service_step(gm_service *s, gm_job *j, bool cancelled);
+ * to do or because the step was interrupted. priority: how urgent it is to generate now, which may
+ * be more than when the job was made (sched.h). cancelled: only end it. */
+bool gm_service_step(gm_service *s, gm_job *j, int32_t priority, bool cancelled);
 
 /* Gives up what was done for a job; for jobs that are dropped without a word. */
 void gm_service_drop(gm_job *j);

@@ -198,14 +198,14 @@ static void take_description(gm_worker *w) {
 }
 
 /* Called and left with the lock held, which is given up for the step itself. */
-static void step(gm_worker *w, gm_job *j) {
+static void step(gm_worker *w, gm_job *j, int32_t priority) {
     bool cancelled = j->cancelled;
     lower(&w->interrupt);
     w->running = j;
     set_state(w, j);
     uv_mutex_unlock(&w->lock);
 
-    bool over = gm_service_step(w->service, j, cancelled);
+    bool over = gm_service_step(w->service, j, priority, cancelled);
     take_description(w);
 
     uv_mutex_lock(&w->lock);
@@ -235,9 +235,10 @@ static void thread_main(void *ud) {
 
     uv_mutex_lock(&w->lock);
     while (!w->stop) {
-        gm_job *j = gm_sched_pick(&w->sched);
+        int32_t priority = GM_PRIO_TYPING;
+        gm_job *j = gm_sched_pick(&w->sched, &priority);
         if (j) {
-            step(w, j);
+            step(w, j, priority);
         } else {
             set_state(w, NULL);
             uv_cond_wait(&w->work, &w->lock);
@@ -341,7 +342,7 @@ int gm_worker_destroy(gm_worker **wp, uint32_t timeout_ms) {
 
 /* Under the lock. */
 static void reconsider(gm_worker *w) {
-    if (w->running && gm_sched_best(&w->sched) != w->running) raise_flag(&w->interrupt);
+    if (w->running && gm_sched_best(&w->sched, NULL) != w->running) raise_flag(&w->interrupt);
     uv_cond_signal(&w->work);
 }
 

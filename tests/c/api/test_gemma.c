@@ -608,6 +608,23 @@ static void what_nobody_waits_for_is_computed_at_a_lower_priority(void **state) 
     close_editor(g);
 }
 
+/* What was begun for nobody was computed in the calm threads to its end, although a question had come
+ * that needs its session and waited for it. */
+static void what_an_urgent_request_waits_for_is_not_computed_at_a_lower_priority(void **state) {
+    (void)state;
+    gemma *g = open_editor();
+    assert_int_equal(wait_end(g, load(g, slow_model()))->last.kind, GEMMA_EV_DONE);
+    char *p = long_prompt(3000);
+    const cpu_time before = cpu_by_priority();
+    int64_t ahead = generate(g, p, 0, GEMMA_PRIO_BACKGROUND, 0, 0);
+    wait_end(g, generate(g, p, 0, GEMMA_PRIO_ASK, 1, 0));
+    assert_int_equal(records[ahead].ended, 1);
+    const cpu_time after = cpu_by_priority();
+    assert_true(after.usual - before.usual > 4 * (after.calm - before.calm));
+    free(p);
+    close_editor(g);
+}
+
 /* Interrupting must not change what is answered: each chat answer is interrupted by a stream of
  * typing requests and equals the one that nobody interrupted. */
 static void interruptions_leave_no_trace_in_the_answer(void **state) {
@@ -1148,6 +1165,7 @@ int main(void) {
         cmocka_unit_test(cancel_takes_effect_inside_a_chunk),
         cmocka_unit_test(typing_interrupts_a_chunk_and_does_not_wait_for_its_end),
         cmocka_unit_test(what_nobody_waits_for_is_computed_at_a_lower_priority),
+        cmocka_unit_test(what_an_urgent_request_waits_for_is_not_computed_at_a_lower_priority),
         cmocka_unit_test(interruptions_leave_no_trace_in_the_answer),
         cmocka_unit_test(loading_again_replaces_the_model_and_its_sessions),
         cmocka_unit_test(files_that_are_no_model_leave_a_message_and_no_model),

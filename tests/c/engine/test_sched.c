@@ -25,18 +25,18 @@ static void the_most_urgent_runs_first_and_the_oldest_of_equals(void **state) {
     (void)state;
     gm_sched s;
     gm_sched_init(&s);
-    assert_null(gm_sched_pick(&s));
+    assert_null(gm_sched_pick(&s, NULL));
     gm_job *background = add(&s, GM_JOB_GENERATE, 2, 2);
     gm_job *ask = add(&s, GM_JOB_GENERATE, 1, 1);
     gm_job *ask2 = add(&s, GM_JOB_GENERATE, 3, 1);
-    assert_ptr_equal(gm_sched_pick(&s), ask);
+    assert_ptr_equal(gm_sched_pick(&s, NULL), ask);
     gm_job *typing = add(&s, GM_JOB_GENERATE, 0, 0);
-    assert_ptr_equal(gm_sched_pick(&s), typing);
+    assert_ptr_equal(gm_sched_pick(&s, NULL), typing);
     drop(&s, typing);
     drop(&s, ask);
-    assert_ptr_equal(gm_sched_pick(&s), ask2);
+    assert_ptr_equal(gm_sched_pick(&s, NULL), ask2);
     drop(&s, ask2);
-    assert_ptr_equal(gm_sched_pick(&s), background);
+    assert_ptr_equal(gm_sched_pick(&s, NULL), background);
     gm_sched_finish(&s);
 }
 
@@ -46,12 +46,18 @@ static void jobs_of_one_session_run_in_order_and_lend_their_urgency(void **state
     gm_sched_init(&s);
     gm_job *slow = add(&s, GM_JOB_GENERATE, 0, 2);
     gm_job *ask = add(&s, GM_JOB_GENERATE, 1, 1);
-    assert_ptr_equal(gm_sched_pick(&s), ask);
+    assert_ptr_equal(gm_sched_pick(&s, NULL), ask);
     /* A typing request waits for `slow`, which must not wait for `ask` then. */
     gm_job *typing = add(&s, GM_JOB_GENERATE, 0, 0);
-    assert_ptr_equal(gm_sched_pick(&s), slow);
+    int32_t priority = -1;
+    assert_ptr_equal(gm_sched_pick(&s, &priority), slow);
+    assert_int_equal(priority, GM_PRIO_TYPING);
+    typing->cancelled = true; /* nobody waits for it any more */
+    assert_ptr_equal(gm_sched_best(&s, &priority), ask);
+    assert_int_equal(priority, GM_PRIO_ASK);
+    typing->cancelled = false;
     drop(&s, slow);
-    assert_ptr_equal(gm_sched_pick(&s), typing);
+    assert_ptr_equal(gm_sched_pick(&s, NULL), typing);
     gm_sched_finish(&s);
 }
 
@@ -66,13 +72,13 @@ static void lent_urgency_is_as_old_as_the_request_that_lends_it(void **state) {
     gm_job *lender = add(&s, GM_JOB_GENERATE, 5, 0);
     gm_job *last = add(&s, GM_JOB_GENERATE, 1, 0);
     add(&s, GM_JOB_GENERATE, 5, 0);
-    assert_ptr_equal(gm_sched_best(&s), running);
+    assert_ptr_equal(gm_sched_best(&s, NULL), running);
     drop(&s, running);
-    assert_ptr_equal(gm_sched_best(&s), slow);
+    assert_ptr_equal(gm_sched_best(&s, NULL), slow);
     drop(&s, slow);
-    assert_ptr_equal(gm_sched_best(&s), lender);
+    assert_ptr_equal(gm_sched_best(&s, NULL), lender);
     drop(&s, lender);
-    assert_ptr_equal(gm_sched_best(&s), last);
+    assert_ptr_equal(gm_sched_best(&s, NULL), last);
     gm_sched_finish(&s);
 }
 
@@ -84,13 +90,13 @@ static void load_and_unload_keep_their_place(void **state) {
     gm_job *load = add(&s, GM_JOB_LOAD, 0, 0);
     gm_job *after = add(&s, GM_JOB_GENERATE, 0, 0);
     gm_job *unload = add(&s, GM_JOB_UNLOAD, 0, 0);
-    assert_ptr_equal(gm_sched_pick(&s), before);
+    assert_ptr_equal(gm_sched_pick(&s, NULL), before);
     drop(&s, before);
-    assert_ptr_equal(gm_sched_pick(&s), load);
+    assert_ptr_equal(gm_sched_pick(&s, NULL), load);
     drop(&s, load);
-    assert_ptr_equal(gm_sched_pick(&s), after);
+    assert_ptr_equal(gm_sched_pick(&s, NULL), after);
     drop(&s, after);
-    assert_ptr_equal(gm_sched_pick(&s), unload);
+    assert_ptr_equal(gm_sched_pick(&s, NULL), unload);
     gm_sched_finish(&s);
 }
 
@@ -101,8 +107,8 @@ static void cancelled_jobs_end_first_but_interrupt_nobody(void **state) {
     gm_job *typing = add(&s, GM_JOB_GENERATE, 0, 0);
     gm_job *late = add(&s, GM_JOB_GENERATE, 1, 2);
     late->cancelled = true;
-    assert_ptr_equal(gm_sched_pick(&s), late);
-    assert_ptr_equal(gm_sched_best(&s), typing);
+    assert_ptr_equal(gm_sched_pick(&s, NULL), late);
+    assert_ptr_equal(gm_sched_best(&s, NULL), typing);
     assert_ptr_equal(gm_sched_find(&s, late->id), late);
     assert_null(gm_sched_find(&s, 99));
     gm_sched_finish(&s);
@@ -114,16 +120,16 @@ static void a_hash_runs_last_and_nothing_waits_for_it(void **state) {
     gm_sched_init(&s);
     gm_job *hash = add(&s, GM_JOB_HASH, 0, 0);
     gm_job *second = add(&s, GM_JOB_HASH, 0, 0);
-    assert_ptr_equal(gm_sched_pick(&s), hash);
+    assert_ptr_equal(gm_sched_pick(&s, NULL), hash);
     gm_job *load = add(&s, GM_JOB_LOAD, 0, 0);
-    assert_ptr_equal(gm_sched_pick(&s), load);
+    assert_ptr_equal(gm_sched_pick(&s, NULL), load);
     drop(&s, load);
     gm_job *background = add(&s, GM_JOB_GENERATE, 1, 2);
-    assert_ptr_equal(gm_sched_pick(&s), background);
+    assert_ptr_equal(gm_sched_pick(&s, NULL), background);
     drop(&s, background);
-    assert_ptr_equal(gm_sched_pick(&s), hash);
+    assert_ptr_equal(gm_sched_pick(&s, NULL), hash);
     drop(&s, hash);
-    assert_ptr_equal(gm_sched_pick(&s), second);
+    assert_ptr_equal(gm_sched_pick(&s, NULL), second);
     gm_sched_finish(&s);
 }
 
