@@ -92,7 +92,8 @@ done:
     return rc;
 }
 
-int gm_map_each(const char *path, size_t max, gm_bytes_fn fn, void *ud, char *err, size_t errlen) {
+int gm_map_each(const char *path, size_t max, gm_bytes_fn fn, void *ud, const gm_cancel *cancel,
+                char *err, size_t errlen) {
     enum { PIECE = 1 << 20 };
     int fd;
     size_t size, total = 0, n = 0;
@@ -118,6 +119,8 @@ int gm_map_each(const char *path, size_t max, gm_bytes_fn fn, void *ud, char *er
                              : fn(ud, piece, n);
             n = 0;
         }
+        if (rc == GM_OK && gm_cancelled(cancel))
+            rc = gm_fail(err, errlen, GM_ECANCELLED, "%s", gm_err_text(GM_ECANCELLED));
     }
     gm_free(piece);
     close(fd);
@@ -137,12 +140,13 @@ static int append(void *ud, const uint8_t *p, size_t n) {
     return GM_OK;
 }
 
-int gm_map_read(gm_map **out, const char *path, size_t max, char *err, size_t errlen) {
+int gm_map_read(gm_map **out, const char *path, size_t max, const gm_cancel *cancel, char *err,
+                size_t errlen) {
     copy c = {.m = gm_calloc(1, sizeof *c.m)};
     *out = NULL;
     if (!c.m) return gm_fail(err, errlen, GM_ENOMEM, "%s", gm_err_text(GM_ENOMEM));
     c.m->is_copy = true;
-    int rc = gm_map_each(path, max, append, &c, err, errlen);
+    int rc = gm_map_each(path, max, append, &c, cancel, err, errlen);
     if (rc == GM_ENOMEM) gm_fail(err, errlen, rc, "%s: out of memory", gm_path_tail(path));
     if (rc == GM_OK && c.m->n == 0)
         rc = gm_fail(err, errlen, GM_EFORMAT, "%s is empty", gm_path_tail(path));

@@ -9,6 +9,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include "base/cancel.h"
 
 typedef struct gm_map gm_map;
 
@@ -17,12 +18,14 @@ void gm_map_close(gm_map **m);
 
 /* A copy of the contents, at most max bytes of them. For files that other programs write: touching
  * a mapping of a file that became shorter ends the process. */
-int gm_map_read(gm_map **out, const char *path, size_t max, char *err, size_t errlen);
+int gm_map_read(gm_map **out, const char *path, size_t max, const gm_cancel *cancel, char *err,
+                size_t errlen);
 
 /* Hands the contents to fn in pieces, all but the last of them a multiple of 8 bytes; an error of fn
- * ends it. */
+ * ends it, and so does the flag: a disk takes seconds for a film. */
 typedef int (*gm_bytes_fn)(void *ud, const uint8_t *p, size_t n);
-int gm_map_each(const char *path, size_t max, gm_bytes_fn fn, void *ud, char *err, size_t errlen);
+int gm_map_each(const char *path, size_t max, gm_bytes_fn fn, void *ud, const gm_cancel *cancel,
+                char *err, size_t errlen);
 
 const uint8_t *gm_map_data(const gm_map *m);
 size_t gm_map_size(const gm_map *m); /* bytes */

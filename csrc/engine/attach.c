@@ -212,7 +212,7 @@ static int embed_video(gm_rows *r, gm_engine *e, const char *path, const gm_canc
 static int open_picture(gm_rows *r, gm_engine *e, const char *path, const gm_cancel *cancel,
                         gm_rows **known, char *err, size_t errlen) {
     gm_map *m = NULL;
-    int rc = gm_map_read(&m, path, (size_t)GM_MEDIA_MAX_MIB << 20, err, errlen);
+    int rc = gm_map_read(&m, path, (size_t)GM_MEDIA_MAX_MIB << 20, cancel, err, errlen);
     if (rc) return rc;
     uint64_t h = hash_begin(r);
     hash_piece(&h, gm_map_data(m), gm_map_size(m));
@@ -228,7 +228,8 @@ static int open_path(gm_rows *r, gm_engine *e, const char *path, const gm_cancel
                      gm_rows **known, char *err, size_t errlen) {
     if (r->kind == GM_PART_IMAGE) return open_picture(r, e, path, cancel, known, err, errlen);
     uint64_t h = hash_begin(r);
-    int rc = gm_map_each(path, (size_t)GM_MEDIA_MAX_MIB << 20, hash_piece, &h, err, errlen);
+    int rc = gm_map_each(path, (size_t)GM_MEDIA_MAX_MIB << 20, hash_piece, &h, cancel, err,
+                         errlen);
     r->hash = hash_end(h);
     if (rc || (*known = find_recent(e, r))) return rc;
     return r->kind == GM_PART_VIDEO ? embed_video(r, e, path, cancel, err, errlen)

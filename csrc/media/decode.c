@@ -156,14 +156,14 @@ int gm_decode_sound(const char *path, gm_samples *out, const gm_cancel *cancel, 
     const size_t max = (size_t)GM_MEDIA_MAX_MIB << 20;
     sound_kind kind = {0};
     memset(out, 0, sizeof *out);
-    int rc = gm_map_each(path, max, sniff_sound, &kind, err, errlen);
+    int rc = gm_map_each(path, max, sniff_sound, &kind, cancel, err, errlen);
     if (rc < 0) return rc;
     /* FFmpeg 5.1 takes its bytes in the wrong order, which sounds like noise. */
     if (kind.rifx)
         return gm_fail(err, errlen, GM_EUNSUPPORTED, "big-endian WAV (RIFX) is not read; save it as WAV or FLAC");
     if (kind.wav) {
         gm_map *m = NULL;
-        rc = gm_map_read(&m, path, max, err, errlen);
+        rc = gm_map_read(&m, path, max, cancel, err, errlen);
         if (rc) return rc;
         char what[96], why[160];
         rc = gm_decode_wav(gm_map_data(m), gm_map_size(m), out, cancel, what, sizeof what);
@@ -418,7 +418,7 @@ int gm_decode_image(const char *path, gm_image *out, const gm_cancel *cancel, ch
                     size_t errlen) {
     gm_map *m = NULL;
     memset(out, 0, sizeof *out);
-    int rc = gm_map_read(&m, path, (size_t)GM_MEDIA_MAX_MIB << 20, err, errlen);
+    int rc = gm_map_read(&m, path, (size_t)GM_MEDIA_MAX_MIB << 20, cancel, err, errlen);
     if (!rc) rc = gm_decode_picture(gm_map_data(m), gm_map_size(m), out, cancel, err, errlen);
     gm_map_close(&m);
     return rc;

@@ -113,6 +113,39 @@ static void map_reports_memory_that_runs_out(void **state) {
     gm_mem_fail_at(0);
 }
 
+typedef struct {
+    gm_cancel cancel;
+    int n;
+} reader;
+
+static int cancel_at_second(void *ud, const uint8_t *p, size_t n) {
+    reader *r = ud;
+    (void)p;
+    (void)n;
+    if (++r->n == 2) atomic_store(&r->cancel.set, true);
+    return GM_OK;
+}
+
+/* A film of 500 MB on a slow disk was read to its end whoever waited for that. */
+static void reading_ends_when_it_is_cancelled(void **state) {
+    (void)state;
+    const char *path = file_with("long", "x", 1);
+    const off_t size = (off_t)16 << 20;
+    assert_int_equal(truncate(path, size), 0);
+    reader r = {.n = 0};
+    char err[128] = "";
+    assert_int_equal(gm_map_each(path, (size_t)size, cancel_at_second, &r, &r.cancel, err, sizeof err),
+                     GM_ECANCELLED);
+    assert_int_equal(r.n, 2);
+    assert_string_equal(err, gm_err_text(GM_ECANCELLED));
+    gm_map *m = (gm_map *)&tmp;
+    assert_int_equal(gm_map_read(&m, path, (size_t)size, &r.cancel, err, sizeof err), GM_ECANCELLED);
+    assert_null(m);
+    assert_int_equal(gm_map_read(&m, path, (size_t)size, NULL, err, sizeof err), GM_OK);
+    assert_int_equal(gm_map_size(m), size);
+    gm_map_close(&m);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(map_gives_the_bytes_of_a_file),
@@ -122,6 +155,7 @@ int main(void) {
         cmocka_unit_test(map_refuses_a_socket),
         cmocka_unit_test(map_refuses_an_unreadable_file),
         cmocka_unit_test(map_reports_memory_that_runs_out),
+        cmocka_unit_test(reading_ends_when_it_is_cancelled),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -163,12 +163,28 @@ static void rows_are_kept_by_content_and_given_up_by_age(void **state) {
     gm_rows_release(&photo);
 }
 
+/* The flag is looked at while the file is hashed, so before FFmpeg could say anything about it. */
+static void a_cancelled_request_does_not_read_the_file_to_its_end(void **state) {
+    (void)state;
+    need_engine();
+    static gm_cancel cancel = {.set = true};
+    static const gm_part_kind kinds[] = {GM_PART_IMAGE, GM_PART_AUDIO, GM_PART_VIDEO};
+    const gm_str name = {SET "cases.txt", strlen(SET "cases.txt")};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        gm_rows *r;
+        assert_int_equal(gm_rows_open(&r, engine, kinds[i], name, 0, &cancel, err, sizeof err),
+                         GM_ECANCELLED);
+        assert_null(r);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_video_gives_the_logits_of_the_reference),
         cmocka_unit_test(the_sound_track_follows_the_pictures),
         cmocka_unit_test(what_is_no_video_says_so),
         cmocka_unit_test(rows_are_kept_by_content_and_given_up_by_age),
+        cmocka_unit_test(a_cancelled_request_does_not_read_the_file_to_its_end),
     };
     return cmocka_run_group_tests(tests, open_engine, close_engine);
 }
