@@ -21,10 +21,12 @@ enum {
 
 /* Rounding in a 16-bit cache is far below that of 8-bit activations, but far above that of the float
  * products of float weights and of small models. */
-static gm_dtype cache_type(int32_t wanted, const gm_weights *w) {
+static gm_dtype cache_type(int32_t wanted, const gm_gguf *g) {
     if (wanted >= 0) return (gm_dtype)wanted;
-    bool is_float = w->main_type == GM_F32 || w->main_type == GM_F16 || w->main_type == GM_BF16;
-    return is_float || w->n_bytes <= GM_SMALL_MODEL_BYTES ? GM_F32 : GM_F16;
+    uint64_t n_bytes;
+    gm_dtype type = gm_weights_main_type(g, &n_bytes);
+    bool is_float = type == GM_F32 || type == GM_F16 || type == GM_BF16;
+    return is_float || n_bytes <= GM_SMALL_MODEL_BYTES ? GM_F32 : GM_F16;
 }
 
 static int check_opts(const gm_engine_opts *o, char *err, size_t errlen) {
@@ -48,7 +50,7 @@ static void choose_sizes(gm_engine *e, const gm_engine_opts *o, int32_t *n_batch
     if (*n_batch > n_ctx) *n_batch = n_ctx;
     e->kv.n_ctx = n_ctx;
     e->kv.n_slack = *n_batch > MIN_SLACK ? *n_batch : MIN_SLACK;
-    e->kv.type = cache_type(o->kv_type, e->weights);
+    e->kv.type = cache_type(o->kv_type, e->gguf);
     if (trained > 0 && n_ctx > trained)
         gm_log(GM_LOG_WARN, "engine", "context of %d is longer than the %d the model was made for",
                (int)n_ctx, (int)trained);
@@ -62,7 +64,8 @@ static int32_t longest_cache(const gm_engine *e) {
 }
 
 /* The device, and what of the model it takes. */
-static int open_device(gm_engine *e, const gm_engine_opts *o, char *err, size_t errlen) {
+static int open_device(gm_engine *e, const gm_engine_opts *o, int32_t n_batch, char *err,
+                       size_t errlen) {
     int rc = gm_backend_open(&e->backend, o->device, o->n_threads, err, errlen);
     if (rc < 0 && o->or_cpu && (rc == GM_EUNSUPPORTED || rc == GM_EDEVICE)) {
         char why[sizeof e->backend->note];
@@ -73,11 +76,7 @@ static int open_device(gm_engine *e, const gm_engine_opts *o, char *err, size_t 
     }
     if (rc < 0) return rc;
     gm_be_set_cancel(e->backend, o->cancel);
-    int32_t n_batch = o->n_batch > 0 ? o->n_batch : DEFAULT_BATCH;
-    gm_place_opts place = {.n_batch = n_batch,
-                           .n_ctx = o->n_ctx > 0 ? o->n_ctx : DEFAULT_CTX,
-                           .n_slack = n_batch > MIN_SLACK ? n_batch : MIN_SLACK,
-                           .n_threads = o->n_threads};
+    gm_place_opts place = {.kv = e->kv, .n_batch = n_batch, .n_threads = o->n_threads};
     return gm_place_layers(&e->backend, e->gguf, &e->config, &place, err, errlen);
 }
 
@@ -104,13 +103,13 @@ static int open_model(gm_engine *e, const gm_engine_opts *o, char *err, size_t e
     if (rc < 0) return bad_file(o->model_path, rc, err, errlen);
     if (gm_cancelled(o->cancel))
         return gm_fail(err, errlen, GM_ECANCELLED, "%s", gm_err_text(GM_ECANCELLED));
-    rc = open_device(e, o, err, errlen);
+    int32_t n_batch;
+    choose_sizes(e, o, &n_batch);
+    rc = open_device(e, o, n_batch, err, errlen);
     if (rc < 0) return rc;
     rc = gm_weights_load(&e->weights, e->gguf, &e->config, e->backend, o->progress, o->ud,
                          o->cancel, err, errlen);
     if (rc < 0) return bad_file(o->model_path, rc, err, errlen);
-    int32_t n_batch;
-    choose_sizes(e, o, &n_batch);
     rc = gm_decoder_create(&e->decoder, &e->config, e->weights, e->backend, n_batch,
                            longest_cache(e), err, errlen);
     if (rc < 0 || !o->mmproj_path) return rc;

@@ -7,7 +7,7 @@
 #include "base/log.h"
 
 /* Ghost text and a question have a cache each. */
-enum { CACHES = 2, CACHE_BYTES = 4 /* of a value, at most */ };
+enum { CACHES = 2 };
 
 /* What weights take more on a device than in the file: some formats get whole words there. */
 static uint64_t on_device(uint64_t bytes) {
@@ -22,14 +22,6 @@ static int32_t layer_of(gm_str name) {
     for (; i < name.n && name.p[i] >= '0' && name.p[i] <= '9' && n < GM_MAX_LAYER; i++)
         n = n * 10 + (name.p[i] - '0');
     return i > 4 && i < name.n && name.p[i] == '.' ? n : -1;
-}
-
-static uint64_t cache_bytes(const gm_layer_config *l, const gm_config *c, const gm_place_opts *o) {
-    int64_t ring = (int64_t)c->window + o->n_slack;
-    int64_t n_slot = l->sliding && ring < o->n_ctx ? ring : o->n_ctx;
-    /* Small models have float caches, and small caches. */
-    int64_t size = l->head_dim * (int64_t)c->n_embd < 1 << 18 ? CACHE_BYTES : 2;
-    return (uint64_t)(2 * CACHES * size * n_slot * l->n_kv * l->head_dim);
 }
 
 /* Buffers of the decoder, whatever it computes. */
@@ -50,7 +42,7 @@ static int32_t count_fitting(uint64_t there, const gm_gguf *g, const gm_config *
     }
     int32_t n = 0;
     for (; n < c->n_layer; n++) {
-        used += layer[n] + cache_bytes(&c->layer[n], c, o);
+        used += layer[n] + CACHES * gm_kv_layer_bytes(c, n, &o->kv);
         if (used > there) return n;
     }
     uint64_t logits = (uint64_t)c->n_vocab * 16 * 4;

@@ -8,10 +8,11 @@
 
 #include "format/gguf.h"
 #include "kernels/backend.h"
-#include "model/config.h"
+#include "model/kv.h"
 
 typedef struct {
-    int32_t n_batch, n_ctx, n_slack; /* upper bounds where not known yet */
+    gm_kv_opts kv; /* what sessions will be given */
+    int32_t n_batch;
     int n_threads;
 } gm_place_opts;
 

@@ -38,28 +38,44 @@ static int64_t min64(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
-static int alloc_tensor(gm_kv *kv, gm_backend *b, gm_tensor *t, gm_dtype type,
-                        const gm_kv_layer *l) {
-    *t = (gm_tensor){
-        .dtype = type,
-        .ne = {l->head_dim, l->n_slot, l->n_kv, 1},
-        .row_bytes = gm_dtype_row_bytes(type, (uint64_t)l->head_dim),
-    };
-    kv->bytes += (uint64_t)gm_tensor_rows(t) * t->row_bytes;
-    return gm_be_tensor_alloc(b, t);
+static int32_t slack_of(const gm_kv_opts *o) {
+    return o->n_slack ? o->n_slack : DEFAULT_SLACK;
 }
 
-static int alloc_layer(gm_kv *kv, int32_t i) {
-    const gm_layer_config *lc = &kv->c->layer[i];
+/* Layer i without its memory. */
+static gm_kv_layer shape_of(const gm_config *c, int32_t i, const gm_kv_opts *o) {
+    const gm_layer_config *lc = &c->layer[i];
+    int64_t n_slot = lc->sliding ? (int64_t)c->window + slack_of(o) : o->n_ctx;
+    gm_kv_layer l = {.n_slot = (int32_t)min64(n_slot, o->n_ctx),
+                     .n_kv = lc->n_kv,
+                     .head_dim = lc->head_dim};
+    bool blocks = (uint32_t)l.head_dim % gm_dtype_get((uint32_t)o->type)->block_elems == 0;
+    gm_dtype type = blocks ? o->type : GM_F16;
+    l.k = l.v = (gm_tensor){
+        .dtype = type,
+        .ne = {l.head_dim, l.n_slot, l.n_kv, 1},
+        .row_bytes = gm_dtype_row_bytes(type, (uint64_t)l.head_dim),
+    };
+    return l;
+}
+
+static uint64_t layer_bytes(const gm_kv_layer *l) {
+    return 2 * (uint64_t)gm_tensor_rows(&l->k) * l->k.row_bytes;
+}
+
+uint64_t gm_kv_layer_bytes(const gm_config *c, int32_t i, const gm_kv_opts *opts) {
+    const gm_kv_layer l = shape_of(c, i, opts);
+    return layer_bytes(&l);
+}
+
+static int alloc_layer(gm_kv *kv, int32_t i, const gm_kv_opts *opts) {
     gm_kv_layer *l = &kv->layer[i];
-    l->n_slot = lc->sliding ? kv->n_ring : kv->n_ctx;
-    l->n_kv = lc->n_kv;
-    l->head_dim = lc->head_dim;
-    bool blocks = (uint32_t)l->head_dim % gm_dtype_get((uint32_t)kv->type)->block_elems == 0;
-    gm_dtype type = blocks ? kv->type : GM_F16;
     gm_backend *b = gm_be_layer(kv->b, i);
-    int rc = alloc_tensor(kv, b, &l->k, type, l);
-    return rc ? rc : alloc_tensor(kv, b, &l->v, type, l);
+    *l = shape_of(kv->c, i, opts);
+    if (kv->c->layer[i].sliding) kv->n_ring = l->n_slot;
+    kv->bytes += layer_bytes(l);
+    int rc = gm_be_tensor_alloc(b, &l->k);
+    return rc ? rc : gm_be_tensor_alloc(b, &l->v);
 }
 
 int gm_kv_create(gm_kv **out, const gm_config *c, gm_backend *b, const gm_kv_opts *opts, char *err,
@@ -75,14 +91,11 @@ int gm_kv_create(gm_kv **out, const gm_config *c, gm_backend *b, const gm_kv_opt
     kv->b = b;
     kv->c = c;
     kv->n_ctx = opts->n_ctx;
-    kv->n_slack = opts->n_slack ? opts->n_slack : DEFAULT_SLACK;
+    kv->n_slack = slack_of(opts);
     kv->type = opts->type;
-    for (int32_t i = 0; i < c->n_layer; i++)
-        if (c->layer[i].sliding)
-            kv->n_ring = (int32_t)min64(kv->n_ctx, (int64_t)c->window + kv->n_slack);
     kv->layer = gm_calloc((size_t)c->n_layer, sizeof *kv->layer);
     int rc = kv->layer ? GM_OK : GM_ENOMEM;
-    for (int32_t i = 0; rc == GM_OK && i < c->n_layer; i++) rc = alloc_layer(kv, i);
+    for (int32_t i = 0; rc == GM_OK && i < c->n_layer; i++) rc = alloc_layer(kv, i, opts);
     if (rc) {
         unsigned long long mib = kv->bytes >> 20;
         gm_kv_destroy(&kv);

@@ -23,9 +23,8 @@ typedef struct {
     gm_progress_fn progress;
     void *ud;
     const gm_cancel *cancel;
-    uint64_t n_used;                     /* tensors */
-    uint64_t done, total;                /* bytes of tensor data */
-    uint64_t type_bytes[GM_DTYPE_LIMIT]; /* of matrices, by type */
+    uint64_t n_used;      /* tensors */
+    uint64_t done, total; /* bytes of tensor data */
     char *err;
     size_t errlen;
 } loader;
@@ -83,7 +82,6 @@ static int take_matrix(loader *l, const char *name, int64_t n_in, int64_t n_out,
     const gm_gguf_tensor *t;
     int rc = find(l, name, n_in, n_out, optional, &t);
     if (rc || !t) return rc;
-    l->type_bytes[t->dtype] += t->bytes;
     /* Weights are never written: the view only has no const of its own. */
     gm_tensor host = gm_tensor_view(t->dtype, (void *)(uintptr_t)t->data, n_in, n_out);
     rc = gm_be_weight_import(l->to, &host, out);
@@ -237,13 +235,25 @@ static int load_all(loader *l) {
     if (!rc) rc = make_rotations(l);
     if (!rc) rc = report(l, l->total); /* tensors that nobody wants are done as well */
     if (rc) return rc;
-    for (int t = 1; t < GM_DTYPE_LIMIT; t++)
-        if (l->type_bytes[t] > l->type_bytes[l->w->main_type]) l->w->main_type = (gm_dtype)t;
     uint64_t n_tensor = gm_gguf_n_tensor(l->g);
     if (n_tensor > l->n_used)
         gm_log(GM_LOG_DEBUG, "model", "%" PRIu64 " of %" PRIu64 " tensors are not used",
                n_tensor - l->n_used, n_tensor);
     return GM_OK;
+}
+
+gm_dtype gm_weights_main_type(const gm_gguf *g, uint64_t *n_bytes) {
+    uint64_t of_type[GM_DTYPE_LIMIT] = {0}; /* bytes of matrices */
+    int most = 0;
+    *n_bytes = 0;
+    for (uint64_t i = 0; i < gm_gguf_n_tensor(g); i++) {
+        const gm_gguf_tensor *t = gm_gguf_tensor_at(g, i);
+        *n_bytes += t->bytes;
+        if (t->n_dims >= 2) of_type[t->dtype] += t->bytes;
+    }
+    for (int t = 1; t < GM_DTYPE_LIMIT; t++)
+        if (of_type[t] > of_type[most]) most = t;
+    return (gm_dtype)most;
 }
 
 int gm_weights_load(gm_weights **out, const gm_gguf *g, const gm_config *c, gm_backend *b,
@@ -266,7 +276,7 @@ int gm_weights_load(gm_weights **out, const gm_gguf *g, const gm_config *c, gm_b
                 .cancel = cancel,
                 .err = err,
                 .errlen = errlen};
-    for (uint64_t i = 0; i < gm_gguf_n_tensor(g); i++) l.total += gm_gguf_tensor_at(g, i)->bytes;
+    w->main_type = gm_weights_main_type(g, &l.total);
     int rc = load_all(&l);
     if (rc) gm_weights_free(&w, b);
     *out = w;

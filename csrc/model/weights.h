@@ -37,6 +37,10 @@ typedef struct {
     float *inv_freq[2]; /* owned: rotation of global [0] and of sliding [1] layers */
 } gm_weights;
 
+/* The type of most of the matrix bytes of a file, and the bytes of all its tensors: what has to be
+ * known of the weights before they are loaded. */
+gm_dtype gm_weights_main_type(const gm_gguf *g, uint64_t *n_bytes);
+
 /* progress may be NULL; it is called with bytes done and total. */
 typedef void (*gm_progress_fn)(void *ud, uint64_t done, uint64_t total);
 

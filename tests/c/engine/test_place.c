@@ -1,0 +1,110 @@
+/* test_place.c: how many layers a device of a given memory takes, without a device.
+ */
+#include "helper/cm.h"
+
+#include "base/err.h"
+#include "engine/place.h"
+#include "helper/tiny_model.h"
+
+enum { N_CTX = 2000 };
+
+static gm_gguf *file;
+static gm_config config;
+static gm_bytes bytes;
+static char err[256];
+
+static int begin(void **state) {
+    (void)state;
+    bytes = tiny_model_build(&(tiny_opts){.seed = 3});
+    if (gm_gguf_open_memory(&file, bytes.p, bytes.n, err, sizeof err) != 0) return -1;
+    return gm_config_read(&config, file, 512, err, sizeof err);
+}
+
+static int end(void **state) {
+    (void)state;
+    gm_config_finish(&config);
+    gm_gguf_close(&file);
+    gm_bytes_finish(&bytes);
+    return 0;
+}
+
+/* The null backend as a device of so much memory. */
+static uint64_t memory;
+
+static uint64_t memory_free(gm_backend *b) {
+    (void)b;
+    return memory;
+}
+
+/* Layers on a device of that memory; one more than there are: the ends as well. */
+static int32_t layers_in(uint64_t there, const gm_place_opts *o) {
+    static gm_backend_vtable vt;
+    gm_backend *b;
+    assert_int_equal(gm_null_open(&b, err, sizeof err), GM_OK);
+    vt = *b->vt;
+    vt.memory_free = memory_free;
+    b->vt = &vt;
+    b->may_split = true;
+    memory = there;
+    assert_int_equal(gm_place_layers(&b, file, &config, o, err, sizeof err), GM_OK);
+    int32_t n = b->rest ? b->n_layer : b->vt == &vt ? config.n_layer + 1 : 0;
+    gm_backend_close(&b);
+    return n;
+}
+
+/* The least memory that takes n layers. */
+static uint64_t memory_for(int32_t n, gm_dtype type) {
+    const gm_place_opts o = {
+        .kv = {.n_ctx = N_CTX, .n_slack = 512, .type = type}, .n_batch = 64, .n_threads = 1};
+    uint64_t low = 0, high = UINT64_C(1) << 30;
+    assert_int_equal(layers_in(high, &o), config.n_layer + 1);
+    while (high - low > 1) {
+        uint64_t mid = low + (high - low) / 2;
+        if (layers_in(mid, &o) >= n) high = mid;
+        else low = mid;
+    }
+    return high;
+}
+
+static uint64_t cache_bytes(gm_dtype type) {
+    gm_backend *b;
+    gm_kv *kv;
+    const gm_kv_opts o = {.n_ctx = N_CTX, .n_slack = 512, .type = type};
+    assert_int_equal(gm_null_open(&b, err, sizeof err), GM_OK);
+    assert_int_equal(gm_kv_create(&kv, &config, b, &o, err, sizeof err), GM_OK);
+    uint64_t n = gm_kv_bytes(kv);
+    gm_kv_destroy(&kv);
+    gm_backend_close(&b);
+    return n;
+}
+
+/* A cache of floats was taken for one of half its size, and the second session of a model with float
+ * weights found no memory. */
+static void layers_leave_room_for_two_caches_of_the_type_that_they_get(void **state) {
+    (void)state;
+    static const gm_dtype types[] = {GM_F32, GM_Q8_0};
+    const uint64_t half = memory_for(config.n_layer, GM_F16), cache = cache_bytes(GM_F16);
+    for (size_t i = 0; i < 2; i++) {
+        const int64_t more = (int64_t)(memory_for(config.n_layer, types[i]) - half);
+        assert_int_equal(more, 2 * (int64_t)(cache_bytes(types[i]) - cache));
+        assert_true(types[i] == GM_F32 ? more > 0 : more < 0);
+    }
+}
+
+static void each_layer_needs_memory_and_the_ends_come_last(void **state) {
+    (void)state;
+    uint64_t before = 0;
+    for (int32_t n = 1; n <= config.n_layer + 1; n++) {
+        uint64_t needed = memory_for(n, GM_F16);
+        assert_true(needed > before);
+        before = needed;
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(layers_leave_room_for_two_caches_of_the_type_that_they_get),
+        cmocka_unit_test(each_layer_needs_memory_and_the_ends_come_last),
+    };
+    return cmocka_run_group_tests(tests, begin, end);
+}
