@@ -29,6 +29,9 @@ struct gm_service {
     void *ud;
     gm_engine *engine;
     gm_session *session[GM_MAX_SESSION];
+    struct gm_work *begun[GM_MAX_SESSION]; /* the answer under way in it; NULL: none */
+    uint64_t used[GM_MAX_SESSION];         /* at which step last */
+    uint64_t n_step;
     gm_heal_index *heal;
     uint64_t media_rows; /* computed by sessions that are gone */
     uint64_t epoch; /* counts unloads, so that work begun before one is recognised */
@@ -56,7 +59,10 @@ int gm_service_create(gm_service **out, const gm_cancel *interrupt, gm_emit_fn e
 }
 
 static void unload(gm_service *s) {
-    for (int i = 0; i < GM_MAX_SESSION; i++) gm_session_destroy(&s->session[i]);
+    for (int i = 0; i < GM_MAX_SESSION; i++) {
+        gm_session_destroy(&s->session[i]);
+        s->begun[i] = NULL;
+    }
     gm_heal_index_destroy(&s->heal);
     gm_engine_close(&s->engine);
     s->prefill_tok_s = s->decode_tok_s = 0;
@@ -81,13 +87,18 @@ void gm_service_drop(gm_job *j) {
     j->work = NULL;
 }
 
+static void end_work(gm_service *s, gm_job *j) {
+    if (s->begun[j->session] == j->work) s->begun[j->session] = NULL;
+    gm_service_drop(j);
+}
+
 /* ---- ends of jobs ---------------------------------------------------------------------------- */
 
 /* Both return true: the job is over. */
 static bool fail(gm_service *s, gm_job *j, int code, const char *text) {
     if (!text || !*text) text = gm_err_text(code);
     gm_event ev = {.job = j->id, .kind = GM_EV_ERROR, .code = code};
-    gm_service_drop(j);
+    end_work(s, j);
     s->emit(s->ud, &ev, text, strnlen(text, MESSAGE - 1));
     return true;
 }
@@ -107,7 +118,7 @@ static bool done(gm_service *s, gm_job *j) {
         ev.prefill_ms = g->prefill_ms;
         ev.decode_ms = g->decode_ms;
     }
-    gm_service_drop(j);
+    end_work(s, j);
     s->emit(s->ud, &ev, hex, strlen(hex));
     return true;
 }
@@ -164,20 +175,49 @@ static int fork_if_better(gm_service *s, const gm_job *j, const gm_prompt *p) {
     return rc < 0 ? (int)rc : GM_OK;
 }
 
+static void close_session(gm_service *s, int i) {
+    s->media_rows += gm_session_media_rows(s->session[i]);
+    gm_session_destroy(&s->session[i]);
+}
+
+/* Gives up what can be computed again: of the sessions without an answer under way the one that was
+ * used longest ago, then the one to fork from, and at last the job's own. False: there is none. */
+static bool make_room(gm_service *s, const gm_job *j) {
+    int oldest = -1;
+    for (int i = 0; i < GM_MAX_SESSION; i++) {
+        if (!s->session[i] || s->begun[i] || i == j->session || i == j->gen.fork_from) continue;
+        if (oldest < 0 || s->used[i] < s->used[oldest]) oldest = i;
+    }
+    const int last[] = {j->gen.fork_from, j->session};
+    for (int k = 0; k < 2 && oldest < 0; k++)
+        if (last[k] >= 0 && s->session[last[k]] && !s->begun[last[k]]) oldest = last[k];
+    if (oldest < 0) return false;
+    gm_log(GM_LOG_INFO, "engine", "memory is short: session %d gives its cache to session %d", oldest,
+           (int)j->session);
+    close_session(s, oldest);
+    return true;
+}
+
+static int create_session(gm_session **out, gm_engine *e, int32_t longest, char *err, size_t errlen) {
+    int rc = gm_engine_widen(e, longest, err, errlen);
+    return rc < 0 ? rc : gm_session_create(out, e, err, errlen);
+}
+
 /* The job's session, made when it is first asked for, and again, with what it holds, when an image
- * needs longer chunks than it was made for. No other answer of this session is under way. */
+ * needs longer chunks than it was made for. No other answer of this session is under way. A device
+ * may have room for fewer sessions than there are. */
 static int open_session(gm_service *s, const gm_job *j, char *err, size_t errlen) {
     gm_session **mine = &s->session[j->session], *wider = NULL;
     const int32_t longest = gm_attachments_longest(&j->work->media);
     if (*mine && gm_session_chunk(*mine) >= (size_t)longest) return GM_OK;
-    int rc = gm_engine_widen(s->engine, longest, err, errlen);
-    if (rc == GM_OK) rc = gm_session_create(&wider, s->engine, err, errlen);
+    int rc = create_session(&wider, s->engine, longest, err, errlen);
+    while (rc == GM_ENOMEM && make_room(s, j))
+        rc = create_session(&wider, s->engine, longest, err, errlen);
     if (rc < 0) return rc;
     if (*mine) {
         int64_t n = gm_session_fork(wider, *mine, gm_session_len(*mine));
         if (n == GM_EDEVICE) rc = gm_fail(err, errlen, (int)n, "%s", gm_err_text((int)n));
-        s->media_rows += gm_session_media_rows(*mine);
-        gm_session_destroy(mine);
+        close_session(s, j->session);
     }
     *mine = wider;
     return rc;
@@ -221,6 +261,7 @@ static int begin(gm_service *s, gm_job *j, char *err, size_t errlen) {
     rc = fork_if_better(s, j, &p);
     if (rc < 0) return gm_fail(err, errlen, rc, "%s", gm_err_text(rc));
     gm_gen_opts o = gen_options(s, &j->gen);
+    s->begun[j->session] = w;
     return gm_gen_init(&w->gen, s->session[j->session], s->engine->vocab, &p, &o, err, errlen);
 }
 
@@ -285,11 +326,12 @@ static bool lost_device(gm_service *s, gm_job *j) {
 static bool generate(gm_service *s, gm_job *j, int32_t priority) {
     char err[MESSAGE] = "";
     int rc = GM_OK;
+    s->used[j->session] = ++s->n_step;
     if (s->engine) gm_be_set_calm(s->engine->backend, priority >= GM_PRIO_BACKGROUND);
     if (!j->work) {
         rc = begin(s, j, err, sizeof err);
         if (rc == GM_ECANCELLED) {
-            gm_service_drop(j);
+            end_work(s, j);
             return false; /* comes again: later, or as cancelled */
         }
         if (rc < 0) return fail(s, j, rc, err);
