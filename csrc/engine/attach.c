@@ -151,7 +151,48 @@ typedef struct {
     gm_engine *e;
     const gm_cancel *cancel;
     size_t cap;
+    gm_video *file; /* how far it has been read; NULL: to its end, or not at all */
 } film;
+
+/* One that was interrupted. */
+struct gm_film {
+    gm_rows *r; /* of the pictures so far */
+    size_t cap;
+    gm_video *file;
+};
+
+void gm_film_drop(gm_engine *e) {
+    if (!e->film) return;
+    gm_rows_release(&e->film->r);
+    gm_avlib_video_close(&e->film->file);
+    gm_free(e->film);
+    e->film = NULL;
+}
+
+static void film_keep(film *f) {
+    struct gm_film *kept = gm_calloc(1, sizeof *kept);
+    if (!kept) return;
+    *kept = (struct gm_film){gm_rows_retain(f->r), f->cap, f->file};
+    f->file = NULL;
+    f->e->film = kept;
+}
+
+/* Goes on with the same film, if that was interrupted; another one is given up for it. */
+static void film_take_up(film *f) {
+    struct gm_film *kept = f->e->film;
+    if (kept && kept->r->hash == f->r->hash) {
+        gm_rows *was = kept->r;
+        f->r->n = was->n;
+        f->r->v = was->v;
+        f->r->video = was->video;
+        f->cap = kept->cap;
+        f->file = kept->file;
+        was->v = NULL;
+        was->video = NULL;
+        kept->file = NULL;
+    }
+    gm_film_drop(f->e);
+}
 
 /* Rows behind those that are there. Takes them over. */
 static int append_rows(film *f, float *rows, int32_t n) {
@@ -199,12 +240,19 @@ static int add_sound(film *f, const char *path, char *err, size_t errlen) {
 static int embed_video(gm_rows *r, gm_engine *e, const char *path, const gm_cancel *cancel, char *err,
                        size_t errlen) {
     film f = {.r = r, .e = e, .cancel = cancel};
-    r->video = gm_calloc(1, sizeof *r->video);
-    if (!r->video) return gm_fail(err, errlen, GM_ENOMEM, "%s", gm_err_text(GM_ENOMEM));
+    int rc = 0;
     if (!gm_projector_has_vision(e->projector))
         return gm_fail(err, errlen, GM_EUNSUPPORTED, "the mmproj file has no image weights");
-    int rc = gm_avlib_video(path, GM_VIDEO_FRAMES, add_picture, &f, cancel, err, errlen);
-    return rc ? rc : add_sound(&f, path, err, errlen);
+    film_take_up(&f);
+    const bool seen = r->video && !f.file;
+    if (!r->video) r->video = gm_calloc(1, sizeof *r->video);
+    if (!r->video) return gm_fail(err, errlen, GM_ENOMEM, "%s", gm_err_text(GM_ENOMEM));
+    if (!seen)
+        rc = gm_avlib_video(&f.file, path, GM_VIDEO_FRAMES, add_picture, &f, cancel, err, errlen);
+    if (!rc) rc = add_sound(&f, path, err, errlen);
+    if (rc == GM_ECANCELLED) film_keep(&f);
+    gm_avlib_video_close(&f.file);
+    return rc;
 }
 
 /* A picture is read once: what was hashed is what is decoded, even when a program writes it anew in

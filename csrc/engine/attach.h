@@ -17,6 +17,10 @@ int gm_rows_open(gm_rows **out, gm_engine *e, gm_part_kind kind, gm_str path, in
                  const gm_cancel *cancel, char *err, size_t errlen);
 void gm_rows_release(gm_rows **r);
 
+/* After GM_ECANCELLED a video is kept as far as it has come, for who asks for it again: it takes
+ * seconds, and somebody who types interrupts several times in each. This gives it up. */
+void gm_film_drop(gm_engine *e);
+
 /* Rows that somebody else fills in: room for n of n_embd floats, none of them set. */
 int gm_rows_create(gm_rows **out, int32_t n, int32_t n_embd, uint64_t hash);
 float *gm_rows_at(gm_rows *r, int32_t i);

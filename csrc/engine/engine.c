@@ -161,6 +161,7 @@ void gm_engine_close(gm_engine **ep) {
     if (!ep || !*ep) return;
     gm_engine *e = *ep;
     for (int i = 0; i < GM_RECENT_ROWS; i++) gm_rows_release(&e->recent[i]);
+    gm_film_drop(e);
     gm_projector_close(&e->projector);
     gm_decoder_destroy(&e->decoder);
     if (e->weights) gm_weights_free(&e->weights, e->backend);

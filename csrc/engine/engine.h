@@ -26,6 +26,7 @@ typedef struct {
 
 struct gm_projector;
 struct gm_rows;
+struct gm_film;
 
 enum { GM_RECENT_ROWS = 16, GM_RECENT_MIB = 256 };
 
@@ -38,6 +39,7 @@ typedef struct {
     gm_decoder *decoder;
     struct gm_projector *projector; /* NULL: text only */
     struct gm_rows *recent[GM_RECENT_ROWS]; /* last used media, newest first (attach.h) */
+    struct gm_film *film; /* whose reading was interrupted; NULL: none */
     gm_kv_opts kv;
     uint64_t load_ns;
     uint64_t serial; /* no other engine of this process has it */

@@ -94,11 +94,18 @@ static void end_work(gm_service *s, gm_job *j) {
 
 /* ---- ends of jobs ---------------------------------------------------------------------------- */
 
+static bool has_video(const gm_job *j) {
+    for (size_t i = 0; i < j->gen.n_part; i++)
+        if (j->gen.parts[i].kind == GM_PART_VIDEO) return true;
+    return false;
+}
+
 /* Both return true: the job is over. */
 static bool fail(gm_service *s, gm_job *j, int code, const char *text) {
     if (!text || !*text) text = gm_err_text(code);
     gm_event ev = {.job = j->id, .kind = GM_EV_ERROR, .code = code};
     end_work(s, j);
+    if (s->engine && has_video(j)) gm_film_drop(s->engine); /* nobody waits for it any more */
     s->emit(s->ud, &ev, text, strnlen(text, MESSAGE - 1));
     return true;
 }
@@ -156,7 +163,9 @@ static bool load(gm_service *s, gm_job *j) {
 
 /* ---- beginning to generate ------------------------------------------------------------------- */
 
-/* Media files are read and embedded here, which may take tens of milliseconds. */
+/* Media files are read and embedded here: tens of milliseconds for a picture, seconds for a video. What
+ * was interrupted begins again, but the rows of finished files are still there, and so is what a video
+ * has become (attach.h). */
 static int encode(gm_service *s, const gm_generate_request *r, struct gm_work *w, char *err,
                   size_t errlen) {
     gm_turns_opts o = {.think = r->think, .cancel = s->interrupt};

@@ -26,9 +26,13 @@ int gm_avlib_sound(const char *path, double seconds, gm_samples *out, uint32_t *
                    const gm_cancel *cancel, char *err, size_t errlen);
 
 /* At most n pictures of the first video stream, evenly spread over it: number k is frame
- * k * frames / n, or each frame when there are fewer. */
-int gm_avlib_video(const char *path, int32_t n, gm_frame_fn fn, void *ud, const gm_cancel *cancel,
-                   char *err, size_t errlen);
+ * k * frames / n, or each frame when there are fewer. *v is NULL at first and in the end; after
+ * GM_ECANCELLED, which fn may return for a picture that it did not take, it is where the same call
+ * goes on. */
+typedef struct gm_video gm_video;
+int gm_avlib_video(gm_video **v, const char *path, int32_t n, gm_frame_fn fn, void *ud,
+                   const gm_cancel *cancel, char *err, size_t errlen);
+void gm_avlib_video_close(gm_video **v);
 
 /* Appends the mean of n_ch channels, n frames each, to out. fmt is one of FFmpeg's sample formats
  * (AV_SAMPLE_FMT_U8 = 0, S16, S32, FLT, DBL, then the planar ones, S64, S64P); planes: one pointer,

@@ -2,7 +2,7 @@
  *
  * A damaged packet is skipped, as players do; the rest may be fine. A video is read twice: once to
  * count its frames, which no header can be trusted with, and once to decode them and hand out the few
- * that the model sees.
+ * that the model sees. That takes seconds, so it can be interrupted and goes on where it was.
  */
 #include <stdio.h>
 #include <string.h>
@@ -57,6 +57,8 @@ typedef struct {
     void *stream; /* AVStream; belongs to fmt */
     int32_t index;
     const gm_cancel *cancel;
+    bool sent, ended; /* the last packet, to the decoder; all of them */
+    bool held;        /* the frame is still to be taken */
 } track;
 
 /* Opens only plain local containers: playlists and scripts that name other files or hosts are not
@@ -119,18 +121,22 @@ static int next_packet(track *t) {
     }
 }
 
-/* Hands every decoded frame to fn, which returns 0 to go on, 1 when it has enough, or an error. */
+/* Hands every decoded frame to fn, which returns 0 to go on, 1 when it has enough, or an error. After
+ * GM_ECANCELLED it may be called again and goes on with the frame that was not taken. */
 static int each_frame(track *t, int (*fn)(void *ud, const track *t), void *ud) {
-    int more = 1, rc = 0;
-    while (!rc && more == 1) {
-        more = next_packet(t);
+    for (;;) {
+        while (t->held || (t->sent && gm_av.avcodec_receive_frame(t->ctx, t->frame) >= 0)) {
+            const int rc = fn(ud, t);
+            t->held = rc == GM_ECANCELLED;
+            if (rc) return rc < 0 ? rc : 0;
+        }
+        if (t->ended) return 0;
+        const int more = next_packet(t);
         if (more < 0) return more;
-        const int sent = gm_av.avcodec_send_packet(t->ctx, more ? t->packet : NULL);
+        t->sent = gm_av.avcodec_send_packet(t->ctx, more ? t->packet : NULL) >= 0;
+        t->ended = !more;
         if (more) gm_av.av_packet_unref(t->packet);
-        while (!rc && sent >= 0 && gm_av.avcodec_receive_frame(t->ctx, t->frame) >= 0)
-            rc = fn(ud, t);
     }
-    return rc < 0 ? rc : 0;
 }
 
 /* ---- sound ----------------------------------------------------------------------------------- */
@@ -204,7 +210,9 @@ int gm_avlib_sound(const char *path, double seconds, gm_samples *out, uint32_t *
 
 static const char video_formats[] = "mov,matroska";
 
-typedef struct {
+struct gm_video {
+    track t; /* opened twice */
+    bool opened, counted;
     double fps;
     int64_t n_frame; /* in the file */
     int64_t at;      /* of the next frame to come */
@@ -213,27 +221,36 @@ typedef struct {
     void *ud;
     char *err;
     size_t errlen;
-} watcher;
+};
+
+static int video_open(gm_video *v, const char *path, const gm_cancel *cancel) {
+    v->t.cancel = cancel;
+    if (v->opened) return 0;
+    v->opened = true;
+    return track_open(&v->t, path, video_formats, GM_AV_VIDEO, (int64_t)GM_VIDEO_MAX_MPIXEL << 20, cancel);
+}
+
+static void video_rewind(gm_video *v) {
+    if (v->opened) track_close(&v->t);
+    v->opened = false;
+}
 
 /* Frames and their rate. An absurd rate would make absurd times, so 24 is taken, as the model's own
  * preprocessing does for an unknown one. */
-static int count_frames(watcher *w, const char *path, const gm_cancel *cancel) {
-    track t;
-    int rc = track_open(&t, path, video_formats, GM_AV_VIDEO, (int64_t)GM_VIDEO_MAX_MPIXEL << 20,
-                        cancel);
-    if (!rc) {
-        const gm_av_rational r = gm_av.av_guess_frame_rate(t.fmt, t.stream, NULL);
-        w->fps = r.num > 0 && r.den > 0 ? (double)r.num / r.den : 24.0;
-        if (w->fps < 0.01 || w->fps > 1000.0) w->fps = 24.0;
-        int more;
-        while ((more = next_packet(&t)) == 1 && rc == 0) {
-            gm_av.av_packet_unref(t.packet);
-            if ((double)++w->n_frame > w->fps * GM_VIDEO_MAX_SECONDS) rc = GM_ETOOLONG;
-        }
-        if (more < 0) rc = more;
+static int count_frames(gm_video *v) {
+    const gm_av_rational r = gm_av.av_guess_frame_rate(v->t.fmt, v->t.stream, NULL);
+    int more;
+    v->fps = r.num > 0 && r.den > 0 ? (double)r.num / r.den : 24.0;
+    if (v->fps < 0.01 || v->fps > 1000.0) v->fps = 24.0;
+    while ((more = next_packet(&v->t)) == 1) {
+        gm_av.av_packet_unref(v->t.packet);
+        if ((double)++v->n_frame > v->fps * GM_VIDEO_MAX_SECONDS) return GM_ETOOLONG;
     }
-    track_close(&t);
-    return rc ? rc : w->n_frame > 0 ? 0 : GM_EFORMAT;
+    if (more < 0) return more;
+    if (v->n_frame < v->n) v->n = (int32_t)v->n_frame;
+    v->counted = true;
+    video_rewind(v);
+    return v->n_frame > 0 ? 0 : GM_EFORMAT;
 }
 
 /* How the camera was held, as turn.h counts. Decoders hand the stream's matrix to frames from FFmpeg 6.1 on;
@@ -255,15 +272,20 @@ static int frame_orientation(const track *t) {
 }
 
 static int take_picture(void *ud, const track *t) {
-    watcher *w = ud;
-    if (w->at++ < w->k * w->n_frame / w->n) return 0;
+    gm_video *v = ud;
+    if (v->at < v->k * v->n_frame / v->n) {
+        v->at++;
+        return 0;
+    }
     gm_image img = {0};
-    int rc = gm_av_to_rgb(t->frame, false, &img, w->err, w->errlen);
+    int rc = gm_av_to_rgb(t->frame, false, &img, v->err, v->errlen);
     if (!rc && gm_image_turn(&img, frame_orientation(t)))
-        rc = gm_fail(w->err, w->errlen, GM_ENOMEM, "video: %s", gm_err_text(GM_ENOMEM));
-    if (!rc) rc = w->fn(w->ud, (double)(w->at - 1) / w->fps, &img, w->err, w->errlen);
+        rc = gm_fail(v->err, v->errlen, GM_ENOMEM, "video: %s", gm_err_text(GM_ENOMEM));
+    if (!rc) rc = v->fn(v->ud, (double)v->at / v->fps, &img, v->err, v->errlen);
     gm_free(img.rgb);
-    return rc ? rc : ++w->k == w->n;
+    if (rc) return rc;
+    v->at++;
+    return ++v->k == v->n;
 }
 
 static int video_error(int rc, char *err, size_t errlen) {
@@ -276,19 +298,33 @@ static int video_error(int rc, char *err, size_t errlen) {
     return gm_fail(err, errlen, rc, "video: %s", gm_err_text(rc));
 }
 
-int gm_avlib_video(const char *path, int32_t n, gm_frame_fn fn, void *ud, const gm_cancel *cancel,
-                   char *err, size_t errlen) {
+void gm_avlib_video_close(gm_video **v) {
+    if (!v || !*v) return;
+    video_rewind(*v);
+    gm_free(*v);
+    *v = NULL;
+}
+
+int gm_avlib_video(gm_video **vp, const char *path, int32_t n, gm_frame_fn fn, void *ud,
+                   const gm_cancel *cancel, char *err, size_t errlen) {
     int rc = gm_avlib_load(err, errlen);
     if (rc) return rc;
-    watcher w = {.n = n, .fn = fn, .ud = ud, .err = err, .errlen = errlen};
     if (errlen > 0) err[0] = '\0';
-    rc = count_frames(&w, path, cancel);
-    if (rc) return video_error(rc, err, errlen);
-    if (w.n_frame < w.n) w.n = (int32_t)w.n_frame;
-    track t;
-    rc = track_open(&t, path, video_formats, GM_AV_VIDEO, (int64_t)GM_VIDEO_MAX_MPIXEL << 20, cancel);
-    if (!rc) rc = each_frame(&t, take_picture, &w);
-    track_close(&t);
-    if (!rc && w.k == 0) rc = GM_EFORMAT;
+    gm_video *v = *vp ? *vp : gm_calloc(1, sizeof *v);
+    if (!v) return video_error(GM_ENOMEM, err, errlen);
+    if (!*vp) v->n = n;
+    *vp = v;
+    v->fn = fn;
+    v->ud = ud;
+    v->err = err;
+    v->errlen = errlen;
+    rc = video_open(v, path, cancel);
+    if (!rc && !v->counted) {
+        rc = count_frames(v);
+        if (!rc) rc = video_open(v, path, cancel);
+    }
+    if (!rc) rc = each_frame(&v->t, take_picture, v);
+    if (!rc && v->k == 0) rc = GM_EFORMAT;
+    if (rc != GM_ECANCELLED) gm_avlib_video_close(vp);
     return rc && (errlen == 0 || !err[0]) ? video_error(rc, err, errlen) : rc;
 }

@@ -46,6 +46,7 @@ static inline int see_frame(void *ud, double seconds, const gm_image *img, char 
 /* Sounds and videos are read from files; fd is one to be written over. */
 static inline void read_as_tracks(int fd, const char *path, const uint8_t *data, size_t size) {
     gm_samples s;
+    gm_video *v = NULL;
     char err[256] = "";
     FUZZ_CHECK(ftruncate(fd, 0) == 0 && pwrite(fd, data, size, 0) == (ssize_t)size);
     int rc = gm_decode_sound(path, &s, NULL, err, sizeof err), n = 0;
@@ -53,6 +54,6 @@ static inline void read_as_tracks(int fd, const char *path, const uint8_t *data,
     FUZZ_CHECK(s.n <= (size_t)(GM_SOUND_MAX_SECONDS + 1) * GM_SAMPLE_RATE);
     gm_free(s.v);
     err[0] = '\0';
-    rc = gm_avlib_video(path, GM_VIDEO_FRAMES, see_frame, &n, NULL, err, sizeof err);
+    rc = gm_avlib_video(&v, path, GM_VIDEO_FRAMES, see_frame, &n, NULL, err, sizeof err);
     check_message(rc, err);
 }

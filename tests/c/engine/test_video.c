@@ -4,9 +4,12 @@
 #include "helper/cm.h"
 
 #include <stdio.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <unistd.h>
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "engine/attach.h"
@@ -178,6 +181,77 @@ static void a_cancelled_request_does_not_read_the_file_to_its_end(void **state) 
     }
 }
 
+static gm_cancel typed;
+
+static void type(int signal) {
+    (void)signal;
+    atomic_store(&typed.set, true);
+}
+
+static void type_every(double ms) {
+    const struct sigaction act = {.sa_handler = type, .sa_flags = SA_RESTART};
+    const suseconds_t us = (suseconds_t)(ms * 1000);
+    const struct itimerval t = {{us / 1000000, us % 1000000}, {us / 1000000, us % 1000000}};
+    assert_int_equal(sigaction(SIGALRM, &act, NULL), 0);
+    assert_int_equal(setitimer(ITIMER_REAL, &t, NULL), 0);
+}
+
+/* A question about a video did not begin as long as somebody typed: each key threw away what it had
+ * read. */
+static void an_interrupted_video_goes_on_where_it_was(void **state) {
+    (void)state;
+    need_engine();
+    static const char *const files[] = {SET "media/clip.webm", SET "media/clip_sound.webm"};
+    for (size_t i = 0; i < 2; i++) {
+        const gm_str name = {files[i], strlen(files[i])};
+        gm_rows *want, *r = NULL;
+        for (int k = 0; k < GM_RECENT_ROWS; k++) gm_rows_release(&engine->recent[k]);
+        const uint64_t start = gm_now_ns();
+        assert_int_equal(gm_rows_open(&want, engine, GM_PART_VIDEO, name, 0, NULL, err, sizeof err), 0);
+        const double whole = gm_ms_since(start);
+        for (int k = 0; k < GM_RECENT_ROWS; k++) gm_rows_release(&engine->recent[k]);
+        int n = 0, rc = GM_ECANCELLED;
+        type_every(whole / 8);
+        while (rc == GM_ECANCELLED && ++n < 300) {
+            atomic_store(&typed.set, false);
+            rc = gm_rows_open(&r, engine, GM_PART_VIDEO, name, 0, &typed, err, sizeof err);
+        }
+        type_every(0);
+        print_message("  %.0f ms, interrupted %d times\n", whole, n - 1);
+        assert_int_equal(rc, 0);
+        assert_null(engine->film);
+        assert_int_equal(gm_rows_n(r), gm_rows_n(want));
+        assert_memory_equal(gm_rows_video(r), gm_rows_video(want), sizeof *gm_rows_video(r));
+        assert_memory_equal(gm_rows_data(r), gm_rows_data(want),
+                            (size_t)gm_rows_n(r) * (size_t)engine->config.n_embd * sizeof(float));
+        gm_rows_release(&want);
+        gm_rows_release(&r);
+    }
+}
+
+/* Until somebody asks for another one, or for none. */
+static void one_interrupted_video_is_kept(void **state) {
+    (void)state;
+    need_engine();
+    const gm_str clip = {SET "media/clip.webm", strlen(SET "media/clip.webm")};
+    const gm_str other = {SET "media/clip_sound.webm", strlen(SET "media/clip_sound.webm")};
+    gm_rows *r;
+    for (int k = 0; k < GM_RECENT_ROWS; k++) gm_rows_release(&engine->recent[k]);
+    for (int n = 0; n < 1000 && !engine->film; n++) {
+        for (int k = 0; k < GM_RECENT_ROWS; k++) gm_rows_release(&engine->recent[k]);
+        atomic_store(&typed.set, false);
+        type_every(1 + n % 50);
+        if (gm_rows_open(&r, engine, GM_PART_VIDEO, clip, 0, &typed, err, sizeof err) == 0)
+            gm_rows_release(&r);
+        type_every(0);
+    }
+    assert_non_null(engine->film);
+    assert_int_equal(gm_rows_open(&r, engine, GM_PART_VIDEO, other, 0, NULL, err, sizeof err), 0);
+    gm_rows_release(&r);
+    assert_null(engine->film);
+    gm_film_drop(engine);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_video_gives_the_logits_of_the_reference),
@@ -185,6 +259,8 @@ int main(void) {
         cmocka_unit_test(what_is_no_video_says_so),
         cmocka_unit_test(rows_are_kept_by_content_and_given_up_by_age),
         cmocka_unit_test(a_cancelled_request_does_not_read_the_file_to_its_end),
+        cmocka_unit_test(an_interrupted_video_goes_on_where_it_was),
+        cmocka_unit_test(one_interrupted_video_is_kept),
     };
     return cmocka_run_group_tests(tests, open_engine, close_engine);
 }

@@ -132,6 +132,7 @@ static void what_is_no_picture_says_so_in_one_line(void **state) {
     assert_non_null(strstr(err, "empty"));
     gm_image img;
     gm_samples s;
+    gm_video *v = NULL;
     int n = 0;
     const char *fifo = tmp_path(&tmp, "fifo.png");
     assert_int_equal(mkfifo(fifo, 0600), 0);
@@ -143,7 +144,7 @@ static void what_is_no_picture_says_so_in_one_line(void **state) {
         rc = gm_decode_sound(paths[i], &s, NULL, err, sizeof err);
         assert_true(rc < 0);
         check_message(rc, err);
-        rc = i < 1 ? rc : gm_avlib_video(paths[i], 32, see_frame, &n, NULL, err, sizeof err);
+        rc = i < 1 ? rc : gm_avlib_video(&v, paths[i], 32, see_frame, &n, NULL, err, sizeof err);
         assert_true(rc < 0);
         check_message(rc, err);
     }
