@@ -77,7 +77,8 @@ enum { GEMMA_KV_AUTO = 0, GEMMA_KV_F16 = 1, GEMMA_KV_Q8_0 = 2, GEMMA_KV_F32 = 3 
 typedef struct {
     uint32_t size;
     uint32_t n_ctx;          /* positions per session; 0: 8192, or the model's own if smaller */
-    uint32_t n_threads;      /* compute threads; 0: physical cores - 1, at least 1 */
+    uint32_t n_threads;      /* compute threads, or as many of them as the system gives;
+                                0: physical cores - 1, at least 1 */
     uint32_t kv_type;        /* GEMMA_KV_* */
     const char *model_path;  /* zero-terminated; copied */
     const char *mmproj_path; /* or NULL */
@@ -237,7 +238,7 @@ typedef struct {
     uint32_t size;
     uint32_t state;           /* GEMMA_STATE_* */
     uint32_t n_ctx, n_ctx_train;
-    uint32_t n_threads;
+    uint32_t n_threads;       /* compute threads that there are; 0: on a GPU */
     uint32_t n_queued;        /* jobs waiting */
     uint64_t model_bytes;     /* of the file */
     uint64_t cache_bytes;     /* K/V caches of all sessions */

@@ -23,6 +23,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
@@ -50,7 +51,7 @@ typedef struct {
 
 struct crew {
     bool calm;
-    int n_threads; /* for which the items are: the helpers and, in the first crew, the caller */
+    int n_threads; /* for whom the items are: the helpers and, in the first crew, the caller */
     int n_started;
     helper *helpers; /* NULL: not started */
 
@@ -70,7 +71,6 @@ struct crew {
 
 struct gm_team {
     crew first, calm;
-    int n_threads;
     bool is_calm;
 };
 
@@ -210,13 +210,12 @@ void gm_team_run(gm_team *t, gm_team_fn fn, void *ud, int n_item, int grain, int
     wait_until_done(c, n_item);
 }
 
-int gm_team_size(const gm_team *t) { return t->n_threads; }
+int gm_team_size(const gm_team *t) { return t->first.n_threads; }
 
 /* ---- life ---------------------------------------------------------------------------------------- */
 
-static void init_crew(crew *c, int n_threads, bool calm) {
+static void init_crew(crew *c, bool calm) {
     c->calm = calm;
-    c->n_threads = n_threads;
     pthread_mutex_init(&c->lock, NULL);
     pthread_cond_init(&c->wake, NULL);
     pthread_cond_init(&c->done, NULL);
@@ -234,11 +233,12 @@ static void finish_crew(crew *c) {
     gm_free(c->helpers);
 }
 
-/* Helpers with the indices first .. end - 1. Signals belong to the host: they are started with all
- * of them blocked. */
-static int start_helpers(crew *c, int first, int end, char *err, size_t errlen) {
+/* Helpers with the indices first .. end - 1, or as many of them as the system gives (a container's
+ * limit may be lower than its host's number of cores): the items are for whoever comes. Signals
+ * belong to the host: they are started with all of them blocked. */
+static int start_helpers(crew *c, int first, int end) {
     c->helpers = gm_calloc((size_t)(end - first) + 1, sizeof *c->helpers);
-    if (!c->helpers) return gm_fail(err, errlen, GM_ENOMEM, "no memory for %d threads", end);
+    if (!c->helpers) return GM_ENOMEM;
     sigset_t all, old;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
@@ -250,9 +250,11 @@ static int start_helpers(crew *c, int first, int end, char *err, size_t errlen) 
         if (rc == 0) c->n_started++;
     }
     pthread_sigmask(SIG_SETMASK, &old, NULL);
-    if (rc == 0) return GM_OK;
-    return gm_fail(err, errlen, GM_ENOMEM, "the system gives no more than %d threads",
-                   c->n_started + first);
+    c->n_threads = first + c->n_started;
+    if (rc != 0)
+        gm_log(GM_LOG_WARN, "kernels", "the system gives %d of %d threads%s: %s", c->n_threads, end,
+               c->calm ? " for the background" : "", strerror(rc));
+    return GM_OK;
 }
 
 int gm_team_create(gm_team **out, int n_threads, char *err, size_t errlen) {
@@ -261,23 +263,20 @@ int gm_team_create(gm_team **out, int n_threads, char *err, size_t errlen) {
     if (n_threads > MAX_THREADS) n_threads = MAX_THREADS;
     gm_team *t = gm_calloc(1, sizeof *t);
     if (!t) return gm_fail(err, errlen, GM_ENOMEM, "no memory for a team of threads");
-    t->n_threads = n_threads;
-    init_crew(&t->first, n_threads, false);
-    init_crew(&t->calm, n_threads, true);
-    int rc = start_helpers(&t->first, 1, n_threads, err, errlen);
-    if (rc != GM_OK) gm_team_destroy(&t);
+    init_crew(&t->first, false);
+    init_crew(&t->calm, true);
+    if (start_helpers(&t->first, 1, n_threads) != GM_OK) {
+        gm_team_destroy(&t);
+        return gm_fail(err, errlen, GM_ENOMEM, "no memory for %d threads", n_threads);
+    }
     *out = t;
-    return rc;
+    return GM_OK;
 }
 
 void gm_team_set_calm(gm_team *t, bool calm) {
     crew *c = &t->calm;
-    if (calm && !c->helpers) {
-        char err[128] = "";
-        /* Some of them are enough: the items are for whoever comes. */
-        if (start_helpers(c, 0, t->n_threads, err, sizeof err) != GM_OK)
-            gm_log(GM_LOG_WARN, "kernels", "in the background: %s", err);
-    }
+    if (calm && !c->helpers && start_helpers(c, 0, gm_team_size(t)) != GM_OK)
+        gm_log(GM_LOG_WARN, "kernels", "no memory for %d threads for the background", gm_team_size(t));
     t->is_calm = calm && c->n_started > 0;
 }
 

@@ -1,6 +1,9 @@
 /* test_team.c: the team computes each item once, whatever the sizes, and costs nothing when idle. */
 #include "helper/cm.h"
 
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +14,18 @@
 #include "kernels/cpu/team.h"
 
 enum { MAX_ITEM = 5000 };
+
+/* How many more threads the system gives; negative: it has no limit. */
+static int threads_left = -1;
+
+/* In front of the C library's. */
+int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg) {
+    int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+    *(void **)&real = dlsym(RTLD_NEXT, "pthread_create");
+    if (threads_left == 0) return EAGAIN;
+    if (threads_left > 0) threads_left--;
+    return real(thread, attr, fn, arg);
+}
 
 typedef struct {
     atomic_int seen[MAX_ITEM];
@@ -196,6 +211,27 @@ static void without_calm_threads_the_others_do_it(void **state) {
     gm_team_destroy(&t);
 }
 
+/* A container with a limit of 32 threads on a host with 64 cores gave an error, and no model. */
+static void a_team_works_with_as_many_threads_as_there_are(void **state) {
+    (void)state;
+    for (int more = 0; more < 3; more++) {
+        gm_team *t;
+        char err[128];
+        threads_left = more;
+        int rc = gm_team_create(&t, 5, err, sizeof err);
+        threads_left = -1;
+        assert_int_equal(rc, 0);
+        assert_int_equal(gm_team_size(t), more + 1);
+        check_run(t, 1000, 7, 20);
+        threads_left = more;
+        gm_team_set_calm(t, true);
+        threads_left = -1;
+        assert_int_equal(calm_runs_of(t, 40), more > 0 ? 40 : 0);
+        check_run(t, 1000, 7, 20);
+        gm_team_destroy(&t);
+    }
+}
+
 static void destroy_accepts_nothing_and_unused_teams(void **state) {
     (void)state;
     gm_team *t = NULL;
@@ -243,6 +279,7 @@ int main(void) {
         cmocka_unit_test(an_idle_team_uses_no_cpu),
         cmocka_unit_test(calm_work_is_done_by_threads_of_lower_priority),
         cmocka_unit_test(without_calm_threads_the_others_do_it),
+        cmocka_unit_test(a_team_works_with_as_many_threads_as_there_are),
         cmocka_unit_test(destroy_accepts_nothing_and_unused_teams),
         cmocka_unit_test(failing_allocations_give_an_error),
         cmocka_unit_test(nothing_is_allocated_in_a_run),
