@@ -151,37 +151,28 @@ const char *gm_cpu_describe(void) {
 }
 
 #ifdef __linux__
-/* One number of a file under /sys; -1 when it cannot be read. */
-static int read_topology(int cpu, const char *name) {
+/* The first of the hyperthreads that share the core of a CPU; the CPU itself when that cannot be
+ * read. core_id would not do: on ARM it counts from 0 in every cluster, and all clusters may be of
+ * package 0 (parse_cluster in the kernel's drivers/base/arch_topology.c). */
+static int first_sibling(int cpu) {
     char path[96];
-    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/%s", cpu, name);
+    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);
     FILE *f = fopen(path, "re");
-    if (!f) return -1;
-    int v = -1;
-    if (fscanf(f, "%d", &v) != 1) v = -1;
+    if (!f) return cpu;
+    int v; /* of "4" or "0,8" or "0-1" */
+    if (fscanf(f, "%d", &v) != 1 || v < 0 || v >= CPU_SETSIZE) v = cpu;
     fclose(f);
     return v;
 }
 
-enum { MAX_CPU = CPU_SETSIZE };
-
-/* Distinct (package, core) pairs among the CPUs that the affinity mask allows: hyperthreads share
- * the vector units, so a second one adds nothing to work that is bound by them. */
+/* Distinct cores among the CPUs that the affinity mask allows: hyperthreads share the vector units,
+ * so a second one adds nothing to work that is bound by them. */
 static int count_cores(const cpu_set_t *set) {
-    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-    static int64_t seen[MAX_CPU]; /* too large for the stack of a small thread */
-    int n = 0;
-    pthread_mutex_lock(&lock);
-    for (int cpu = 0; cpu < MAX_CPU; cpu++) {
-        if (!CPU_ISSET(cpu, set)) continue;
-        int core = read_topology(cpu, "core_id"), package = read_topology(cpu, "physical_package_id");
-        int64_t key = core < 0 ? -1 - (int64_t)cpu : (int64_t)(package + 1) << 32 | core;
-        int i = 0;
-        while (i < n && seen[i] != key) i++;
-        if (i == n) seen[n++] = key;
-    }
-    pthread_mutex_unlock(&lock);
-    return n;
+    cpu_set_t cores;
+    CPU_ZERO(&cores);
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, set)) CPU_SET(first_sibling(cpu), &cores);
+    return CPU_COUNT(&cores);
 }
 #endif
 

@@ -1,6 +1,9 @@
 /* test_cpuid.c: levels are a ladder, and forcing never climbs above what the CPU has. */
 #include "helper/cm.h"
 
+#include <dlfcn.h>
+#include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/env.h"
@@ -57,6 +60,57 @@ static void there_is_at_least_one_core(void **state) {
     assert_int_equal(gm_cpu_physical_cores(), n);
 }
 
+#ifdef __linux__
+/* CPUs of another machine: for each its thread_siblings_list, NULL where there is none. While they
+ * are set they stand in front of the C library's way to the system. */
+static const char *const *machine;
+static int n_cpu;
+
+int sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set) {
+    int (*real)(pid_t, size_t, cpu_set_t *);
+    *(void **)&real = dlsym(RTLD_NEXT, "sched_getaffinity");
+    if (!machine) return real(pid, size, set);
+    for (int i = 0; i < n_cpu; i++) CPU_SET_S(i, size, set);
+    return 0;
+}
+
+FILE *fopen(const char *path, const char *mode) {
+    FILE *(*real)(const char *, const char *);
+    *(void **)&real = dlsym(RTLD_NEXT, "fopen");
+    int cpu, end = 0;
+    if (!machine || sscanf(path, "/sys/devices/system/cpu/cpu%d/topology/%n", &cpu, &end) != 1 || end == 0)
+        return real(path, mode);
+    const char *name = path + end, *list = machine[cpu];
+    /* As an ARM with two clusters of four has them. */
+    char id[] = {(char)('0' + cpu % 4), '\0'};
+    const char *text = strcmp(name, "thread_siblings_list") == 0 ? list
+                       : strcmp(name, "core_id") == 0            ? id
+                                                                 : "0";
+    return list ? fmemopen((void *)(uintptr_t)text, strlen(text), "r") : NULL;
+}
+
+static int cores_of(const char *const *lists, int n) {
+    machine = lists, n_cpu = n;
+    int cores = gm_cpu_physical_cores();
+    machine = NULL;
+    return cores;
+}
+
+/* An RK3588 counted as four cores: its clusters number their cores from 0, in one package. */
+static void cores_are_told_apart_by_who_shares_them(void **state) {
+    (void)state;
+    static const char *const clusters[] = {"0", "1", "2", "3", "4", "5", "6", "7"},
+                            *const threads[] = {"0,4", "1,5", "2,6", "3,7", "0,4", "1,5", "2,6", "3,7"},
+                            *const pairs[] = {"0-1", "0-1", "2-3", "2-3", "4", "5", "6", "7"},
+                            *const unknown[8] = {NULL};
+    assert_int_equal(cores_of(clusters, 8), 8);
+    assert_int_equal(cores_of(threads, 8), 4);
+    assert_int_equal(cores_of(threads, 5), 4);
+    assert_int_equal(cores_of(pairs, 8), 6);
+    assert_int_equal(cores_of(unknown, 8), 8);
+}
+#endif
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_best_level_is_one_that_the_cpu_has),
@@ -64,6 +118,9 @@ int main(void) {
         cmocka_unit_test(forcing_lowers_what_the_cpu_lacks),
         cmocka_unit_test(every_level_has_a_name),
         cmocka_unit_test(there_is_at_least_one_core),
+#ifdef __linux__
+        cmocka_unit_test(cores_are_told_apart_by_who_shares_them),
+#endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
