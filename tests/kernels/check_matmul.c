@@ -435,6 +435,42 @@ static void activations_quantised_twice_lose_next_to_nothing(void **state) {
     for_each_level(quantised_twice);
 }
 
+/* One NaN among the activations of a token makes all of its outputs NaN, and leaves those of the other
+ * tokens as they were: a broken file must not end in numbers that look right. */
+static void one_nan(gm_matmul_ctx *m, const char *variant, int n_tok) {
+    static uint32_t turn;
+    for (int i = 0; i < N_TYPE; i++, turn++) {
+        shape s = {types[i], fit(types[i], 544), 37, n_tok, RANDOM};
+        operands o = make_operands(&s);
+        size_t n = (size_t)s.n_tok * (size_t)s.n_out;
+        float *without = gm_malloc(n, sizeof *without);
+        one_result(m, &s, &o, without);
+        int bad = n_tok / 2;
+        o.x[(size_t)bad * (size_t)s.n_in + turn * 37 % (uint32_t)s.n_in] = turn & 1 ? -NAN : NAN;
+        one_result(m, &s, &o, o.out);
+        for (size_t k = 0; k < n; k++)
+            if (k / (size_t)s.n_out == (size_t)bad ? !isnan(o.out[k]) : o.out[k] != without[k])
+                fail_msg("%s %s, %d tokens, NaN in token %d: number %zu is %.9g, was %.9g", variant,
+                         gm_dtype_get(s.dtype)->name, n_tok, bad, k, (double)o.out[k], (double)without[k]);
+        gm_free(without);
+        free_operands(&o);
+    }
+}
+
+static void nan_in_one_token(gm_matmul_ctx *m, const char *variant) {
+    static const int toks[] = {1, 3, 4, 9, 33};
+    for (int fine = 0; fine < 2; fine++) {
+        if (fine) gm_matmul_set_fine(m);
+        assert_int_equal(gm_matmul_reserve(m, 40, 1024), GM_OK);
+        for (size_t j = 0; j < sizeof toks / sizeof *toks; j++) one_nan(m, variant, toks[j]);
+    }
+}
+
+static void a_token_with_nan_gives_nan(void **state) {
+    (void)state;
+    for_each_level(nan_in_one_token);
+}
+
 static int setup(void **state) {
     (void)state;
     char err[128];
@@ -548,6 +584,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(more_tokens_than_reserved_go_in_passes),
         cmocka_unit_test(one_token_alone_equals_the_same_in_a_crowd),
         cmocka_unit_test(activations_quantised_twice_lose_next_to_nothing),
+        cmocka_unit_test(a_token_with_nan_gives_nan),
         cmocka_unit_test(cancel_is_seen),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

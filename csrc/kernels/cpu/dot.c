@@ -20,7 +20,10 @@ static void quantise_ref(gm_xq *x, int32_t t) {
     int32_t *s16 = x->s16 + (size_t)t * (x->n_pad / 16);
     for (int b = 0; b < x->n_pad / 32; b++) {
         float amax = 0;
-        for (int i = 32 * b; i < 32 * b + 32 && i < x->n_in; i++) amax = fmaxf(amax, fabsf(src[i]));
+        for (int i = 32 * b; i < 32 * b + 32 && i < x->n_in; i++) {
+            float a = fabsf(src[i]);
+            if (a > amax || isnan(a)) amax = a; /* NaN stays */
+        }
         bool zero = amax < min_amax;
         float inv = zero ? 0 : 127.0f / amax;
         d[b] = zero ? 0 : amax / 127.0f;

@@ -2,6 +2,7 @@
  * time. One file for all x86 levels: wider vectors gain nothing on blocks of 32.
  */
 #include <immintrin.h>
+#include <math.h>
 #include <string.h>
 #include "kernels/cpu/x86/x86.h"
 #include "tensor/blocks.h"
@@ -266,7 +267,9 @@ INLINE float quantise_block(const float *src, int8_t *q, int32_t *s16) {
         v[i] = _mm256_loadu_ps(src + 8 * i);
         m = _mm256_max_ps(m, _mm256_andnot_ps(sign, v[i]));
     }
-    float amax = max8(m);
+    /* Maxima forget a NaN. */
+    const __m256 nan = _mm256_or_ps(_mm256_cmp_ps(v[0], v[1], _CMP_UNORD_Q), _mm256_cmp_ps(v[2], v[3], _CMP_UNORD_Q));
+    float amax = _mm256_movemask_ps(nan) ? NAN : max8(m);
     bool zero = amax < 1e-30f;
     const __m256 inv = _mm256_set1_ps(zero ? 0 : 127.0f / amax);
     const __m256i a = _mm256_packs_epi32(round8(v[0], inv), round8(v[1], inv));
