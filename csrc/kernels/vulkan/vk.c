@@ -507,15 +507,57 @@ static uint32_t power_of_two_from(uint32_t n, uint32_t most) {
     return p;
 }
 
+/* How an op is cut. */
+typedef struct {
+    uint32_t width, tokens; /* of a workgroup: its invocations, one key each, and its tokens */
+    int32_t most;           /* tokens of a dispatch */
+    int32_t n_key;          /* that a token sees at most */
+    bool near;              /* what the tokens see lies close enough together to be walked over as one */
+} attn_plan;
+
 typedef struct {
     uint32_t d, n_head, group, n_tok, n_slot, q_at, kc_at, vc_at, range_at, out_at, stride, n_part;
 } attn_push;
 
-static int join_parts(vk_backend *k, const gm_op_attention *op, const attn_push *a) {
+/* Tokens that one dispatch may take without being late for the desktop: whole workgroups. */
+static int32_t most_tokens(const vk_backend *k, double token_cost, uint32_t tokens) {
+    double most = gm_vk_cmd_budget(&k->cmd) / token_cost;
+    int32_t n = most < 60000 ? (int32_t)most / (int32_t)tokens * (int32_t)tokens : 60000;
+    return n > 0 ? n : (int32_t)tokens;
+}
+
+static double token_cost(const gm_op_attention *op, int32_t n_key) {
+    return (double)op->n_head * n_key * op->cache->head_dim / 2;
+}
+
+static attn_plan plan_attention(const vk_backend *k, const gm_op_attention *op) {
+    attn_plan a = {.width = k->v.software ? 32 : 64, .tokens = power_of_two_from((uint32_t)op->n_tok, 4)};
+    int32_t first = op->lo[0], last = op->hi[0];
+    for (int32_t t = 0; t < op->n_tok; t++) {
+        if (op->hi[t] - op->lo[t] + 1 > a.n_key) a.n_key = op->hi[t] - op->lo[t] + 1;
+        if (op->lo[t] < first) first = op->lo[t];
+        if (op->hi[t] > last) last = op->hi[t];
+    }
+    /* Tokens that see stretches far apart would walk over what lies between, and a ring does not
+     * hold that. */
+    a.near = last - first < op->cache->n_slot;
+    if (!a.near) a.tokens = 1;
+    a.most = most_tokens(k, token_cost(op, a.n_key), a.tokens);
+    return a;
+}
+
+/* x: the op's q or out. Token t of it and those behind. */
+static gm_tensor tokens_from(const gm_op_attention *op, const gm_tensor *x, int32_t t) {
+    gm_tensor rest = *x;
+    rest.offset += (size_t)t * (size_t)op->n_head * (size_t)op->cache->head_dim * sizeof(float);
+    return rest;
+}
+
+static int join_parts(vk_backend *k, const gm_tensor *out, const attn_push *a) {
     struct {
         uint32_t d, n_part, part_at, out_at;
     } p = {.d = a->d, .n_part = a->n_part};
-    gm_vk_bind b[2] = {gm_vk_bind_rows(k, &k->part, false, &p.part_at), gm_vk_bind_rows(k, op->out, true, &p.out_at)};
+    gm_vk_bind b[2] = {gm_vk_bind_rows(k, &k->part, false, &p.part_at), gm_vk_bind_rows(k, out, true, &p.out_at)};
     const uint32_t spec[GM_VK_SPECS] = {64};
     return gm_vk_record(k, "attention_join", spec, b, 2, &p, sizeof p, a->n_tok * a->n_head, 1, 1,
                   (double)a->n_tok * a->n_head * a->d * a->n_part);
@@ -529,46 +571,46 @@ static uint32_t count_parts(const vk_backend *k, uint32_t rows, int32_t n_key, u
     return parts;
 }
 
-static int vk_attention(gm_backend *b, const gm_op_attention *op) {
-    vk_backend *k = of(b);
+/* Tokens t0 .. t0 + n_tok - 1. */
+static int attend(vk_backend *k, const gm_op_attention *op, const attn_plan *a, int32_t t0, int32_t n_tok) {
     const gm_kv_layer *c = op->cache;
-    int rc = gm_vk_ready(k);
-    if (rc) return rc;
     char name[32];
     attn_push p = {.d = (uint32_t)c->head_dim,
                    .n_head = (uint32_t)op->n_head,
                    .group = (uint32_t)(op->n_head / c->n_kv),
-                   .n_tok = (uint32_t)op->n_tok,
+                   .n_tok = (uint32_t)n_tok,
                    .n_slot = (uint32_t)c->n_slot,
                    .stride = (uint32_t)(c->k.dmem->stride / 4)};
-    uint32_t width = k->v.software ? 32 : 64, tokens = power_of_two_from(p.n_tok, 4);
-    uint32_t columns = (p.d / 2 + width - 1) / width;
-    int32_t first = op->lo[0], last = op->hi[0], n_key = 0;
-    for (int32_t t = 0; t < op->n_tok; t++) {
-        if (op->hi[t] - op->lo[t] + 1 > n_key) n_key = op->hi[t] - op->lo[t] + 1;
-        if (op->lo[t] < first) first = op->lo[t];
-        if (op->hi[t] > last) last = op->hi[t];
-    }
-    /* Tokens that see stretches far apart would walk over what lies between, and a ring does not
-     * hold that. */
-    if (last - first >= c->n_slot) tokens = 1;
     bool room = p.d + 2 <= (uint32_t)k->lim.max_head_dim + 2;
-    p.n_part = room && last - first < c->n_slot ? count_parts(k, p.n_tok * p.n_head, n_key, width) : 1;
-    size_t n = (size_t)op->n_tok * sizeof(int32_t);
+    p.n_part = room && a->near ? count_parts(k, p.n_tok * p.n_head, a->n_key, a->width) : 1;
+    size_t n = (size_t)n_tok * sizeof(int32_t);
     void *range;
     gm_vk_bind binds[5];
-    if ((rc = gm_vk_cmd_space(&k->cmd, 2 * n, &range, &binds[3]))) return rc;
-    memcpy(range, op->lo, n);
-    memcpy((char *)range + n, op->hi, n);
-    binds[0] = gm_vk_bind_rows(k, op->q, false, &p.q_at);
+    int rc = gm_vk_cmd_space(&k->cmd, 2 * n, &range, &binds[3]);
+    if (rc) return rc;
+    memcpy(range, op->lo + t0, n);
+    memcpy((char *)range + n, op->hi + t0, n);
+    const gm_tensor q = tokens_from(op, op->q, t0), out = tokens_from(op, op->out, t0);
+    binds[0] = gm_vk_bind_rows(k, &q, false, &p.q_at);
     binds[1] = gm_vk_bind_rows(k, &c->k, false, &p.kc_at);
     binds[2] = gm_vk_bind_rows(k, &c->v, false, &p.vc_at);
-    binds[4] = gm_vk_bind_rows(k, p.n_part > 1 ? &k->part : op->out, true, &p.out_at);
-    const uint32_t spec[GM_VK_SPECS] = {width, columns, tokens};
+    binds[4] = gm_vk_bind_rows(k, p.n_part > 1 ? &k->part : &out, true, &p.out_at);
+    const uint32_t spec[GM_VK_SPECS] = {a->width, (p.d / 2 + a->width - 1) / a->width, a->tokens};
     rc = gm_vk_record(k, gm_vk_named(name, sizeof name, "attention", c->k.dtype), spec, binds, 5, &p, sizeof p,
-                p.n_head, (p.n_tok + tokens - 1) / tokens, p.n_part,
-                (double)p.n_tok * p.n_head * n_key * p.d / 2);
-    return rc || p.n_part == 1 ? rc : join_parts(k, op, &p);
+                p.n_head, (p.n_tok + a->tokens - 1) / a->tokens, p.n_part, n_tok * token_cost(op, a->n_key));
+    return rc || p.n_part == 1 ? rc : join_parts(k, &out, &p);
+}
+
+static int vk_attention(gm_backend *b, const gm_op_attention *op) {
+    vk_backend *k = of(b);
+    int rc = gm_vk_ready(k);
+    if (rc) return rc;
+    const attn_plan a = plan_attention(k, op);
+    for (int32_t t = 0; !rc && t < op->n_tok; t += a.most) {
+        rc = attend(k, op, &a, t, op->n_tok - t < a.most ? op->n_tok - t : a.most);
+        if (!rc) rc = gm_vk_ready(k);
+    }
+    return rc;
 }
 
 /* ---- life -------------------------------------------------------------------------------- */

@@ -24,3 +24,7 @@ uint64_t gm_vk_fail_at(uint64_t n, int result);
 /* Makes the n-th wait for the device from now on run into its time limit, as with a device that hangs; 0
  * switches it off. Returns how many waits there were since the last time. Process-wide, for tests. */
 uint64_t gm_vk_hang_at(uint64_t n);
+
+/* Submits of that much work (cost, vk_cmd.h) from now on; 0: of as much as the device does in time.
+ * Returns how many submits there were since the last time. Process-wide, for tests. */
+uint64_t gm_vk_slice_at(uint64_t cost);

@@ -213,6 +213,7 @@ int gm_vk_cmd_submit(gm_vk_cmd *c) {
                          .pCommandBuffers = &f->buffer};
     if (!rc) rc = VK_TRY(v, v->fn.QueueSubmit(v->queue, 1, &info, f->fence));
     if (rc) return device_error(rc);
+    gm_vk_count_submit();
     f->pending = true;
     c->now = (c->now + 1) % GM_VK_FRAMES;
     return GM_OK;
@@ -242,6 +243,10 @@ int gm_vk_cmd_space(gm_vk_cmd *c, size_t n, void **host, gm_vk_bind *b) {
     *host = f->upload.host + at;
     *b = (gm_vk_bind){.buffer = f->upload.buffer, .at = f->upload.at + at, .size = (n + 3) / 4 * 4};
     return GM_OK;
+}
+
+double gm_vk_cmd_budget(const gm_vk_cmd *c) {
+    return gm_vk_inject_slice(c->budget);
 }
 
 int gm_vk_cmd_dispatch(gm_vk_cmd *c, gm_vk_pipe *pipe, const gm_vk_bind *bind, uint32_t n_bind,
@@ -279,7 +284,7 @@ int gm_vk_cmd_dispatch(gm_vk_cmd *c, gm_vk_pipe *pipe, const gm_vk_bind *bind, u
     time_command(c, pipe);
     f->cost += cost;
     f->n_set++;
-    return f->cost >= c->budget || f->n_set == GM_VK_SETS ? gm_vk_cmd_submit(c) : GM_OK;
+    return f->cost >= gm_vk_cmd_budget(c) || f->n_set == GM_VK_SETS ? gm_vk_cmd_submit(c) : GM_OK;
 }
 
 int gm_vk_cmd_copy(gm_vk_cmd *c, const gm_vk_bind *from, const gm_vk_bind *to, VkDeviceSize n) {

@@ -65,6 +65,9 @@ int gm_vk_cmd_space(gm_vk_cmd *c, size_t n, void **host, gm_vk_bind *b);
 int gm_vk_cmd_dispatch(gm_vk_cmd *c, gm_vk_pipe *pipe, const gm_vk_bind *bind, uint32_t n_bind,
                        const void *push, size_t n_push, const uint32_t groups[3], double cost);
 
+/* The cost of what may be submitted at once; a dispatch of more than that has to be cut. */
+double gm_vk_cmd_budget(const gm_vk_cmd *c);
+
 int gm_vk_cmd_copy(gm_vk_cmd *c, const gm_vk_bind *from, const gm_vk_bind *to, VkDeviceSize n);
 
 int gm_vk_cmd_zero(gm_vk_cmd *c, const gm_vk_bind *to, VkDeviceSize n);

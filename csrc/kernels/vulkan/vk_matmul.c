@@ -139,7 +139,7 @@ static cut plan_product(const vk_backend *k, gm_vk_way way, int32_t n_tok, bool 
 
 /* Tiles that one dispatch may take without being late for the desktop. */
 static int64_t most_tiles(const vk_backend *k, double tile_cost) {
-    double most = tile_cost > 0 ? k->cmd.budget / tile_cost : 60000;
+    double most = tile_cost > 0 ? gm_vk_cmd_budget(&k->cmd) / tile_cost : 60000;
     /* Fewer than 16 would leave a device idle. */
     return most < 16 ? 16 : most < 60000 ? (int64_t)most : 60000;
 }

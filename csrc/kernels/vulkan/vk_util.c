@@ -7,7 +7,7 @@
 #include "base/log.h"
 #include "kernels/vulkan/vk.h"
 
-static _Atomic uint64_t n_call, fail_at, n_wait, hang_at;
+static _Atomic uint64_t n_call, fail_at, n_wait, hang_at, n_submit, slice_at;
 static _Atomic int fail_with;
 
 uint64_t gm_vk_fail_at(uint64_t n, int result) {
@@ -23,8 +23,22 @@ uint64_t gm_vk_hang_at(uint64_t n) {
     return made;
 }
 
+uint64_t gm_vk_slice_at(uint64_t cost) {
+    atomic_store(&slice_at, cost);
+    return atomic_exchange(&n_submit, 0);
+}
+
 bool gm_vk_inject_hang(void) {
     return atomic_fetch_add(&n_wait, 1) + 1 == atomic_load(&hang_at);
+}
+
+double gm_vk_inject_slice(double cost) {
+    uint64_t forced = atomic_load(&slice_at);
+    return forced > 0 ? (double)forced : cost;
+}
+
+void gm_vk_count_submit(void) {
+    atomic_fetch_add(&n_submit, 1);
 }
 
 bool gm_vk_built(void) {

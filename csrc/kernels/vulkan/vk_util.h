@@ -17,6 +17,10 @@ bool gm_vk_inject(gm_vk *v, VkResult *r);
 /* Counts a wait. True: it is to run into its time limit instead of being made. */
 bool gm_vk_inject_hang(void);
 
+/* The work of a submit: cost, or what a test wants. */
+double gm_vk_inject_slice(double cost);
+void gm_vk_count_submit(void);
+
 /* The GM_ code of r; logs what is not success. */
 int gm_vk_check(gm_vk *v, VkResult r, const char *call, const char *file, int line);
 
