@@ -560,6 +560,34 @@ static void geglu_is_accurate_from_tiny_to_huge_gates(void **state) {
     }
 }
 
+/* The decoder's work is one long row of which ops see parts. With 1,120 rows of an image that of the
+ * 12B is longer than what one binding shows on some devices, and was refused as "no memory". */
+static void geglu_in_a_row_longer_than_a_binding(void **state) {
+    gm_backend *b = *state;
+    enum { N_TOK = 1120, N = 15360 };
+    const size_t half = (size_t)N_TOK * N * sizeof(float), n = 100, last = half - n * sizeof(float);
+    gm_tensor work = gm_tensor_view(GM_F32, NULL, 2 * (int64_t)N_TOK * N, 1), part[4];
+    assert_int_equal(gm_be_tensor_alloc(b, &work), 0);
+    float *x = random_rows(9, 4 * n, 3);
+    const size_t at[] = {0, half, last, half + last}; /* gate, up; gate, up */
+    for (size_t i = 0; i < LENGTH(at); i++) {
+        assert_int_equal(gm_be_write(b, &work, at[i], x + i * n, n * sizeof *x), 0);
+        part[i] = gm_tensor_view(GM_F32, work.data ? (char *)work.data + at[i] : NULL, (int64_t)n, 1);
+        part[i].dmem = work.dmem;
+        part[i].offset = at[i];
+    }
+    for (size_t i = 0; i < LENGTH(at); i += 2) {
+        gm_op_geglu op = {.gate = &part[i], .up = &part[i + 1], .n_tok = 1, .out = &part[i]};
+        assert_int_equal(gm_be_geglu(b, &op), 0);
+        float *got = fetch(b, &part[i]), *want = x + i * n;
+        for (size_t k = 0; k < n; k++) want[k] = (float)(ref_gelu_tanh((double)want[k]) * (double)want[n + k]);
+        assert_rows_close(got, want, (int64_t)n, 2e-6);
+        free(got);
+    }
+    free(x);
+    gm_be_tensor_free(b, &work);
+}
+
 static void softcap_is_accurate_over_a_whole_vocabulary(void **state) {
     gm_backend *b = *state;
     static const int sizes[] = {1, 5, 16, 63, 4097, N_VOCAB};
@@ -746,6 +774,7 @@ static const struct {
     CASE(attention_of_many_tokens_is_cut),
     CASE(attention_with_ranges_of_all_kinds_in_one_batch),
     CASE(geglu_is_accurate_from_tiny_to_huge_gates),
+    CASE(geglu_in_a_row_longer_than_a_binding),
     CASE(softcap_is_accurate_over_a_whole_vocabulary),
     CASE(the_best_of_a_row_are_all_that_reach_a_bound),
     CASE(the_best_of_a_row_with_ties_and_without_numbers),

@@ -55,8 +55,9 @@ gm_vk_bind gm_vk_bind_piece(const vk_backend *k, gm_dmem *m, int32_t piece, size
                              uint32_t *word) {
     const gm_vk_span *s = &m->piece[piece];
     VkDeviceSize from = (s->at + at) / k->v.align * k->v.align;
+    VkDeviceSize size = s->at + s->size - from, most = gm_vk_max_bind(&k->v);
     *word = (uint32_t)((s->at + at - from) / 4);
-    return (gm_vk_bind){s->buffer, from, s->at + s->size - from, &m->access, write};
+    return (gm_vk_bind){s->buffer, from, size < most ? size : most, &m->access, write};
 }
 
 static size_t place(const gm_tensor *t) {
@@ -65,7 +66,11 @@ static size_t place(const gm_tensor *t) {
 }
 
 gm_vk_bind gm_vk_bind_rows(const vk_backend *k, const gm_tensor *t, bool write, uint32_t *word) {
-    return gm_vk_bind_piece(k, t->dmem, 0, place(t), write, word);
+    gm_dmem *m = t->dmem;
+    gm_vk_bind b = gm_vk_bind_piece(k, m, 0, place(t), write, word);
+    VkDeviceSize row = m->stride == m->row_bytes ? t->row_bytes : m->stride;
+    if (*word * 4 + (VkDeviceSize)gm_tensor_rows(t) * row > b.size) b.size = 0;
+    return b;
 }
 
 /* Rows of caches begin with a word. A row of Q8_0 is its values and then its scales. */
@@ -83,6 +88,8 @@ static int vk_tensor_alloc(gm_backend *b, gm_tensor *t) {
     m->stride = stride_of(t);
     size_t n;
     int rc = gm_mul_size((size_t)gm_tensor_rows(t), m->stride, &n) ? GM_OK : GM_ENOMEM;
+    /* Rows are bound together. A single long one is memory for views, which are bound one by one. */
+    if (!rc && gm_tensor_rows(t) > 1 && n > gm_vk_max_bind(&k->v)) rc = GM_ENOMEM;
     if (!rc) rc = gm_vk_take(&k->heap, GM_VK_LOCAL, n, &m->piece[0]);
     if (!rc) {
         m->n_piece = 1;
@@ -209,7 +216,7 @@ static int vk_weight_import(gm_backend *b, const gm_tensor *host, gm_tensor *out
         return GM_EUNSUPPORTED;
     }
     int64_t n_tile = (gm_tensor_rows(host) + GM_VK_TILE - 1) / GM_VK_TILE;
-    int64_t per_piece = (int64_t)(gm_vk_max_span(&k->v) / tile_bytes);
+    int64_t per_piece = (int64_t)(gm_vk_max_bind(&k->v) / tile_bytes);
     int64_t n_piece = (n_tile + per_piece - 1) / per_piece;
     if (n_piece > 4096) return GM_ENOMEM;
     gm_dmem *m = new_dmem(k, (int32_t)n_piece);
@@ -297,6 +304,12 @@ static int vk_reserve(gm_backend *b, const gm_be_limits *lim) {
 int gm_vk_record(vk_backend *k, const char *shader, const uint32_t spec[GM_VK_SPECS],
                   const gm_vk_bind *binds, uint32_t n_bind, const void *push, size_t n_push, uint32_t x,
                   uint32_t y, uint32_t z, double cost) {
+    for (uint32_t i = 0; i < n_bind; i++)
+        if (binds[i].size == 0) {
+            gm_log(GM_LOG_ERROR, "vulkan", "%s: rows of more than %llu MiB", shader,
+                   (unsigned long long)(gm_vk_max_bind(&k->v) >> 20));
+            return GM_ENOMEM;
+        }
     gm_vk_pipe *pipe;
     int rc = gm_vk_pipes_get(&k->pipes, shader, spec, &pipe);
     if (rc) return rc == GM_EINTERNAL ? rc : GM_EDEVICE;
@@ -546,11 +559,12 @@ static attn_plan plan_attention(const vk_backend *k, const gm_op_attention *op) 
     return a;
 }
 
-/* x: the op's q or out. Token t of it and those behind. */
-static gm_tensor tokens_from(const gm_op_attention *op, const gm_tensor *x, int32_t t) {
-    gm_tensor rest = *x;
-    rest.offset += (size_t)t * (size_t)op->n_head * (size_t)op->cache->head_dim * sizeof(float);
-    return rest;
+/* Tokens t0 .. t0 + n_tok - 1 of the op's q or out. */
+static gm_tensor tokens_of(const gm_op_attention *op, const gm_tensor *x, int32_t t0, int32_t n_tok) {
+    gm_tensor some = gm_tensor_view(GM_F32, NULL, (int64_t)op->n_head * op->cache->head_dim, n_tok);
+    some.dmem = x->dmem;
+    some.offset = x->offset + (size_t)t0 * some.row_bytes;
+    return some;
 }
 
 static int join_parts(vk_backend *k, const gm_tensor *out, const attn_push *a) {
@@ -590,7 +604,7 @@ static int attend(vk_backend *k, const gm_op_attention *op, const attn_plan *a, 
     if (rc) return rc;
     memcpy(range, op->lo + t0, n);
     memcpy((char *)range + n, op->hi + t0, n);
-    const gm_tensor q = tokens_from(op, op->q, t0), out = tokens_from(op, op->out, t0);
+    const gm_tensor q = tokens_of(op, op->q, t0, n_tok), out = tokens_of(op, op->out, t0, n_tok);
     binds[0] = gm_vk_bind_rows(k, &q, false, &p.q_at);
     binds[1] = gm_vk_bind_rows(k, &c->k, false, &p.kc_at);
     binds[2] = gm_vk_bind_rows(k, &c->v, false, &p.vc_at);

@@ -56,10 +56,12 @@ typedef struct {
 /* 0, GM_EDEVICE or GM_ECANCELLED: whether another op may be recorded. */
 int gm_vk_ready(const vk_backend *k);
 
-/* n bytes at a byte of a piece of m. The offset of a binding has to be a multiple of what the device
- * wants; *word is what is left, in words. */
+/* A piece of m from a byte on, as much as one binding can show. The offset of a binding has to be a
+ * multiple of what the device wants; *word is what is left, in words. */
 gm_vk_bind gm_vk_bind_piece(const vk_backend *k, gm_dmem *m, int32_t piece, size_t at, bool write,
                             uint32_t *word);
+
+/* All rows of t; of size 0 when one binding cannot show them, which gm_vk_record refuses. */
 gm_vk_bind gm_vk_bind_rows(const vk_backend *k, const gm_tensor *t, bool write, uint32_t *word);
 
 /* *old becomes a float tensor of n_row rows of n_in; on failure it is what it was. */

@@ -26,11 +26,15 @@ struct gm_vk_slab {
     size_t n_span;
 };
 
-VkDeviceSize gm_vk_max_span(const gm_vk *v) {
+static VkDeviceSize max_span(const gm_vk *v) {
     VkDeviceSize n = (VkDeviceSize)1 << 30; /* indices of words stay far from 32 bits */
-    if (v->max_range < n) n = v->max_range;
     if (v->max_alloc < n) n = v->max_alloc;
     return n / GM_VK_SPAN_ALIGN * GM_VK_SPAN_ALIGN;
+}
+
+VkDeviceSize gm_vk_max_bind(const gm_vk *v) {
+    VkDeviceSize span = max_span(v), n = v->max_range / GM_VK_SPAN_ALIGN * GM_VK_SPAN_ALIGN;
+    return n < span ? n : span;
 }
 
 /* ---- slabs ------------------------------------------------------------------------------- */
@@ -156,7 +160,7 @@ static bool take_from(gm_vk_slab *s, VkDeviceSize size, gm_vk_span *out) {
 
 int gm_vk_take(gm_vk_heap *h, gm_vk_kind kind, VkDeviceSize size, gm_vk_span *out) {
     *out = (gm_vk_span){0};
-    if (size == 0 || size > gm_vk_max_span(h->v)) return GM_ENOMEM;
+    if (size == 0 || size > max_span(h->v)) return GM_ENOMEM;
     size = (size + GM_VK_SPAN_ALIGN - 1) / GM_VK_SPAN_ALIGN * GM_VK_SPAN_ALIGN;
     for (gm_vk_slab *s = h->slabs[kind]; s; s = s->next)
         if (take_from(s, size, out)) return GM_OK;

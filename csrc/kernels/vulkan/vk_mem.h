@@ -35,5 +35,5 @@ int gm_vk_take(gm_vk_heap *h, gm_vk_kind kind, VkDeviceSize size, gm_vk_span *ou
 void gm_vk_give(gm_vk_heap *h, gm_vk_span *s); /* clears it */
 void gm_vk_heap_finish(gm_vk_heap *h);
 
-/* Largest span that one binding can show. */
-VkDeviceSize gm_vk_max_span(const gm_vk *v);
+/* What one binding can show of a span. */
+VkDeviceSize gm_vk_max_bind(const gm_vk *v);
