@@ -92,7 +92,7 @@ end
 local function find_sounds(client, parts)
   for _, part in ipairs(parts) do
     if part.kind == 'sound' then
-      part.sound = client.sounds[part.sound.id] or { id = 0 }
+      part.sound = client.sounds[part.sound.id] -- one that is gone is refused by the engine
     end
   end
 end
