@@ -547,6 +547,21 @@ test("with edit.diff = 'split' the new text stands beside the old, both in diff 
   h.eq(c:lua('return vim.wo.diff'), false)
 end)
 
+test('a file opened in the window beside it stays there; the change is shown in the text', function()
+  -- What was accepted could not be seen any more, and accepting closed the file without saving it.
+  local c = edited(nil, { config = "vim.o.hidden = true vim.g.gemma = { edit = { diff = 'split' } }" })
+  c:cmd('wincmd l')
+  c:cmd('edit mine.txt')
+  c:feed('imine<Esc>')
+  c:cmd('wincmd h')
+  c:wait("require('gemma.edit.preview').get(1).side == nil")
+  h.eq(marks(c).del, { 2, 3 })
+  c:feed('g<C-y>')
+  h.eq(table.concat(vim.list_slice(c:lines(), 3, 8), '\n'), NEW)
+  c:cmd('wincmd l')
+  h.eq({ c:lines(), c:lua('return { vim.wo.diff, #vim.api.nvim_list_wins() }') }, { { 'mine' }, { false, 2 } })
+end)
+
 test('where no window can be beside it, the change is shown in the text', function()
   -- The error once left a change that nobody saw, and <C-y> would have written it.
   for _, case in ipairs({

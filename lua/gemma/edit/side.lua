@@ -16,7 +16,7 @@ Side.__index = Side
 --- nil when there can be no window beside the buffer: it is in none of this tab page, or in a float, or
 --- there is no room. Then nothing is left behind.
 ---@param buf integer
----@param on_closed fun() somebody closed the window
+---@param on_closed fun() somebody closed the window, or shows something else in it
 ---@return gemma.Side?
 function M.open(buf, on_closed)
   -- Of several windows it is the one that is looked at, which may be a float above another.
@@ -42,19 +42,20 @@ function M.open(buf, on_closed)
   end)
   if not ok then
     self:close()
-    pcall(api.nvim_buf_delete, self.buf, { force = true })
     return nil
   end
+  local gone = vim.schedule_wrap(function()
+    if not self.closed then
+      self:close()
+      on_closed()
+    end
+  end)
   api.nvim_create_autocmd('WinClosed', {
     pattern = { tostring(self.win), tostring(self.source) },
     once = true,
-    callback = vim.schedule_wrap(function()
-      if not self.closed then
-        self:close()
-        on_closed()
-      end
-    end),
+    callback = gone,
   })
+  api.nvim_create_autocmd('BufWinLeave', { buffer = self.buf, once = true, callback = gone })
   return self
 end
 
@@ -68,19 +69,30 @@ function Side:update(lines)
   end
 end
 
+---@param win integer
+local function diffoff(win)
+  api.nvim_win_call(win, function()
+    vim.cmd('diffoff')
+  end)
+end
+
+--- A window in which something else is shown by now is the user's, and stays.
 function Side:close()
   if self.closed then
     return
   end
   self.closed = true
   if api.nvim_win_is_valid(self.source) and not self.was_diff then
-    api.nvim_win_call(self.source, function()
-      vim.cmd('diffoff')
-    end)
+    diffoff(self.source)
   end
   if self.win and api.nvim_win_is_valid(self.win) then
-    pcall(api.nvim_win_close, self.win, true)
+    if api.nvim_win_get_buf(self.win) == self.buf then
+      pcall(api.nvim_win_close, self.win, true)
+    else
+      diffoff(self.win)
+    end
   end
+  pcall(api.nvim_buf_delete, self.buf, { force = true })
 end
 
 return M
