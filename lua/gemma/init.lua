@@ -235,20 +235,27 @@ end
 ---@field on_progress fun(done: integer, total: integer)? tokens of the prompt read
 ---@field on_done fun(text: string?, info: gemma.Done|string)? nil and one line on failure
 
---- Submits when the model is there. The handle works from the start.
+--- Submits when the model is there. The handle works from the start: a request that waits for the model
+--- ends at once when it is cancelled.
 ---@param req gemma.Request
 ---@return gemma.Handle
 local function submit(req)
   local engine = require('gemma.engine')
-  local job, cancelled
+  local job, failed
   local function fail(text)
+    if failed then
+      return
+    end
+    failed = true
     vim.schedule(function()
       req.on_error({ code = -1, name = 'EINVAL', text = text })
     end)
   end
   local ok, err = engine.load(function(err)
-    if err or cancelled then
-      return fail(err or 'cancelled')
+    if failed then
+      return
+    elseif err then
+      return fail(err)
     end
     require('gemma.media').wake(req.parts)
     local why
@@ -262,9 +269,10 @@ local function submit(req)
   end
   return {
     cancel = function()
-      cancelled = true
       if job then
         job:cancel()
+      else
+        fail('cancelled')
       end
     end,
   }

@@ -227,6 +227,23 @@ test(':bdelete closes the window as q does, also while the model writes', functi
   h.eq(c:lua('return vim.v.errmsg'), '')
 end)
 
+test('<C-c> stops an answer that waits for the model, which asks nothing when it is there', function()
+  -- Until then it was said to be still writing, and nothing else could be asked.
+  local c = h.child()
+  c:lua('Fake.hold_load = true')
+  c:cmd('Gemma ask how?')
+  c:cmd('wincmd w')
+  c:feed('<C-c>')
+  c:wait("not require('gemma.answer').current():running()")
+  h.eq(c:lua("return require('gemma.answer').current().hint.text"), 'stopped')
+  c:lua("Fake.loaded() require('gemma.answer').current():follow('why?')")
+  c:wait('#Fake.jobs == 1')
+  h.eq(c:lua('return Fake.jobs[1].req.parts[#Fake.jobs[1].req.parts].data'), 'how?\n\nwhy?')
+  h.eq(vim.tbl_filter(function(e)
+    return e == 'GemmaAnswerDone'
+  end, c:events()), { 'GemmaAnswerDone' })
+end)
+
 test('a conversation whose buffer was deleted is written into another one', function()
   local c = h.child({ config = "vim.g.gemma = { explain = { thinking = true } }" })
   c:lua([[require('gemma.answer').open({ key = 'k', title = 'Gemma: talk', system = 's', source = 0,
