@@ -95,6 +95,15 @@ function M.no_nul(s)
   return (s:gsub('%z', '\1'))
 end
 
+--- The buffer of a file; nil when it is in none. bufnr() would take the path for a pattern, which matches
+--- longer names too.
+---@param path string absolute
+---@return integer?
+function M.buf_of(path)
+  -- Of a file that has a buffer bufadd() adds none.
+  return vim.fn.bufexists(path) == 1 and vim.fn.bufadd(path) or nil
+end
+
 --- A shell pattern as a Lua pattern: `*` and `?`, everything else as it stands.
 ---@param glob string
 ---@return string

@@ -575,6 +575,7 @@ test('project: declarations come from the language server, are kept, and are nev
     end
     File('off.lua', { 'SELL=hunter2' })
     vim.b.gemma = false
+    File('shop.lua.old', { '', '', 'local function old() end' }) -- its name begins like the other's
     local function server()
       return {
         request = function(method, params, callback)
@@ -614,6 +615,19 @@ test('project: declarations come from the language server, are kept, and are nev
   c:lua("_G.Done = false vim.defer_fn(function() Done = true end, 400)")
   c:wait('Done')
   h.eq(c:lua('return #Asked'), n, 'what is known is not asked again')
+end)
+
+test('project: a file is not mistaken for one that is open and whose name goes on', function()
+  -- bufnr() did: a declaration of util.c had the text of util.cpp, or was not looked for.
+  local c = project()
+  local function of(path)
+    return c:lua("return require('gemma.util').buf_of(vim.fn.getcwd() .. ...) or -1", path)
+  end
+  c:lua("File('util.cpp', { 'x' }) File('[u]til.h', { 'x' })")
+  local n = c:lua('return #vim.api.nvim_list_bufs()')
+  h.eq({ of('/util.c'), of('/til.cpp'), of('/util.h') }, { -1, -1, -1 })
+  h.eq(of('/[u]til.h'), c:lua('return vim.api.nvim_get_current_buf()'))
+  h.eq(c:lua('return #vim.api.nvim_list_bufs()'), n)
 end)
 
 test('project: notes are used when they are trusted, told of once and not while typing', function()

@@ -147,8 +147,8 @@ end
 ---@param first integer 0-based
 ---@param done fun(lines: string[])
 local function read(path, first, done)
-  local buf = vim.fn.bufnr(path)
-  if buf > 0 and api.nvim_buf_is_loaded(buf) then
+  local buf = require('gemma.util').buf_of(path)
+  if buf and api.nvim_buf_is_loaded(buf) then
     return done(text.lines(buf, first, first + LINES, WIDTH))
   end
   vim.uv.fs_open(path, 'r', 0, function(_, fd)

@@ -82,10 +82,10 @@ end
 ---@param path string
 ---@return boolean
 local function readable_file(path)
-  local buf = vim.fn.bufnr(path)
-  if buf > 0 and api.nvim_buf_is_loaded(buf) then
+  local buf = util.buf_of(path)
+  if buf and api.nvim_buf_is_loaded(buf) then
     return M.readable(buf)
-  elseif buf > 0 and vim.b[buf].gemma == false then
+  elseif buf and vim.b[buf].gemma == false then
     return false
   end
   return not exclude.is_excluded(path) and is_on(vim.filetype.match({ filename = path }) or '')
