@@ -12,8 +12,10 @@ local function is_plain()
   if type(vim.notify) ~= 'function' then -- a plugin's callable table, such as nvim-notify's
     return false
   end
-  local source = debug.getinfo(vim.notify, 'S').source
-  return source == '?' or source:match('^@vim/') ~= nil
+  local info = debug.getinfo(vim.notify, 'Su')
+  -- What vim.schedule_wrap() makes of a plugin's function, such as mini.notify's, is Neovim's code too,
+  -- but takes any arguments.
+  return not info.isvararg and (info.source == '?' or info.source:match('^@vim/') ~= nil)
 end
 
 local CUT = '… (:Gemma log)'

@@ -253,6 +253,20 @@ test('what is told in Insert mode can be read after it', function()
   h.eq(last(), '')
 end)
 
+-- mini.notify's make_notify() returns one: messages were cut to the width of a line that they do not
+-- stand in, and shown a second time there.
+test('messages reach a vim.notify made by vim.schedule_wrap() whole, and once', function()
+  local c = h.child({ cols = 60, lines = 20, fake = true })
+  c:lua('vim.notify = vim.schedule_wrap(function(msg) table.insert(Seen.messages, msg) end)')
+  local long = ('word '):rep(20) .. 'and the end.'
+  c:feed('i')
+  c:lua("require('gemma.notify').warn(...)", long)
+  c:wait('#Seen.messages == 1')
+  h.eq(c:messages(), { 'gemma: ' .. long })
+  c:feed('<Esc>')
+  h.eq(c:lua("return vim.api.nvim_get_autocmds({ event = 'ModeChanged', pattern = '[iR]*:n*' })"), {})
+end)
+
 -- nvim-notify puts a table that can be called in the place of the function: nothing was shown, and
 -- every message was an error.
 test('messages reach a vim.notify that is a table', function()
