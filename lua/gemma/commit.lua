@@ -378,12 +378,12 @@ function Run:finished(text, info)
     api.nvim_buf_delete(self.buf, { force = true })
   end
   if closed or not api.nvim_buf_is_loaded(self.buf) then
-    vim.fn.setreg('"', message, 'l')
+    util.yank(message, 'l')
     return notify.warn('the commit buffer is gone; the message is yanked, p puts it.')
   end
   local ok, err = pcall(insert, self.buf, message)
   if not ok then
-    vim.fn.setreg('"', message, 'l')
+    util.yank(message, 'l')
     local why = tostring(err):match('E%d+:[^\n]*') or 'it cannot be changed'
     notify.warn(('the message is yanked, p puts it; the buffer: %s'):format(why))
   end

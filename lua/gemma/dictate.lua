@@ -111,9 +111,9 @@ end
 local function insert(d, text)
   local row, col = place(d)
   if not row or not vim.bo[d.buf].modifiable then
-    vim.fn.setreg('"', text)
+    util.yank(text, 'c')
     local why = row and "'modifiable' is off now" or 'the buffer is gone'
-    return notify.warn(('%s; p puts what was said (unnamed register).'):format(why))
+    return notify.warn(('%s; p puts what was said.'):format(why))
   end
   local line = api.nvim_buf_get_lines(d.buf, row, row + 1, false)[1] or ''
   text = M.join(text, line:sub(1, col), line:sub(col + 1))

@@ -88,6 +88,18 @@ function M.throttle(ms, fn)
   return call, flush, close
 end
 
+--- Puts text where a plain p takes it from: 'clipboard' may name another register than the unnamed one.
+---@param text string|string[]
+---@param kind 'c'|'l' characters or lines
+function M.yank(text, kind)
+  -- Not v:register, which in a callback may be that of a command that is being typed.
+  local clipboard = vim.fn.has('clipboard') == 1 and vim.split(vim.o.clipboard, ',', { plain = true }) or {}
+  local register = vim.list_contains(clipboard, 'unnamedplus') and '+'
+    or vim.list_contains(clipboard, 'unnamed') and '*'
+    or '"'
+  vim.fn.setreg(register, text, kind)
+end
+
 --- For Vim's functions, which take a string with a NUL for a Blob: ^A in its place, of the same width.
 ---@param s string
 ---@return string

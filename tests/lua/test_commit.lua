@@ -383,6 +383,30 @@ test('a message whose window was closed is yanked, and leaves no buffer behind',
   h.eq(c:lua('return #vim.api.nvim_list_bufs()'), before)
 end)
 
+test("a message is yanked into the register that 'clipboard' makes p take", function()
+  -- It was in the unnamed one, and p put what the clipboard held.
+  for flag, register in pairs({ unnamedplus = '+', unnamed = '*' }) do
+    local c = repository({ config = ([[
+      _G.Clip = { ['+'] = { { 'else' }, 'v' }, ['*'] = { { 'else' }, 'v' } }
+      local function of(r)
+        return function() return Clip[r] end, function(lines, kind) Clip[r] = { lines, kind } end
+      end
+      local paste, copy = {}, {}
+      for _, r in ipairs({ '+', '*' }) do paste[r], copy[r] = of(r) end
+      vim.g.clipboard = { name = 'test', paste = paste, copy = copy }
+      vim.o.clipboard = %q]]):format(flag) })
+    c:cmd('Gemma commit')
+    prompt(c)
+    c:cmd('q')
+    c:feed('"a') -- a command that is being typed has a register of its own
+    c:lua("Fake.emit('Fix it') Fake.done()")
+    c:wait('#Seen.messages == 1')
+    c:feed('<Esc>p')
+    h.eq(c:lines(), { '', 'Fix it' }, flag)
+    h.eq(c:lua('return Clip[...][1][1]', register), 'Fix it', flag)
+  end
+end)
+
 test('a message whose buffer is gone is yanked', function()
   local c = repository()
   c:cmd('Gemma commit')

@@ -474,7 +474,7 @@ test('dictate: where nothing can be typed it is refused, and nothing said is los
   dictated(c, 'kept', function()
     c:cmd('set nomodifiable')
   end)
-  said(c, 2, "gemma: 'modifiable' is off now; p puts what was said (unnamed register).")
+  said(c, 2, "gemma: 'modifiable' is off now; p puts what was said.")
   h.eq(c:lua("return vim.fn.getreg('\"')"), 'kept')
   h.eq(c:lines(), { 'one two', 'three' })
   c:cmd('set modifiable')
@@ -482,7 +482,7 @@ test('dictate: where nothing can be typed it is refused, and nothing said is los
   dictated(c, 'also kept', function()
     c:cmd('enew | bwipeout! #')
   end)
-  said(c, 3, 'the buffer is gone; p puts what was said (unnamed register).')
+  said(c, 3, 'the buffer is gone; p puts what was said.')
   h.eq(c:lua("return vim.fn.getreg('\"')"), 'also kept')
 end)
 
