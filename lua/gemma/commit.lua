@@ -291,6 +291,18 @@ local function work_tree(git_dir)
   return vim.fs.basename(git_dir) == '.git' and vim.fs.dirname(git_dir) or git_dir
 end
 
+--- The folder that a buffer is about: that of its file, the one that oil lists, or the git directory that
+--- fugitive shows.
+---@param buf integer
+---@return string? nil when it has no name
+local function folder(buf)
+  local name = api.nvim_buf_get_name(buf)
+  if name:find('^fugitive://') then
+    return vim.b[buf].git_dir or name:match('^fugitive://(.-)//')
+  end
+  return name:match('^oil://(/.*)') or (name ~= '' and vim.fs.dirname(name) or nil)
+end
+
 --- Where the repository is. For the message of a commit: the one whose directory holds it, since
 --- other programs than git open messages of any repository in a Neovim that is running.
 ---@param buf integer
@@ -300,8 +312,7 @@ local function where(buf)
     return vim.b[buf].gemma_commit
   end
   local cwd = vim.fn.getcwd()
-  local name = api.nvim_buf_get_name(buf)
-  local dir = name ~= '' and vim.fs.dirname(name)
+  local dir = folder(buf)
   if not dir or not vim.uv.fs_stat(dir) then
     return { dirs = { cwd } }
   elseif is_git_dir(dir) then
@@ -309,7 +320,8 @@ local function where(buf)
     local by_git = vim.env.GIT_DIR or vim.env.GIT_INDEX_FILE
     return { dirs = by_git and { cwd } or { cwd, work_tree(dir) }, git_dir = dir }
   end
-  local of_file = vim.bo[buf].filetype ~= 'gitcommit' and vim.bo[buf].buftype == ''
+  -- The buffers of oil are 'acwrite'.
+  local of_file = vim.bo[buf].filetype ~= 'gitcommit' and vim.tbl_contains({ '', 'acwrite' }, vim.bo[buf].buftype)
   return { dirs = { of_file and dir or cwd } }
 end
 

@@ -224,6 +224,26 @@ test('asked again in a buffer of its own, it is the same repository', function()
   h.eq(run(b, 'log', '--format=%s'), 'b: begin\n')
 end)
 
+test('of what fugitive and oil show it is the repository too', function()
+  -- Their names are no paths: the message was about the repository that Neovim is in.
+  local c = repository()
+  local b = init(c.dir .. '/b c', 'b')
+  for n, case in ipairs({
+    { 'fugitive://' .. b .. '/.git//', 'nowrite', 'fugitive' },
+    { 'fugitive://' .. b:gsub(' ', '%%20') .. '/.git//0/b.lua', 'nowrite', 'lua', b .. '/.git' },
+    { 'oil://' .. b .. '/', 'acwrite', 'oil' },
+  }) do
+    c:lua([[local name, buftype, filetype, git_dir = unpack(...)
+      vim.cmd('enew')
+      vim.api.nvim_buf_set_name(0, name)
+      vim.bo.buftype, vim.bo.filetype, vim.b.git_dir = buftype, filetype, git_dir]], case)
+    c:cmd('Gemma commit')
+    h.has(prompt(c, n), '+local b = 2')
+    c:feed('<C-e>')
+    c:wait('#Fake.cancelled == ' .. n)
+  end
+end)
+
 test('excluded files are not read; when nothing else is staged it says so', function()
   local c = repository()
   file(c.dir, '.env', { 'PASSWORD=hunter2' })
