@@ -277,11 +277,14 @@ end
 ---@param info gemma.Done|string
 ---@param said boolean there is some text
 function Answer:finished(ok, info, said)
+  local function tell()
+    notify.event('GemmaAnswerDone', { buf = self.buf, source = self.source, ok = ok })
+  end
   local stopped = self.stopped
   self.stopped = nil
   if not self.view:is_valid() then
     self:footer('stopped', ASK_ON .. CLOSE)
-    return
+    return tell()
   end
   self.flush_now()
   if ok then
@@ -310,7 +313,7 @@ function Answer:finished(ok, info, said)
   if api.nvim_get_current_buf() == self.buf then
     self:colour()
   end
-  notify.event('GemmaAnswerDone', { buf = self.buf, source = self.source, ok = ok })
+  tell()
 end
 
 function Answer:stop()

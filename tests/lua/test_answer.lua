@@ -220,6 +220,7 @@ test(':bdelete closes the window as q does, also while the model writes', functi
     return #require('gemma.answer').all()]]), 0, 'not offered before it has ended')
   c:wait('#Fake.cancelled == 1')
   c:wait("#require('gemma.answer').all() == 1")
+  h.eq(c:events()[#c:events()], 'GemmaAnswerDone')
   c:cmd('Gemma answers')
   h.eq(text(c), { 'So far. More.' })
   h.has(table.concat(c:screen(), '\n'), 'stopped · <CR> ask on')
