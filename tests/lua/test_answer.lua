@@ -337,6 +337,22 @@ test('an answer can be shown in a split', function()
   end
 end)
 
+test('a float that was made a split is one: it has a bar, and the height that the user gave it', function()
+  -- In Neovim 0.10 each change of the window was an error, since a split has no border.
+  local c = h.child({ cols = 100 })
+  c:cmd('Gemma ask how?')
+  c:wait('#Fake.jobs == 1')
+  c:cmd('wincmd w')
+  c:feed('<C-w>J')
+  c:cmd('resize 3')
+  c:lua("Fake.emit('1\\n2\\n3\\n4\\n5\\n6') Fake.done()")
+  c:wait("not require('gemma.answer').current():running()")
+  h.has(c:lua('return vim.wo.winbar'), 'ask on')
+  c:cmd('wincmd p')
+  c:cmd('wincmd p')
+  h.eq(c:lua('return { vim.api.nvim_win_get_height(0), vim.fn.line("$"), vim.v.errmsg }'), { 3, 6, '' })
+end)
+
 test('a window in which something else is shown now belongs to the user, and stays', function()
   -- The next question closed it by force, a changed file and all; the last one got a new buffer.
   local c = answered('Adds.', { config = "vim.g.gemma = { explain = { win = 'split' } }" })

@@ -11,7 +11,6 @@ local api = vim.api
 ---@field win integer
 ---@field buf integer
 ---@field title string
----@field float boolean
 ---@field room integer lines a float may have
 local Window = {}
 Window.__index = Window
@@ -23,10 +22,16 @@ function Window:is_open()
     and api.nvim_win_get_buf(self.win) == self.buf
 end
 
+--- Asked each time: a float becomes a split by <C-w>L, whose height is the user's.
+---@return boolean
+function Window:is_float()
+  return api.nvim_win_get_config(self.win).relative ~= ''
+end
+
 --- What the lower border says, or the bar of a split.
 ---@param text string
 function Window:footer(text)
-  if self.float then
+  if self:is_float() then
     api.nvim_win_set_config(self.win, {
       footer = { { ' ' .. text .. ' ', 'GemmaTitle' } },
       footer_pos = 'right',
@@ -43,7 +48,7 @@ end
 --- As high as the text, up to the room there is. Counting rows takes time in proportion to the
 --- text, so it ends when the window is as high as it may be.
 function Window:fit()
-  if not self.float or api.nvim_win_get_height(self.win) >= self.room then
+  if not self:is_float() or api.nvim_win_get_height(self.win) >= self.room then
     return
   end
   local rows = api.nvim_win_text_height(self.win, {}).all
@@ -55,7 +60,7 @@ end
 
 --- The other way, for lines that went.
 function Window:shrink()
-  if self.float then
+  if self:is_float() then
     local rows = api.nvim_win_text_height(self.win, {}).all
     if rows < api.nvim_win_get_height(self.win) then
       api.nvim_win_set_height(self.win, math.max(1, rows))
@@ -102,9 +107,8 @@ end
 function M.open(buf, title, on_closed)
   local self = setmetatable({ buf = buf, title = title, room = 0 }, Window)
   local kind = require('gemma.config').get().explain.win
-  self.float = kind == 'float'
   local config
-  if self.float then
+  if kind == 'float' then
     config, self.room = placement()
     config.title = { { ' ' .. self.title .. ' ', 'GemmaTitle' } }
   else
