@@ -545,8 +545,12 @@ end
 local function open_window(self)
   local window
   window = Window.open(self.buf, self.title, function()
-    -- It may have been opened again since.
-    if self.window == window then
+    if self.window ~= window then
+      return -- it may have been opened again since
+    elseif window:move() then
+      self.win = window.win
+      self:show_footer(api.nvim_get_current_win() == self.win)
+    else
       self:close()
     end
   end)

@@ -353,6 +353,28 @@ test('a float that was made a split is one: it has a bar, and the height that th
   h.eq(c:lua('return { vim.api.nvim_win_get_height(0), vim.fn.line("$"), vim.v.errmsg }'), { 3, 6, '' })
 end)
 
+test('<C-w>T takes an answer to a tab page of its own, where it goes on', function()
+  -- The window that it had was closed by that: the answer was stopped, and the new one knew no keys.
+  for _, win in ipairs({ 'float', 'split' }) do
+    local c = h.child({ cols = 100, config = ("vim.g.gemma = { explain = { win = '%s' } }"):format(win) })
+    c:cmd('Gemma ask how?')
+    c:wait('#Fake.jobs == 1')
+    c:cmd('wincmd w')
+    c:feed('<C-w>T')
+    c:wait("require('gemma.answer').current() ~= nil")
+    c:lua("Fake.emit('One.') Fake.done()")
+    c:wait("not require('gemma.answer').current():running()")
+    h.eq({ c:lines(), c:lua('return Fake.cancelled') }, { { 'One.' }, {} }, win)
+    h.has(c:lua('return vim.wo.winbar'), 'ask on')
+    c:feed('q')
+    h.eq(c:lua('return { #vim.api.nvim_list_tabpages(), #vim.api.nvim_list_wins() }'), { 1, 1 }, win)
+    -- Closed as any other window it is closed.
+    c:cmd('Gemma answers')
+    c:cmd('close')
+    c:wait("require('gemma.answer').current() == nil")
+  end
+end)
+
 test('a window in which something else is shown now belongs to the user, and stays', function()
   -- The next question closed it by force, a changed file and all; the last one got a new buffer.
   local c = answered('Adds.', { config = "vim.g.gemma = { explain = { win = 'split' } }" })

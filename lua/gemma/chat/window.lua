@@ -11,6 +11,7 @@ local api = vim.api
 ---@field win integer
 ---@field buf integer
 ---@field title string
+---@field on_closed fun()
 ---@field room integer lines a float may have
 local Window = {}
 Window.__index = Window
@@ -20,6 +21,26 @@ function Window:is_open()
   return api.nvim_win_is_valid(self.win)
     and api.nvim_buf_is_valid(self.buf)
     and api.nvim_win_get_buf(self.win) == self.buf
+end
+
+---@private
+function Window:watch()
+  api.nvim_create_autocmd('WinClosed', {
+    pattern = tostring(self.win),
+    once = true,
+    callback = vim.schedule_wrap(self.on_closed),
+  })
+end
+
+--- Goes on in another window that shows the buffer: <C-w>T makes one and closes the old one.
+---@return boolean there is one
+function Window:move()
+  local win = vim.fn.win_findbuf(self.buf)[1]
+  if win then
+    self.win = win
+    self:watch()
+  end
+  return win ~= nil
 end
 
 --- Asked each time: a float becomes a split by <C-w>L, whose height is the user's.
@@ -93,7 +114,7 @@ local function placement()
     row = down and 1 or 0,
     col = 0,
     width = math.max(10, math.min(80, vim.o.columns - 4)),
-    height = 1,
+    height = 2, -- the buffer remembers the bar of a split that it was in, which needs room
     style = 'minimal',
     border = 'rounded',
     title_pos = 'left',
@@ -105,7 +126,7 @@ end
 ---@param on_closed fun() somebody closed it
 ---@return gemma.chat.Window
 function M.open(buf, title, on_closed)
-  local self = setmetatable({ buf = buf, title = title, room = 0 }, Window)
+  local self = setmetatable({ buf = buf, title = title, on_closed = on_closed, room = 0 }, Window)
   local kind = require('gemma.config').get().explain.win
   local config
   if kind == 'float' then
@@ -118,6 +139,10 @@ function M.open(buf, title, on_closed)
   local function set(name, value)
     api.nvim_set_option_value(name, value, { win = self.win, scope = 'local' })
   end
+  if kind == 'float' then
+    set('winbar', '')
+    api.nvim_win_set_height(self.win, 1)
+  end
   set('wrap', true)
   set('linebreak', true)
   for _, name in ipairs({ 'number', 'relativenumber', 'spell', 'list', 'cursorline', 'foldenable' }) do
@@ -128,11 +153,7 @@ function M.open(buf, title, on_closed)
   set('colorcolumn', '')
   -- No conceal: with it, every count of rows parses the markdown, tens of milliseconds a time.
   set('conceallevel', 0)
-  api.nvim_create_autocmd('WinClosed', {
-    pattern = tostring(self.win),
-    once = true,
-    callback = vim.schedule_wrap(on_closed),
-  })
+  self:watch()
   return self
 end
 
