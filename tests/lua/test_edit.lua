@@ -206,6 +206,30 @@ test(']c and [c go from hunk to hunk', function()
   h.eq(c:cursor()[1], 3)
 end)
 
+test('a key that is lent twice is given back in either order', function()
+  -- An edit in a commit message that was being written brought back the key that stops the message.
+  for _, order in ipairs({ { 'one', 'two' }, { 'two', 'one' } }) do
+    for _, mine in ipairs({ true, false }) do
+      local c = h.child()
+      c:lua([[local mine = ...
+        local function lend(desc)
+          return require('gemma.edit.keys').lend(1, { { lhs = '<C-e>', desc = desc, fn = function() end } })
+        end
+        if mine then
+          vim.keymap.set('n', '<C-e>', 'j', { buffer = 1, desc = 'mine' })
+        end
+        _G.Loans = { one = lend('one'), two = lend('two') }]], mine)
+      local function desc()
+        return c:lua("return vim.fn.maparg('<C-e>', 'n', false, true).desc or 'none'")
+      end
+      c:lua('Loans[...].give_back()', order[1])
+      h.eq(desc(), 'Gemma: ' .. order[2])
+      c:lua('Loans[...].give_back()', order[2])
+      h.eq(desc(), mine and 'mine' or 'none')
+    end
+  end
+end)
+
 test('keys of the buffer are lent and given back as they were', function()
   local c = child()
   c:lua([[vim.keymap.set('n', ']c', ':let g:mine = 1<CR>', { buffer = 0, silent = true, desc = 'mine' })]])

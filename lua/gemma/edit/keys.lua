@@ -4,6 +4,10 @@ local M = {}
 
 local api = vim.api
 
+-- Loans that ended while another one of the same key stood over them, with what was there before: the
+-- other one must not bring them back.
+local ended = setmetatable({}, { __mode = 'k' }) ---@type table<fun(), table|false>
+
 ---@class gemma.Keys
 ---@field give_back fun()
 
@@ -31,14 +35,19 @@ function M.lend(buf, keys)
         return
       end
       for _, k in ipairs(keys) do
-        local now = here(k.lhs)
+        local now, old = here(k.lhs), before[k.lhs]
         if now and now.callback == k.fn then
+          while old and old.callback and ended[old.callback] ~= nil do
+            old = ended[old.callback]
+          end
           vim.keymap.del('n', k.lhs, { buffer = buf })
-          if before[k.lhs] then
+          if old then
             api.nvim_buf_call(buf, function()
-              vim.fn.mapset('n', false, before[k.lhs])
+              vim.fn.mapset('n', false, old)
             end)
           end
+        else
+          ended[k.fn] = old
         end
       end
     end,
