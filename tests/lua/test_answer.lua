@@ -311,6 +311,10 @@ test('a conversation is saved as a file, never over another one unasked', functi
   c:cmd('Gemma save no/such/folder.md')
   c:wait('#Seen.messages == 4')
   h.has(c:messages()[4], 'cannot write no/such/folder.md')
+  c:cmd([[Gemma save my\ talk.md]])
+  c:wait('#Seen.messages == 5')
+  h.eq(c:messages()[5], 'gemma: saved as my talk.md.')
+  h.ok(vim.uv.fs_stat(c.dir .. '/my talk.md'))
 end)
 
 test(':w with a name saves what is in the window', function()

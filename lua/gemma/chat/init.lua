@@ -50,6 +50,7 @@ function M.save(path, force)
   if not path or path == '' then
     path = os.date('gemma-%Y%m%d-%H%M%S.md') --[[@as string]]
   end
+  path = path:gsub('\\(%s)', '%1') -- as it is written for :write
   local file = vim.fn.fnamemodify(vim.fs.normalize(path), ':p')
   local stat = vim.uv.fs_stat(file)
   if stat and (stat.type ~= 'file' or not force) then
