@@ -402,6 +402,18 @@ test('a window in which something else is shown now belongs to the user, and sta
   end, vim.api.nvim_list_wins())]]), { 'c.lua', '' })
 end)
 
+test('the last window shows something else when its answer is closed, and a float above it stays', function()
+  -- The float showed something else, if the cursor was there.
+  local c = answered('Adds.', { config = "vim.g.gemma = { explain = { win = 'split' } }" })
+  c:cmd('set hidden | close')
+  c:lua([[_G.Float = vim.api.nvim_create_buf(false, true)
+    vim.api.nvim_open_win(Float, true, { relative = 'editor', row = 1, col = 1, width = 20, height = 3 })
+    require('gemma.answer').close()]])
+  h.eq(c:lua('return vim.api.nvim_get_current_buf() == Float'), true)
+  h.eq(c:lua("return require('gemma.answer').current() == nil"), true)
+  h.eq(c:lua("return vim.fn.win_findbuf(require('gemma.answer').all()[1].buf)"), {})
+end)
+
 test('Markdown has colours while it streams, line by line', function()
   local c = h.child()
   c:cmd('Gemma ask how?')

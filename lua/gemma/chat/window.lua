@@ -92,9 +92,11 @@ end
 --- A window in which something else is shown by now is the user's, and stays.
 function Window:close()
   if self:is_open() then
-    -- The last window cannot be closed; then it shows something else.
+    -- The last window cannot be closed; then it shows something else. The cursor may be in a float.
     if not pcall(api.nvim_win_close, self.win, true) then
-      pcall(vim.cmd.enew)
+      pcall(api.nvim_win_call, self.win, function()
+        vim.cmd.enew()
+      end)
     end
   end
 end
