@@ -571,6 +571,19 @@ test("with edit.diff = 'split' the new text stands beside the old, both in diff 
   h.eq(c:lua('return vim.wo.diff'), false)
 end)
 
+test('a formatter that writes the whole text anew takes nothing down that it did not change', function()
+  -- Its marks went with the old text, though the lines were the same and at the same place.
+  local c = edited()
+  local before = marks(c)
+  local text = lines_with({ [9] = 'return  M' })
+  c:lua('vim.api.nvim_buf_set_lines(0, 0, -1, false, ...)', text)
+  c:feed('gg')
+  h.eq({ c:messages(), marks(c) }, { {}, before })
+  c:feed('g<C-y>')
+  local want = vim.list_extend(vim.list_slice(text, 1, 2), vim.split(NEW, '\n'))
+  h.eq(c:lines(), vim.list_extend(want, text, 8, 9))
+end)
+
 test('a file opened in the window beside it stays there; the change is shown in the text', function()
   -- What was accepted could not be seen any more, and accepting closed the file without saving it.
   local c = edited(nil, { config = "vim.o.hidden = true vim.g.gemma = { edit = { diff = 'split' } }" })

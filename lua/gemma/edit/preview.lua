@@ -339,7 +339,11 @@ end
 --- lines is the end.
 function Preview:changed()
   local state = self.region:row() and self:due()
-  if not state or not self.region:has(state.lines) then
+  local there, moved
+  if state then
+    there, moved = self.region:has(state.lines)
+  end
+  if not state or not there then
     return self:withdraw()
   elseif state ~= self.state then
     self.state = state
@@ -348,8 +352,8 @@ function Preview:changed()
     self.accepted = state.accepted
     self.tick = nil -- what is accepted now is a step of its own
     self:draw()
-  elseif self.side then
-    self:draw() -- it shows the lines around, too
+  elseif self.side or moved then
+    self:draw() -- the side shows the lines around, too
   end
 end
 

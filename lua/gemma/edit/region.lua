@@ -12,6 +12,7 @@ local ns = api.nvim_create_namespace('gemma.edit.region')
 ---@field buf integer
 ---@field mark integer on the first line; lines put in just above it move it down
 ---@field other integer on the first line; stays, also when undo or redo replaces the lines
+---@field at integer row where the lines were last seen, 0-based
 ---@field lines string[] what is there
 ---@field freed boolean
 ---@field writing boolean the owner itself changes them
@@ -30,6 +31,7 @@ function M.new(buf, first, last)
     buf = buf,
     mark = api.nvim_buf_set_extmark(buf, ns, first - 1, 0, {}),
     other = api.nvim_buf_set_extmark(buf, ns, first - 1, 0, { right_gravity = false }),
+    at = first - 1,
     lines = api.nvim_buf_get_lines(buf, first - 1, last, false),
     freed = false,
     writing = false,
@@ -49,31 +51,36 @@ end
 
 ---@param row integer
 function Region:set_row(row)
+  self.at = row
   api.nvim_buf_set_extmark(self.buf, ns, row, 0, { id = self.mark, strict = false })
   local stays = { id = self.other, right_gravity = false, strict = false }
   api.nvim_buf_set_extmark(self.buf, ns, row, 0, stays)
 end
 
---- Whether these lines are there, at one of the marks; then both are.
+--- Whether these lines are there: at one of the marks, or, since a formatter that replaces the whole text
+--- takes the marks away, where they were last. Then both marks are.
 ---@param lines string[]
 ---@return boolean
+---@return boolean moved the first mark was elsewhere, as other marks on the lines may be
 function Region:has(lines)
   if not self:row() then
-    return false
+    return false, false
   end
-  for _, mark in ipairs({ self.mark, self.other }) do
-    local row = api.nvim_buf_get_extmark_by_id(self.buf, ns, mark, {})[1]
-    if row and vim.deep_equal(api.nvim_buf_get_lines(self.buf, row, row + #lines, false), lines) then
+  local function row_of(mark)
+    return api.nvim_buf_get_extmark_by_id(self.buf, ns, mark, {})[1]
+  end
+  for i, row in ipairs({ row_of(self.mark), row_of(self.other), self.at }) do
+    if vim.deep_equal(api.nvim_buf_get_lines(self.buf, row, row + #lines, false), lines) then
       self:set_row(row)
-      return true
+      return true, i > 1
     end
   end
-  return false
+  return false, false
 end
 
 ---@return boolean
 function Region:intact()
-  return self:has(self.lines)
+  return (self:has(self.lines))
 end
 
 --- fn is called when the buffer was changed by others, or went; from now on nobody else is.
