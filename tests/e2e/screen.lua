@@ -13,6 +13,9 @@ M.top = vim.fn.fnamemodify(here, ':h:h')
 --- The Neovim to look at: a wrapper script, since v:progpath would miss its environment.
 M.nvim = vim.env.GEMMA_TEST_NVIM or vim.v.progpath
 
+-- Command lines are quoted for sh; the user's shell may be fish or csh.
+vim.o.shell = 'sh'
+
 ---@class Screen
 ---@field socket string name of the tmux server
 ---@field home string folder of its own
@@ -77,11 +80,13 @@ function M.start(o)
   if o.file then
     cmd[#cmd + 1] = o.file
   end
-  -- Quoted once for tmux's shell. remain-on-exit keeps the last screen readable.
+  -- Quoted once for the shell of tmux, which would be the user's. remain-on-exit keeps the last screen
+  -- readable.
   local line = table.concat(vim.tbl_map(vim.fn.shellescape, cmd), ' ')
   line = ('%s; echo $? >%s'):format(line, vim.fn.shellescape(self.home .. '/status'))
   run({
     'tmux', '-L', self.socket, '-u', '-f', '/dev/null',
+    'set-option', '-g', 'default-shell', '/bin/sh', ';',
     'set-option', '-g', 'remain-on-exit', 'on', ';',
     'set-option', '-g', 'escape-time', '0', ';',
     'set-option', '-g', 'default-terminal', 'screen-256color', ';',
