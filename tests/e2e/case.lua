@@ -96,9 +96,12 @@ function M.run(tests)
     else
       failed = failed + 1
     end
-    io.stdout:write(('%s %s\n'):format(ok and 'ok  ' or skip and 'skip' or 'FAIL', test[1]))
-    if not ok then
-      err = skip or err
+    if skip then
+      io.stdout:write(('skip: %s: %s\n'):format(test[1], skip))
+    else
+      io.stdout:write(('%s %s\n'):format(ok and 'ok  ' or 'FAIL', test[1]))
+    end
+    if not ok and not skip then
       io.stdout:write('     ' .. tostring(err):gsub('\n', '\n     ') .. '\n')
     end
     io.stdout:flush()

@@ -289,6 +289,29 @@ function M.ok(v, what)
   end
 end
 
+--- Ends a test that cannot be run here.
+---@param reason string
+function M.skip(reason)
+  error({ skip = reason })
+end
+
+--- The library of this build, which may not be there.
+---@return string
+function M.library()
+  local build = vim.env.BUILD or 'build'
+  build = build:sub(1, 1) == '/' and build or M.root .. '/' .. build
+  return build .. '/libgemma.so'
+end
+
+--- The library of this build, for tests that are skipped without.
+---@return string
+function M.need_library()
+  if not vim.uv.fs_stat(M.library()) then
+    M.skip('no library was built')
+  end
+  return M.library()
+end
+
 --- s contains plain text
 function M.has(s, text)
   if not s:find(text, 1, true) then

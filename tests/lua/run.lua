@@ -20,7 +20,7 @@ end
 
 local files = vim.fn.glob(here .. '/test_*.lua', true, true)
 table.sort(files)
-local n, failed = 0, {}
+local n, failed, skipped = 0, 0, 0
 local start = vim.uv.hrtime()
 for _, file in ipairs(files) do
   local name = file:match('test_([%w_]+)%.lua$')
@@ -29,11 +29,14 @@ for _, file in ipairs(files) do
       n = n + 1
       local t0 = vim.uv.hrtime()
       local ok, err = xpcall(t[2], function(e)
-        return type(e) == 'string' and e or debug.traceback(vim.inspect(e))
+        return (type(e) == 'string' or e.skip) and e or debug.traceback(vim.inspect(e))
       end)
       helper.stop_children()
-      if not ok then
-        failed[#failed + 1] = name .. ': ' .. t[1]
+      if not ok and type(err) == 'table' then
+        skipped = skipped + 1
+        io.stdout:write(('skip: %s: %s: %s\n'):format(name, t[1], err.skip))
+      elseif not ok then
+        failed = failed + 1
         local text = tostring(err):gsub('\n', '\n      ')
         io.stdout:write(('FAIL  %s: %s\n      %s\n'):format(name, t[1], text))
       elseif vim.env.V == '1' then
@@ -44,7 +47,7 @@ for _, file in ipairs(files) do
   end
 end
 local v = vim.fn.system({ helper.nvim, '--version' }):match('^[^\n]*')
-io.stdout:write(('lua: %d of %d tests passed with %s, %.1f s\n'):format(
-  n - #failed, n, v, (vim.uv.hrtime() - start) / 1e9))
+io.stdout:write(('%d passed, %d failed, %d skipped with %s, %.1f s\n'):format(
+  n - failed - skipped, failed, skipped, v, (vim.uv.hrtime() - start) / 1e9))
 io.stdout:flush()
-os.exit((#failed > 0 or n == 0) and 1 or 0)
+os.exit((failed > 0 or n == 0) and 1 or 0)

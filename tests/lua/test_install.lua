@@ -25,17 +25,10 @@ end
 local function test(name, fn)
   offline(name, function()
     if vim.fn.executable('curl') == 0 then
-      io.stdout:write('skip: no curl\n')
-    else
-      fn()
+      h.skip('no curl')
     end
+    fn()
   end)
-end
-
-local function library()
-  local build = vim.env.BUILD or 'build'
-  build = build:sub(1, 1) == '/' and build or h.root .. '/' .. build
-  return build .. '/libgemma.so'
 end
 
 --- 300,000 bytes that look like a model and differ by their seed.
@@ -64,7 +57,7 @@ local function child(o)
     lines = 20,
     env = o.env,
     config = ('vim.g.gemma = { lib_path = %q, install = { url = %q } %s }'):format(
-      library(), server.url, o.options or ''),
+      h.need_library(), server.url, o.options or ''),
   })
   c:lua([[
     local sha, bytes, model2 = ...
@@ -552,7 +545,7 @@ end
 offline('install lib builds in the background, replaces by a new inode, and the library works', function()
   local c, root = plugin(('.PHONY: lib\nlib:\n\t@echo "  CC  csrc/x.c"\n\t@mkdir -p build\n'
     .. '\t@cp %s build/libgemma.so.tmp\n\t@mv -f build/libgemma.so.tmp build/libgemma.so'):format(
-    library()))
+    h.need_library()))
   c:lua([[vim.api.nvim_create_autocmd('User', { pattern = 'GemmaProgress', callback = function(ev)
     _G.Last = ev.data end })]])
   c:cmd('Gemma install')

@@ -4,30 +4,22 @@ local h = require('helper')
 
 local T = {}
 
-local function library()
-  local build = vim.env.BUILD or 'build'
-  build = build:sub(1, 1) == '/' and build or h.root .. '/' .. build
-  return build .. '/libgemma.so'
-end
-
 --- Skips where a tool or the library is not there.
 local function test(name, tool, fn)
   T[#T + 1] = {
     name,
     function()
-      if not vim.uv.fs_stat(library()) then
-        io.stdout:write('skip: no library was built\n')
-      elseif tool and vim.fn.executable(tool) == 0 then
-        io.stdout:write(('skip: no %s\n'):format(tool))
-      else
-        fn()
+      h.need_library()
+      if tool and vim.fn.executable(tool) == 0 then
+        h.skip('no ' .. tool)
       end
+      fn()
     end,
   }
 end
 
 local CONFIG = ('vim.g.gemma = { lib_path = %q, model_path = %q, n_ctx = 512, threads = 1 }')
-  :format(library(), h.root .. '/tests/golden/sets/nano/model-Q8_0.gguf')
+  :format(h.library(), h.root .. '/tests/golden/sets/nano/model-Q8_0.gguf')
 
 --- An editor with the library and the smallest model, which has suggested and answered.
 local function session()
@@ -49,7 +41,7 @@ local SOCKETS = { 'socket', 'socketpair', 'connect', 'bind', 'listen', 'accept',
   'fork', 'exec*', 'posix_spawn*' }
 
 test('the library has no symbol that could open a connection or start a program', 'nm', function()
-  local out = vim.system({ 'nm', '-D', '--undefined-only', library() }, { text = true }):wait()
+  local out = vim.system({ 'nm', '-D', '--undefined-only', h.library() }, { text = true }):wait()
   h.eq(out.code, 0)
   local n = 0
   for name in out.stdout:gmatch('%sU%s+([%w_]+)') do
@@ -66,8 +58,7 @@ test('a session that loads, suggests and answers opens no internet socket', 'str
   local log = vim.fn.tempname()
   local probe = vim.system({ 'strace', '-f', '-o', log, 'true' }):wait()
   if probe.code ~= 0 then
-    io.stdout:write('skip: strace may not trace here\n')
-    return
+    h.skip('strace may not trace here')
   end
   local wrapper = vim.fn.tempname()
   vim.fn.writefile({ '#!/bin/sh',
@@ -105,8 +96,7 @@ end
 
 test('with the model loaded and nothing to do no thread wakes up for 1.5 s', nil, function()
   if vim.fn.isdirectory('/proc/self/task') == 0 then
-    io.stdout:write('skip: no /proc\n')
-    return
+    h.skip('no /proc')
   end
   local c = session()
   c:lua('vim.o.updatetime = 50') -- Neovim's own wake-up, for CursorHold

@@ -677,15 +677,9 @@ test('project: questions and edits know the notes too', function()
 end)
 
 test('project: the real library reads only what a key adds', function()
-  local build = vim.env.BUILD or 'build'
-  build = build:sub(1, 1) == '/' and build or h.root .. '/' .. build
-  if not vim.uv.fs_stat(build .. '/libgemma.so') then
-    io.stdout:write('skip: no library was built\n')
-    return
-  end
   local c = h.child({ fake = false, cols = 70, lines = 20, config = ([[vim.g.gemma = {
     lib_path = %q, model_path = %q, threads = 1, completion = { auto = false },
-    context = { tokens = 256, project_tokens = 1024 } }]]):format(build .. '/libgemma.so',
+    context = { tokens = 256, project_tokens = 1024 } }]]):format(h.need_library(),
       h.root .. '/tests/golden/sets/nano/model-Q8_0.gguf') })
   c:lua([[
     require('gemma.completion').setup()

@@ -30,10 +30,10 @@ local function recipe(name)
 end
 
 --- A folder with a repository of the plugin and a `make` that builds in no time.
----@return string? dir nil without git
+---@return string dir
 local function workshop()
   if vim.fn.executable('git') == 0 then
-    return nil
+    h.skip('no git')
   end
   local dir = vim.fn.tempname()
   local repo, bin = dir .. '/gemma.git', dir .. '/bin'
@@ -58,6 +58,14 @@ local function workshop()
   run({ 'chmod', '+x', bin .. '/make', bin .. '/cc' })
   run({ 'ln', '-s', 'make', bin .. '/gmake' })
   return dir
+end
+
+--- vim.pack came with 0.12.
+local function need_pack()
+  local version = vim.fn.system({ h.nvim, '--version' })
+  if tonumber(version:match('v0%.(%d+)')) < 12 then
+    h.skip('vim.pack came with Neovim 0.12')
+  end
 end
 
 --- A Neovim of the test's version that runs an init file and says what is there.
@@ -103,11 +111,8 @@ local LAZY_BUILD = [[
   step()]]
 
 test("recipes: vim.pack installs from a repository, builds, and the next start has it", function()
-  local version = vim.fn.system({ h.nvim, '--version' })
-  local dir = tonumber(version:match('v0%.(%d+)')) >= 12 and workshop()
-  if not dir then
-    return -- vim.pack came with 0.12
-  end
+  need_pack()
+  local dir = workshop()
   local code = recipe('vim.pack'):gsub("'URL'", ("'file://%s/gemma.git'"):format(dir))
   -- Asked whether it may install, the user says yes.
   local got = nvim(dir, 'vim.fn.confirm = function() return 1 end\n' .. code)
@@ -122,11 +127,8 @@ test("recipes: vim.pack installs from a repository, builds, and the next start h
 end)
 
 test('recipes: a build that fails says why in one line, and the rest of the configuration is read', function()
-  local version = vim.fn.system({ h.nvim, '--version' })
-  local dir = tonumber(version:match('v0%.(%d+)')) >= 12 and workshop()
-  if not dir then
-    return
-  end
+  need_pack()
+  local dir = workshop()
   local code = recipe('vim.pack'):gsub("'URL'", ("'file://%s/gemma.git'"):format(dir))
   local got, said = nvim(dir, 'vim.fn.confirm = function() return 1 end\n' .. code .. '\nvim.g.after = 1', {
     BROKEN = '1' })
@@ -137,9 +139,6 @@ end)
 
 test('recipes: what lazy.nvim makes of the four fields is a working plugin', function()
   local dir = workshop()
-  if not dir then
-    return
-  end
   local spec = assert(loadstring('return ' .. recipe('lazy.nvim')))()
   h.eq({ spec.url, spec.name, spec.lazy, spec.build }, { 'URL', 'gemma.nvim', false, 'build.lua' })
   local at = dir .. '/data/nvim/lazy/' .. spec.name
@@ -163,9 +162,6 @@ end)
 
 test('recipes: build.lua ends in an error of one line where something is missing', function()
   local dir = workshop()
-  if not dir then
-    return
-  end
   local function build(env)
     local c = h.child({ fake = false, env = vim.tbl_extend('force', {
       PATH = dir .. '/bin:' .. vim.env.PATH, MADE = dir .. '/made' }, env) })

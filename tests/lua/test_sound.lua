@@ -3,14 +3,10 @@
 local h = require('helper')
 
 local SET = h.root .. '/tests/golden/sets/nano'
-local LIB = vim.env.GEMMA_TEST_LIB or (h.root .. '/build/libgemma.so')
 
---- A child with the nano model loaded, or nil where there is no library.
+--- A child with the nano model loaded.
 local function loaded()
-  if not vim.uv.fs_stat(LIB) then
-    io.stdout:write('skip: no ' .. LIB .. '\n')
-    return nil
-  end
+  local lib = h.need_library()
   local c = h.child({ fake = false, cols = 70, lines = 20 })
   c:lua(
     [[
@@ -46,7 +42,7 @@ local function loaded()
   ]],
     SET .. '/model-F16.gguf',
     SET .. '/mmproj-BF16.gguf',
-    LIB
+    lib
   )
   c:wait('_G.loaded ~= nil')
   h.eq(c:lua('return _G.loaded'), true)
@@ -63,9 +59,6 @@ return {
     'a recording is heard while it grows, and the answer is that to its file',
     function()
       local c = loaded()
-      if not c then
-        return
-      end
       c:lua(
         [[
         local f = assert(io.open((...), 'rb'))
@@ -97,9 +90,6 @@ return {
     'a recording that was asked about is heard anew when the model was unloaded',
     function()
       local c = loaded()
-      if not c then
-        return
-      end
       c:lua(
         [[
         local f = assert(io.open((...), 'rb'))
@@ -131,9 +121,6 @@ return {
     'a sound that was dropped or is full says so',
     function()
       local c = loaded()
-      if not c then
-        return
-      end
       c:lua('_G.s = assert(engine.sound(1000, 1)); s:drop()')
       h.eq(c:lua("return { s:append('xx') }"), { false, 'the sound is gone' })
       h.eq(c:lua("return ask(parts({ kind = 'sound', sound = s }), 0)"), 'the sound is gone')

@@ -408,12 +408,6 @@ end)
 
 -- ---- the real thing ------------------------------------------------------------------------
 
-local function library()
-  local build = vim.env.BUILD or 'build'
-  build = build:sub(1, 1) == '/' and build or h.root .. '/' .. build
-  return build .. '/libgemma.so'
-end
-
 local REAL = [[vim.g.gemma = { lib_path = %q, model_path = %q, n_ctx = 512, threads = 1 }]]
 
 --- The first words that the model writes after a prompt.
@@ -427,11 +421,7 @@ local function words(c)
 end
 
 test('the real library: the second completes through the first and takes over from it', function()
-  if not vim.uv.fs_stat(library()) then
-    io.stdout:write('skip: no library was built\n')
-    return
-  end
-  local config = REAL:format(library(), h.root .. '/tests/golden/sets/nano/model-Q8_0.gguf')
+  local config = REAL:format(h.need_library(), h.root .. '/tests/golden/sets/nano/model-Q8_0.gguf')
   local a = h.child({ fake = false, config = config, cols = 70, lines = 20 })
   load(a)
   local want = words(a)
@@ -455,12 +445,8 @@ test('the real library: the second completes through the first and takes over fr
 end)
 
 test('the real library: pictures by name and sounds by their samples reach the first one', function()
-  if not vim.uv.fs_stat(library()) then
-    io.stdout:write('skip: no library was built\n')
-    return
-  end
   local set = h.root .. '/tests/golden/sets/nano/'
-  local config = REAL:format(library(), set .. 'model-F16.gguf')
+  local config = REAL:format(h.need_library(), set .. 'model-F16.gguf')
   local a = h.child({ fake = false, config = config, cols = 70, lines = 20 })
   load(a)
   local b = second(a, { fake = false, config = config })
