@@ -130,7 +130,8 @@ ctest-build: $(CTEST) $(KTEST)
 .SECONDARY:
 
 include $(filter-out scripts/make/vulkan.mk,$(wildcard scripts/make/*.mk))
--include $(OBJ:.o=.d) $(TOOLOBJ:.o=.d) $(HELPEROBJ:.o=.d) $(CTESTSRC:%.c=$(BUILD)/obj/%.d)
+-include $(OBJ:.o=.d) $(TOOLOBJ:.o=.d) $(HELPEROBJ:.o=.d)
+-include $(patsubst %.c,$(BUILD)/obj/%.d,$(CTESTSRC) $(KTESTSRC) $(wildcard tests/bench/*.c))
 
 .PHONY: clean help
 ## clean: remove build output

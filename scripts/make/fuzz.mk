@@ -66,4 +66,4 @@ fuzz:
 	    echo "fuzz: SKIPPED, no clang with libFuzzer here (Debian: apt install clang)"; \
 	fi
 
--include $(FUZZ_OBJ:.o=.d)
+-include $(FUZZ_OBJ:.o=.d) $(patsubst %.c,$(FUZZ_DIR)/obj/%.d,$(wildcard tests/fuzz/*.c))
