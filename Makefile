@@ -25,16 +25,27 @@ WARN    := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-
 ifeq ($(WERROR),1)
   WARN += -Werror
 endif
-ifeq ($(DEBUG),1)
-  CFLAGS += -DGM_DEBUG=1
-endif
-ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -Icsrc $(WARN) $(CFLAGS) -fPIC -fvisibility=hidden \
+DEFINES := $(if $(filter 1,$(DEBUG)),-DGM_DEBUG=1)
+ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -Icsrc $(WARN) $(CFLAGS) $(DEFINES) -fPIC -fvisibility=hidden \
              -ffp-contract=off -fno-math-errno $(SANFLAGS)
 LIBS    := -luv -lm -ldl -lpthread
 
 # V=1 shows the commands.
 Q   := $(if $(V),,@)
 say  = $(if $(V),@:,@printf '  %-3s %s\n' $(1) $(2))
+
+# stamp FILE,TEXT: FILE holds TEXT and is older than what was made with it. Prerequisites cannot see that a
+# compiler, a flag or a list of files is another than the last time; this can. TEXT is compared here and not
+# in the recipe, so that `make -q` and `make -n` know.
+differ = $(subst x$1,,x$2)$(subst x$2,,x$1)
+quoted = '$(subst ','\'',$1)'
+define stamp_rule
+$1: $(if $(call differ,$(shell cat $1 2>/dev/null),$2),FORCE)
+	@mkdir -p $$(@D)
+	@printf '%s\n' $(subst $$,$$$$,$(call quoted,$2)) >$$@
+endef
+stamp = $(eval $(call stamp_rule,$1,$(strip $2)))
+.PHONY: FORCE
 
 # ---- sources -----------------------------------------------------------------------------
 ROOMS   := base tensor format tokenizer kernels kernels/cpu model media engine api
@@ -51,6 +62,8 @@ SRC     += $(VULKAN_SRC)
 OBJ     := $(SRC:csrc/%.c=$(BUILD)/obj/%.o)
 TOOLSRC := $(wildcard csrc/tools/*.c)
 TOOLOBJ := $(TOOLSRC:csrc/%.c=$(BUILD)/obj/%.o)
+$(call stamp,$(BUILD)/flags,$(CC) $(ALL_CFLAGS))
+$(call stamp,$(BUILD)/objects,$(LIBS) $(OBJ))
 
 # Undefined behaviour is looked for in the plain C twins of the vector kernels: in their long unrolled
 # bodies the checks take the compiler minutes.
@@ -80,19 +93,19 @@ doc/tags: $(wildcard doc/*.txt)
 ## tool: build/gemma
 tool: $(BUILD)/gemma
 
-$(BUILD)/obj/%.o: csrc/%.c
+$(BUILD)/obj/%.o: csrc/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
 	$(Q)$(CC) $(ALL_CFLAGS) $(speed_flags) $(call isa_flags,$<) $(call san_isa_flags,$<) $(if $(findstring /vk_pipe.c,$<),-I$(SPV)) -MMD -MP -c -o $@ $<
 
 # A new inode each time: replacing a library that an editor has mapped must not crash it.
-$(BUILD)/libgemma.so: $(OBJ)
+$(BUILD)/libgemma.so: $(OBJ) $(BUILD)/objects
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) -shared -o $@.tmp $(OBJ) -Wl,-Bsymbolic -Wl,-z,nodelete -Wl,-z,defs $(LIBS)
 	@mv -f $@.tmp $@
 
-$(BUILD)/libgemma.a: $(OBJ)
+$(BUILD)/libgemma.a: $(OBJ) $(BUILD)/objects
 	@rm -f $@
 	$(Q)$(AR) rcs $@ $(OBJ)
 
@@ -115,7 +128,7 @@ ifneq ($(T),)
 endif
 KTEST     := $(KTESTSRC:%.c=$(BUILD)/%)
 
-$(BUILD)/obj/tests/%.o: tests/%.c
+$(BUILD)/obj/tests/%.o: tests/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
 	$(Q)$(CC) $(ALL_CFLAGS) -Itests/c -MMD -MP -c -o $@ $<

@@ -23,7 +23,7 @@ else
   SHADERS :=
   define shader_rule
 SHADERS += $1
-$(SPV)/$1.inc: shaders/$2
+$(SPV)/$1.inc: shaders/$2 shaders/variants.mk
 	@mkdir -p $(SPV)
 	$$(call say,SPV,$1)
 	$$(Q)$(GLSLC) --target-env=vulkan1.2 -O $3 -MD -MF $(SPV)/$1.d -MT $(SPV)/$1.inc -mfmt=c -o $$@ $$<
@@ -31,7 +31,8 @@ $(SPV)/$1.inc: shaders/$2
   shader = $(eval $(call shader_rule,$1,$2,$3))
   include shaders/variants.mk
 
-$(SPV)/list.inc: shaders/variants.mk $(SHADERS:%=$(SPV)/%.inc)
+$(call stamp,$(SPV)/names,$(SHADERS))
+$(SPV)/list.inc: $(SPV)/names $(SHADERS:%=$(SPV)/%.inc)
 	@{ for s in $(SHADERS); do \
 	    echo "static const uint32_t spv_$$s[] ="; echo "#include \"$$s.inc\""; echo ";"; done; \
 	  echo "static const gm_vk_shader shaders[] = {"; \
