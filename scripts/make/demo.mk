@@ -14,6 +14,7 @@ nvim:
 
 ## screens: the screens of the demo into README.md
 screens:
+	@mkdir -p $(BUILD)
 	@$(MAKE) --no-print-directory demo HEADLESS=1 >$(BUILD)/screens.txt
 	@$$(scripts/nvim best) --clean -l scripts/screens.lua README.md 'grey text while typing' \
 	    ':GemmaExplain' ':Gemma image What is this?' <$(BUILD)/screens.txt
