@@ -18,6 +18,7 @@
 # A row of the CSV: date, commit, label, test, threads, ours, peer's, ratio, rounds that counted,
 # state before and after.
 set -euo pipefail
+export LC_ALL=C # numbers with a point
 cd "$(dirname "$0")/../.."
 
 : "${MODEL:?MODEL=file.gguf is missing}"
