@@ -185,6 +185,26 @@ static bool is_read(const struct stat *a, const cli_model *m, const cli_prompt *
     return p && (same_file(a, p->file) || in_list(a, p->image) || in_list(a, p->audio) || in_list(a, p->video));
 }
 
+/* The standard stream that is this file; -1: none. */
+static int stream_of(const struct stat *a) {
+    for (int fd = STDOUT_FILENO; fd <= STDERR_FILENO; fd++) {
+        struct stat b;
+        if (fstat(fd, &b) == 0 && a->st_dev == b.st_dev && a->st_ino == b.st_ino) return fd;
+    }
+    return -1;
+}
+
+/* A shell's file stays the one that the shell has open, and keeps what others write there. */
+static int open_stream(cli_out *o, int stream) {
+    const int fd = dup(stream);
+    o->shared = true;
+    o->f = fd < 0 ? NULL : fdopen(fd, "wb");
+    if (o->f) return CLI_OK;
+    const int why = errno;
+    if (fd >= 0) close(fd);
+    return cli_fail("cannot write %s: %s", o->path, strerror(why));
+}
+
 int cli_out_open(cli_out *o, const char *path, const cli_model *m, const cli_prompt *p,
                  const char *input) {
     *o = (cli_out){.path = path};
@@ -193,6 +213,8 @@ int cli_out_open(cli_out *o, const char *path, const cli_model *m, const cli_pro
     if (exists && S_ISDIR(st.st_mode)) return cli_fail("%s is a directory", path);
     if (exists && is_read(&st, m, p, input))
         return cli_fail("%s is read from; choose another name for the output", path);
+    const int stream = exists ? stream_of(&st) : -1;
+    if (stream >= 0) return open_stream(o, stream);
     /* A file that is there but may not be written stays as it is: rename would not ask, and to root
      * everything is allowed. */
     if (exists && access(path, W_OK) != 0)

@@ -76,13 +76,15 @@ typedef struct {
     const cli_list *image, *audio, *video;
 } cli_prompt;
 
-/* An output file that appears under its name only when it is complete. Refuses to be one of the files
- * that are read: of m, of p (may be NULL), or `input` (may be NULL). */
+/* An output file that appears under its name only when it is complete, unless it is the standard output
+ * or error. Refuses to be one of the files that are read: of m, of p (may be NULL), or `input` (may be
+ * NULL). */
 typedef struct {
     FILE *f;
     const char *path;
     char *real; /* what path points to, from realpath, if it is a link; else NULL */
-    char *temp; /* NULL: path is a device and written directly */
+    char *temp; /* NULL: path is a device or a stream of ours and written directly */
+    bool shared; /* with whoever started us: what is written comes after what is there */
 } cli_out;
 
 int cli_out_open(cli_out *o, const char *path, const cli_model *m, const cli_prompt *p,

@@ -117,7 +117,9 @@ static int run_logits(gm_engine *e, const logits_args *a) {
         row_writer w = {.f = out.f, .p = &p, .n_vocab = n_vocab};
         w.in_order = p.n == p.n_unique && memcmp(p.pos, p.ascending, p.n * sizeof *p.pos) == 0;
         const gm_prompt whole = cli_prompt_of(&prompt);
-        rc = compute(s, &whole, chunk, &w);
+        if (out.shared && !w.in_order)
+            rc = cli_fail("positions out of order need a file that is not the standard output");
+        else rc = compute(s, &whole, chunk, &w);
     }
     rc = cli_out_close(&out, rc);
     gm_session_destroy(&s);

@@ -41,13 +41,16 @@ static struct {
     int status; /* of exit, or 128 + signal */
 } result;
 
-typedef enum { NORMAL, CLOSED_STDOUT, FULL_STDOUT, BROKEN_PIPE, CLOSED_ALL } stdout_kind;
+typedef enum { NORMAL, CLOSED_STDOUT, FULL_STDOUT, BROKEN_PIPE, CLOSED_ALL, SHELL_STDOUT } stdout_kind;
+
+static int shell_out; /* the standard output of SHELL_STDOUT, with what was written before */
 
 static void become_tool(char **argv, const char *in, const char *out, const char *err,
                         stdout_kind kind) {
     int pipe_fd[2];
     dup2(open(in, O_RDONLY), 0);
-    dup2(open(kind == FULL_STDOUT ? "/dev/full" : out, O_WRONLY | O_CREAT | O_TRUNC, 0600), 1);
+    if (kind == SHELL_STDOUT) dup2(shell_out, 1);
+    else dup2(open(kind == FULL_STDOUT ? "/dev/full" : out, O_WRONLY | O_CREAT | O_TRUNC, 0600), 1);
     dup2(open(err, O_WRONLY | O_CREAT | O_TRUNC, 0600), 2);
     if (kind == BROKEN_PIPE && pipe(pipe_fd) == 0) {
         dup2(pipe_fd[1], 1);
@@ -502,6 +505,28 @@ static void an_output_that_is_a_link_is_written_where_it_points(void **state) {
     assert_int_equal(st.st_size, 512 * sizeof(float));
 }
 
+/* (echo head; gemma ... --out /dev/stdout; echo tail) > file lost both: the file under the shell's feet
+ * was replaced. */
+static void standard_output_keeps_what_others_write(void **state) {
+    (void)state;
+    const size_t row = 512 * sizeof(float);
+    const char *path = tmp_path(&tmp, "shell");
+    for (int append = 0; append < 2; append++) {
+        shell_out = open(path, O_WRONLY | O_CREAT | O_TRUNC | (append ? O_APPEND : 0), 0600);
+        assert_int_equal(write(shell_out, "head", 4), 4);
+        const char order[] = "logits -m %m --ids 2,5 --positions 1,0 --out /dev/stdout";
+        assert_int_equal(run_with(order, "", 0, SHELL_STDOUT), 1);
+        assert_non_null(strstr(result.err, "out of order"));
+        const char line[] = "logits -m %m --ids 2,5 --positions all --out /dev/stdout";
+        if (run_with(line, "", 0, SHELL_STDOUT) != 0) fail_msg("%s", result.err);
+        assert_int_equal(write(shell_out, "tail", 4), 4);
+        close(shell_out);
+        assert_int_equal(read_file(path, result.out, sizeof result.out), 2 * row + 8);
+        assert_memory_equal(result.out, "head", 4);
+        assert_memory_equal(result.out + 4 + 2 * row, "tail", 4);
+    }
+}
+
 static void an_output_file_is_complete_or_as_before(void **state) {
     (void)state;
     const char *path = tmp_path(&tmp, "kept.f32");
@@ -543,6 +568,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(what_cannot_be_done_is_status_one_with_a_reason),
         cmocka_unit_test(a_sound_becomes_rows_and_part_of_a_prompt),
         cmocka_unit_test(a_lost_standard_output_is_an_error_and_no_crash),
+        cmocka_unit_test(standard_output_keeps_what_others_write),
         cmocka_unit_test(an_output_file_is_complete_or_as_before),
         cmocka_unit_test(an_output_that_is_a_link_is_written_where_it_points),
     };
