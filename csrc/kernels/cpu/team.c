@@ -39,6 +39,7 @@ enum {
      * probably lost its core, and an idle core of ours is where the system can move it to. Where it
      * only waits it would be in the way of those who work. */
     SPIN_CALLER_US = 60,
+    MIN_ROOM = 8, /* threads left to the editor where the system has a limit */
 };
 
 typedef struct crew crew;
@@ -72,6 +73,8 @@ struct crew {
 struct gm_team {
     crew first, calm;
     bool is_calm;
+    bool wants_calm; /* as last asked for */
+    bool is_limited; /* the system gave fewer threads than asked for */
 };
 
 static inline void relax(void) {
@@ -221,22 +224,29 @@ static void init_crew(crew *c, bool calm) {
     pthread_cond_init(&c->done, NULL);
 }
 
-static void finish_crew(crew *c) {
+/* Afterwards the crew is as before its start. */
+static void end_helpers(crew *c) {
     pthread_mutex_lock(&c->lock);
     atomic_store(&c->quit, true);
     pthread_cond_broadcast(&c->wake);
     pthread_mutex_unlock(&c->lock);
     for (int i = 0; i < c->n_started; i++) pthread_join(c->helpers[i].thread, NULL);
+    atomic_store(&c->quit, false);
+    c->n_started = 0;
+    gm_free(c->helpers);
+    c->helpers = NULL;
+}
+
+static void finish_crew(crew *c) {
+    end_helpers(c);
     pthread_cond_destroy(&c->done);
     pthread_cond_destroy(&c->wake);
     pthread_mutex_destroy(&c->lock);
-    gm_free(c->helpers);
 }
 
-/* Helpers with the indices first .. end - 1, or as many of them as the system gives (a container's
- * limit may be lower than its host's number of cores): the items are for whoever comes. Signals
- * belong to the host: they are started with all of them blocked. */
-static int start_helpers(crew *c, int first, int end) {
+/* Helpers with the indices first .. end - 1, or fewer. 0, GM_ENOMEM, or what pthread_create says.
+ * Signals belong to the host: they are started with all of them blocked. */
+static int try_helpers(crew *c, int first, int end) {
     c->helpers = gm_calloc((size_t)(end - first) + 1, sizeof *c->helpers);
     if (!c->helpers) return GM_ENOMEM;
     sigset_t all, old;
@@ -251,9 +261,24 @@ static int start_helpers(crew *c, int first, int end) {
     }
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     c->n_threads = first + c->n_started;
-    if (rc != 0)
-        gm_log(GM_LOG_WARN, "kernels", "the system gives %d of %d threads%s: %s", c->n_threads, end,
-               c->calm ? " for the background" : "", strerror(rc));
+    return rc;
+}
+
+/* A container's limit may be lower than its host's number of cores: the items are for whoever comes. A
+ * limit that is reached is the editor's too, which could start no shell and no language server: a part
+ * is left to it. limited: it was reached before, and the first to come may be that part. */
+static int start_helpers(crew *c, int first, int end, bool limited) {
+    int rc = try_helpers(c, first, limited ? end + MIN_ROOM : end);
+    if (rc < 0 || (rc == 0 && !limited)) return rc;
+    const int given = c->n_started, quarter = (given + 3) / 4;
+    const int room = quarter > MIN_ROOM ? quarter : MIN_ROOM;
+    const int n = given < room ? 0 : given - room < end - first ? given - room : end - first;
+    end_helpers(c);
+    const int again = try_helpers(c, first, first + n);
+    if (again < 0) return again;
+    if (rc > 0)
+        gm_log(GM_LOG_WARN, "kernels", "of %d threads%s %d are used, as the system gives %d: %s", end,
+               c->calm ? " for the background" : "", c->n_threads, first + given, strerror(rc));
     return GM_OK;
 }
 
@@ -265,18 +290,26 @@ int gm_team_create(gm_team **out, int n_threads, char *err, size_t errlen) {
     if (!t) return gm_fail(err, errlen, GM_ENOMEM, "no memory for a team of threads");
     init_crew(&t->first, false);
     init_crew(&t->calm, true);
-    if (start_helpers(&t->first, 1, n_threads) != GM_OK) {
+    if (start_helpers(&t->first, 1, n_threads, false) != GM_OK) {
         gm_team_destroy(&t);
         return gm_fail(err, errlen, GM_ENOMEM, "no memory for %d threads", n_threads);
     }
+    t->is_limited = gm_team_size(t) < n_threads;
     *out = t;
     return GM_OK;
 }
 
+/* Helpers that were not to be had are tried again with the next work that is calm, not with each token
+ * of this one. */
 void gm_team_set_calm(gm_team *t, bool calm) {
     crew *c = &t->calm;
-    if (calm && !c->helpers && start_helpers(c, 0, gm_team_size(t)) != GM_OK)
-        gm_log(GM_LOG_WARN, "kernels", "no memory for %d threads for the background", gm_team_size(t));
+    if (calm && !t->wants_calm && c->n_started == 0) {
+        if (start_helpers(c, 0, gm_team_size(t), t->is_limited) != GM_OK)
+            gm_log(GM_LOG_WARN, "kernels", "no memory for %d threads for the background",
+                   gm_team_size(t));
+        if (c->n_started == 0) end_helpers(c);
+    }
+    t->wants_calm = calm;
     t->is_calm = calm && c->n_started > 0;
 }
 

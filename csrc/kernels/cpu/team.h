@@ -15,7 +15,8 @@ typedef struct gm_team gm_team;
 /* Computes items [begin, end). thread: 0 .. n_threads - 1, for per-thread scratch. */
 typedef void (*gm_team_fn)(void *ud, int begin, int end, int thread);
 
-/* Of n_threads, or of as many as the system gives: gm_team_size tells. */
+/* Of n_threads, or, where the system does not give so many, of what leaves some to the rest of the
+ * process: gm_team_size tells. */
 int gm_team_create(gm_team **out, int n_threads, char *err, size_t errlen);
 void gm_team_destroy(gm_team **t);
 int gm_team_size(const gm_team *t);
