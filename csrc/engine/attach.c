@@ -175,6 +175,7 @@ static void film_keep(film *f) {
     *kept = (struct gm_film){gm_rows_retain(f->r), f->cap, f->file};
     f->file = NULL;
     f->e->film = kept;
+    f->e->n_film++;
 }
 
 /* Goes on with the same film, if that was interrupted; another one is given up for it. */

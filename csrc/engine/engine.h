@@ -40,6 +40,7 @@ typedef struct {
     struct gm_projector *projector; /* NULL: text only */
     struct gm_rows *recent[GM_RECENT_ROWS]; /* last used media, newest first (attach.h) */
     struct gm_film *film; /* whose reading was interrupted; NULL: none */
+    uint64_t n_film;      /* counts those interruptions, which shows whose it is */
     gm_kv_opts kv;
     uint64_t load_ns;
     uint64_t serial; /* no other engine of this process has it */

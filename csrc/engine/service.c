@@ -37,6 +37,7 @@ struct gm_service {
     uint64_t epoch; /* counts unloads, so that work begun before one is recognised */
     double prefill_tok_s, decode_tok_s; /* moving averages; 0: not measured */
     int64_t loading;                    /* job */
+    int64_t film;                       /* the job whose video the engine keeps, if it keeps one */
     uint64_t last_progress;             /* ns */
 };
 
@@ -94,18 +95,12 @@ static void end_work(gm_service *s, gm_job *j) {
 
 /* ---- ends of jobs ---------------------------------------------------------------------------- */
 
-static bool has_video(const gm_job *j) {
-    for (size_t i = 0; i < j->gen.n_part; i++)
-        if (j->gen.parts[i].kind == GM_PART_VIDEO) return true;
-    return false;
-}
-
 /* Both return true: the job is over. */
 static bool fail(gm_service *s, gm_job *j, int code, const char *text) {
     if (!text || !*text) text = gm_err_text(code);
     gm_event ev = {.job = j->id, .kind = GM_EV_ERROR, .code = code};
     end_work(s, j);
-    if (s->engine && has_video(j)) gm_film_drop(s->engine); /* nobody waits for it any more */
+    if (s->engine && s->film == j->id) gm_film_drop(s->engine); /* nobody waits for it any more */
     s->emit(s->ud, &ev, text, strnlen(text, MESSAGE - 1));
     return true;
 }
@@ -258,7 +253,9 @@ static int begin(gm_service *s, gm_job *j, char *err, size_t errlen) {
     struct gm_work *w = j->work = gm_calloc(1, sizeof *j->work);
     if (!w) return gm_fail(err, errlen, GM_ENOMEM, "%s", gm_err_text(GM_ENOMEM));
     w->epoch = s->epoch;
+    const uint64_t n_film = s->engine->n_film;
     int rc = encode(s, &j->gen, w, err, errlen);
+    if (s->engine->n_film != n_film) s->film = j->id;
     if (rc == GM_OK) rc = open_session(s, j, err, errlen);
     if (rc == GM_OK && j->gen.heal && !s->heal) {
         rc = gm_heal_index_create(&s->heal, s->engine->vocab);

@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "engine/attach.h"
+#include "engine/service.h"
 #include "helper/compare.h"
 #include "media/avlib.h"
 
@@ -252,6 +253,77 @@ static void one_interrupted_video_is_kept(void **state) {
     gm_film_drop(engine);
 }
 
+/* ---- jobs ---- */
+
+static int ended; /* code of the last job that ended */
+
+static int take(void *ud, const gm_event *ev, const char *text, size_t n) {
+    (void)ud, (void)text, (void)n;
+    if (ev->kind == GM_EV_DONE || ev->kind == GM_EV_ERROR) ended = ev->code;
+    return GM_OK;
+}
+
+static gm_job *ask_about(const char *file, int64_t id, int32_t session) {
+    gm_job *j = gm_job_create(GM_JOB_GENERATE);
+    gm_generate_request *r = &j->gen;
+    j->id = id;
+    j->session = session;
+    r->max_tokens = 1;
+    r->text = gm_strndup(file, strlen(file));
+    r->parts = gm_calloc(1, sizeof *r->parts);
+    r->parts[0] = part(GM_PART_VIDEO, r->text);
+    r->n_part = 1;
+    return j;
+}
+
+static gm_service *serve(void) {
+    gm_service *s;
+    atomic_store(&typed.set, false);
+    assert_int_equal(gm_service_create(&s, &typed, take, NULL), GM_OK);
+    gm_job *j = gm_job_create(GM_JOB_LOAD);
+    j->load.model_path = gm_strndup(SET "model-F16.gguf", strlen(SET "model-F16.gguf"));
+    j->load.mmproj_path = gm_strndup(SET "mmproj-BF16.gguf", strlen(SET "mmproj-BF16.gguf"));
+    j->load.n_ctx = 4096;
+    j->load.n_threads = 1;
+    j->load.kv_type = -1;
+    while (!gm_service_step(s, j, 0, false)) continue;
+    assert_int_equal(ended, 0);
+    gm_job_destroy(&j);
+    return s;
+}
+
+/* A question about another video that failed or was cancelled threw away what one had read of this. */
+static void the_end_of_another_job_leaves_an_interrupted_video(void **state) {
+    (void)state;
+    need_engine();
+    gm_service *s = serve();
+    const uint64_t start = gm_now_ns();
+    gm_rows *r;
+    const gm_str name = {SET "media/clip.webm", strlen(SET "media/clip.webm")};
+    for (int k = 0; k < GM_RECENT_ROWS; k++) gm_rows_release(&engine->recent[k]);
+    assert_int_equal(gm_rows_open(&r, engine, GM_PART_VIDEO, name, 0, NULL, err, sizeof err), 0);
+    gm_rows_release(&r);
+    const double whole = gm_ms_since(start);
+    gm_job *j = ask_about(name.p, 7, 0);
+    int n = 0;
+    while (!j->work && ++n < 40) {
+        atomic_store(&typed.set, false);
+        type_every(whole / 4);
+        assert_false(gm_service_step(s, j, 0, false));
+        type_every(0);
+        atomic_store(&typed.set, false);
+        gm_job *other = ask_about(SET "no/such.mp4", 8 + n, 1);
+        assert_true(gm_service_step(s, other, 0, n & 1));
+        assert_int_equal(ended, n & 1 ? GM_ECANCELLED : GM_ENOENT);
+        gm_job_destroy(&other);
+    }
+    print_message("  interrupted %d times\n", n - 1);
+    assert_non_null(j->work);
+    assert_true(gm_service_step(s, j, 0, true));
+    gm_job_destroy(&j);
+    gm_service_destroy(&s);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_video_gives_the_logits_of_the_reference),
@@ -261,6 +333,7 @@ int main(void) {
         cmocka_unit_test(a_cancelled_request_does_not_read_the_file_to_its_end),
         cmocka_unit_test(an_interrupted_video_goes_on_where_it_was),
         cmocka_unit_test(one_interrupted_video_is_kept),
+        cmocka_unit_test(the_end_of_another_job_leaves_an_interrupted_video),
     };
     return cmocka_run_group_tests(tests, open_engine, close_engine);
 }
