@@ -9,13 +9,19 @@ layout(local_size_x_id = 0, local_size_y = 1, local_size_z = 1) in;
 
 const float NEG_HUGE = -3.0e38;
 
-// A half float in the low 16 bits; subnormals exact on every device.
+// A half float in the low 16 bits; subnormals exact on every device, NaN and infinities what they are:
+// a damaged scale must show.
 float half_bits(uint h) {
     uint e = (h >> 10) & 31u;
     float m = float(h & 1023u);
     float v = e == 0u ? m * 5.9604644775390625e-8
-                      : uintBitsToFloat(((e + 112u) << 23) | ((h & 1023u) << 13));
+                      : uintBitsToFloat((e == 31u ? 0x7F800000u : (e + 112u) << 23) | ((h & 1023u) << 13));
     return (h & 0x8000u) != 0u ? -v : v;
+}
+
+// By its bits: drivers need not keep NaN in max, nor believe in it in comparisons.
+bool is_nan(float f) {
+    return (floatBitsToUint(f) & 0x7FFFFFFFu) > 0x7F800000u;
 }
 
 // v / 2^shift to nearest, ties to even; shift 1..31
@@ -27,6 +33,7 @@ uint shift_round(uint v, uint shift) {
 // The half float nearest to f, in the low 16 bits: packHalf2x16 may round as it likes.
 uint to_half_bits(float f) {
     uint u = floatBitsToUint(f), magnitude = u & 0x7FFFFFFFu, sign = (u >> 16) & 0x8000u;
+    if (is_nan(f)) return sign | 0x7E00u;
     if (magnitude >= 0x47800000u) return sign | 0x7C00u;
     if (magnitude >= 0x38800000u) return sign | shift_round(magnitude - (112u << 23), 13u);
     if (magnitude < 0x33000000u) return sign;

@@ -339,6 +339,69 @@ static void head_norm_rope_is_right_when_kinds_of_layers_and_positions_alternate
     for (size_t k = 0; k < LENGTH(cases); k++) run_head_case(*state, &cases[k]);
 }
 
+/* ---- what is no number ------------------------------------------------------------------- */
+
+/* Of all blocks of a row. */
+static void damage(gm_dtype type, void *row, size_t n_byte, uint16_t scale) {
+#define SET(type_id, block)                                                                        \
+    if (type == (type_id))                                                                         \
+        for (gm_block_##block *k = row; (char *)k < (char *)row + n_byte; k++) k->d = scale;
+    SET(GM_Q4_0, q4_0)
+    SET(GM_Q5_1, q5_1)
+    SET(GM_Q8_0, q8_0)
+    SET(GM_Q3_K, q3_k)
+    SET(GM_Q4_K, q4_k)
+    SET(GM_Q6_K, q6_k)
+#undef SET
+}
+
+/* NaN and infinity in a scale, as a damaged file has them, became ordinary numbers on Vulkan: what the CPU
+ * calls a damaged file answered there. */
+static void matmul_and_embed_of_a_damaged_scale_are_no_numbers(void **state) {
+    gm_backend *b = *state;
+    static const gm_dtype types[] = {GM_Q4_0, GM_Q5_1, GM_Q8_0, GM_Q3_K, GM_Q4_K, GM_Q6_K};
+    static const uint16_t scales[] = {0x7E00, 0xFE01, 0x7C00};
+    enum { N = 512, ROWS = 70, BAD = 9, TOKENS = 18 };
+    for (size_t k = 0; k < LENGTH(types) * LENGTH(scales); k++) {
+        const gm_dtype type = types[k / LENGTH(scales)];
+        const size_t row = gm_dtype_row_bytes(type, N);
+        weight w = make_weight(b, type, N, ROWS, 100);
+        gm_be_tensor_free(b, &w.t);
+        damage(type, (char *)w.bytes + BAD * row, row, scales[k % LENGTH(scales)]);
+        gm_tensor view = gm_tensor_view(type, w.bytes, N, ROWS), out = dev_zero(b, ROWS, N);
+        assert_int_equal(gm_be_weight_import(b, &view, &w.t), 0);
+        int32_t ids[ROWS];
+        for (int r = 0; r < ROWS; r++) ids[r] = r;
+        assert_int_equal(gm_be_embed(b, &(gm_op_embed){.table = &w.t,
+                                                       .ids = ids,
+                                                       .n_tok = ROWS,
+                                                       .scale = 1,
+                                                       .out = &out}),
+                         0);
+        float *got = fetch(b, &out);
+        for (int i = 0; i < ROWS; i++) assert_int_equal(!isfinite(got[i * N + 1]), i == BAD);
+        free(got);
+        gm_be_tensor_free(b, &out);
+        for (int n_tok = 1; n_tok <= TOKENS; n_tok += TOKENS - 1) {
+            float *x = random_rows(4, (size_t)n_tok * N, 1);
+            gm_tensor tx = dev_rows(b, x, n_tok, N);
+            out = dev_zero(b, n_tok, ROWS);
+            gm_op_matmul op = {.n_mat = 1, .w = {&w.t}, .x = &tx, .n_tok = n_tok, .out = {&out}};
+            assert_int_equal(gm_be_matmul(b, &op), 0);
+            got = fetch(b, &out);
+            for (int i = 0; i < n_tok * ROWS; i++)
+                if (!isfinite(got[i]) != (i % ROWS == BAD))
+                    fail_msg("type %d, scale %04x, %d tokens: number %d is %g", type,
+                             scales[k % LENGTH(scales)], n_tok, i, (double)got[i]);
+            free(got);
+            free(x);
+            gm_be_tensor_free(b, &tx);
+            gm_be_tensor_free(b, &out);
+        }
+        drop_weight(b, &w);
+    }
+}
+
 /* ---- attention --------------------------------------------------------------------------- */
 
 typedef struct {
@@ -770,6 +833,7 @@ static const struct {
     CASE(matmul_gives_up_to_three_products_of_one_input),
     CASE(head_norm_rope_normalises_and_turns_each_head),
     CASE(head_norm_rope_is_right_when_kinds_of_layers_and_positions_alternate),
+    CASE(matmul_and_embed_of_a_damaged_scale_are_no_numbers),
     CASE(attention_agrees_with_the_formula),
     CASE(attention_of_many_tokens_is_cut),
     CASE(attention_with_ranges_of_all_kinds_in_one_batch),
