@@ -402,6 +402,30 @@ static void matmul_and_embed_of_a_damaged_scale_are_no_numbers(void **state) {
     }
 }
 
+/* A NaN of the activations of a token is one in all of its products, and in no other's. */
+static void matmul_of_a_token_with_nan_is_nan(void **state) {
+    gm_backend *b = *state;
+    static const gm_dtype types[] = {GM_F32, GM_Q4_0, GM_Q8_0, GM_Q6_K};
+    enum { N = 512, ROWS = 70, TOKENS = 66, BAD = 3 };
+    for (size_t k = 0; k < 2 * LENGTH(types); k++) {
+        weight w = make_weight(b, types[k / 2], N, ROWS, 100);
+        float *x = random_rows(4, TOKENS * N, 1);
+        x[BAD * N + 77] = k % 2 ? -NAN : NAN;
+        gm_tensor tx = dev_rows(b, x, TOKENS, N), out = dev_zero(b, TOKENS, ROWS);
+        gm_op_matmul op = {.n_mat = 1, .w = {&w.t}, .x = &tx, .n_tok = TOKENS, .out = {&out}};
+        assert_int_equal(gm_be_matmul(b, &op), 0);
+        float *got = fetch(b, &out);
+        for (int i = 0; i < TOKENS * ROWS; i++)
+            if (!isfinite(got[i]) != (i / ROWS == BAD))
+                fail_msg("type %d: number %d is %g", types[k / 2], i, (double)got[i]);
+        free(got);
+        free(x);
+        gm_be_tensor_free(b, &tx);
+        gm_be_tensor_free(b, &out);
+        drop_weight(b, &w);
+    }
+}
+
 /* ---- attention --------------------------------------------------------------------------- */
 
 typedef struct {
@@ -834,6 +858,7 @@ static const struct {
     CASE(head_norm_rope_normalises_and_turns_each_head),
     CASE(head_norm_rope_is_right_when_kinds_of_layers_and_positions_alternate),
     CASE(matmul_and_embed_of_a_damaged_scale_are_no_numbers),
+    CASE(matmul_of_a_token_with_nan_is_nan),
     CASE(attention_agrees_with_the_formula),
     CASE(attention_of_many_tokens_is_cut),
     CASE(attention_with_ranges_of_all_kinds_in_one_batch),
