@@ -27,15 +27,19 @@ layout(push_constant) uniform Push {
         for (uint h = 0u; h < 2u && 64u * i + 32u * h < p.d; h++) {                                \
             uint x0 = from + 64u * i + 32u * h;                                                    \
             float top = 0.0;                                                                       \
-            for (uint j = 0u; j < 32u; j++) top = max(top, abs(src[x0 + j]));                      \
+            bool nan = false;                                                                      \
+            for (uint j = 0u; j < 32u; j++) {                                                      \
+                top = max(top, abs(src[x0 + j]));                                                  \
+                nan = nan || is_nan(src[x0 + j]);                                                  \
+            }                                                                                      \
             precise float scale = top / 127.0;                                                     \
             precise float inverse = scale != 0.0 ? 1.0 / scale : 0.0;                              \
-            scales |= to_half_bits(scale) << (16u * h);                                            \
+            scales |= (nan ? 0x7E00u : to_half_bits(scale)) << (16u * h);                          \
             for (uint j = 0u; j < 8u; j++) {                                                       \
                 uint word = 0u;                                                                    \
                 for (uint b = 0u; b < 4u; b++) {                                                   \
                     precise float q = src[x0 + 4u * j + b] * inverse;                              \
-                    int n = int(floor(abs(q) + 0.5)); /* halves away from zero */                  \
+                    int n = nan ? 0 : int(floor(abs(q) + 0.5)); /* halves away from zero */        \
                     word |= (uint(q < 0.0 ? -n : n) & 255u) << (8u * b);                           \
                 }                                                                                  \
                 cache[at + 16u * i + 8u * h + j] = word;                                           \

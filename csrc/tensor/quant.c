@@ -2,6 +2,7 @@
 #include "tensor/quant.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 #include "base/err.h"
 #include "tensor/blocks.h"
@@ -380,10 +381,18 @@ static void quant_q5_1(const float *x, void *dst, int64_t n) {
     }
 }
 
+static bool has_nan(const float *x) {
+    for (int j = 0; j < GM_QK; j++)
+        if (isnan(x[j])) return true;
+    return false;
+}
+
+/* The one type that is written while computing, into caches: NaN in a block makes all of it NaN, or what
+ * a damaged file computes would look like an answer. */
 static void quant_q8_0(const float *x, void *dst, int64_t n) {
     gm_block_q8_0 *b = dst;
     for (int64_t i = 0; i < n / GM_QK; i++, b++, x += GM_QK) {
-        float d = fabsf(signed_max(x)) / 127.0f, id = inverse(d);
+        float d = has_nan(x) ? NAN : fabsf(signed_max(x)) / 127.0f, id = inverse(d);
         b->d = gm_f32_to_f16(d);
         for (int j = 0; j < GM_QK; j++) {
             float v = roundf(x[j] * id);

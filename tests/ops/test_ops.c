@@ -494,6 +494,41 @@ static void drop_cache(gm_backend *b, attn_cache *a) {
     free(a->v);
 }
 
+/* A key or a value without a number was stored as zeros where blocks are of bytes: a damaged file had
+ * something to answer. */
+static void attention_to_a_row_with_nan_is_nan(void **state) {
+    gm_backend *b = *state;
+    static const gm_dtype types[] = {GM_F32, GM_F16, GM_Q8_0};
+    enum { D = 64, POS = 5 };
+    for (size_t i = 0; i < 2 * LENGTH(types); i++) {
+        const attn_case c = {"", 1, 2, 2, D, POS, 8, 0, 0, types[i / 2], 1};
+        attn_cache a = fill_cache(b, &c, POS);
+        float *row = random_rows(3, 2 * D, 1);
+        gm_tensor good = dev_rows(b, row, 1, 2 * D);
+        row[D + 37] = i % 2 ? -NAN : NAN; /* of the second head */
+        gm_tensor bad = dev_rows(b, row, 1, 2 * D), out = dev_zero(b, 1, 2 * D);
+        gm_op_kv_write put = {
+            .k = i % 2 ? &good : &bad, .v = i % 2 ? &bad : &good, .n_tok = 1, .pos0 = POS, .cache = &a.cache};
+        assert_int_equal(gm_be_kv_write(b, &put), 0);
+        gm_op_attention op = {.q = &good,
+                              .cache = &a.cache,
+                              .n_tok = 1,
+                              .n_head = 2,
+                              .lo = (int32_t[]){0},
+                              .hi = (int32_t[]){POS},
+                              .out = &out};
+        assert_int_equal(gm_be_attention(b, &op), 0);
+        float *got = fetch(b, &out);
+        for (int k = 0; k < D; k++) assert_true(isfinite(got[k]));
+        if (!isnan(got[D + 37])) fail_msg("type %d: %g", types[i / 2], (double)got[D + 37]);
+        free(got);
+        free(row);
+        gm_tensor *all[] = {&good, &bad, &out};
+        for (size_t k = 0; k < LENGTH(all); k++) gm_be_tensor_free(b, all[k]);
+        drop_cache(b, &a);
+    }
+}
+
 /* What token t of the batch sees. */
 static void visible(const attn_case *c, int t, int32_t *lo, int32_t *hi) {
     int pos = c->pos0 + t;
@@ -860,6 +895,7 @@ static const struct {
     CASE(matmul_and_embed_of_a_damaged_scale_are_no_numbers),
     CASE(matmul_of_a_token_with_nan_is_nan),
     CASE(attention_agrees_with_the_formula),
+    CASE(attention_to_a_row_with_nan_is_nan),
     CASE(attention_of_many_tokens_is_cut),
     CASE(attention_with_ranges_of_all_kinds_in_one_batch),
     CASE(geglu_is_accurate_from_tiny_to_huge_gates),

@@ -132,6 +132,20 @@ static void quant_zeros_stay_zero_and_nothing_is_undefined(void **state) {
     }
 }
 
+/* A cache of this type must not hide that a damaged file computes no numbers. */
+static void quant_nan_makes_a_block_of_q8_0_nan(void **state) {
+    (void)state;
+    for (int at = 0; at < 32; at++) {
+        float x[64], y[64];
+        uint8_t packed[128];
+        for (int i = 0; i < 64; i++) x[i] = (float)(i - 20);
+        x[at] = at % 2 ? -NAN : NAN;
+        assert_int_equal(gm_quant_row(GM_Q8_0, x, packed, 64), 0);
+        assert_int_equal(gm_dequant_row(GM_Q8_0, packed, y, 64), 0);
+        for (int i = 0; i < 64; i++) assert_int_equal(isnan(y[i]) != 0, i < 32);
+    }
+}
+
 static void quant_half_floats_round_trip_and_round_to_even(void **state) {
     (void)state;
     for (uint32_t h = 0; h < 65536; h++) {
@@ -177,6 +191,7 @@ int main(void) {
         cmocka_unit_test(quant_quantises_a_ramp_like_the_reference),
         cmocka_unit_test(quant_round_trip_stays_within_the_step_of_the_format),
         cmocka_unit_test(quant_zeros_stay_zero_and_nothing_is_undefined),
+        cmocka_unit_test(quant_nan_makes_a_block_of_q8_0_nan),
         cmocka_unit_test(quant_half_floats_round_trip_and_round_to_even),
         cmocka_unit_test(quant_refuses_types_that_it_cannot_convert),
     };

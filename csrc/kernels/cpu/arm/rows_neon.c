@@ -191,8 +191,8 @@ static void to_q8_0_neon(void *out, const float *x, int n) {
     gm_block_q8_0 *b = out;
     for (int i = 0; i < n; i += GM_QK, b++, x += GM_QK) {
         vec top = vdupq_n_f32(0);
-        /* The number wins over NaN, which the reference ignores. */
-        for (int j = 0; j < GM_QK; j += LANES) top = vmaxnmq_f32(top, vabsq_f32(vld1q_f32(x + j)));
+        /* NaN wins over the number. */
+        for (int j = 0; j < GM_QK; j += LANES) top = vmaxq_f32(top, vabsq_f32(vld1q_f32(x + j)));
         const float d = vmaxvq_f32(top) / 127.0f;
         const float inverse = d != 0.0f ? 1.0f / d : 0.0f;
         const __fp16 h = (__fp16)d;

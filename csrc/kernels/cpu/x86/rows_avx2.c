@@ -4,6 +4,7 @@
  * the number of elements that are left and touch no more.
  */
 #include <immintrin.h>
+#include <math.h>
 #include "kernels/cpu/rows.h"
 #include "tensor/blocks.h"
 
@@ -208,11 +209,14 @@ static void to_q8_0_avx2(void *out, const float *x, int n) {
     const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     gm_block_q8_0 *b = out;
     for (int i = 0; i < n; i += GM_QK, b++, x += GM_QK) {
-        /* NaN in the first operand leaves the second, as the reference ignores it. */
-        __m256 top = _mm256_setzero_ps();
-        for (int j = 0; j < GM_QK; j += LANES)
-            top = _mm256_max_ps(magnitude(_mm256_loadu_ps(x + j)), top);
-        float d = reduce_max(top) / 127.0f;
+        /* Maxima forget a NaN. */
+        __m256 top = _mm256_setzero_ps(), nan = top;
+        for (int j = 0; j < GM_QK; j += LANES) {
+            const __m256 v = _mm256_loadu_ps(x + j);
+            top = _mm256_max_ps(magnitude(v), top);
+            nan = _mm256_or_ps(nan, _mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+        }
+        float d = _mm256_movemask_ps(nan) ? NAN : reduce_max(top) / 127.0f;
         __m256 inverse = _mm256_set1_ps(d != 0.0f ? 1.0f / d : 0.0f);
         b->d = _cvtss_sh(d, _MM_FROUND_TO_NEAREST_INT);
         __m256i lo = _mm256_packs_epi32(to_ints(x, inverse), to_ints(x + 8, inverse));

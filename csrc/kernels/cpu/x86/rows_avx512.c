@@ -4,6 +4,7 @@
  * a mask, so there are no second versions of the formulas for tails.
  */
 #include <immintrin.h>
+#include <math.h>
 #include <string.h>
 #include "kernels/cpu/rows.h"
 #include "tensor/blocks.h"
@@ -172,10 +173,10 @@ static void to_q8_0_avx512(void *out, const float *x, int n) {
     gm_block_q8_0 *b = out;
     for (int i = 0; i < n; i += GM_QK, b++) {
         __m512 lo = _mm512_loadu_ps(x + i), hi = _mm512_loadu_ps(x + i + LANES);
-        /* NaN in the first operand leaves the second, as the reference ignores it. */
-        __m512 top = _mm512_max_ps(_mm512_abs_ps(lo), _mm512_setzero_ps());
-        top = _mm512_max_ps(_mm512_abs_ps(hi), top);
-        float d = _mm512_reduce_max_ps(top) / 127.0f;
+        __m512 top = _mm512_max_ps(_mm512_abs_ps(lo), _mm512_abs_ps(hi));
+        /* Maxima forget a NaN. */
+        const bool nan = _mm512_cmp_ps_mask(lo, hi, _CMP_UNORD_Q) != 0;
+        float d = nan ? NAN : _mm512_reduce_max_ps(top) / 127.0f;
         __m512 inverse = _mm512_set1_ps(d != 0.0f ? 1.0f / d : 0.0f);
         b->d = _cvtss_sh(d, _MM_FROUND_TO_NEAREST_INT);
         _mm_storeu_si128((__m128i *)b->q, to_bytes(lo, inverse));
