@@ -40,6 +40,7 @@ struct gm_worker {
     gm_sched sched;
     gm_events events;
     gm_job *running; /* in a step right now */
+    int32_t priority; /* of that step */
     gm_status status;
     int wake_read, wake_write;
     gm_worker *younger; /* the next one for the log */
@@ -202,6 +203,7 @@ static void step(gm_worker *w, gm_job *j, int32_t priority) {
     bool cancelled = j->cancelled;
     lower(&w->interrupt);
     w->running = j;
+    w->priority = priority;
     set_state(w, j);
     uv_mutex_unlock(&w->lock);
 
@@ -340,9 +342,13 @@ int gm_worker_destroy(gm_worker **wp, uint32_t timeout_ms) {
 
 /* ---- jobs ------------------------------------------------------------------------------------ */
 
-/* Under the lock. */
+/* Under the lock. A calm step may be all media of a prompt: it is not left to its slow threads when
+ * somebody begins to wait for it. */
 static void reconsider(gm_worker *w) {
-    if (w->running && gm_sched_best(&w->sched, NULL) != w->running) raise_flag(&w->interrupt);
+    int32_t priority = GM_PRIO_TYPING;
+    const gm_job *best = gm_sched_best(&w->sched, &priority);
+    const bool urgent = w->priority >= GM_PRIO_BACKGROUND && priority < w->priority;
+    if (w->running && (best != w->running || urgent)) raise_flag(&w->interrupt);
     uv_cond_signal(&w->work);
 }
 
