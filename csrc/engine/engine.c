@@ -157,6 +157,15 @@ int gm_engine_widen(gm_engine *e, int32_t n, char *err, size_t errlen) {
     return GM_OK;
 }
 
+/* The wide one goes first: memory is short. */
+int gm_engine_narrow(gm_engine *e, int32_t n_batch, int32_t n_slack) {
+    e->kv.n_slack = n_slack;
+    if (n_batch == gm_decoder_n_batch(e->decoder)) return GM_OK;
+    gm_decoder_destroy(&e->decoder);
+    return gm_decoder_create(&e->decoder, &e->config, e->weights, e->backend, n_batch, longest_cache(e),
+                             NULL, 0);
+}
+
 void gm_engine_close(gm_engine **ep) {
     if (!ep || !*ep) return;
     gm_engine *e = *ep;

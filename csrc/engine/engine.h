@@ -53,3 +53,7 @@ void gm_engine_close(gm_engine **e);
  * computed in one piece. Costs memory for the activations of that many tokens, so it is done when
  * such an image comes and not before. On failure nothing has changed. */
 int gm_engine_widen(gm_engine *e, int32_t n, char *err, size_t errlen);
+
+/* Undoes a widening for which no session was made: n_batch and n_slack (of kv) are as before it. On failure
+ * the engine is only good for closing. */
+int gm_engine_narrow(gm_engine *e, int32_t n_batch, int32_t n_slack);

@@ -214,10 +214,16 @@ static int open_session(gm_service *s, const gm_job *j, char *err, size_t errlen
     gm_session **mine = &s->session[j->session], *wider = NULL;
     const int32_t longest = gm_attachments_longest(&j->work->media);
     if (*mine && gm_session_chunk(*mine) >= (size_t)longest) return GM_OK;
+    const int32_t n_batch = gm_decoder_n_batch(s->engine->decoder), n_slack = s->engine->kv.n_slack;
     int rc = create_session(&wider, s->engine, longest, err, errlen);
     while (rc == GM_ENOMEM && make_room(s, j))
         rc = create_session(&wider, s->engine, longest, err, errlen);
-    if (rc < 0) return rc;
+    if (rc < 0) {
+        /* Or sessions for text would not fit either. */
+        if (gm_engine_narrow(s->engine, n_batch, n_slack) == GM_OK) return rc;
+        unload(s);
+        return gm_fail(err, errlen, rc, "%s; the model was unloaded", gm_err_text(rc));
+    }
     if (*mine) {
         int64_t n = gm_session_fork(wider, *mine, gm_session_len(*mine));
         if (n == GM_EDEVICE) rc = gm_fail(err, errlen, (int)n, "%s", gm_err_text((int)n));

@@ -197,11 +197,51 @@ static void a_session_that_must_grow_gives_up_what_it_has(void **state) {
     assert_true(n_ok >= 3);
 }
 
+/* A picture for which there was no memory left the engine wide: the sessions of text that came after it
+ * were larger, and may have found no memory either. */
+static void a_picture_without_memory_leaves_sessions_as_small_as_they_were(void **state) {
+    (void)state;
+    static const char photo[] = "tests/golden/sets/nano/media/photo.png";
+    if (access(photo, R_OK) != 0) skip();
+    uint64_t n_alloc = 0, want = 0;
+    int n_failed = 0;
+    gm_status st;
+    for (uint64_t back = 0; back < 60; back += n_alloc ? 1 : 0) {
+        load("tests/golden/sets/nano/model-F16.gguf", "tests/golden/sets/nano/mmproj-BF16.gguf");
+        if (!n_alloc) {
+            run_text(1, first);
+            gm_service_describe(service, &st);
+            want = st.cache_bytes;
+            gm_service_destroy(&service);
+            load("tests/golden/sets/nano/model-F16.gguf", "tests/golden/sets/nano/mmproj-BF16.gguf");
+        }
+        gm_job *j = ask(1, GM_PART_IMAGE, photo);
+        j->gen.image_tokens = 560;
+        const uint64_t n = begin_with_failure(&j, n_alloc ? n_alloc - back : 0);
+        if (!n_alloc) n_alloc = n;
+        gm_service_describe(service, &st);
+        if (j) {
+            assert_true(gm_service_step(service, j, 0, true));
+            gm_job_destroy(&j);
+        } else if (st.cache_bytes == 0) { /* else it failed behind its session */
+            assert_int_equal(got.last.code, GM_ENOMEM);
+            assert_int_equal(run_text(1, first).last.kind, GM_EV_DONE);
+            gm_service_describe(service, &st);
+            assert_int_equal(st.cache_bytes, want);
+            n_failed++;
+        }
+        gm_service_destroy(&service);
+    }
+    print_message("  %d failed\n", n_failed);
+    assert_true(n_failed >= 10);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_session_without_memory_gets_that_of_the_one_used_longest_ago),
         cmocka_unit_test(the_session_to_fork_from_is_given_up_last),
         cmocka_unit_test(a_session_that_must_grow_gives_up_what_it_has),
+        cmocka_unit_test(a_picture_without_memory_leaves_sessions_as_small_as_they_were),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }
