@@ -181,7 +181,8 @@ static gm_image first_frame(int a, int b, int c, int d) {
     assert_int_equal(write(fd, film, n), n);
     close(fd);
     gm_image img = {0};
-    const int rc = gm_avlib_video(path, 1, keep_frame, &img, NULL, err, sizeof err);
+    gm_video *video = NULL;
+    const int rc = gm_avlib_video(&video, path, 1, keep_frame, &img, NULL, err, sizeof err);
     unlink(path);
     if (rc) fail_msg("%s", err);
     return img;
