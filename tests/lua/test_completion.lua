@@ -463,7 +463,7 @@ test('on the last line of a file that keeps no final newline it is as on any oth
     shown(c)
     c:feed('<M-l>')
     h.eq(c:lines(), { 'local x = {', '} f(alpha)' })
-    h.eq(c:lua("return vim.fn.execute('messages')"), '', option)
+    h.eq(c:lua("return vim.trim(vim.fn.execute('messages'))"), '', option)
   end
 end)
 
