@@ -89,9 +89,8 @@ int gm_avlib_load(char *err, size_t errlen) {
 
 int gm_av_to_rgb(const void *frame, bool full, gm_image *out, char *err, size_t errlen) {
     const int32_t w = gm_av_width(frame), h = gm_av_height(frame);
-    if (w < 1 || h < 1 || (int64_t)w * h > (int64_t)GM_IMAGE_MAX_MPIXEL << 20)
-        return gm_fail(err, errlen, GM_ETOOLONG, "a picture of %d x %d pixels is too large (%d Mpx)",
-                       w, h, GM_IMAGE_MAX_MPIXEL);
+    const int fits = gm_image_check(w, h, err, errlen);
+    if (fits) return fits;
     /* sws writes whole vectors: give it rows with room behind them, then pack in place. */
     const size_t stride = ((size_t)w * 3 + 63) & ~(size_t)63;
     uint8_t *padded = out->rgb = gm_malloc(stride, (size_t)h + 1);

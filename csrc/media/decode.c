@@ -12,6 +12,12 @@
 #include "media/resample.h"
 #include "media/turn.h"
 
+int gm_image_check(int32_t w, int32_t h, char *err, size_t errlen) {
+    if (w > 0 && h > 0 && (int64_t)w * h <= (int64_t)GM_IMAGE_MAX_MPIXEL << 20) return 0;
+    return gm_fail(err, errlen, GM_ETOOLONG, "a picture of %d x %d pixels is too large (%d Mpx)", w, h,
+                   GM_IMAGE_MAX_MPIXEL);
+}
+
 /* ---- WAV --------------------------------------------------------------------------------- */
 
 typedef struct {
@@ -332,9 +338,8 @@ static size_t webp_first_frame(uint8_t *p, size_t n, webp_place *place) {
  * as libwebp begins it, whatever the file's own background. */
 static int put_on_canvas(gm_image *img, const webp_place *at, char *err, size_t errlen) {
     if (at->w == 0 || (at->w == img->w && at->h == img->h)) return 0;
-    if ((int64_t)at->w * at->h > (int64_t)GM_IMAGE_MAX_MPIXEL << 20)
-        return gm_fail(err, errlen, GM_ETOOLONG, "a picture of %d x %d pixels is too large (%d Mpx)", at->w,
-                       at->h, GM_IMAGE_MAX_MPIXEL);
+    const int fits = gm_image_check(at->w, at->h, err, errlen);
+    if (fits) return fits;
     if (at->x > at->w - img->w || at->y > at->h - img->h)
         return gm_fail(err, errlen, GM_EFORMAT, "picture: damaged, a frame is larger than the animation");
     uint8_t *rgb = gm_calloc((size_t)at->w * (size_t)at->h, 3);

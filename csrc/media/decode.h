@@ -21,6 +21,9 @@ enum {
     GM_VIDEO_SOUND_SECONDS = 30 /* of the sound track, from its beginning */
 };
 
+/* GM_ETOOLONG with a line for the user when a picture has more pixels than are read, or none. */
+int gm_image_check(int32_t w, int32_t h, char *err, size_t errlen);
+
 /* PNG, JPEG, WebP, GIF (first frame), BMP, TIFF; turned upright by EXIF. Alpha is dropped, not
  * blended, as the model's own preprocessing does. */
 int gm_decode_image(const char *path, gm_image *out, const gm_cancel *cancel, char *err,

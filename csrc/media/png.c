@@ -62,9 +62,8 @@ static int read_header(png *f, const uint8_t *p, size_t n, char *err, size_t err
     if (w - 1 >= INT32_MAX || h - 1 >= INT32_MAX || !power || f->color > 6 || p[12] > 1 ||
         !(depths[f->color] & f->depth))
         return damaged(err, errlen);
-    if ((uint64_t)w * h > (uint64_t)GM_IMAGE_MAX_MPIXEL << 20)
-        return gm_fail(err, errlen, GM_ETOOLONG, "a picture of %u x %u pixels is too large (%d Mpx)", w, h,
-                       GM_IMAGE_MAX_MPIXEL);
+    const int fits = gm_image_check((int32_t)w, (int32_t)h, err, errlen);
+    if (fits) return fits;
     f->w = (int32_t)w;
     f->h = (int32_t)h;
     f->channels = channels[f->color];
