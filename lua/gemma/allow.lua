@@ -31,15 +31,10 @@ local function static_reason(buf)
   if v and v.key == key then
     return v.why
   end
-  local conf = config.get()
   local why
-  local allowed = conf.filetypes[bo.filetype]
-  if allowed == nil then
-    allowed = conf.filetypes['*'] ~= false
-  end
   if bo.buftype ~= '' and bo.buftype ~= 'acwrite' then
     why = ("this is not a file ('buftype' is %s)."):format(bo.buftype)
-  elseif not allowed then
+  elseif not config.takes(bo.filetype) then
     why = ("filetype %s is off (filetypes)."):format(bo.filetype)
   elseif M.is_excluded(name) then
     why = ('%s is excluded (exclude list).'):format(vim.fs.basename(name))

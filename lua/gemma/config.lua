@@ -721,6 +721,18 @@ function M.get()
   return current --[[@as gemma.Config]]
 end
 
+--- What the option `filetypes` says of one.
+---@param filetype string
+---@return boolean
+function M.takes(filetype)
+  local types = M.get().filetypes
+  local on = types[filetype]
+  if on == nil then
+    on = types['*'] ~= false
+  end
+  return on
+end
+
 ---@return string[]
 function M.current_problems()
   M.get()

@@ -52,17 +52,6 @@ local last_place = {} ---@type table<integer, integer> row of the last Insert mo
 
 -- ---- may a buffer be read? -----------------------------------------------------------------
 
----@param filetype string
----@return boolean
-local function is_on(filetype)
-  local types = config.get().filetypes
-  local on = types[filetype]
-  if on == nil then
-    on = types['*'] ~= false
-  end
-  return on
-end
-
 --- Files that may be read for others: what may be completed, without regard to the moment.
 ---@param buf integer
 ---@return boolean
@@ -75,7 +64,7 @@ function M.readable(buf)
     return false
   end
   local size = api.nvim_buf_get_offset(buf, api.nvim_buf_line_count(buf))
-  return is_on(vim.bo[buf].filetype) and size <= config.get().context.max_file
+  return config.takes(vim.bo[buf].filetype) and size <= config.get().context.max_file
 end
 
 --- The same of a file that need not be open.
@@ -88,7 +77,7 @@ local function readable_file(path)
   elseif buf and vim.b[buf].gemma == false then
     return false
   end
-  return not exclude.is_excluded(path) and is_on(vim.filetype.match({ filename = path }) or '')
+  return not exclude.is_excluded(path) and config.takes(vim.filetype.match({ filename = path }) or '')
 end
 
 --- Sorts out what was collected of buffers that may not be read any more.
