@@ -63,13 +63,12 @@ end
 ---@return boolean
 ---@return boolean moved the first mark was elsewhere, as other marks on the lines may be
 function Region:has(lines)
-  if not self:row() then
+  local first = self:row()
+  if not first then
     return false, false
   end
-  local function row_of(mark)
-    return api.nvim_buf_get_extmark_by_id(self.buf, ns, mark, {})[1]
-  end
-  for i, row in ipairs({ row_of(self.mark), row_of(self.other), self.at }) do
+  local other = api.nvim_buf_get_extmark_by_id(self.buf, ns, self.other, {})[1]
+  for i, row in ipairs({ first, other, self.at }) do
     if vim.deep_equal(api.nvim_buf_get_lines(self.buf, row, row + #lines, false), lines) then
       self:set_row(row)
       return true, i > 1
