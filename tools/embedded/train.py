@@ -224,7 +224,8 @@ class Run:
         per_batch = a.tokens // (a.parts * a.ranks)
         source = data.Batches(a.work, f"{self.step} {self.rank}", mixture, per_batch, a.longest, a.rules)
         workers = a.workers if self.device == "cuda" else 1
-        batches = iter(torch.utils.data.DataLoader(source, batch_size=None, num_workers=workers, prefetch_factor=4,
+        ahead = 4 if workers else None  # without workers it may not be given
+        batches = iter(torch.utils.data.DataLoader(source, batch_size=None, num_workers=workers, prefetch_factor=ahead,
                                                    worker_init_fn=step_back))
         losses, began, saved, at = {}, (self.seen, self.seconds), time.time(), time.time()
         first, halt = time.time(), False
