@@ -29,7 +29,8 @@ for _, file in ipairs(files) do
       n = n + 1
       local t0 = vim.uv.hrtime()
       local ok, err = xpcall(t[2], function(e)
-        return (type(e) == 'string' or e.skip) and e or debug.traceback(vim.inspect(e))
+        local as_is = type(e) == 'string' or (type(e) == 'table' and e.skip)
+        return as_is and e or debug.traceback(vim.inspect(e))
       end)
       helper.stop_children()
       if not ok and type(err) == 'table' then
