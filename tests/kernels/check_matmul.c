@@ -300,10 +300,10 @@ static void zeros_and_extremes(void **state) {
 }
 
 /* Query, key and value matrices of one layer may have three types. */
-static void three_at_once(gm_matmul_ctx *m, const char *variant) {
-    static const gm_dtype mix[3] = {GM_Q4_K, GM_F16, GM_Q6_K};
-    static const int rows[3] = {70, 3, 129};
-    for (int n_tok = 1; n_tok <= 30; n_tok += 29) {
+static void three_at_once(gm_matmul_ctx *m, const char *variant, const gm_dtype mix[3]) {
+    static const int rows[3] = {70, 3, 129}, counts[] = {1, 3, 30};
+    for (size_t k = 0; k < sizeof counts / sizeof counts[0]; k++) {
+        const int n_tok = counts[k];
         operands o[3];
         shape s[3];
         gm_tensor w[3], out[3], x;
@@ -330,9 +330,15 @@ static void three_at_once(gm_matmul_ctx *m, const char *variant) {
     }
 }
 
+static void mixes(gm_matmul_ctx *m, const char *variant) {
+    three_at_once(m, variant, (const gm_dtype[]){GM_Q4_K, GM_F16, GM_Q6_K});
+    three_at_once(m, variant, (const gm_dtype[]){GM_Q6_K, GM_Q4_0, GM_Q5_K}); /* an order of activations each */
+    three_at_once(m, variant, (const gm_dtype[]){GM_Q8_0, GM_Q2_K, GM_IQ4_XS});
+}
+
 static void matrices_that_share_x_may_differ_in_type(void **state) {
     (void)state;
-    for_each_level(three_at_once);
+    for_each_level(mixes);
 }
 
 /* max_tok of reserve is 100 here. */

@@ -51,7 +51,7 @@ void gm_xq_finish(gm_xq *x, int32_t t) {
         ds16[2 * b] = d[b] * (float)s16[2 * b];
         ds16[2 * b + 1] = d[b] * (float)s16[2 * b + 1];
     }
-    if (x->few.fill) x->few.fill(x, t);
+    for (int i = 0; i < GM_XQ_ORDERS && x->few.fill[i]; i++) x->few.fill[i](x, t);
 }
 
 /* Sum over one unpacked stretch of a row, n <= 256, beginning at element k0. */

@@ -23,12 +23,15 @@ typedef struct gm_xq gm_xq;
 /* Fills row t of x->q and what belongs to it from x->x. */
 typedef void (*gm_xq_fn)(gm_xq *x, int32_t t);
 
+/* What the kernels of a level read between them, at most. */
+enum { GM_XQ_ORDERS = 3, GM_XQ_SCALES = 4 };
+
 /* The same activations in the orders in which the kernels of a level meet the weights. What lies where
  * is their own business: dot_ymm.h, dot_zmm.h. */
 typedef struct {
-    gm_xq_fn fill; /* row t, from the other arrays of gm_xq; NULL: no kernel wants any of it */
-    int8_t *q[3];  /* [n_tok, n_pad] each */
-    float *d[4];   /* [n_tok, n_pad / 16] each; whole numbers of 32 bits in places */
+    gm_xq_fn fill[GM_XQ_ORDERS]; /* row t of what is wanted, from the other arrays of gm_xq; then NULL */
+    int8_t *q[GM_XQ_ORDERS];     /* [n_tok, n_pad] each */
+    float *d[GM_XQ_SCALES];      /* [n_tok, n_pad / 16] each; whole numbers of 32 bits in places */
 } gm_xq_few;
 
 /* The activations of one matmul: x = d * q per block of 32. Views into scratch. */
@@ -62,8 +65,8 @@ typedef void (*gm_dot_fn)(const gm_dot_args *a);
 
 typedef struct {
     gm_xq_fn quantise;
-    gm_xq_fn fill_few; /* for gm_xq_few; may be NULL */
     gm_dot_fn dot[GM_DTYPE_LIMIT];
+    gm_xq_fn fill_few[GM_DTYPE_LIMIT]; /* of gm_xq_few what `dot` reads; NULL: nothing */
     gm_dot_fn exact[GM_DTYPE_LIMIT]; /* quantised formats with the float32 activations themselves, for
                                         gm_matmul_set_fine; NULL: dot does it in two goes */
     gm_unpack_fn unpack[GM_DTYPE_LIMIT]; /* quantised formats only */

@@ -53,11 +53,6 @@ typedef struct {
     thread_scratch *threads; /* [gm_team_size] */
 } scratch;
 
-enum {
-    N_ORDER = sizeof ((gm_xq_few *)0)->q / sizeof ((gm_xq_few *)0)->q[0],
-    N_SCALE = sizeof ((gm_xq_few *)0)->d / sizeof ((gm_xq_few *)0)->d[0],
-};
-
 struct gm_matmul_ctx {
     gm_team *team; /* borrowed */
     gm_dot_fns dot;
@@ -103,8 +98,8 @@ static void free_scratch(const gm_matmul_ctx *m, scratch *s) {
     gm_free(x->s16);
     gm_free(x->ds32);
     gm_free(x->ds16);
-    for (size_t i = 0; i < N_ORDER; i++) gm_free(s->few.q[i]);
-    for (size_t i = 0; i < N_SCALE; i++) gm_free(s->few.d[i]);
+    for (size_t i = 0; i < GM_XQ_ORDERS; i++) gm_free(s->few.q[i]);
+    for (size_t i = 0; i < GM_XQ_SCALES; i++) gm_free(s->few.d[i]);
     gm_free(s->fine_x);
     for (int i = 0; s->threads && i < gm_team_size(m->team); i++) {
         gm_free(s->threads[i].sums);
@@ -147,10 +142,9 @@ static bool alloc_scratch(const gm_matmul_ctx *m, scratch *s, size_t tok, size_t
     x->ds32 = gm_malloc(n / 32, sizeof *x->ds32);
     x->ds16 = gm_malloc(n / 16, sizeof *x->ds16);
     gm_xq_few *few = &s->few;
-    few->fill = m->dot.fill_few;
     bool ok = true;
-    for (size_t i = 0; i < N_ORDER; i++) ok &= (few->q[i] = gm_malloc(GM_XQ_FEW, pad)) != NULL;
-    for (size_t i = 0; i < N_SCALE; i++)
+    for (size_t i = 0; i < GM_XQ_ORDERS; i++) ok &= (few->q[i] = gm_malloc(GM_XQ_FEW, pad)) != NULL;
+    for (size_t i = 0; i < GM_XQ_SCALES; i++)
         ok &= (few->d[i] = gm_malloc(GM_XQ_FEW * (pad / 16), sizeof *few->d[i])) != NULL;
     s->fine_x = gm_malloc(m->fine ? n : 0, sizeof *s->fine_x);
     s->threads = gm_calloc((size_t)gm_team_size(m->team), sizeof *s->threads);
@@ -401,6 +395,18 @@ static int min_tok(const gm_matmul_ctx *m, const gm_op_matmul *op) {
     return n;
 }
 
+/* The orders of activations that the op's matrices want, each once. */
+static gm_xq_few orders_for(const gm_matmul_ctx *m, const gm_op_matmul *op) {
+    gm_xq_few few = m->s.few;
+    for (int i = 0; i < op->n_mat; i++) {
+        const gm_xq_fn fill = m->dot.fill_few[op->w[i]->dtype];
+        int n = 0;
+        while (n < GM_XQ_ORDERS && few.fill[n] && few.fill[n] != fill) n++;
+        if (n < GM_XQ_ORDERS) few.fill[n] = fill;
+    }
+    return few;
+}
+
 static int run_tokens(gm_matmul_ctx *m, const gm_op_matmul *op, int32_t tok0, int32_t n_tok,
                       const gm_cancel *cancel) {
     gm_xq *x = &m->s.xq;
@@ -411,7 +417,7 @@ static int run_tokens(gm_matmul_ctx *m, const gm_op_matmul *op, int32_t tok0, in
 
     job j = {.m = m, .op = op, .cancel = cancel, .tok0 = tok0, .n_tok = n_tok};
     j.tiles = x->n_tok > GM_XQ_FEW || n_tok >= min_tok(m, op);
-    x->few = j.tiles ? (gm_xq_few){0} : m->s.few;
+    x->few = j.tiles ? (gm_xq_few){0} : orders_for(m, op);
     j.exact = fine && !j.tiles && all_exact(m, op);
     j.twice = fine && !j.exact;
     x->x = j.twice ? m->s.fine_x : (const float *)op->x->data + (size_t)tok0 * (size_t)x->n_in;

@@ -81,9 +81,11 @@ void gm_dot_fill_avx512(gm_dot_fns *f) {
     f->dot[GM_F16] = dot_f16;
     f->dot[GM_BF16] = dot_bf16;
     f->exact[GM_Q8_0] = exact_q8_0;
-    f->fill_few = fill_few;
     f->dot[GM_Q4_0] = dot_q4_0;
     f->dot[GM_Q4_K] = dot_q4_k;
     f->dot[GM_Q5_K] = dot_q5_k;
     f->dot[GM_Q6_K] = dot_q6_k;
+    f->fill_few[GM_Q4_0] = fill_lanes;
+    f->fill_few[GM_Q4_K] = f->fill_few[GM_Q5_K] = fill_pairs;
+    f->fill_few[GM_Q6_K] = fill_quads;
 }

@@ -3,7 +3,6 @@
 #include "kernels/cpu/x86/dot_zmm.h"
 
 void gm_dot_fill_avx512vnni(gm_dot_fns *f) {
-    f->fill_few = fill_few;
     f->dot[GM_Q4_0] = dot_q4_0;
     f->dot[GM_Q8_0] = dot_q8_0;
     f->dot[GM_Q4_K] = dot_q4_k;
@@ -11,4 +10,7 @@ void gm_dot_fill_avx512vnni(gm_dot_fns *f) {
     f->dot[GM_Q6_K] = dot_q6_k;
     f->dot[GM_IQ4_NL] = dot_iq4_nl;
     f->dot[GM_IQ4_XS] = dot_iq4_xs;
+    f->fill_few[GM_Q4_0] = f->fill_few[GM_IQ4_NL] = f->fill_few[GM_IQ4_XS] = fill_lanes;
+    f->fill_few[GM_Q4_K] = f->fill_few[GM_Q5_K] = fill_pairs;
+    f->fill_few[GM_Q6_K] = fill_quads;
 }

@@ -3,7 +3,7 @@
  * A lane of 32 bits has one group of weights, and only that. So the products of four weights each, of
  * which a lane gets a group's worth one after the other, are added up in whole numbers, and the scale
  * is multiplied in once for a group and token, not once for each product. The weights are turned for
- * this, four lanes at a time (turn4), for all tokens together; the activations lie ready (fill_few).
+ * this, four lanes at a time (turn4), for all tokens together; the activations lie ready (fill).
  *
  * Formats without a kernel of their own are unpacked to a small buffer and take the way of Q8_0 from
  * there, where a vector is a group.
@@ -110,25 +110,28 @@ enum {
     EVENS = 0
 };
 
-static void fill_few(gm_xq *x, int32_t t) {
+INLINE void fill(gm_xq *x, int32_t t, const int order) {
     const size_t row = (size_t)t * (size_t)x->n_pad;
     for (size_t e = row; e < row + (size_t)x->n_pad; e += 256) {
         uint32_t word[8][8], out[8][8]; /* of blocks; of vectors */
         memcpy(word, x->q + e, sizeof word);
         for (int k = 0; k < 8; k++)
-            for (int b = 0; b < 8; b++) out[k][b] = word[b][k];
-        memcpy(x->few.q[LANES] + e, out, sizeof out);
-        for (int k = 0; k < 8; k++)
-            for (int b = 0; b < 8; b++) out[2 * (k % 4) + b % 2][b / 2 + 4 * (k / 4)] = word[b][k];
-        memcpy(x->few.q[PAIRS] + e, out, sizeof out);
-        for (int k = 0; k < 8; k++)
-            for (int b = 0; b < 8; b++) out[k % 4 + 4 * (b / 4)][b % 4 + 4 * (k / 4)] = word[b][k];
-        memcpy(x->few.q[QUADS] + e, out, sizeof out);
+            for (int b = 0; b < 8; b++) {
+                const int vector = order == LANES ? k : order == PAIRS ? 2 * (k % 4) + b % 2 : k % 4 + 4 * (b / 4);
+                const int lane = order == LANES ? b : order == PAIRS ? b / 2 + 4 * (k / 4) : b % 4 + 4 * (k / 4);
+                out[vector][lane] = word[b][k];
+            }
+        memcpy(x->few.q[order] + e, out, sizeof out);
+        if (order != PAIRS) continue;
         const float *d = x->d + e / 32;
         float *evens = x->few.d[EVENS] + e / 32;
         for (int b = 0; b < 8; b++) evens[b / 2 + 4 * (b % 2)] = d[b];
     }
 }
+
+static void fill_lanes(gm_xq *x, int32_t t) { fill(x, t, LANES); }
+static void fill_pairs(gm_xq *x, int32_t t) { fill(x, t, PAIRS); }
+static void fill_quads(gm_xq *x, int32_t t) { fill(x, t, QUADS); }
 
 /* ---- blocks of 32 with one scale: 8 blocks at a time ---------------------------------------------- */
 
@@ -384,7 +387,9 @@ DOT(any)
 INLINE void fill_dot(gm_dot_fns *f) {
     for (int t = 0; t < GM_DTYPE_LIMIT; t++)
         if (f->unpack[t]) f->dot[t] = dot_any;
-    f->fill_few = fill_few;
+    f->fill_few[GM_Q4_0] = fill_lanes;
+    f->fill_few[GM_Q4_K] = f->fill_few[GM_Q5_K] = fill_pairs;
+    f->fill_few[GM_Q6_K] = fill_quads;
     f->dot[GM_Q4_0] = dot_q4_0;
     f->dot[GM_Q8_0] = dot_q8_0;
     f->dot[GM_IQ4_NL] = dot_iq4_nl;

@@ -10,7 +10,7 @@
  * instruction leaves 16 partial sums, 8 lanes for each group. They become floats and are multiplied by
  * a vector that repeats each group's scale (weights' times activations') over its lanes.
  *
- * The activations lie ready in the order of the lanes (fill_few), and so do the offsets of the weights times
+ * The activations lie ready in the order of the lanes (fill_lanes and others), and so do the offsets of the weights times
  * sum(x), with which sums begin. Minima are one multiply-add per 16 groups with d * sum(x).
  *
  * On Zen 5 time is steps over four ports, of which products and multiply-adds take two: what counts is how few
@@ -136,41 +136,50 @@ INLINE int quad_group(int n) { return 4 * (n % 4) + n / 4; }
  * the blocks lie 0 2, 4 6 and 1 3, 5 7, two quarters each. */
 INLINE int pair_block(int n) { return n / 8 * 2 + n % 2 * 4 + n % 4 / 2; }
 
-static void fill_few(gm_xq *x, int32_t t) {
+static void fill_lanes(gm_xq *x, int32_t t) {
     const size_t row = (size_t)t * (size_t)x->n_pad;
     for (size_t e = row; e < row + (size_t)x->n_pad; e += 512) {
-        uint32_t word[16][8], lanes[8][16], pairs[2][4][16], quads[2][4][16];
+        uint32_t word[16][8], lanes[8][16];
         memcpy(word, x->q + e, sizeof word);
         for (int b = 0; b < 16; b++)
             for (int k = 0; k < 8; k++) lanes[k][b] = word[quad_group(b)][k];
-        for (int h = 0; h < 2; h++)
-            for (int k = 0; k < 4; k++)
-                for (int n = 0; n < 16; n++) {
-                    const int g = quad_group(n);
-                    pairs[h][k][n] = word[8 * h + pair_block(n)][k + 4 * (n / 4 % 2)];
-                    quads[h][k][n] = word[8 * h + g / 2][k + 4 * (g % 2)];
-                }
         memcpy(x->few.q[LANES] + e, lanes, sizeof lanes);
-        memcpy(x->few.q[PAIRS] + e, pairs, sizeof pairs);
-        memcpy(x->few.q[QUADS] + e, quads, sizeof quads);
+        for (int b = 0; b < 16; b++) {
+            const size_t block = e / 32 + (size_t)quad_group(b), at = e / 16 + (size_t)b;
+            const int32_t offset = -8 * x->s32[block];
+            x->few.d[D_LANES][at] = x->d[block];
+            memcpy(&x->few.d[D_LANES][at + 16], &offset, sizeof offset);
+        }
     }
-    const float *d = x->d + row / 32;
-    const int32_t *s32 = x->s32 + row / 32, *s16 = x->s16 + row / 16;
-    float *quads = x->few.d[D_QUADS] + row / 16, *pairs = x->few.d[D_PAIRS] + row / 16;
-    float *lanes = x->few.d[D_LANES] + row / 16;
-    int32_t *offsets = (int32_t *)(void *)(x->few.d[OFFSET_QUADS] + row / 16);
-    for (int b = 0; b < x->n_pad / 32; b += 8)
+}
+
+static void fill_pairs(gm_xq *x, int32_t t) {
+    const size_t row = (size_t)t * (size_t)x->n_pad;
+    for (size_t e = row; e < row + (size_t)x->n_pad; e += 256) {
+        uint32_t word[8][8], pairs[4][16];
+        memcpy(word, x->q + e, sizeof word);
+        for (int k = 0; k < 4; k++)
+            for (int n = 0; n < 16; n++) pairs[k][n] = word[pair_block(n)][k + 4 * (n / 4 % 2)];
+        memcpy(x->few.q[PAIRS] + e, pairs, sizeof pairs);
+        for (int n = 0; n < 16; n++) x->few.d[D_PAIRS][e / 16 + (size_t)n] = x->d[e / 32 + (size_t)pair_block(n)];
+    }
+}
+
+static void fill_quads(gm_xq *x, int32_t t) {
+    const size_t row = (size_t)t * (size_t)x->n_pad;
+    for (size_t e = row; e < row + (size_t)x->n_pad; e += 256) {
+        uint32_t word[16][4], quads[4][16];
+        memcpy(word, x->q + e, sizeof word);
+        for (int k = 0; k < 4; k++)
+            for (int n = 0; n < 16; n++) quads[k][n] = word[quad_group(n)][k];
+        memcpy(x->few.q[QUADS] + e, quads, sizeof quads);
         for (int n = 0; n < 16; n++) {
-            quads[2 * b + n] = d[b + quad_group(n) / 2];
-            offsets[2 * b + n] = -32 * s16[2 * b + quad_group(n)];
-            pairs[2 * b + n] = d[b + pair_block(n)];
+            const size_t group = e / 16 + (size_t)quad_group(n);
+            const int32_t offset = -32 * x->s16[group];
+            x->few.d[D_QUADS][e / 16 + (size_t)n] = x->d[group / 2];
+            memcpy(&x->few.d[OFFSET_QUADS][e / 16 + (size_t)n], &offset, sizeof offset);
         }
-    for (int b = 0; b < x->n_pad / 32; b += 16)
-        for (int n = 0; n < 16; n++) {
-            lanes[2 * b + n] = d[b + quad_group(n)];
-            const int32_t offset = -8 * s32[b + quad_group(n)];
-            memcpy(&lanes[2 * b + 16 + n], &offset, sizeof offset);
-        }
+    }
 }
 
 /* ---- blocks of 32 with one scale: 16 blocks at a time -------------------------------------------- */
