@@ -67,7 +67,7 @@ def checkpoint(work, sources, which):
                             "image_mean": [0.0] * 3, "image_std": [1.0] * 3, "resample": 3,
                             "patch_size": 16, "pooling_kernel_size": 3, "max_soft_tokens": pictures.BUDGET}},
         indent=1))
-    return saved[-1]["step"], saved[-1]["seen"]
+    return max((s["step"], s["seen"]) for s in saved)
 
 
 def convert(folder, out, kind, extra):
@@ -101,8 +101,8 @@ def main():
     p.add_argument("--weights", choices=("ema", "weights"), default="ema")
     p.add_argument("--type", default="q8_0", help="of the decoder's matrices")
     a = p.parse_args()
-    final = a.work / "train/final.pt"
-    sources = a.sources or [final if final.exists() else a.work / "train/last.pt"]
+    train = a.work / "train"
+    sources = a.sources or sorted(train.glob("cooled-*.pt")) or [train / "last.pt"]
     step, seen = checkpoint(a.work, sources, a.weights)
     print(f"{' and '.join(s.name for s in sources)}, {a.weights}: step {step}, {seen / 1e6:.1f} M tokens")
     size = convert(a.work / "hf", a.work / "gemma-embedded.gguf", a.type, [])

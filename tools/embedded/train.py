@@ -7,8 +7,9 @@
 Every few minutes WORK/train/last.pt is written (weights, their running mean, state of the
 optimizers, counters) and WORK/train/log.csv gets a line with the losses since the line before.
 The rate of learning is constant after a short warm-up, so that a run can be prolonged at will and
-its mixture changed; --cooldown N ends the training: the rate falls to zero over N steps, from
-wherever the run is. WORK/train/final.pt is then the model. A file WORK/train/stop ends a run early.
+its mixture changed; with --cooldown N the rate falls to zero over N steps, from wherever the run
+is. Then WORK/train/cooled-STEP.pt is a model; a run may go on behind it, to another one. A file
+WORK/train/stop ends a run early.
 
 On a CPU two processes with one thread each share the work and add up their gradients once in a
 step: on a machine that does other things as well, threads would wait for each other after every
@@ -211,6 +212,8 @@ class Run:
 
     def go(self):
         a = self.a
+        if self.cool_from is not None and self.step >= self.cool_from + self.cool_steps:
+            self.cool_from = None  # that one is over
         if a.cooldown and self.cool_from is None:
             self.cool_from, self.cool_steps = self.step, a.cooldown
         end = a.steps if a.steps else math.inf
@@ -246,11 +249,11 @@ class Run:
                 self.save("last.pt")
                 self.log(losses, began)
                 losses, began, saved = {}, (self.seen, self.seconds), time.time()
+        # In this order: whoever is stopped in between repeats some steps and misses nothing.
+        if self.cool_from is not None and self.step >= end:
+            self.save(f"cooled-{self.step}.pt")
         self.save("last.pt")
         self.log(losses, began)
-        if self.cool_from is not None and self.step >= end:
-            self.save("final.pt")
-            print("finished: final.pt", flush=True)
 
 
 def main():
