@@ -41,6 +41,11 @@ local function pick(n)
   return Fake.jobs[n or #Fake.jobs]
 end
 
+--- Has the editor seen to everything that the model said?
+function Fake.heard()
+  return #queue == 0
+end
+
 --- The model writes.
 function Fake.emit(text, n, logprob)
   local job = assert(pick(n), 'no job')

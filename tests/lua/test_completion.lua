@@ -176,7 +176,7 @@ test('an answer that comes too late is dropped', function()
   local c = h.asking('x = |')
   c:type('q')
   c:lua("Fake.jobs[1].live = true Fake.emit('alpha', 1) Fake.done(1)")
-  c:lua('return 1')
+  c:wait('Fake.heard()')
   h.ok(hidden(c))
 end)
 

@@ -339,7 +339,7 @@ test('prefetch: an idle GPU prepares what follows an accept, which then needs no
   local req = c:lua('local r = Fake.jobs[2].req return { r.priority, r.parts[#r.parts].data }')
   h.eq(req, { 'background', '```lua\nx = alpha' })
   c:lua("Fake.emit(' + beta') Fake.done()")
-  c:lua('return 1')
+  c:wait('Fake.heard()')
   c:feed('<M-l>')
   h.eq(c:ghost(), ' + beta', 'in the same tick')
   h.eq(c:lua('return Fake.jobs[2].live'), false)

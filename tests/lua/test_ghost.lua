@@ -156,7 +156,7 @@ test('rule 4: an answer for an older text is dropped, one that was typed ahead i
   c:looks_like('typed-ahead')
   c:type('q')
   c:lua("Fake.jobs[1].live = true Fake.emit('more', 1) Fake.done(1)")
-  c:lua('return 1')
+  c:wait('Fake.heard()')
   h.ok(hidden(c))
 end)
 
