@@ -209,8 +209,13 @@ class Samples:
         return rng.choice(made if made and rng.random() < share else self.some(name))
 
     def complete(self, rng):
-        """Some are of simple functions: they are what somebody tries first."""
-        return self.prompted(self.made_or_any(rng, "complete", 0.15), rng, True)
+        """Some are of simple functions: they are what somebody tries first. Some are of several lines, which
+        few places in a file ask for."""
+        if "several" not in self._lists:
+            self._lists["several"] = [e for e in self.some("complete") if "\n" in e["answer"]]
+        several = self._lists["several"]
+        entry = rng.choice(several) if several and rng.random() < 0.2 else self.made_or_any(rng, "complete", 0.15)
+        return self.prompted(entry, rng, True)
 
     def real_code(self):
         """(All completions of files that people wrote, those at the beginning of a line of Lua.)"""

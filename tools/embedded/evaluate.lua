@@ -208,6 +208,51 @@ local function code(language)
   say('%s, time: %.0f ms to a line', language, ms / n)
 end
 
+--- At the end of a file, in the middle of a function: the lines behind the first one of a suggestion, with
+--- their indentation.
+---@param made boolean simple functions, or real code
+local function ends(made)
+  local files = vim.tbl_filter(function(f)
+    return (f.package == 'made') == made
+  end, holes.files(work, 'held', 'lua'))
+  local rnd = holes.random(78)
+  local n, whole = 0, 0
+  local behind = tally()
+  while n < count do
+    local file = files[rnd(#files)]
+    local buf, lines = holes.open(holes.read(file.path), file.name, 'lua')
+    for _ = 1, 4 do
+      local row = rnd(#lines)
+      local white = #lines[row]:match('^%s*')
+      local hole = { row = row - 1, col = white, to_row = row - 1, to_col = #lines[row], text = '' }
+      local want = row > 5 and #lines[row] > white and holes.rest(lines, hole) or ''
+      if n < count and want:find('\n') then
+        n = n + 1
+        holes.with(buf, lines, hole, true, function()
+          local c = context.gather(buf, row - 1, white, { tokens = 1024, suffix_tokens = 512 })
+          local got = answer({
+            parts = context.parts(c),
+            session = 0,
+            priority = 'typing',
+            heal = true,
+            max_tokens = 160,
+            stops = { '\n```' },
+          })
+          got = vim.trim(got)
+          whole = whole + (got == want and 1 or 0)
+          behind.add(got:match('\n(.*)') or '', want:match('\n(.*)'))
+          if opt.show then
+            say('  %s %s\n%s\n  want\n%s', got == want and '=' or ' ', file.name, got, want)
+          end
+        end)
+      end
+    end
+    vim.api.nvim_buf_delete(buf, { force = true })
+  end
+  say('lua, to the end of %d %s: all lines right %.1f %%; behind the first %s', n,
+    made and 'simple functions' or 'functions of real code', 100 * whole / n, behind.text(n))
+end
+
 -- ---- explanations ------------------------------------------------------------------------------
 
 --- Words of a sentence that carry its meaning.
@@ -385,6 +430,8 @@ end
 if wanted.code then
   code('lua')
   code('c')
+  ends(true)
+  ends(false)
 end
 if wanted.explain then
   explanations()

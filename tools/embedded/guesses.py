@@ -19,6 +19,7 @@ COUNT = 12        # lines for a place
 LONGEST = 28      # tokens of one
 WARMTH = 0.9      # of drawing
 EXACT = 0.2       # more for the very line
+ENDS = 0.1        # more for one that ends as that does: with the answer, or with more lines to come
 PULL = 1.0        # how much the guesses count beside the cross entropy of the text
 
 
@@ -47,6 +48,10 @@ class Spelling:
 
     def beginning_with(self, octets):
         return torch.tensor([t.startswith(octets) for t in self.bytes])
+
+    def end(self, ids):
+        """The piece that ends their first line, or None."""
+        return next((i for i in ids if self.ends[i]), None)
 
     def line(self, ids, head):
         """What their first line says behind head, without the space around it."""
@@ -178,7 +183,8 @@ def fan_out(place, lines, gains):
 def gains_of(spelling, place, lines):
     """How much nearer each line is to the wanted one than the mean of the others; the mean nearness."""
     near = [similarity(spelling.line(line, place["head"]), place["want"]) for line in lines]
-    worth = [r + EXACT * (r == 1.0) for r in near]
+    end = spelling.end(place["ids"][place["start"]:].tolist())
+    worth = [r + EXACT * (r == 1.0) + ENDS * (spelling.end(line) == end) for r, line in zip(near, lines)]
     n, total = len(worth), sum(worth)
     return [r - (total - r) / (n - 1) for r in worth], sum(near) / n
 

@@ -97,6 +97,12 @@ end
 ---@field to_col integer
 ---@field text string
 
+---@param line string
+---@return boolean
+local function closes(line)
+  return line:find('^%s*[%]%)}]') ~= nil or line:find('^%s*end%f[%W]') ~= nil
+end
+
 --- How many lines belong to what begins in a line: the block that it opens, if that is short.
 ---@param lines string[]
 ---@param row integer 1-based
@@ -112,11 +118,7 @@ local function extent(lines, row, most)
     if n and n < base then
       return 1
     elseif n and n == base then
-      local closer = lines[r]:match('^%s*[%]%)}]') or lines[r]:match('^%s*end%f[%W]')
-      if not closer then
-        return 1
-      end
-      return r - row + 1
+      return closes(lines[r]) and r - row + 1 or 1
     end
   end
   return 1
@@ -165,6 +167,29 @@ function M.pick(lines, rnd)
   end
   return { row = row - 1, col = col, to_row = to_row - 1, to_col = to_col,
     text = table.concat(text, '\n') }
+end
+
+--- What somebody wants who writes at the end of a file: from the hole to the end of the function around it
+--- if that is near, else to the end of the line.
+---@param lines string[]
+---@param hole embedded.Hole
+---@return string
+function M.rest(lines, hole)
+  local row = hole.row + 1
+  local last = hole.to_row + 1
+  if indent(lines[row]) > 0 then
+    for r = last + 1, math.min(#lines, row + 9) do
+      if indent(lines[r]) == 0 then
+        if closes(lines[r]) then
+          last = r
+        end
+        break
+      end
+    end
+  end
+  local text = vim.list_slice(lines, row, last)
+  text[1] = text[1]:sub(hole.col + 1)
+  return table.concat(text, '\n')
 end
 
 --- Calls fn while the hole is in the buffer. With `tail` everything after the hole is missing too.

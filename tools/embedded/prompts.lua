@@ -83,11 +83,13 @@ local function write_holes(out, file, text, n, rnd)
     if hole then
       made = made + 1
       local tokens = BUDGETS[rnd(#BUDGETS)]
-      holes.with(buf, lines, hole, rnd(7) == 1, function()
+      local tail = rnd(7) == 1
+      local answer = tail and holes.rest(lines, hole) or hole.text
+      holes.with(buf, lines, hole, tail, function()
         local budget = { tokens = tokens, suffix_tokens = math.floor(tokens / 4) }
         local c = context.gather(buf, hole.row, hole.col, budget)
         local parts = compact(context.parts(c), 'complete')
-        out:write(vim.json.encode({ parts = parts, answer = hole.text, package = file.package }), '\n')
+        out:write(vim.json.encode({ parts = parts, answer = answer, package = file.package }), '\n')
       end)
     end
   end
