@@ -45,10 +45,15 @@ typedef struct {
 /* What the steps of some rows have in common. STEP reads BYTES bytes at w (and, for the other rows, at
  * multiples of `stride` from there) for ELEMS elements from e on. The last step of a row that is no multiple
  * goes on into the next row, whose blocks meet activations of zero. Behind the last row of a piece there
- * may be nothing to read: what is left of the rows is copied to steps of zeros. */
+ * may be nothing to read: what is left of the rows is copied to steps of zeros. The sums are its own meanwhile:
+ * those of the caller would be stored at every step, since for all that the compiler knows they are among what
+ * is loaded. */
 #define ROWS_TOGETHER(NAME, BYTES, ELEMS, STEP)                                                    \
     INLINE void row_##NAME(const gm_dot_args *a, int r, const int rows, int apart, stretch s,      \
-                           const int n, vec (*sum)[MAX_TOK]) {                                     \
+                           const int n, vec (*to)[MAX_TOK]) {                                      \
+        vec sum[AT_ONCE][MAX_TOK];                                                                 \
+        for (int i = 0; i < rows; i++)                                                             \
+            for (int t = 0; t < n; t++) sum[i][t] = to[i][t];                                      \
         const tokens k = {a->x, a->tok};                                                           \
         const uint8_t *w = a->w + (size_t)r * a->row_bytes + s.begin / (ELEMS) * (BYTES);          \
         size_t stride = (size_t)apart * a->row_bytes;                                              \
@@ -70,6 +75,8 @@ typedef struct {
             }                                                                                      \
             STEP;                                                                                  \
         }                                                                                          \
+        for (int i = 0; i < rows; i++)                                                             \
+            for (int t = 0; t < n; t++) to[i][t] = sum[i][t];                                      \
     }
 
 /* The same where STEP is of one row, at w, for sum[]. */

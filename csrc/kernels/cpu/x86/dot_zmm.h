@@ -193,21 +193,29 @@ typedef struct {
 
 /* 16 blocks of 9 words of 16 bits, a half float and 32 nibbles: Q4_0 and IQ4_NL. All loads stay within their
  * 288 bytes. Loads are what there is most of: each block for itself would be twice as many. (A second wide load in
- * place of the fourth block's saves a step but waits longer for memory.) */
+ * place of the fourth block's saves a step but waits longer for memory.)
+ *
+ * The scales of vector i are its words 0, 9, 18 and 27. Turned around within 128 bits, by another pattern for each i,
+ * they lie in 16 different lanes, so that one permutation is enough for all: permutations share a port with
+ * products, turning within 128 bits does not. */
 INLINE groups groups_of_9_words(const uint8_t *w) {
     const __m512i nibbles = _mm512_set_epi16(0, 0, 0, 0, 0, 0, 0, 0, 26, 25, 24, 23, 22, 21, 20, 19, 17, 16, 15,
                                              14, 13, 12, 11, 10, 8, 7, 6, 5, 4, 3, 2, 1);
     const __m512i scales = _mm512_castsi256_si512(
-        _mm256_setr_epi16(0, 0, 0, 0, 9, 9, 9, 9, 18, 18, 18, 18, 27, 27, 27, 27));
+        _mm256_setr_epi16(0, 4, 2, 6, 9, 13, 11, 15, 18, 22, 16, 20, 27, 31, 25, 29));
     groups g;
-    __m512i d = _mm512_setzero_si512();
+    __m512i three[4];
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++, w += 72) {
-        const __m512i three = _mm512_loadu_si512(w); /* and the scale of the fourth */
+        three[i] = _mm512_loadu_si512(w); /* and the scale of the fourth */
+        GM_KEEP(three[i]);                /* loaded once: it mostly lies in two lines of the cache */
         const __m128i fourth = _mm_loadu_si128((const void *)(w + 56));
-        g.v[i] = _mm512_mask_broadcast_i32x4(_mm512_permutexvar_epi16(nibbles, three), 0xf000, fourth);
-        d = _mm512_mask_permutexvar_epi16(d, (__mmask32)(0x1111 << i), scales, three);
+        g.v[i] = _mm512_mask_broadcast_i32x4(_mm512_permutexvar_epi16(nibbles, three[i]), 0xf000, fourth);
     }
+    __m512i d = _mm512_mask_shuffle_epi32(three[0], 0x8844, three[1], 0x4e);
+    d = _mm512_mask_shuffle_epi32(d, 0x1122, three[2], 0xb1);
+    d = _mm512_mask_shuffle_epi32(d, 0x4488, three[3], 0x1b);
+    d = _mm512_permutexvar_epi16(scales, d);
     g.d = _mm512_cvtph_ps(_mm512_castsi512_si256(d));
     return g;
 }
