@@ -212,6 +212,8 @@ class Run:
 
     def go(self):
         a = self.a
+        if a.steps and self.step >= a.steps:
+            return self.log({}, (self.seen, self.seconds))  # it was stopped before it could say so
         if self.cool_from is not None and self.step >= self.cool_from + self.cool_steps:
             self.cool_from = None  # that one is over
         if a.cooldown and self.cool_from is None:
