@@ -208,12 +208,11 @@ local function code(language)
   say('%s, time: %.0f ms to a line', language, ms / n)
 end
 
---- At the end of a file, in the middle of a function: the lines behind the first one of a suggestion, with
---- their indentation.
----@param made boolean simple functions, or real code
-local function ends(made)
+--- Simple functions that are half written, at the end of a file: all lines of the rest, and those behind the
+--- first one, with their indentation.
+local function rests()
   local files = vim.tbl_filter(function(f)
-    return (f.package == 'made') == made
+    return f.package == 'made'
   end, holes.files(work, 'held', 'lua'))
   local rnd = holes.random(78)
   local n, whole = 0, 0
@@ -249,8 +248,8 @@ local function ends(made)
     end
     vim.api.nvim_buf_delete(buf, { force = true })
   end
-  say('lua, to the end of %d %s: all lines right %.1f %%; behind the first %s', n,
-    made and 'simple functions' or 'functions of real code', 100 * whole / n, behind.text(n))
+  say('lua, the rest of %d simple functions: all lines right %.1f %%; those behind the first %s', n,
+    100 * whole / n, behind.text(n))
 end
 
 -- ---- explanations ------------------------------------------------------------------------------
@@ -430,8 +429,7 @@ end
 if wanted.code then
   code('lua')
   code('c')
-  ends(true)
-  ends(false)
+  rests()
 end
 if wanted.explain then
   explanations()
