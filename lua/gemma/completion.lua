@@ -13,6 +13,7 @@ local context = require('gemma.context')
 local engine = require('gemma.engine')
 local filter = require('gemma.filter')
 local ghost = require('gemma.ghost')
+local indent = require('gemma.context.indent')
 local log = require('gemma.log')
 local notify = require('gemma.notify')
 local pace = require('gemma.pace')
@@ -589,6 +590,7 @@ local function on_insert_enter()
   seen.buf, seen.row, seen.col, seen.beyond = buf, pos[1], pos[2], place.beyond()
   seen.tick = api.nvim_buf_get_changedtick(buf)
   typed_early = false
+  indent.forget(buf) -- it may have been changed without one line more
   if not allow.on or allow.buffer_reason(buf) then
     return
   end

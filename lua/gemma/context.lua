@@ -13,6 +13,7 @@
 local M = {}
 
 local api = vim.api
+local indent = require('gemma.context.indent')
 local text_of = require('gemma.context.text')
 local ns = api.nvim_create_namespace('gemma.context')
 
@@ -142,6 +143,7 @@ local anchors = {} ---@type table<integer, gemma.Anchors>
 ---@param buf integer
 function M.forget(buf)
   anchors[buf] = nil
+  indent.forget(buf)
   if api.nvim_buf_is_valid(buf) then
     api.nvim_buf_clear_namespace(buf, ns, 0, -1)
   end
@@ -288,15 +290,10 @@ local function forward(buf, row, col, limit, stop)
   return to_char(text(buf, row, col, r, stop_col))
 end
 
----@param buf integer
+---@param is gemma.Indent
 ---@return string
-local function indent_name(buf)
-  local bo = vim.bo[buf]
-  if not bo.expandtab then
-    return 'tabs'
-  end
-  local width = bo.shiftwidth > 0 and bo.shiftwidth or bo.tabstop
-  return require('gemma.util').count(width, 'space')
+local function indent_name(is)
+  return is.spaces and require('gemma.util').count(is.unit, 'space') or 'tabs'
 end
 
 ---@class gemma.context.Budget
@@ -373,7 +370,7 @@ function M.gather(buf, row, col, budget)
     scope = a.scope,
     path = text_of.name(name),
     language = language == '' and 'text' or language,
-    indent = indent_name(buf),
+    indent = indent_name(indent.of(buf)),
     below = below,
     above = above,
     next = after,

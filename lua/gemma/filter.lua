@@ -139,7 +139,7 @@ local function unit_of(lines, from, ctx)
   end
 end
 
---- Indents as the buffer does: no tabs with 'expandtab', and else tabs where the model took spaces.
+--- Indents as the buffer does: no tabs where it has spaces, and else tabs where the model took spaces.
 --- Mixed indentation and everything behind it is left alone.
 ---@param text string
 ---@param ctx gemma.filter.Context

@@ -3,6 +3,7 @@
 
 local context = require('gemma.context')
 local filter = require('gemma.filter')
+local indent = require('gemma.context.indent')
 local pace = require('gemma.pace')
 local scope = require('gemma.scope')
 
@@ -22,6 +23,7 @@ local LONE_CLOSERS = { sh = true, bash = true, zsh = true, ksh = true, dash = tr
 ---@return gemma.filter.Context
 function M.filter(buf, row, col, c)
   local bo = vim.bo[buf]
+  local is = indent.of(buf)
   local prose = context.is_prose(bo.filetype)
   local around = prose and {} or scope.at(buf, row, col, c.before_line)
   local max_lines = pace.max_lines()
@@ -33,8 +35,8 @@ function M.filter(buf, row, col, c)
     prose = prose,
     fence = c.fence,
     tabstop = bo.tabstop,
-    expandtab = bo.expandtab,
-    unit = bo.shiftwidth > 0 and bo.shiftwidth or bo.tabstop,
+    expandtab = is.spaces,
+    unit = is.unit,
     max_lines = max_lines,
     floor = around.floor,
     open = not LONE_CLOSERS[bo.filetype] and around.open or nil,

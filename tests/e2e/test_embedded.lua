@@ -113,18 +113,28 @@ case.run({
       })
       vim.fn.writefile(lines, dir .. '/list.lua')
       local s = editor(dir .. '/list.lua')
+      s:ex('cd ' .. dir) -- so that the model is told the same name every time
       s:keys('G', 'A')
-      s:keys('M-\\') -- nothing is asked for before something was typed
-      s:wait('the whole suggestion', WAIT, function()
-        local text = s:lua("return require('gemma.ghost').text()")
-        return text ~= vim.NIL and text:find('return count') and not s:lua("return require('gemma.engine').busy()")
-      end)
-      s:keys('M-l', 'Escape')
-      s:wait('it is accepted', WAIT, function()
-        return s:lua("return vim.fn.search('return count', 'nw')") > 0
-      end)
+      -- A suggestion ends with the block that the cursor is in: first that of the loop, then the function.
+      for _, last in ipairs({ 'end', 'return count' }) do
+        s:keys('M-\\')
+        s:wait('a suggestion with ' .. last, WAIT, function()
+          local text = s:lua("return require('gemma.ghost').text()")
+          return text ~= vim.NIL and text:find(last) and not s:lua("return require('gemma.engine').busy()")
+        end)
+        s:keys('M-l')
+        s:wait('it is accepted', WAIT, function()
+          local new = s:lua('return vim.api.nvim_buf_get_lines(0, ..., -1, false)', #lines)
+          return table.concat(new, '\n'):find(last)
+        end)
+        s:keys('Enter')
+      end
+      s:keys('Escape')
       local text = table.concat(s:lua('return vim.api.nvim_buf_get_lines(0, 0, -1, false)'), '\n')
-      if not text:find('\nend%s*$') then
+      local indented = text:find('\n  end\n  return count\n', 1, true)
+      case.ok(indented, 'as the file is indented, not as its options say: ' .. text)
+      text = vim.trim(text)
+      if not text:find('\nend$') then
         text = text .. '\nend'
       end
       local module = assert(loadstring(text .. '\nreturn M'))()

@@ -3,6 +3,7 @@
 
 local h = require('helper')
 local context = require('gemma.context')
+local indent = require('gemma.context.indent')
 local text = require('gemma.context.text')
 
 local api = vim.api
@@ -190,6 +191,51 @@ test('context: two strings make the same kind of prompt', function()
   local c = context.from_strings('local a = 1\nlocal b = ', '\nreturn b', { language = 'lua' })
   h.eq({ c.mouth, c.next, c.before_line, c.after_line, c.below_lines[1] },
     { 'local a = 1\nlocal b = ', '\nreturn b', 'local b = ', '', 'return b' })
+end)
+
+-- ---- indentation: the file's own ---------------------------------------------------------------
+
+local FOUR = { 'a {', '    b', '    c', '    d {', '        e', '    }', '}' }
+local TWO = { '/**', ' * What it is.', ' */', 'f()', '  a', '  b', '  if c', '    d', 'g(x,', '           y)' }
+local TABS = { 'a', '\tb', '\tc {', '\t\td', '\t    aligned' }
+
+local INDENT = {
+  -- name, lines, 'expandtab', 'shiftwidth', what it is
+  { 'spaces of a file beat the option', TWO, false, 8, { spaces = true, unit = 2 } },
+  { 'so do tabs', TABS, true, 2, { spaces = false, unit = 2 } },
+  { 'and the number of spaces', FOUR, true, 2, { spaces = true, unit = 4 } },
+  { 'without lines that tell it is the options', { 'a', '  b', 'c' }, true, 3, { spaces = true, unit = 3 } },
+  { 'and with both kinds', { ' x', '\ta', '\tb', '  c', '  d', '  e' }, false, 8, { spaces = false, unit = 8 } },
+  { 'a file whose lines never step', { '  a', '  b', '  c' }, true, 8, { spaces = true, unit = 2 } },
+  { 'blank lines tell nothing', { '  ', '    ', '  ', '  ' }, false, 4, { spaces = false, unit = 4 } },
+}
+for _, t in ipairs(INDENT) do
+  test('indentation: ' .. t[1], function()
+    local buf = buffer(t[2])
+    vim.bo[buf].expandtab, vim.bo[buf].shiftwidth = t[3], t[4]
+    h.eq(indent.of(buf), t[5])
+  end)
+end
+
+test('indentation: the prompt has it, and it stays while a line is typed', function()
+  local buf = buffer(TWO)
+  vim.bo[buf].expandtab = false
+  h.has(flat(buf, 4, 3), 'Indentation: 2 spaces')
+  api.nvim_buf_set_lines(buf, 4, 8, false, { '\ta', '\tb', '\tif c', '\t\td' })
+  h.has(flat(buf, 4, 3), 'Indentation: 2 spaces')
+  api.nvim_buf_set_lines(buf, 4, 4, false, { '\tz' })
+  h.has(flat(buf, 4, 3), 'Indentation: tabs')
+end)
+
+test('indentation: long lines and many of them are not read', function()
+  local lines = {}
+  for i = 1, 200 do
+    lines[i] = '  ' .. ('x'):rep(10000)
+  end
+  for i = 201, 3000 do
+    lines[i] = '\ta'
+  end
+  h.eq(indent.of(buffer(lines)), { spaces = true, unit = 2 })
 end)
 
 return T
