@@ -20,6 +20,7 @@ import itertools
 import json
 import random
 import re
+import string
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,11 @@ import net
 MIXTURE = {"text": 0.03, "complete": 0.47, "explain": 0.04, "figure": 0.08, "glyph": 0.06,
            "word": 0.06, "picture": 0.13, "clip": 0.06, "sound": 0.07}
 TEXT_SHARE = {"lua": 0.60, "c": 0.25, "text": 0.10, "markdown": 0.05}
+NAMED = "File: "  # begins the prompts about a file
+FOLDERS = ("src", "lua", "lib", "plugin", "test", "tests", "util", "core", "include", "tools", "config", "work", "code",
+           "project", "app", "scripts", "nvim", "engine", "common", "net", "api", "ui", "model", "server", "client")
+STEMS = ("init", "main", "utils", "list", "table", "strings", "helpers", "data", "parser", "buffer", "window", "file",
+         "path", "options", "state", "events", "queue", "log", "cache", "types", "test", "foo", "a", "x")
 SPECIAL = re.compile(r"(<\|?\w+\|?>)")
 
 
@@ -110,6 +116,22 @@ def read_lines(path):
         return [json.loads(line) for line in f if "\ufffd" not in line]
 
 
+def elsewhere(text, rng):
+    """A prompt's file, mostly under another name. Corpora have few, and a model that learns by them which files it
+    is to go on with does otherwise in a folder that it does not know."""
+    if rng.random() < 0.3:
+        return text
+    path, rest = text[len(NAMED):].split("\n", 1)
+    stem, dot, end = path.rsplit("/", 1)[-1].rpartition(".")
+    if rng.random() < 0.5:
+        stem = rng.choice(FOLDERS + STEMS)
+    folders = rng.choices(FOLDERS, k=rng.randrange(3))
+    odd = "".join(rng.choices(string.ascii_letters + string.digits, k=rng.randint(3, 8)))
+    front = rng.choice(([], ["~"], ["~", odd.lower()], ["", "home", odd.lower()], ["", "tmp", odd],
+                        ["", "tmp", "nvim." + odd.lower(), str(rng.randrange(20))], [".."]))
+    return NAMED + "/".join(front + folders + [stem + dot + end]) + "\n" + rest
+
+
 class Samples:
     """The kinds of sample. Each method takes a random.Random and returns one sample."""
 
@@ -186,7 +208,8 @@ class Samples:
         return parts[:1] + [("text", "\n".join(kept))] + parts[2:] if kept else parts[2:]
 
     def prompted(self, entry, rng, all_text):
-        parts = self.forget_rules([(k, self.rules(v)) for k, v in entry["parts"]], rng)
+        parts = [(k, elsewhere(v, rng) if v.startswith(NAMED) else self.rules(v)) for k, v in entry["parts"]]
+        parts = self.forget_rules(parts, rng)
         if parts[-1][0] == "text" and any(p[0] == "model" for p in parts):
             head = self.speller.turns(parts[:-1])
             tail = self.speller.encode(parts[-1][1] + entry["answer"])
