@@ -37,7 +37,7 @@ local guide = {
 if toy then
   vim.list_extend(guide, {
     '                                      ',
-    ' This model is a toy of 9 MB. The     ',
+    ' This model is a toy of 10 MB. The    ',
     ' real one: make demo MODEL=path       ',
   })
 end

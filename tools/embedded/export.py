@@ -94,6 +94,13 @@ def note_pixels(path):
     os.replace(made, path)
 
 
+def latest(train):
+    """The ends of the last five cooldowns, the last one twice: a mean is better than each of them, but what was
+    learned last is only in the last ones."""
+    ends = sorted(train.glob("cooled-*.pt"), key=lambda path: int(path.stem.split("-")[1]))[-5:]
+    return ends + ends[-1:]
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("work", type=Path)
@@ -102,7 +109,7 @@ def main():
     p.add_argument("--type", default="q8_0", help="of the decoder's matrices")
     a = p.parse_args()
     train = a.work / "train"
-    sources = a.sources or sorted(train.glob("cooled-*.pt")) or [train / "last.pt"]
+    sources = a.sources or latest(train) or [train / "last.pt"]
     step, seen = checkpoint(a.work, sources, a.weights)
     print(f"{' and '.join(s.name for s in sources)}, {a.weights}: step {step}, {seen / 1e6:.1f} M tokens")
     size = convert(a.work / "hf", a.work / "gemma-embedded.gguf", a.type, [])
