@@ -159,6 +159,25 @@ local function has_line(text)
   return text:find(LINE .. '\n') ~= nil
 end
 
+--- What the model says to the request that an editor would send from a place, until it is `enough`.
+---@param buf integer
+---@param row integer 0-based
+---@param col integer
+---@param max_tokens integer
+---@param enough (fun(text: string): boolean)?
+---@return string
+local function suggestion(buf, row, col, max_tokens, enough)
+  local c = context.gather(buf, row, col, { tokens = 1024, suffix_tokens = 512 })
+  return answer({
+    parts = context.parts(c),
+    session = 0,
+    priority = 'typing',
+    heal = true,
+    max_tokens = max_tokens,
+    stops = { '\n```' },
+  }, enough)
+end
+
 ---@param language string
 local function code(language)
   local files = vim.tbl_filter(function(f)
@@ -180,16 +199,8 @@ local function code(language)
         local hole = { row = row - 1, col = white, to_row = row - 1, to_col = #lines[row], text = want }
         local got = ''
         holes.with(buf, lines, hole, false, function()
-          local c = context.gather(buf, row - 1, white, { tokens = 1024, suffix_tokens = 512 })
           local began = vim.uv.hrtime()
-          local text = answer({
-            parts = context.parts(c),
-            session = 0,
-            priority = 'typing',
-            heal = true,
-            max_tokens = 48,
-            stops = { '\n```' },
-          }, has_line)
+          local text = suggestion(buf, row - 1, white, 48, has_line)
           ms = ms + (vim.uv.hrtime() - began) / 1e6
           got = vim.trim(text:match(LINE) or '')
         end)
@@ -228,16 +239,7 @@ local function rests()
       if n < count and want:find('\n') then
         n = n + 1
         holes.with(buf, lines, hole, true, function()
-          local c = context.gather(buf, row - 1, white, { tokens = 1024, suffix_tokens = 512 })
-          local got = answer({
-            parts = context.parts(c),
-            session = 0,
-            priority = 'typing',
-            heal = true,
-            max_tokens = 160,
-            stops = { '\n```' },
-          })
-          got = vim.trim(got)
+          local got = vim.trim(suggestion(buf, row - 1, white, 160))
           whole = whole + (got == want and 1 or 0)
           behind.add(got:match('\n(.*)') or '', want:match('\n(.*)'))
           if opt.show then
