@@ -219,9 +219,10 @@ local function code(language)
   say('%s, time: %.0f ms to a line', language, ms / n)
 end
 
---- Simple functions that are half written, at the end of a file: all lines of the rest, and those behind the
---- first one, with their indentation.
-local function rests()
+--- Simple functions that are half written, in files of names that training did not have: all lines of the
+--- rest, and those behind the first one, with their indentation.
+---@param tail boolean is the text below the function missing too?
+local function rests(tail)
   local files = vim.tbl_filter(function(f)
     return f.package == 'made'
   end, holes.files(work, 'held', 'lua'))
@@ -230,15 +231,18 @@ local function rests()
   local behind = tally()
   while n < count do
     local file = files[rnd(#files)]
-    local buf, lines = holes.open(holes.read(file.path), file.name, 'lua')
+    local buf, lines = holes.open(holes.read(file.path), ('attempt/no%d.lua'):format(n), 'lua')
     for _ = 1, 4 do
       local row = rnd(#lines)
       local white = #lines[row]:match('^%s*')
       local hole = { row = row - 1, col = white, to_row = row - 1, to_col = #lines[row], text = '' }
-      local want = row > 5 and #lines[row] > white and holes.rest(lines, hole) or ''
-      if n < count and want:find('\n') then
+      if n < count and row > 5 and #lines[row] > white then
+        hole = holes.rest(lines, hole)
+      end
+      local want = hole.text
+      if want:find('\n') then
         n = n + 1
-        holes.with(buf, lines, hole, true, function()
+        holes.with(buf, lines, hole, tail, function()
           local got = vim.trim(suggestion(buf, row - 1, white, 160))
           whole = whole + (got == want and 1 or 0)
           behind.add(got:match('\n(.*)') or '', want:match('\n(.*)'))
@@ -250,8 +254,8 @@ local function rests()
     end
     vim.api.nvim_buf_delete(buf, { force = true })
   end
-  say('lua, the rest of %d simple functions: all lines right %.1f %%; those behind the first %s', n,
-    100 * whole / n, behind.text(n))
+  say('lua, the rest of %d simple functions %s: all lines right %.1f %%; those behind the first %s', n,
+    tail and 'at the end of a file' or 'with text below', 100 * whole / n, behind.text(n))
 end
 
 -- ---- explanations ------------------------------------------------------------------------------
@@ -431,7 +435,8 @@ end
 if wanted.code then
   code('lua')
   code('c')
-  rests()
+  rests(true)
+  rests(false)
 end
 if wanted.explain then
   explanations()

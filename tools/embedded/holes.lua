@@ -41,37 +41,7 @@ local function indent(line)
   return #white:gsub('\t', '    ')
 end
 
----@param lines string[]
----@return integer? 0 for tabs
-local function indent_unit(lines)
-  local tabs, count = 0, {}
-  local before = 0
-  for _, line in ipairs(lines) do
-    if line:find('^\t') then
-      tabs = tabs + 1
-    end
-    local n = indent(line)
-    if n then
-      local step = math.abs(n - before)
-      if step == 2 or step == 3 or step == 4 or step == 8 then
-        count[step] = (count[step] or 0) + 1
-      end
-      before = n
-    end
-  end
-  if tabs > #lines / 20 then
-    return 0
-  end
-  local best, most = 2, 0
-  for step, n in pairs(count) do
-    if n > most then
-      best, most = step, n
-    end
-  end
-  return best
-end
-
---- A buffer with a file's text, named and indented as in its own project.
+--- A buffer with a file's text, named as in its own project.
 ---@param text string
 ---@param name string path as the model shall see it
 ---@param language string
@@ -83,9 +53,6 @@ function M.open(text, name, language)
   api.nvim_buf_set_lines(buf, 0, -1, false, lines)
   pcall(api.nvim_buf_set_name, buf, name)
   vim.bo[buf].filetype = language
-  local unit = indent_unit(lines)
-  vim.bo[buf].expandtab = unit ~= 0
-  vim.bo[buf].shiftwidth = unit == 0 and 4 or unit --[[@as integer]]
   vim.bo[buf].undolevels = -1
   return buf, lines
 end
@@ -169,11 +136,11 @@ function M.pick(lines, rnd)
     text = table.concat(text, '\n') }
 end
 
---- What somebody wants who writes at the end of a file: from the hole to the end of the function around it
---- if that is near, else to the end of the line.
+--- What is missing where somebody writes a function: a hole from where this one begins to the end of the
+--- function around it, if that is near.
 ---@param lines string[]
 ---@param hole embedded.Hole
----@return string
+---@return embedded.Hole
 function M.rest(lines, hole)
   local row = hole.row + 1
   local last = hole.to_row + 1
@@ -189,7 +156,8 @@ function M.rest(lines, hole)
   end
   local text = vim.list_slice(lines, row, last)
   text[1] = text[1]:sub(hole.col + 1)
-  return table.concat(text, '\n')
+  return { row = hole.row, col = hole.col, to_row = last - 1, to_col = #lines[last],
+    text = table.concat(text, '\n') }
 end
 
 --- Calls fn while the hole is in the buffer. With `tail` everything after the hole is missing too.

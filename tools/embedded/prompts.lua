@@ -84,12 +84,14 @@ local function write_holes(out, file, text, n, rnd)
       made = made + 1
       local tokens = BUDGETS[rnd(#BUDGETS)]
       local tail = rnd(7) == 1
-      local answer = tail and holes.rest(lines, hole) or hole.text
+      if tail or rnd(4) == 1 then
+        hole = holes.rest(lines, hole)
+      end
       holes.with(buf, lines, hole, tail, function()
         local budget = { tokens = tokens, suffix_tokens = math.floor(tokens / 4) }
         local c = context.gather(buf, hole.row, hole.col, budget)
         local parts = compact(context.parts(c), 'complete')
-        out:write(vim.json.encode({ parts = parts, answer = answer, package = file.package }), '\n')
+        out:write(vim.json.encode({ parts = parts, answer = hole.text, package = file.package }), '\n')
       end)
     end
   end
