@@ -18,8 +18,8 @@ local M = {}
 ---@field fence boolean a line of ``` ends the answer
 ---@field tabstop integer
 ---@field max_lines integer
----@field expandtab boolean? nil: leave indentation as the model wrote it
----@field unit integer? columns of one level, with expandtab
+---@field spaces boolean? nil: leave indentation as the model wrote it
+---@field unit integer? columns of one level, with spaces
 ---@field floor integer? indentation of the line that opens the scope, when a parser knows it
 ---@field open string[]? brackets to be closed after the cursor; nil when that is not known
 
@@ -145,12 +145,12 @@ end
 ---@param ctx gemma.filter.Context
 ---@return string
 function M.indentation(text, ctx)
-  if ctx.expandtab == nil or ctx.prose then
+  if ctx.spaces == nil or ctx.prose then
     return text
   end
   local lines = vim.split(text, '\n', { plain = true })
   local from = begins_line(ctx) and 1 or 2
-  if ctx.expandtab then
+  if ctx.spaces then
     local level = (' '):rep(ctx.unit or ctx.tabstop)
     for i = from, #lines do
       local tabs = lines[i]:match('^\t+')

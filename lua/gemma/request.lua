@@ -35,7 +35,7 @@ function M.filter(buf, row, col, c)
     prose = prose,
     fence = c.fence,
     tabstop = bo.tabstop,
-    expandtab = is.spaces,
+    spaces = is.spaces,
     unit = is.unit,
     max_lines = max_lines,
     floor = around.floor,

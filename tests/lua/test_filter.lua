@@ -205,26 +205,26 @@ test('filter: a file of garbage takes no time worth speaking of', function()
 end)
 
 
--- ---- indentation by 'expandtab' ---------------------------------------------------------------
+-- ---- indentation ------------------------------------------------------------------------------
 
 local INDENT = {
   -- name, context, text, what it becomes
-  { 'tabs become levels', { expandtab = true, unit = 2, before = 'x' }, '{\n\ty()\n\t\tz()', '{\n  y()\n    z()' },
-  { 'spaces stay where tabs are not wanted', { expandtab = true, unit = 2, before = 'x' }, '{\n   a\n}', '{\n   a\n}' },
+  { 'tabs become levels', { spaces = true, unit = 2, before = 'x' }, '{\n\ty()\n\t\tz()', '{\n  y()\n    z()' },
+  { 'spaces stay where tabs are not wanted', { spaces = true, unit = 2, before = 'x' }, '{\n   a\n}', '{\n   a\n}' },
   {
     'spaces become tabs',
-    { expandtab = false, tabstop = 4, unit = 4, before = 'x' },
+    { spaces = false, tabstop = 4, unit = 4, before = 'x' },
     '{\n    a\n        b',
     '{\n\ta\n\t\tb',
   },
-  { 'two spaces become one tab', { expandtab = false, before = 'x' }, '{\n  a\n    b', '{\n\ta\n\t\tb' },
-  { 'what is left over stays: it aligns', { expandtab = false, before = 'x' }, '{\n    a\n     * b', '{\n\ta\n\t * b' },
-  { 'a single blank is no indentation', { expandtab = false, before = '/*' }, '*\n * a\n */', '*\n * a\n */' },
-  { 'mixed indentation is left alone', { expandtab = false, before = 'x' }, 'y\n\t  a', 'y\n\t  a' },
-  { 'the first line only where a line begins', { expandtab = true, unit = 4, before = 'x' }, '\ty\n\tz', '\ty\n    z' },
-  { 'the first line after blanks', { expandtab = true, unit = 4, before = '    ' }, '\ty', '    y' },
-  { 'tabs inside a line are text', { expandtab = true, unit = 4 }, 'a\tb', 'a\tb' },
-  { 'prose is left alone', { expandtab = true, unit = 4, prose = true }, '\ta', '\ta' },
+  { 'two spaces become one tab', { spaces = false, before = 'x' }, '{\n  a\n    b', '{\n\ta\n\t\tb' },
+  { 'what is left over stays: it aligns', { spaces = false, before = 'x' }, '{\n    a\n     * b', '{\n\ta\n\t * b' },
+  { 'a single blank is no indentation', { spaces = false, before = '/*' }, '*\n * a\n */', '*\n * a\n */' },
+  { 'mixed indentation is left alone', { spaces = false, before = 'x' }, 'y\n\t  a', 'y\n\t  a' },
+  { 'the first line only where a line begins', { spaces = true, unit = 4, before = 'x' }, '\ty\n\tz', '\ty\n    z' },
+  { 'the first line after blanks', { spaces = true, unit = 4, before = '    ' }, '\ty', '    y' },
+  { 'tabs inside a line are text', { spaces = true, unit = 4 }, 'a\tb', 'a\tb' },
+  { 'prose is left alone', { spaces = true, unit = 4, prose = true }, '\ta', '\ta' },
   { 'nothing is known, nothing is done', {}, '\ta', '\ta' },
 }
 for _, t in ipairs(INDENT) do
@@ -234,7 +234,7 @@ for _, t in ipairs(INDENT) do
 end
 
 test('filter: indentation of a line never changes when more lines come', function()
-  local c = ctx({ expandtab = false, tabstop = 8, unit = 8, before = 'x' })
+  local c = ctx({ spaces = false, tabstop = 8, unit = 8, before = 'x' })
   local text, was = '{\n    a\n  b\n      c\n        d\n}', {}
   for n = 1, #text do
     local lines = vim.split(filter.indentation(text:sub(1, n), c), '\n', { plain = true })
