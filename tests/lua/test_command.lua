@@ -612,10 +612,11 @@ end)
 test('the API accepts as the keys do', function()
   local c = h.suggesting('x = |', 'foo bar')
   c:wait("require('gemma').visible()")
+  -- The editor may answer a call before it takes the keys that one fed to it.
   c:lua("return require('gemma').accept_word()")
-  h.eq(c:lines(), { 'x = foo' })
+  c:wait("vim.api.nvim_get_current_line() == 'x = foo'")
   c:lua("return require('gemma').accept()")
-  h.eq(c:lines(), { 'x = foo bar' })
+  c:wait("vim.api.nvim_get_current_line() == 'x = foo bar'")
   h.eq(c:lua("return require('gemma').accept()"), false)
 end)
 
