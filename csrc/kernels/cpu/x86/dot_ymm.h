@@ -5,8 +5,7 @@
  * is multiplied in once for a group and token, not once for each product. The weights are turned for
  * this, four lanes at a time (turn4), for all tokens together; the activations lie ready (fill).
  *
- * Formats without a kernel of their own are unpacked to a small buffer and take the way of Q8_0 from
- * there, where a vector is a group.
+ * Formats without a kernel of their own are unpacked to a small buffer first, where a vector is a group.
  *
  * Defines to set: GM_YMM_VNNI (1 or 0).
  */
@@ -33,21 +32,6 @@ INLINE void store_sums(const vec *v, const int n, float *to, size_t stride) {
 enum { AT_ONCE = 1, IN_STRETCHES = 0 };
 #include "kernels/cpu/dot_rows.h"
 
-/* Products of up to 7 bits (u) with 8 signed bits, four to a lane. */
-INLINE __m256i dot4(__m256i u, __m256i s) {
-#if GM_YMM_VNNI
-    return _mm256_dpbusd_avx_epi32(_mm256_setzero_si256(), u, s);
-#else
-    return _mm256_madd_epi16(_mm256_maddubs_epi16(u, s), _mm256_set1_epi16(1));
-#endif
-}
-
-/* Eight signed bits each: the sign goes over to the other factor. -128 as magnitude is 128 and
- * still fits, since the other factor never is below -127. */
-INLINE __m256i dot4_signed(__m256i w, __m256i x) {
-    return dot4(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
-}
-
 INLINE __m256i low_nibbles(__m256i v) { return _mm256_and_si256(v, _mm256_set1_epi8(15)); }
 INLINE __m256i high_nibbles(__m256i v) { return low_nibbles(_mm256_srli_epi16(v, 4)); }
 INLINE __m256i load(const void *p) { return _mm256_loadu_si256(p); }
@@ -56,8 +40,6 @@ INLINE __m256i load(const void *p) { return _mm256_loadu_si256(p); }
 INLINE vec add_scaled(vec sum, vec dot, vec dx, vec dw) {
     return _mm256_fmadd_ps(_mm256_mul_ps(dot, dx), dw, sum);
 }
-
-INLINE vec spread(vec v, __m256i idx) { return _mm256_permutevar8x32_ps(v, idx); }
 
 /* ---- sums of products, a group in a lane ---------------------------------------------------------- */
 
@@ -68,6 +50,17 @@ INLINE __m256i add_products(__m256i sum, __m256i u, __m256i s) {
     return _mm256_dpbusd_avx_epi32(sum, u, s);
 #else
     return _mm256_add_epi16(sum, _mm256_maddubs_epi16(u, s));
+#endif
+}
+
+/* sum, 32 bits to a lane, + the products of signed bytes: w's sign goes over to x. size is |w|, of which
+ * -128 has 128 and still fits, since x never is below -127. */
+INLINE __m256i add_signed(__m256i sum, __m256i w, __m256i size, __m256i x) {
+    const __m256i s = _mm256_sign_epi8(x, w);
+#if GM_YMM_VNNI
+    return _mm256_dpbusd_avx_epi32(sum, size, s);
+#else
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(size, s), _mm256_set1_epi16(1)));
 #endif
 }
 
@@ -150,6 +143,15 @@ INLINE vec scales_at(const uint8_t *b, int stride) {
     return _mm256_cvtph_ps(_mm_unpacklo_epi64(_mm_unpacklo_epi32(two[0], two[1]), _mm_unpacklo_epi32(two[2], two[3])));
 }
 
+/* 16 bytes of each of 8 blocks, `stride` apart: lane b of v[i] is word i of block b's. */
+INLINE void load_turned(const uint8_t *b, int stride, __m256i v[4]) {
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++)
+        v[i] = _mm256_set_m128i(_mm_loadu_si128((const void *)(b + stride * (i + 4))),
+                                _mm_loadu_si128((const void *)(b + stride * i)));
+    turn4(v);
+}
+
 /* 8 products of at most 2 * 15 * 127 fit in 16 bits. */
 INLINE void step_q4_0(const uint8_t *w, const tokens *k, int e, const int n, vec sum[MAX_TOK]) {
     const vec d = scales_at(w, 18), m = _mm256_mul_ps(d, _mm256_set1_ps(-8.0f));
@@ -157,11 +159,7 @@ INLINE void step_q4_0(const uint8_t *w, const tokens *k, int e, const int n, vec
     const int8_t *x = k->x->few.q[LANES] + at(k, 0, e);
     const float *dx = k->x->d + at(k, 0, e) / 32, *ds = k->x->ds32 + at(k, 0, e) / 32;
     __m256i v[4], dot[MAX_TOK];
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++)
-        v[i] = _mm256_set_m128i(_mm_loadu_si128((const void *)(w + 18 * (i + 4) + 2)),
-                                _mm_loadu_si128((const void *)(w + 18 * i + 2)));
-    turn4(v);
+    load_turned(w + 2, 18, v);
 #pragma GCC unroll 4
     for (int t = 0; t < n; t++) dot[t] = _mm256_setzero_si256();
 #pragma GCC unroll 4
@@ -182,11 +180,9 @@ INLINE void step_q4_0(const uint8_t *w, const tokens *k, int e, const int n, vec
     }
 }
 
-/* 32 signed bytes for 16 bytes of IQ4: low nibbles first, as they lie in the activations. */
-INLINE __m256i iq4_levels(const uint8_t *q) {
-    const __m128i v = _mm_loadu_si128((const void *)q);
-    const __m256i table = _mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)gm_iq4_values));
-    return _mm256_shuffle_epi8(table, low_nibbles(_mm256_set_m128i(_mm_srli_epi16(v, 4), v)));
+/* The signed bytes that 4 bits stand for. */
+INLINE __m256i iq4_levels(__m256i nibbles) {
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)gm_iq4_values)), nibbles);
 }
 
 INLINE vec iq4_xs_scales(const gm_block_iq4_xs *b) {
@@ -200,26 +196,38 @@ INLINE vec iq4_xs_scales(const gm_block_iq4_xs *b) {
     return _mm256_mul_ps(_mm256_cvtepi32_ps(scale), _mm256_set1_ps(_cvtsh_ss(b->d)));
 }
 
-/* 8 groups of Q8_0 or IQ4, whose weights are signed bytes in the order of the activations. The scales are
- * multiplied first: with so few operations for a product that is not slower, and faster for one token. */
+/* 8 groups of Q8_0 or IQ4, whose weights are signed bytes: of their products no more than two fit in 16 bits. */
 INLINE void step_signed(gm_dtype type, const uint8_t *w, const tokens *k, int e, const int n,
                         vec sum[MAX_TOK]) {
     const gm_block_iq4_xs *xs = (const gm_block_iq4_xs *)w;
     const vec d = type == GM_IQ4_XS ? iq4_xs_scales(xs) : scales_at(w, type == GM_Q8_0 ? 34 : 18);
-    vec scales[MAX_TOK];
+    const size_t token = (size_t)k->x->n_pad;
+    const int8_t *x = k->x->few.q[LANES] + at(k, 0, e);
+    const float *dx = k->x->d + at(k, 0, e) / 32;
+    __m256i nibbles[4], dot[MAX_TOK];
+    if (type == GM_IQ4_XS) load_turned(xs->q, 16, nibbles);
+    if (type == GM_IQ4_NL) load_turned(w + 2, 18, nibbles);
 #pragma GCC unroll 4
-    for (int t = 0; t < n; t++) scales[t] = _mm256_mul_ps(d, _mm256_loadu_ps(k->x->d + at(k, t, e) / 32));
-#pragma GCC unroll 8
-    for (int j = 0; j < 8; j++) {
-        const __m256i v = type == GM_Q8_0    ? load(w + 34 * j + 2)
-                          : type == GM_IQ4_XS ? iq4_levels(xs->q + 16 * j)
-                                              : iq4_levels(w + 18 * j + 2);
-        const __m256i idx = _mm256_set1_epi32(j);
+    for (int t = 0; t < n; t++) dot[t] = _mm256_setzero_si256();
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; h++) {
+        __m256i v[4];
+        if (type == GM_Q8_0) load_turned(w + 2 + 16 * h, 34, v);
 #pragma GCC unroll 4
-        for (int t = 0; t < n; t++) {
-            const vec dot = _mm256_cvtepi32_ps(dot4_signed(v, load(k->x->q + at(k, t, e + 32 * j))));
-            sum[t] = _mm256_fmadd_ps(dot, spread(scales[t], idx), sum[t]);
+        for (int i = 0; i < 4; i++) {
+            if (type != GM_Q8_0) v[i] = iq4_levels(h == 0 ? low_nibbles(nibbles[i]) : high_nibbles(nibbles[i]));
+            const __m256i size = _mm256_abs_epi8(v[i]);
+#pragma GCC unroll 4
+            for (int t = 0; t < n; t++) {
+                dot[t] = add_signed(dot[t], v[i], size, load(x + (size_t)t * token + 128 * h + 32 * i));
+                GM_KEEP(dot[t]);
+            }
         }
+    }
+#pragma GCC unroll 4
+    for (int t = 0; t < n; t++) {
+        const vec scales = _mm256_mul_ps(d, _mm256_loadu_ps(dx + (size_t)t * (token / 32)));
+        sum[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot[t]), scales, sum[t]);
     }
 }
 
@@ -370,7 +378,8 @@ INLINE void step_unpacked(const unpacked *u, const gm_unpack_info *info, const t
         for (int t = 0; t < n; t++) {
             const __m256i x = load(k->x->q + at(k, t, e + 32 * j));
             const vec dx = _mm256_set1_ps(k->x->d[at(k, t, e) / 32 + (size_t)j]);
-            sum[t] = add_scaled(sum[t], _mm256_cvtepi32_ps(dot4_signed(w, x)), dx, dw);
+            const __m256i dot = add_signed(_mm256_setzero_si256(), w, _mm256_abs_epi8(w), x);
+            sum[t] = add_scaled(sum[t], _mm256_cvtepi32_ps(dot), dx, dw);
         }
     }
 }
@@ -401,7 +410,7 @@ DOT(any)
 INLINE void fill_dot(gm_dot_fns *f) {
     for (int t = 0; t < GM_DTYPE_LIMIT; t++)
         if (f->unpack[t]) f->dot[t] = dot_any;
-    f->fill_few[GM_Q4_0] = fill_lanes;
+    f->fill_few[GM_Q4_0] = f->fill_few[GM_Q8_0] = f->fill_few[GM_IQ4_NL] = f->fill_few[GM_IQ4_XS] = fill_lanes;
     f->fill_few[GM_Q4_K] = f->fill_few[GM_Q5_K] = fill_pairs;
     f->fill_few[GM_Q6_K] = fill_quads;
     f->dot[GM_Q4_0] = dot_q4_0;

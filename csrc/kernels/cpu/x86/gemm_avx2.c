@@ -113,7 +113,7 @@ void gm_tile_fill_avx2(gm_tile_fns *f) {
     f->tile_quant = tile_quant;
     f->tile_float = tile_float;
     /* Formats with a kernel of their own in dot_ymm.h that turns the weights. */
-    static const gm_dtype quick[] = {GM_Q4_0, GM_Q4_K, GM_Q5_K, GM_Q6_K};
+    static const gm_dtype quick[] = {GM_Q4_0, GM_Q8_0, GM_IQ4_NL, GM_IQ4_XS, GM_Q4_K, GM_Q5_K, GM_Q6_K};
     for (size_t i = 0; i < sizeof quick / sizeof *quick; i++) f->min_tok[quick[i]] = GM_XQ_FEW + 1;
     f->turn = turn;
     f->widen[GM_F32] = widen_f32;
