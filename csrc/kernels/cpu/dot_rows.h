@@ -3,7 +3,7 @@
  *
  * Included after INLINE, `vec`, `vec_zero` and `store_sums` are defined, and
  *
- *     AT_ONCE       the number of rows that are computed together
+ *     AT_ONCE       the number of rows that are computed together, for TOGETHER_TOK tokens at most
  *     IN_STRETCHES  1: activations too long for the first-level cache are taken a stretch at a time
  */
 #pragma once
@@ -93,16 +93,17 @@ typedef struct {
 #define ROW_ANY                                                                                    \
     INLINE void row_any(const gm_dot_args *a, int r, const int rows, int apart, stretch s,         \
                         const int n, vec (*sum)[MAX_TOK]) {                                        \
-        (void)rows, (void)apart; /* one row at a time */                                           \
         const tokens k = {a->x, a->tok};                                                           \
         const gm_unpack_info *info = gm_unpack_info_get(a->dtype);                                 \
-        const uint8_t *w = a->w + (size_t)r * a->row_bytes;                                        \
         unpacked u;                                                                                \
         for (int e = s.begin; e < s.end; e += 256) {                                               \
-            int left = s.end - e;                                                                  \
-            if (left < 256) memset(&u, 0, sizeof u);                                               \
-            a->unpack(w, e, left < 256 ? left : 256, u.q, u.scale, u.min);                         \
-            step_unpacked(&u, info, &k, e, n, sum[0]);                                             \
+            const int left = s.end - e < 256 ? s.end - e : 256;                                    \
+            for (int i = 0; i < rows; i++) {                                                       \
+                const uint8_t *w = a->w + (size_t)(r + i * apart) * a->row_bytes;                  \
+                if (left < 256) memset(&u, 0, sizeof u);                                           \
+                a->unpack(w, e, left, u.q, u.scale, u.min);                                        \
+                step_unpacked(&u, info, &k, e, n, sum[i]);                                         \
+            }                                                                                      \
         }                                                                                          \
     }
 
@@ -132,7 +133,8 @@ INLINE stretch stretch_at(const gm_dot_args *a, int begin, int length, int i, in
 }
 
 /* Rows that are computed together lie far apart, so that each is a stream of memory which the hardware
- * can follow: two of them read a seventh faster than one, and neighbours a seventh more slowly (Zen 5). */
+ * can follow: two of them read a seventh faster than one (Zen 3, Zen 5; four no faster than two), and neighbours a
+ * seventh more slowly. */
 #define ROWS_N(NAME, N)                                                                            \
     /* Not in line: registers are scarce, and the loop over whole rows would lose some to this one. */\
     static __attribute__((noinline)) void cut_##NAME##_##N(const gm_dot_args *a, int apart,        \
@@ -160,12 +162,13 @@ INLINE stretch stretch_at(const gm_dot_args *a, int begin, int length, int i, in
             store_sums(sum[j], N, a->out + r + j * apart, a->out_stride);                          \
     }                                                                                              \
     static void rows_##NAME##_##N(const gm_dot_args *a) {                                          \
-        const int apart = a->n_row / AT_ONCE, length = stretch_length(a->x, N);                    \
+        const int once = (N) <= TOGETHER_TOK ? AT_ONCE : 1, apart = a->n_row / once;                \
+        const int length = stretch_length(a->x, N);                                                \
         if (IN_STRETCHES && (N) > 1 && length < a->x->n_in)                                        \
             cut_##NAME##_##N(a, apart, length);                                                    \
         else                                                                                       \
-            for (int r = 0; r < apart; r++) whole_##NAME##_##N(a, r, AT_ONCE, apart);              \
-        for (int r = apart * AT_ONCE; r < a->n_row; r++) whole_##NAME##_##N(a, r, 1, 1);           \
+            for (int r = 0; r < apart; r++) whole_##NAME##_##N(a, r, once, apart);                 \
+        for (int r = apart * once; r < a->n_row; r++) whole_##NAME##_##N(a, r, 1, 1);              \
     }
 
 #define DOT(NAME)                                                                                  \

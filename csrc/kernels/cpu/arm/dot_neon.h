@@ -26,7 +26,7 @@ INLINE float vec_sum(vec s) { return vaddvq_f32(vaddq_f32(s.v[0], s.v[1])); }
 INLINE void store_sums(const vec *v, const int n, float *to, size_t stride) {
     for (int t = 0; t < n; t++) to[(size_t)t * stride] = vec_sum(v[t]);
 }
-enum { AT_ONCE = 1, IN_STRETCHES = 0 };
+enum { AT_ONCE = 1, TOGETHER_TOK = GM_DOT_TOK, IN_STRETCHES = 0 };
 #include "kernels/cpu/dot_rows.h"
 
 /* sum + w . x, four products to a lane. |w| <= 128 and |x| <= 127: two products fit in 16 bits. */

@@ -28,8 +28,9 @@ INLINE float vec_sum(vec v) {
 INLINE void store_sums(const vec *v, const int n, float *to, size_t stride) {
     for (int t = 0; t < n; t++) to[(size_t)t * stride] = vec_sum(v[t]);
 }
-/* In stretches, four tokens by rows of 15,360 took 70 ps a weight instead of 60 (Zen 5). */
-enum { AT_ONCE = 1, IN_STRETCHES = 0 };
+/* Two rows and more than one token want more registers than there are. In stretches, four tokens by rows of
+ * 15,360 took 70 ps a weight instead of 60 (Zen 5). */
+enum { AT_ONCE = 2, TOGETHER_TOK = 1, IN_STRETCHES = 0 };
 #include "kernels/cpu/dot_rows.h"
 
 INLINE __m256i low_nibbles(__m256i v) { return _mm256_and_si256(v, _mm256_set1_epi8(15)); }

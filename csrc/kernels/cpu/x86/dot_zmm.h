@@ -10,8 +10,8 @@
  * instruction leaves 16 partial sums, 8 lanes for each group. They become floats and are multiplied by
  * a vector that repeats each group's scale (weights' times activations') over its lanes.
  *
- * The activations lie ready in the order of the lanes (fill_lanes and others), and so do the offsets of the weights times
- * sum(x), with which sums begin. Minima are one multiply-add per 16 groups with d * sum(x).
+ * The activations lie ready in the order of the lanes (fill_lanes and others), and so do the offsets of the weights
+ * times sum(x), with which sums begin. Minima are one multiply-add per 16 groups with d * sum(x).
  *
  * On Zen 5 time is steps over four ports, of which products and multiply-adds take two: what counts is how few
  * there are. Two rows share the loads of activations.
@@ -50,7 +50,7 @@ INLINE void store_sums(const vec *v, const int n, float *to, size_t stride) {
     if (n > 3) to[3 * stride] = _mm_cvtss_f32(_mm512_extractf32x4_ps(s, 3));
 }
 
-enum { AT_ONCE = 2, IN_STRETCHES = 1 };
+enum { AT_ONCE = 2, TOGETHER_TOK = GM_DOT_TOK, IN_STRETCHES = 1 };
 #include "kernels/cpu/dot_rows.h"
 
 INLINE __m512i low_nibbles(__m512i v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
