@@ -127,6 +127,7 @@ class Run:
         elif args.start:
             weights.fill(self.model, Path(args.start))
             self.ema = {n: p.detach().clone() for n, p in self.model.named_parameters()}
+            self.save("cooled-0.pt")  # it is the end of a cooldown, or a mean of some
 
     def load(self, path):
         s = torch.load(path, map_location=self.device, weights_only=True)
