@@ -3,12 +3,15 @@
  *
  * Included after INLINE, `vec`, `vec_zero` and `store_sums` are defined, and
  *
- *     AT_ONCE       the number of rows that are computed together, for TOGETHER_TOK tokens at most
+ *     AT_ONCE       the number of rows that are computed together
+ *     TOGETHER_TOK  for so many tokens at most; with more a row is computed for itself
  *     IN_STRETCHES  1: activations too long for the first-level cache are taken a stretch at a time
  */
 #pragma once
 
 enum { MAX_TOK = GM_DOT_TOK };
+
+_Static_assert(!IN_STRETCHES || (int)TOGETHER_TOK == (int)MAX_TOK, "a stretch is always of AT_ONCE rows");
 
 /* Bytes between the weights that are computed and those that are called for. Less is too near where a core
  * reads 30 GB/s and memory answers after 150 ns (on Zen 5, 1.5 KiB cost an eighth of the speed), more brings
@@ -162,7 +165,7 @@ INLINE stretch stretch_at(const gm_dot_args *a, int begin, int length, int i, in
             store_sums(sum[j], N, a->out + r + j * apart, a->out_stride);                          \
     }                                                                                              \
     static void rows_##NAME##_##N(const gm_dot_args *a) {                                          \
-        const int once = (N) <= TOGETHER_TOK ? AT_ONCE : 1, apart = a->n_row / once;                \
+        const int once = (N) <= TOGETHER_TOK ? AT_ONCE : 1, apart = a->n_row / once;               \
         const int length = stretch_length(a->x, N);                                                \
         if (IN_STRETCHES && (N) > 1 && length < a->x->n_in)                                        \
             cut_##NAME##_##N(a, apart, length);                                                    \
