@@ -615,8 +615,10 @@ test('the API accepts as the keys do', function()
   -- The editor may answer a call before it takes the keys that one fed to it.
   c:lua("return require('gemma').accept_word()")
   c:wait("vim.api.nvim_get_current_line() == 'x = foo'")
+  h.eq(c:lines(), { 'x = foo' })
   c:lua("return require('gemma').accept()")
   c:wait("vim.api.nvim_get_current_line() == 'x = foo bar'")
+  h.eq(c:lines(), { 'x = foo bar' })
   h.eq(c:lua("return require('gemma').accept()"), false)
 end)
 
