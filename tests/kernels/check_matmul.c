@@ -300,40 +300,44 @@ static void zeros_and_extremes(void **state) {
 }
 
 /* Query, key and value matrices of one layer may have three types. */
-static void three_at_once(gm_matmul_ctx *m, const char *variant, const gm_dtype mix[3]) {
-    static const int rows[3] = {70, 3, 129}, counts[] = {1, 3, 30};
-    for (size_t k = 0; k < sizeof counts / sizeof counts[0]; k++) {
-        const int n_tok = counts[k];
-        operands o[3];
-        shape s[3];
-        gm_tensor w[3], out[3], x;
-        gm_op_matmul op = {.n_mat = 3, .n_tok = n_tok};
-        for (int i = 0; i < 3; i++) {
-            s[i] = (shape){mix[i], 512, rows[i], n_tok, RANDOM};
-            o[i] = make_operands(&s[i]);
-            if (i > 0) {
-                memcpy(o[i].x, o[0].x, (size_t)n_tok * 512 * sizeof(float));
-                memcpy(o[i].rounded, o[0].rounded, (size_t)n_tok * 512 * sizeof(float));
-            }
-            w[i] = gm_tensor_view(mix[i], o[i].w.data, 512, rows[i]);
-            out[i] = gm_tensor_view(GM_F32, o[i].out, rows[i], n_tok);
-            op.w[i] = &w[i];
-            op.out[i] = &out[i];
+static void three_at_once(gm_matmul_ctx *m, const char *variant, const gm_dtype mix[3], int n_tok) {
+    static const int rows[3] = {70, 3, 129};
+    operands o[3];
+    shape s[3];
+    gm_tensor w[3], out[3], x;
+    gm_op_matmul op = {.n_mat = 3, .n_tok = n_tok};
+    for (int i = 0; i < 3; i++) {
+        s[i] = (shape){mix[i], 512, rows[i], n_tok, RANDOM};
+        o[i] = make_operands(&s[i]);
+        if (i > 0) {
+            memcpy(o[i].x, o[0].x, (size_t)n_tok * 512 * sizeof(float));
+            memcpy(o[i].rounded, o[0].rounded, (size_t)n_tok * 512 * sizeof(float));
         }
-        x = gm_tensor_view(GM_F32, o[0].x, 512, n_tok);
-        op.x = &x;
-        assert_int_equal(gm_matmul_run(m, &op, NULL), GM_OK);
-        for (int i = 0; i < 3; i++) {
-            judge(&s[i], &o[i], variant);
-            free_operands(&o[i]);
-        }
+        w[i] = gm_tensor_view(mix[i], o[i].w.data, 512, rows[i]);
+        out[i] = gm_tensor_view(GM_F32, o[i].out, rows[i], n_tok);
+        op.w[i] = &w[i];
+        op.out[i] = &out[i];
+    }
+    x = gm_tensor_view(GM_F32, o[0].x, 512, n_tok);
+    op.x = &x;
+    assert_int_equal(gm_matmul_run(m, &op, NULL), GM_OK);
+    for (int i = 0; i < 3; i++) {
+        judge(&s[i], &o[i], variant);
+        free_operands(&o[i]);
     }
 }
 
+/* Each type beside each, before and behind it: no kernel's order of activations may lie where another's is. */
 static void mixes(gm_matmul_ctx *m, const char *variant) {
-    three_at_once(m, variant, (const gm_dtype[]){GM_Q4_K, GM_F16, GM_Q6_K});
-    three_at_once(m, variant, (const gm_dtype[]){GM_Q6_K, GM_Q4_0, GM_Q5_K}); /* an order of activations each */
-    three_at_once(m, variant, (const gm_dtype[]){GM_Q8_0, GM_Q2_K, GM_IQ4_XS});
+    for (int i = 0; i < N_TYPE; i++)
+        for (int k = 0; k < N_TYPE; k++)
+            if (types[i] != types[k]) three_at_once(m, variant, (const gm_dtype[]){types[i], types[k], types[i]}, 3);
+    for (int n_tok = 1; n_tok <= 30; n_tok += 29) {
+        three_at_once(m, variant, (const gm_dtype[]){GM_Q4_K, GM_F16, GM_Q6_K}, n_tok);
+        three_at_once(m, variant, (const gm_dtype[]){GM_Q6_K, GM_Q4_0, GM_Q5_K}, n_tok); /* an order each */
+        three_at_once(m, variant, (const gm_dtype[]){GM_Q8_0, GM_Q2_K, GM_IQ4_XS}, n_tok);
+        three_at_once(m, variant, (const gm_dtype[]){GM_IQ4_NL, GM_Q4_0, GM_Q8_0}, n_tok);
+    }
 }
 
 static void matrices_that_share_x_may_differ_in_type(void **state) {

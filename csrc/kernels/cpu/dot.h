@@ -24,10 +24,10 @@ typedef struct gm_xq gm_xq;
 typedef void (*gm_xq_fn)(gm_xq *x, int32_t t);
 
 /* What the kernels of a level read between them, at most. */
-enum { GM_XQ_ORDERS = 3, GM_XQ_SCALES = 4 };
+enum { GM_XQ_ORDERS = 4, GM_XQ_SCALES = 4 };
 
 /* The same activations in the orders in which the kernels of a level meet the weights. What lies where
- * is their own business: dot_ymm.h, dot_zmm.h. */
+ * is their own business: x86/x86.h. */
 typedef struct {
     gm_xq_fn fill[GM_XQ_ORDERS]; /* row t of what is wanted, from the other arrays of gm_xq; then NULL */
     int8_t *q[GM_XQ_ORDERS];     /* [n_tok, n_pad] each */

@@ -97,9 +97,9 @@ GM_TURN4(256)
 /* Of gm_xq_few.q: eight vectors for 256 elements, of eight lanes of four elements each. With word k of
  * a block for its elements 4 k .. 4 k + 3: */
 enum {
-    LANES, /* vector k: word k of blocks 0 .. 7 */
-    PAIRS, /* vector 2 k + i: word k of blocks i, i + 2, i + 4, i + 6, then word k + 4 of these */
-    QUADS, /* vector 4 i + k: word k of blocks 4 i .. 4 i + 3, then word k + 4 of these */
+    LANES = GM_ORDER_LANES_YMM, /* vector k: word k of blocks 0 .. 7 */
+    PAIRS = GM_ORDER_PAIRS, /* vector 2 k + i: word k of blocks i, i + 2, i + 4, i + 6, then word k + 4 of these */
+    QUADS = GM_ORDER_QUADS, /* vector 4 i + k: word k of blocks 4 i .. 4 i + 3, then word k + 4 of these */
     /* Of gm_xq_few.d: of each eight blocks d of those with even numbers, then of the others. */
     EVENS = 0
 };

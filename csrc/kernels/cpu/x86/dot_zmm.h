@@ -117,12 +117,12 @@ INLINE void load_block(const int8_t *p, __m512i v[4]) {
 /* Of gm_xq_few.q and gm_xq_few.d. A word is four elements. */
 enum {
     /* Of 16 blocks of 32: vector k has word k of the blocks of quad_group. */
-    LANES = 0,
+    LANES = GM_ORDER_LANES_ZMM,
     /* Of 8 blocks of 32: vector k has word k of the blocks of pair_block, in every other quarter word
      * k + 4. */
-    PAIRS = 1,
+    PAIRS = GM_ORDER_PAIRS,
     /* Of 16 groups of 16: vector k has word k of the groups of quad_group. */
-    QUADS = 2,
+    QUADS = GM_ORDER_QUADS,
     D_QUADS = 0, /* d of the block of each lane of QUADS */
     D_PAIRS = 1, /* the same of PAIRS */
     D_LANES = 2, /* the same of LANES; after each 16 of them, -8 * s32 of those blocks, whole numbers */

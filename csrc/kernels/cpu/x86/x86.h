@@ -27,6 +27,11 @@
         v[3] = _mm##BITS##_unpackhi_epi64(b, d);                                                   \
     }
 
+/* Where the kernels find their orders of activations, in gm_xq_few.q. A level has kernels of both widths, for
+ * different formats, and a matmul may have matrices of both: what they read lies apart. PAIRS and QUADS are of one
+ * width at each level, since whoever has a kernel for one of their formats has them all. */
+enum { GM_ORDER_LANES_YMM, GM_ORDER_LANES_ZMM, GM_ORDER_PAIRS, GM_ORDER_QUADS };
+
 /* Puts the x86 variants up to `level` over what is in f. */
 void gm_x86_fill_dot(gm_dot_fns *f, gm_cpu_level level);
 void gm_x86_fill_tile(gm_tile_fns *f, gm_cpu_level level);
