@@ -36,14 +36,12 @@ $(FUZZ_DIR)/fuzz_%-replay: $(FUZZ_DIR)/obj/tests/fuzz/fuzz_%.o $(FUZZ_DIR)/obj/t
 $(FUZZ_DIR)/fuzz_%: $(FUZZ_DIR)/obj/tests/fuzz/fuzz_%.o $(FUZZ_DIR)/libfuzzed.a
 	$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $^ -lm -ldl -lpthread
 
-# Seeds come from the target itself and from files of the golden tests that are small enough.
+# Seeds come from the target itself; those of media from files too.
 .PHONY: fuzz fuzz-run-%
 fuzz-run-%: $(FUZZ_DIR)/fuzz_% $(FUZZ_DIR)/fuzz_%-replay
 	@mkdir -p $(FUZZ_DIR)/corpus/$* $(FUZZ_DIR)/seeds/$*
 	@$(FUZZ_DIR)/fuzz_$*-replay --seeds $(FUZZ_DIR)/seeds/$*
-	@if [ $* = gguf ]; then \
-	    find tests/golden -name '*.gguf' -size -200k -exec cp {} $(FUZZ_DIR)/seeds/$*/ \; 2>/dev/null; \
-	    elif [ $* = media ]; then cp tests/golden/pictures/*.* tests/fuzz/media/* $(FUZZ_DIR)/seeds/$*/; fi; true
+	@[ $* != media ] || cp tests/golden/pictures/*.* tests/fuzz/media/* $(FUZZ_DIR)/seeds/$*/
 	@echo "fuzz: $*, $(FUZZ_SECONDS) s"
 	@log=$(FUZZ_DIR)/$*.log; \
 	    if $(FUZZ_DIR)/fuzz_$* -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 \

@@ -13,6 +13,7 @@ vim.o.number = given.number or false -- its colour is that of ghost text
 vim.o.laststatus = 2
 vim.o.shortmess = vim.o.shortmess .. 'I'
 vim.o.statusline = "%f %m%=%{v:lua.require'gemma'.statusline()} %l:%c "
+require('gemma.power').root = '/no-batteries' -- what the machine runs on must not decide either
 
 vim.g.gemma = vim.tbl_deep_extend('force', {
   model_path = given.model,

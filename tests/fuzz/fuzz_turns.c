@@ -26,7 +26,7 @@ static size_t read_parts(const uint8_t *p, size_t n, gm_part *parts, bool *marku
         p += 2, n -= 2;
         if (len > n) len = n;
         parts[n_part] = (gm_part){.kind = kind, .n_row = (uint32_t)len};
-        parts[n_part].open = kind == GM_PART_SOUND && p[0] >= 128;
+        parts[n_part].open = kind == GM_PART_SOUND && n > 0 && p[0] >= 128;
         if (kind == GM_PART_TEXT || kind == GM_PART_MARKUP) {
             parts[n_part].text = (gm_str){(const char *)p, len};
             p += len, n -= len;
@@ -96,4 +96,5 @@ void fuzz_seeds(void) {
     SEED("0\x01\x0C<bos><|turn>\0\x05hello\x01\x08<image|>");
     SEED("0\x04\0\0\x03"
          "one\x04\0\0\x03two\x03\0\0\x06<|turn");
+    SEED("0\x07\0"); /* ends with the head of a sound */
 }

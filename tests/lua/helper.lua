@@ -69,7 +69,14 @@ function M.child(o)
     end })
     _G.PlainNotify = vim.notify
     vim.notify = function(msg, level) table.insert(Seen.messages, msg) end
-  ]])
+    -- What the machine runs on must not decide; and nothing is loaded for this that start-up does not load.
+    local file, none = ...
+    package.preload['gemma.power'] = function()
+      local power = dofile(file)
+      power.root = none
+      return power
+    end
+  ]], M.root .. '/lua/gemma/power.lua', dir .. '/no-batteries')
   return child
 end
 

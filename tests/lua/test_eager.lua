@@ -297,9 +297,18 @@ test("battery: 'off' does not even answer the key", function()
 end)
 
 test("battery: 'same' never looks", function()
-  local c = on_battery('same', 'Discharging')
+  local dir = vim.fn.tempname()
+  supply(dir, 'Discharging')
+  local c = h.child({ config = "vim.g.gemma = { battery = 'same', completion = { delay = 0 } }" })
+  c:lua([[local p = require('gemma.power')
+    p.root, Looked = ..., 0
+    local refresh = p.refresh
+    p.refresh = function(...) Looked = Looked + 1 return refresh(...) end]], dir)
+  c:insert_at('|')
+  c:wait("require('gemma.engine').is_loaded()")
   c:type('x = ')
   c:wait('#Fake.jobs > 0')
+  h.eq(c:lua('return Looked'), 0)
 end)
 
 test('paused: status says why ghost text waits; questions go on meanwhile', function()
