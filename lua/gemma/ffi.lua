@@ -36,6 +36,15 @@ function M.root()
   return vim.fs.dirname(vim.fs.dirname(here()))
 end
 
+--- What comes with the plugin: in its own place below the checkout or, in a rock, beside the Lua files.
+---@param path string below the checkout
+---@return string
+function M.file(path)
+  local own = vim.fs.joinpath(M.root(), path)
+  local beside = vim.fs.joinpath(here(), vim.fs.basename(path))
+  return not vim.uv.fs_stat(own) and vim.uv.fs_stat(beside) and beside or own
+end
+
 --- Where the library is expected: always absolute, so that no search path can bring another.
 ---@return string
 function M.path()
@@ -44,10 +53,7 @@ function M.path()
     return vim.fn.fnamemodify(vim.fn.expand(path), ':p')
   end
   local ext = vim.fn.has('mac') == 1 and 'dylib' or vim.fn.has('win32') == 1 and 'dll' or 'so'
-  local built = vim.fs.joinpath(M.root(), 'build', 'libgemma.' .. ext)
-  -- A rock has the library beside its Lua files instead.
-  local beside = vim.fs.joinpath(here(), 'libgemma.' .. ext)
-  return not vim.uv.fs_stat(built) and vim.uv.fs_stat(beside) and beside or built
+  return M.file('build/libgemma.' .. ext)
 end
 
 local loaded ---@type { C: ffi.namespace*, path: string }?

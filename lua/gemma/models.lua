@@ -19,7 +19,7 @@ end
 --- The small model that comes with the plugin; nil where its files are not, or when they are not wanted.
 ---@return string? path
 function M.embedded()
-  local path = vim.fs.joinpath(require('gemma.ffi').root(), 'tools/embedded/model/gemma-embedded.gguf')
+  local path = require('gemma.ffi').file('tools/embedded/model/gemma-embedded.gguf')
   return config.get().embedded and uv.fs_stat(path) and path or nil
 end
 

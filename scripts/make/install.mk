@@ -3,15 +3,17 @@
 .PHONY: install install-rock
 ## install: the plugin as a Neovim package in DEST (default: ~/.local/share/nvim/site/pack/gemma/start/gemma.nvim)
 DEST ?= $(or $(XDG_DATA_HOME),$(HOME)/.local/share)/nvim/site/pack/gemma/start/gemma.nvim
-install: lib
+install: lib tags
 	@mkdir -p '$(DEST)/build'
 	cp -R plugin lua doc prompts LICENSE '$(DEST)/'
+	@mkdir -p '$(DEST)/tools/embedded'
+	cp -R tools/embedded/model '$(DEST)/tools/embedded/'
 	@# A new inode: an editor that has the old library mapped keeps it.
 	cp $(BUILD)/libgemma.so '$(DEST)/build/libgemma.so.tmp'
 	mv -f '$(DEST)/build/libgemma.so.tmp' '$(DEST)/build/libgemma.so'
 
-# For LuaRocks, which deploys what lies in LUADIR; the library goes beside the Lua files.
+# For LuaRocks, which deploys what lies in LUADIR; the library and the small model go beside the Lua files.
 install-rock:
 	@mkdir -p '$(LUADIR)'
 	cp -R lua/gemma '$(LUADIR)/gemma'
-	cp $(BUILD)/libgemma.so '$(LUADIR)/gemma/libgemma.so'
+	cp $(BUILD)/libgemma.so tools/embedded/model/*.gguf '$(LUADIR)/gemma/'

@@ -247,6 +247,9 @@ package.preload['gemma.ffi'] = function()
     root = function()
       return '/nowhere'
     end,
+    file = function(path)
+      return require('gemma.ffi').root() .. '/' .. path
+    end,
     library = function()
       return nil, 'native library not found. Run make in /nowhere.'
     end,

@@ -199,4 +199,27 @@ test('recipes: the rockspec names folders that exist and targets that make knows
   end
 end)
 
+test('recipes: the small model is found in a checkout, in what make install copies and in a rock', function()
+  local root, rock = vim.fn.tempname(), vim.fn.tempname()
+  local gmake = vim.fn.executable('gmake') == 1 and 'gmake' or 'make'
+  for _, target in ipairs({ 'DEST=' .. root .. ' install', 'LUADIR=' .. rock .. ' install-rock' }) do
+    -- The copies alone: building is what the other tests begin with.
+    local out = run({ gmake, '-n', '-C', h.root, '-o', 'lib', '-o', 'tags', unpack(vim.split(target, ' ')) })
+    for line in out:gmatch('[^\n]+') do
+      if line:find('^cp .*gguf') or line:find('^cp .*embedded') or line:find('^cp .* lua') or line:find('^mkdir') then
+        run({ 'sh', '-c', line }, { cwd = h.root })
+      end
+    end
+  end
+  for _, lua in ipairs({ h.root .. '/lua/gemma', root .. '/lua/gemma', rock .. '/gemma' }) do
+    local c = h.child({ fake = false })
+    local path = c:lua("return dofile(... .. '/ffi.lua').file('tools/embedded/model/gemma-embedded.gguf')", lua)
+    h.ok(vim.fn.filereadable(path) == 1, path)
+    local mmproj = vim.fs.joinpath(vim.fs.dirname(path), 'mmproj-gemma-embedded.gguf')
+    h.ok(vim.fn.filereadable(mmproj) == 1, mmproj)
+  end
+  vim.fn.delete(root, 'rf')
+  vim.fn.delete(rock, 'rf')
+end)
+
 return T
