@@ -251,7 +251,8 @@ local rnd = holes.random(20260711)
 ---@param n_holes integer
 local function write(split, n_holes)
   local to = split == 'train' and 'prompts' or 'held'
-  local complete, explained = open(to .. '/complete.jsonl'), open(to .. '/explain.jsonl')
+  -- The second one has its name when both are whole: by it `chain` knows that this is done.
+  local complete, explained = open(to .. '/complete.jsonl'), open(to .. '/explain.jsonl.new')
   local n_explained = 0
   for language, share in vim.spairs(SHARE) do
     local files = holes.files(work, split, language)
@@ -267,6 +268,7 @@ local function write(split, n_holes)
   end
   complete:close()
   explained:close()
+  assert(os.rename(work .. '/' .. to .. '/explain.jsonl.new', work .. '/' .. to .. '/explain.jsonl'))
   print(('%s: %d functions with a comment'):format(split, n_explained))
 end
 
