@@ -66,6 +66,13 @@ function M.open(s)
   return (walk(s, nil))
 end
 
+--- The quote that the text before the cursor leaves open, so that a suggestion goes on within it.
+---@param open string[] what M.open() gave
+---@return string?
+function M.within(open)
+  return M.QUOTE[open[#open]] and open[#open] or nil
+end
+
 --- Where a suggestion closes a bracket that nothing has opened, neither itself nor the text before
 --- it. A bracket of another kind in between is forgiven: it may stand in a comment.
 ---@param s string
@@ -73,8 +80,7 @@ end
 ---@return integer? pos of the first such bracket
 function M.surplus(s, open)
   local stack = vim.list_slice(open)
-  local quote = M.QUOTE[stack[#stack]] and stack[#stack] or nil
-  for _, f in ipairs(M.unpaired(s, quote)) do
+  for _, f in ipairs(M.unpaired(s, M.within(stack))) do
     local at = #stack
     while at > 0 and stack[at] ~= f.char do
       at = at - 1

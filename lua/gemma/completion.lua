@@ -8,6 +8,7 @@
 
 local ahead = require('gemma.ahead')
 local allow = require('gemma.allow')
+local brackets = require('gemma.brackets')
 local config = require('gemma.config')
 local context = require('gemma.context')
 local engine = require('gemma.engine')
@@ -35,6 +36,7 @@ local NEAR = 128 -- bytes right of the cursor that a suggestion is compared with
 
 ---@class gemma.completion.Record
 ---@field place gemma.Place
+---@field likeness gemma.Recall.Place of the place before anything was typed there
 ---@field filter gemma.filter.Context
 ---@field list gemma.Suggestion[]
 ---@field at integer the one that is shown
@@ -146,7 +148,8 @@ local function show(r, typed, rest)
   local s, p = r.list[r.at], r.place
   local before = r.filter.before .. typed
   local _, right = place.around(p.buf, p.cursor[1], p.cursor[2], 0, NEAR)
-  local text, swallow = filter.fit_after(rest, before:match('[^\n]*$'), right)
+  local quote = brackets.within(brackets.open(typed))
+  local text, closers = filter.fit_after(rest, before:match('[^\n]*$'), right, quote)
   local chars = #(text:gsub('%s', ''))
   local enough = r.shown or r.manual or chars >= config.get().completion.min_chars
   local hides = allow.menu_hides()
@@ -163,7 +166,7 @@ local function show(r, typed, rest)
     col = p.cursor[2],
     text = text,
     right = right,
-    swallow = swallow,
+    closers = closers,
     on_accept = on_accept,
     kind = s.kind,
     more = r.cycled and ('%d/%d'):format(r.at, most(r)) or nil,
@@ -333,6 +336,7 @@ local function new_record(manual)
   ---@type gemma.completion.Record
   local r = {
     place = p,
+    likeness = place.likeness(p.buf, p.row, p.col),
     filter = request.filter(p.buf, p.row, p.col, c),
     list = {},
     at = 1,
@@ -389,11 +393,8 @@ end
 ---@param s gemma.Suggestion
 local function remember(r, s)
   local p = r.place
-  if s.text ~= '' and s.base == 0 and s.kind ~= 'kept' and api.nvim_buf_is_valid(p.buf) then
-    local typed = p:typed()
-    if typed then
-      recall.put(place.likeness(p.buf, p.row, p.col), s.text, now())
-    end
+  if s.text ~= '' and s.base == 0 and s.kind ~= 'kept' and api.nvim_buf_is_valid(p.buf) and p:typed() then
+    recall.put(r.likeness, s.text, now())
   end
 end
 
@@ -563,6 +564,15 @@ function M.on_change()
   end
 end
 
+--- What an accept key does. Keys that were read together with it have changed the text, and nobody has
+--- said so yet.
+---@param kind gemma.ghost.Kind
+---@return boolean
+function M.accept(kind)
+  M.on_change()
+  return ghost.insert(kind)
+end
+
 --- The popup menu came, went or has another selection.
 local function on_menu()
   if rec then
@@ -640,7 +650,9 @@ function M.enable(yes, buf)
     local sentinel = require('gemma.sentinel')
     local left_out = yes and config.get().load == 'startup' and sentinel.tripped()
     allow.on = yes
-    sentinel.forget()
+    if yes then
+      sentinel.forget()
+    end
     if left_out then -- at the start, see plugin/gemma.lua
       M.load()
     end

@@ -394,18 +394,19 @@ function M.partial(tail, ctx)
 end
 
 --- Makes a suggestion fit the text right of the cursor: drops an end that is there already, and
---- says how many closing characters after the cursor it replaces.
+--- says which of its closing characters replace those after the cursor.
 ---@param text string
 ---@param before string
 ---@param after string
+---@param quote string? one that is open where the text begins; else what before and after tell
 ---@return string shown
----@return integer swallow bytes right of the cursor that an accept removes
-function M.fit_after(text, before, after)
+---@return integer[] closers where in it they stand: who accepts so far removes as many bytes right of the cursor
+function M.fit_after(text, before, after, quote)
   local there = rtrim(after)
   if there == '' or text == '' then
-    return text, 0
+    return text, {}
   end
-  local unpaired = brackets.unpaired(text, brackets.open_quote(before, after))
+  local unpaired = brackets.unpaired(text, brackets.open_quote(before, after) or quote)
   local is_unpaired = {}
   for _, u in ipairs(unpaired) do
     is_unpaired[u.pos] = true
@@ -422,18 +423,18 @@ function M.fit_after(text, before, after)
         end
       end
       if foreign and (k == #there or k >= 4 or #unpaired > 0) then
-        return rtrim(text:sub(1, start - 1)), 0
+        return rtrim(text:sub(1, start - 1)), {}
       end
     end
   end
-  local swallow = 0
-  for _, u in ipairs(unpaired) do
-    if after:sub(swallow + 1, swallow + 1) ~= u.char then
+  local closers = {}
+  for i, u in ipairs(unpaired) do
+    if after:sub(i, i) ~= u.char then
       break
     end
-    swallow = swallow + 1
+    closers[i] = u.pos
   end
-  return text, swallow
+  return text, closers
 end
 
 --- How many characters right of the cursor speak against a suggestion: closing brackets, quotes

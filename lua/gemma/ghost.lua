@@ -17,7 +17,7 @@ local MARK = 1 -- the extmark's id: one per buffer
 ---@field row integer 0-based
 ---@field col integer bytes
 ---@field text string
----@field swallow integer bytes right of the cursor that an accept of all replaces
+---@field closers integer[] where in the text those stand that replace the bytes right of the cursor
 ---@field right string what stands right of the cursor
 ---@field more string? which of several it is: '2/3'
 ---@field on_accept fun(piece: string, kind: gemma.ghost.Kind)?
@@ -118,7 +118,7 @@ local function paint(c)
     end
     if over then
       first = over
-      table.insert(virt_lines[#virt_lines], { c.right:sub(c.swallow + 1) })
+      table.insert(virt_lines[#virt_lines], { c.right:sub(#c.closers + 1) })
     end
   end
   local chunks = first ~= '' and { { first, 'GemmaGhost' } } or nil
@@ -194,7 +194,7 @@ end
 ---@field text string
 ---@field right string? right of the cursor
 ---@field more string? which of several it is, shown behind it where nothing stands
----@field swallow integer?
+---@field closers integer[]? what filter.fit_after() gave
 ---@field on_accept fun(piece: string, kind: gemma.ghost.Kind)?
 ---@field kind string?
 ---@field numbers (fun(): table)?
@@ -233,10 +233,10 @@ function M.present(o)
     c = { buf = buf, augroup = watch() }
     current = c --[[@as gemma.ghost.Current]]
   end
-  local right, swallow = o.right or '', o.swallow or 0
+  local right, closers = o.right or '', o.closers or {}
   local same = c.row == o.row and c.col == o.col and c.text == o.text
-  same = same and c.right == right and c.swallow == swallow and c.more == o.more
-  c.row, c.col, c.text, c.right, c.swallow, c.more = o.row, o.col, o.text, right, swallow, o.more
+  same = same and c.right == right and vim.deep_equal(c.closers, closers) and c.more == o.more
+  c.row, c.col, c.text, c.right, c.closers, c.more = o.row, o.col, o.text, right, closers, o.more
   c.on_accept, c.kind, c.numbers = o.on_accept, o.kind, o.numbers
   if same then
     return
@@ -319,8 +319,10 @@ function M.insert(kind)
     return false
   end
   local piece = piece_of(kind)
-  -- Closers that the text replaces go with its last piece.
-  local swallow = piece == c.text and c.swallow or 0
+  local swallow = 0
+  for _, pos in ipairs(c.closers) do
+    swallow = swallow + (pos <= #piece and 1 or 0)
+  end
   put(c, piece, swallow)
   if c.on_accept then
     c.on_accept(piece, kind)

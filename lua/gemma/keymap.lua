@@ -100,7 +100,7 @@ function M.run(verb, key)
   elseif not KIND[verb] then
     return ('<Cmd>lua require("gemma").%s()<CR>'):format(verb)
   end
-  return ('<C-g>u<Cmd>lua require("gemma.ghost").insert("%s")<CR><C-g>u'):format(KIND[verb])
+  return ('<C-g>u<Cmd>lua require("gemma.completion").accept("%s")<CR><C-g>u'):format(KIND[verb])
 end
 
 ---@param keys string in any spelling

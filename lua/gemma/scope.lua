@@ -14,6 +14,14 @@ local api = vim.api
 
 local BACK_LINES, BACK_BYTES = 100, 4096 -- how far brackets are looked for
 
+--- Does a statement begin here, in front of which nothing is open? Lines of the preprocessor, labels
+--- and `public:` stand at the left margin of what is around them.
+---@param line string
+---@return boolean
+local function begins_statement(line)
+  return line:find('^[%a_@]') ~= nil and not (line .. ' '):find('^[%a_][%w_%s]*:%s')
+end
+
 --- Lines from the start of the statement at the left margin that the cursor is in: nothing is
 --- open there. nil when there is none near.
 ---@param buf integer
@@ -31,7 +39,7 @@ local function statement(buf, row, col)
   end
   local lines = api.nvim_buf_get_text(buf, first, 0, row, col, {})
   for i = #lines, 1, -1 do
-    if lines[i]:find('^[%a_#@]') or (first + i == 1 and lines[i]:find('^%S')) then
+    if begins_statement(lines[i]) or (first + i == 1 and lines[i]:find('^%S')) then
       return table.concat(lines, '\n', i)
     end
   end

@@ -353,6 +353,55 @@ test('closers that the text replaces are swallowed on accept', function()
   h.eq(c:cursor(), { 1, 15 })
 end)
 
+test('closers that the text replaces are swallowed with the piece that has them', function()
+  local c = h.suggesting('f(|)', 'a) + b')
+  for _, want in ipairs({ 'f(a)', 'f(a)', 'f(a) +', 'f(a) + b' }) do
+    shown(c)
+    c:feed('<M-Right>')
+    h.eq(c:lines(), { want })
+  end
+  c = h.suggesting('if (|)', 'a) {\n  x();\n}', { ft = 'c' })
+  for _ = 1, 3 do
+    shown(c)
+    c:feed('<M-Down>')
+  end
+  h.eq(c:lines(), { 'if (a) {', '  x();', '}' })
+end)
+
+-- The rest began within the quote, so that its end was taken for a beginning that hides what follows.
+test('a closer that is there is not shown again behind the quote that was typed', function()
+  for _, key in ipairs({ '"', '<M-Right>' }) do
+    local c = h.suggesting('print(|)', '"hello")')
+    h.eq(shown(c), '"hello"')
+    c:feed(key)
+    h.eq(c:ghost(), 'hello"')
+    c:feed('<M-l>')
+    h.eq(c:lines(), { 'print("hello")' })
+  end
+end)
+
+test('an accept key that comes in one read with what was predicted takes the rest', function()
+  for keys, want in pairs({ ['al<M-l>'] = 'x = alpha beta', ['q<M-l>'] = 'x = q' }) do
+    local c = h.suggesting('x = |', 'alpha beta')
+    shown(c)
+    c:feed(keys)
+    h.eq(c:lines(), { want })
+  end
+end)
+
+-- They stand at the left margin, which was taken for the end of what is open.
+test('lines of the preprocessor, labels and access specifiers do not close what is open', function()
+  for text, answer in pairs({
+    ['class A {\npublic:\n  int x;\n|'] = '};',
+    ['int f(int x)\n{\n#ifdef D\n  g();\n#endif\n  |'] = 'return 0;\n}',
+    ['int f(int x)\n{\n  g();\nout:\n  |'] = 'return 0;\n}',
+  }) do
+    local c = h.asking(text, { ft = 'cpp' })
+    c:lua('Fake.emit(...) Fake.done()', answer)
+    h.eq(shown(c), answer)
+  end
+end)
+
 -- A pattern of `case` was taken for a bracket too many, and the suggestion ended before it.
 test('in a shell a bracket may close what nothing has opened', function()
   local text = 'case $1 in\n  start) run ;;\n  sto|\nesac'

@@ -158,25 +158,27 @@ for _, t in ipairs(PARTIAL) do
 end
 
 local FIT = {
-  -- name, before, text, after, shown, swallow
-  { 'nothing to the right', 'f(', 'a)', '', 'a)', 0 },
-  { 'a closer that is there is not shown', 'f(', 'a)', ')', 'a', 0 },
-  { 'two of them', 'f(g(', 'a))', '))', 'a', 0 },
-  { 'with the semicolon', 'f(', 'a);', ');', 'a', 0 },
-  { 'brackets of its own stay', 'x = ', 'f(a)', ')', 'f(a)', 0 },
-  { 'an own pair and a foreign closer', 'f(', 'g(a))', ')', 'g(a)', 0 },
-  { 'text behind the closer replaces it', 'f(', 'a) + b', ')', 'a) + b', 1 },
-  { 'several lines replace it as well', 'f(', 'a, b)\n  x()\nend', ')', 'a, b)\n  x()\nend', 1 },
-  { 'a quote that is there', "print('", "hello')", "')", 'hello', 0 },
-  { 'quotes of its own stay', 'x = ', '"a"', '"', '"a"', 0 },
-  { 'an apostrophe is no quote', '', "don't", "'", "don't", 0 },
-  { 'the rest of the line repeated', 'a = ', 'b + c', ' + c', 'b', 0 },
-  { 'a word that only looks alike stays', 'x = ', 'bar', 'r1 = 2', 'bar', 0 },
-  { 'all of it is there', 'f(', ')', ')', '', 0 },
+  -- name, before, text, after, shown, where the closers are that replace those on the right; an open quote
+  { 'nothing to the right', 'f(', 'a)', '', 'a)', {} },
+  { 'a closer that is there is not shown', 'f(', 'a)', ')', 'a', {} },
+  { 'two of them', 'f(g(', 'a))', '))', 'a', {} },
+  { 'with the semicolon', 'f(', 'a);', ');', 'a', {} },
+  { 'brackets of its own stay', 'x = ', 'f(a)', ')', 'f(a)', {} },
+  { 'an own pair and a foreign closer', 'f(', 'g(a))', ')', 'g(a)', {} },
+  { 'text behind the closer replaces it', 'f(', 'a) + b', ')', 'a) + b', { 2 } },
+  { 'several lines replace it as well', 'f(', 'a, b)\n  x()\nend', ')', 'a, b)\n  x()\nend', { 5 } },
+  { 'each of them where it stands', 'f(g(', 'a) + b) * c', '))', 'a) + b) * c', { 2, 7 } },
+  { 'a quote that the text goes on within', 'print("', 'hello")', ')', 'hello"', {}, '"' },
+  { 'a quote that is there', "print('", "hello')", "')", 'hello', {} },
+  { 'quotes of its own stay', 'x = ', '"a"', '"', '"a"', {} },
+  { 'an apostrophe is no quote', '', "don't", "'", "don't", {} },
+  { 'the rest of the line repeated', 'a = ', 'b + c', ' + c', 'b', {} },
+  { 'a word that only looks alike stays', 'x = ', 'bar', 'r1 = 2', 'bar', {} },
+  { 'all of it is there', 'f(', ')', ')', '', {} },
 }
 for _, t in ipairs(FIT) do
   test('filter: right of the cursor: ' .. t[1], function()
-    h.eq({ filter.fit_after(t[3], t[2], t[4]) }, { t[5], t[6] })
+    h.eq({ filter.fit_after(t[3], t[2], t[4], t[7]) }, { t[5], t[6] })
   end)
 end
 
