@@ -389,9 +389,8 @@ end
 ---@return gemma.Context
 function M.from_strings(prefix, suffix, opts)
   local language = opts.language or ''
-  local cut = math.max(1, #prefix - MOUTH_LINE)
-  local at = cut > 1 and prefix:find('\n', cut, true) or 0
-  at = at or cut - 1
+  local cut = #prefix - MOUTH_LINE
+  local at = cut > 1 and (prefix:find('\n', cut, true) or cut - 1) or 0
   local rest = vim.split(suffix, '\n', { plain = true })
   local after = table.remove(rest, 1) or ''
   return {

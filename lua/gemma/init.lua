@@ -386,23 +386,25 @@ function M.complete(o)
     end
     c = context.gather(o.buf, o.row, o.col, context.budget())
   end
-  local fctx = {
-    before = c.before_line,
-    after = c.after_line,
-    below = c.below_lines,
-    single = filter.weight_after(c.after_line) > 0,
-    prose = not c.fence,
-    fence = c.fence,
-    tabstop = 8,
-    max_lines = o.max_lines or 8,
-  }
+  local fctx = o.prefix
+      and {
+        before = c.before_line,
+        after = c.after_line,
+        below = c.below_lines,
+        prose = not c.fence,
+        fence = c.fence,
+        tabstop = 8,
+      }
+    or require('gemma.request').filter(o.buf, o.row, o.col, c)
+  fctx.single = filter.weight_after(c.after_line) > 0
+  fctx.max_lines = o.max_lines or 8
   local raw, over, handle = '', false, nil
   local function finish(info)
     if not over then
       over = true
       local body = filter.body(raw, fctx, true)
-      local text, swallow = filter.fit_after(body, fctx.before, fctx.after)
-      o.on_done(text, info, swallow)
+      local text, closers = filter.fit_after(body, fctx.before, fctx.after)
+      o.on_done(text, info, #closers)
     end
   end
   handle = submit({

@@ -368,4 +368,24 @@ test('the API: complete works between two strings, filtered', function()
   h.eq(c:lua('return Got'), { 'x)\nprint(y)', 1 })
 end)
 
+test('the API: complete at a place in a buffer indents as the buffer does', function()
+  local c = child()
+  c:lua([[vim.bo.filetype, vim.bo.expandtab, vim.bo.tabstop, vim.bo.shiftwidth = 'lua', false, 4, 4
+    vim.api.nvim_buf_set_lines(0, 0, -1, false, { 'if x then', '\tz()', 'end', 'if y then' })
+    require('gemma').complete({ buf = 0, row = 3, col = 9, on_done = function(text) _G.Got = text end })]])
+  c:wait('#Fake.jobs == 1')
+  c:lua("Fake.emit('\\n    y()\\nend') Fake.done()")
+  c:wait('Got ~= nil')
+  h.eq(c:lua('return Got'), '\n\ty()\nend')
+end)
+
+test('the API: the model has the end of a line that is very long in its mouth, not all of it', function()
+  local c = child()
+  c:lua([[require('gemma').complete({ prefix = 'a\n' .. ('x'):rep(5000), suffix = '', language = 'lua',
+    on_done = function() end })]])
+  c:wait('#Fake.jobs == 1')
+  local mouth = c:lua('local p = Fake.jobs[1].req.parts return p[#p].data')
+  h.eq({ #mouth < 500, mouth:match('x+$') ~= nil }, { true, true })
+end)
+
 return T
