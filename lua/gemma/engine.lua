@@ -48,7 +48,8 @@ M.device = nil ---@type string? device given by :Gemma device; wins over the opt
 
 ---@alias gemma.GoneWhy 'closed'|'unloaded'|'rested'|'device' why those that borrow have it no more
 
-local give_up_device ---@type fun()
+local model_lost ---@type fun(why: gemma.GoneWhy, text: string)
+local drop ---@type fun(timeout_ms: integer)
 
 ---@class (exact) gemma.Loader
 ---@field job integer
@@ -154,7 +155,7 @@ end
 function M.find_mmproj(model)
   local path = config.get().mmproj_path
   if path then
-    path = vim.fn.fnamemodify(vim.fn.expand(path), ':p')
+    path = vim.fn.fnamemodify(vim.fs.normalize(path), ':p')
     if vim.uv.fs_stat(path) then
       return path
     end
@@ -215,19 +216,24 @@ function M.media_reason()
   end
 end
 
+--- One bad callback must not keep the others from their events.
+---@param name string
+---@param fn function
+---@param ... any
+local function guarded(name, fn, ...)
+  local ok, err = xpcall(fn, debug.traceback, ...)
+  if not ok then
+    notify.error(('%s: %s'):format(name, tostring(err):gsub('\n.*', '')))
+    log.error('%s', err)
+  end
+end
+
 ---@param job gemma.Job
 ---@param name string
 ---@param ... any
 local function call(job, name, ...)
-  local fn = job.req[name]
-  if not fn then
-    return
-  end
-  local ok, err = xpcall(fn, debug.traceback, ...)
-  if not ok then
-    -- One bad callback must not keep the other jobs from their events.
-    notify.error(('%s: %s'):format(name, tostring(err):gsub('\n.*', '')))
-    log.error('%s', err)
+  if job.req[name] then
+    guarded(name, job.req[name], ...)
   end
 end
 
@@ -236,7 +242,7 @@ local function loaded(err)
   local list = waiters
   waiters = {}
   for _, fn in ipairs(list) do
-    fn(err)
+    guarded('load', fn, err)
   end
 end
 
@@ -346,6 +352,9 @@ local function on_load_event(ev)
     M.model, M.mmproj = nil, nil
     sentinel.disarm()
     owner.release()
+    if M.lender then
+      drop(0) -- whoever has no model has nothing to lend
+    end
     set_state(cancelled and 'off' or 'error', not cancelled and ev.text or nil)
     if not cancelled then
       notify.error(ev.text)
@@ -354,6 +363,12 @@ local function on_load_event(ev)
     loaded(cancelled and 'cancelled' or ev.text)
   end
 end
+
+-- Errors of a job after which the library has no model any more.
+local LOST_BY = {
+  EDEVICE = { 'device', 'GPU lost (driver reset), model unloaded. Try :Gemma load.' },
+  ENOMODEL = { 'unloaded', 'out of memory, model unloaded. Try :Gemma load.' },
+}
 
 ---@param job gemma.Job
 ---@param ev table
@@ -381,8 +396,8 @@ local function on_job_event(job, ev)
         notify.event('GemmaError', { code = ev.code, msg = ev.text })
       end
       call(job, 'on_error', { code = ev.code, name = name, text = ev.text })
-      if name == 'EDEVICE' and M.model and not M.lender then
-        give_up_device()
+      if LOST_BY[name] and M.model and not M.lender then
+        model_lost(unpack(LOST_BY[name]))
       end
     end
   end
@@ -410,7 +425,7 @@ end
 
 --- Lets go of the binding. What was submitted to it has ended, or ends without a word.
 ---@param timeout_ms integer
-local function drop(timeout_ms)
+function drop(timeout_ms)
   local b = binding
   binding = nil
   if poll then
@@ -420,6 +435,7 @@ local function drop(timeout_ms)
   end
   if b then
     b.destroy(timeout_ms)
+    sentinel.disarm()
   end
   local generating, hashing = jobs, hashes
   -- First, since what is called below may ask for something new.
@@ -691,16 +707,15 @@ function M.unload()
   give_up('unloaded')
 end
 
-local DEVICE_LOST = 'GPU lost (driver reset), model unloaded. Try :Gemma load.'
-
---- The device failed under a job, and the library let go of the model. Nothing loads it again unasked:
---- it might fail again.
-give_up_device = function()
+--- The library let go of the model under a job. Nothing loads it again unasked: it might fail again.
+---@param why gemma.GoneWhy
+---@param text string
+function model_lost(why, text)
   M.kept_out = true
   sentinel.disarm()
-  give_up('device')
-  set_state('error', DEVICE_LOST)
-  notify.error(DEVICE_LOST)
+  give_up(why)
+  set_state('error', text)
+  notify.error(text)
 end
 
 --- Gives the memory back when nobody has used it for a while; the next use loads it again.
@@ -902,7 +917,6 @@ function M.shutdown(timeout_ms)
   end
   leave('closed')
   drop(timeout_ms)
-  sentinel.disarm()
   waiters = {}
   M.state = 'off'
 end

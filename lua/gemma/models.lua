@@ -122,7 +122,7 @@ function M.find()
   end
   local path = config.get().model_path
   if path then
-    path = vim.fn.fnamemodify(vim.fn.expand(path), ':p')
+    path = vim.fn.fnamemodify(vim.fs.normalize(path), ':p')
     if uv.fs_stat(path) then
       return path
     end

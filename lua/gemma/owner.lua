@@ -14,11 +14,12 @@ function M.path()
   return vim.fs.joinpath(vim.fn.stdpath('state') --[[@as string]], 'gemma', 'owner-' .. host)
 end
 
---- The address of this Neovim's own RPC pipe; never one that a network could reach.
+--- The address of this Neovim's own RPC pipe; never one that a network could reach, nor one that means
+--- something else in another folder.
 ---@return string? address nil when there is none and none can be made
 local function server()
   for _, name in ipairs(vim.fn.serverlist()) do
-    if name:find('[/\\]') then
+    if name:find('^/') or name:find('^%a:[/\\]') or name:find('^\\\\') then
       return name
     end
   end
@@ -26,18 +27,24 @@ local function server()
   return ok and name ~= '' and name or nil
 end
 
+---@param other gemma.Lock?
+---@return gemma.Lock? other if it can be talked to
+local function reachable(other)
+  return other and type(other.server) == 'string' and other or nil
+end
+
 --- Another Neovim that has the model and can be talked to.
 ---@return gemma.Lock?
 function M.other()
-  local other = lock.holder(M.path())
-  return other and type(other.server) == 'string' and other or nil
+  return reachable(lock.holder(M.path()))
 end
 
 --- From now on this Neovim has the model; or tells who was faster.
 ---@return boolean
 ---@return gemma.Lock? other
 function M.take()
-  return lock.take(M.path(), { server = server() })
+  local taken, other = lock.take(M.path(), { server = server() })
+  return taken, reachable(other)
 end
 
 function M.release()

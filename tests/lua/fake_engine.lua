@@ -103,6 +103,10 @@ function Fake.loaded()
   push({ kind = 'done', job = Fake.load_job })
 end
 
+function Fake.load_failed(code, text)
+  push({ kind = 'error', job = Fake.load_job, code = code, text = text })
+end
+
 function Fake.progress(done, total)
   push({ kind = 'progress', job = Fake.load_job, done = done, total = total })
 end
@@ -125,7 +129,8 @@ function b.cpu()
   return 'fake (none)'
 end
 function b.err_name(code)
-  local names = { [-7] = 'ECANCELLED', [-5] = 'EFORMAT', [-2] = 'EINVAL', [-8] = 'ETOOLONG', [-11] = 'EDEVICE' }
+  local names = { [-7] = 'ECANCELLED', [-5] = 'EFORMAT', [-2] = 'EINVAL', [-8] = 'ETOOLONG', [-10] = 'ENOMODEL',
+    [-11] = 'EDEVICE' }
   return names[code] or 'EINTERNAL'
 end
 function b.wake_fd()
