@@ -47,6 +47,7 @@ M.printable = transcript.printable
 ---@field source integer buffer that is asked about
 ---@field mark integer? extmark on the lines asked about, while the window is open
 ---@field place integer? the same for as long as the conversation is kept
+---@field around boolean? those lines were not chosen: code of the answer does not stand for all of them
 ---@field system string
 ---@field title string
 ---@field turns gemma.Turn[]
@@ -415,24 +416,24 @@ function Answer:apply()
   elseif not api.nvim_buf_is_loaded(self.source) then
     return notify.warn('the buffer that was asked about is gone. gy yanks the code.')
   end
-  local hunks = require('gemma.edit.hunks')
   local file = {}
   if api.nvim_buf_line_count(self.source) <= SEARCHED_LINES then
     file = api.nvim_buf_get_lines(self.source, 0, -1, false)
   end
-  local first, last = hunks.locate(file, code)
-  if not first then
+  local first, last = require('gemma.edit.hunks').locate(file, code)
+  if not first and not self.around then
     first, last = self:lines_asked_about()
   end
   if not first then
     return notify.info('cannot tell where this code belongs. gy yanks it.')
   end
   local old = api.nvim_buf_get_lines(self.source, first - 1, last --[[@as integer]], false)
-  local shown = require('gemma.edit').preview({
+  local edit = require('gemma.edit')
+  local shown = edit.preview({
     buf = self.source,
     first = first,
     last = last --[[@as integer]],
-    new = hunks.reindent(old, code),
+    new = edit.instead_of(old, code),
   })
   local win = vim.fn.bufwinid(self.source)
   if shown and win ~= -1 then
@@ -648,6 +649,7 @@ end
 ---@field source integer buffer; 0 is the current one
 ---@field first integer? lines asked about, 1-based
 ---@field last integer?
+---@field around boolean? the lines were not chosen: code of the answer does not stand for all of them
 ---@field attachments gemma.Attachment[]?
 ---@field on_forget fun()? when the conversation is dropped for good; nothing needs the files then
 
@@ -669,6 +671,7 @@ function M.open(o)
     title = transcript.one_line(o.title),
     system = o.system,
     source = source,
+    around = o.around,
     turns = {},
     attachments = {},
     max_tokens = o.max_tokens,

@@ -22,6 +22,7 @@ works, in the order in which it runs, and point out what is surprising, fragile 
 ---@field shown string? what is said of it in a saved conversation; the task
 ---@field title string?
 ---@field alone boolean? the task is all that the model gets; it has the lines in it
+---@field around boolean? the lines were not chosen, they are the buffer or a part of it
 
 --- Asks about lines, in the answer window.
 ---@param o gemma.explain.Opts
@@ -53,6 +54,7 @@ function M.ask(o)
     source = o.buf,
     first = not blank and o.first or nil,
     last = o.last,
+    around = o.around,
     max_tokens = max,
     prompt = (blank or o.alone) and o.task or subject.prompt(s, o.task),
     shown = shown,
@@ -106,7 +108,14 @@ function M.ask_command(given)
     if given.range == 0 then
       first, last = subject.window(buf, row, M.whole_buffer_bytes())
     end
-    M.ask({ buf = buf, first = first, last = last, task = question, shown = question })
+    M.ask({
+      buf = buf,
+      first = first,
+      last = last,
+      around = given.range == 0,
+      task = question,
+      shown = question,
+    })
   end
   if given.text:find('%S') then
     return ask(given.text)

@@ -120,7 +120,8 @@ end
 ---@param row integer of the cursor, 0-based
 local function run(name, prompt, args, given, buf, row)
   local first, last = given.line1, given.line2
-  if given.range == 0 and prompt.scope == 'buffer' then
+  local around = given.range == 0 and prompt.scope == 'buffer'
+  if around then
     first, last = subject.window(buf, row, require('gemma.explain').whole_buffer_bytes())
   elseif given.range == 0 then
     first, last = subject.here(buf, row)
@@ -151,6 +152,7 @@ local function run(name, prompt, args, given, buf, row)
     buf = buf,
     first = first,
     last = last,
+    around = around,
     task = task,
     shown = ('%s %s'):format(name, args),
     title = ('%s, %d-%d'):format(name, first, last),

@@ -74,6 +74,25 @@ local function lines_with(changes)
   return out
 end
 
+--- A child with `old`, one line above and `below` under it, in which `new` is shown.
+local function previewed(old, new, below)
+  local c = h.child()
+  c:lua([[
+    local old, new, below = ...
+    local lines = vim.list_extend({ 'above' }, old)
+    vim.api.nvim_buf_set_lines(0, 0, -1, false, vim.list_extend(lines, below))
+    vim.bo.undolevels = vim.bo.undolevels
+    require('gemma.edit').preview({ buf = 1, first = 2, last = 1 + #old, new = new })]],
+    old, new, below or { 'below' })
+  return c
+end
+
+--- Until that many changes are pending; then the lines are these.
+local function stands(c, lines, pending, what)
+  c:wait(("#require('gemma.edit.preview').get(1).hunks == %d"):format(pending), what)
+  h.eq(c:lines(), lines, what)
+end
+
 test('the prompt has the lines and the instruction, and the answer begins in a code block', function()
   local c = child()
   c:cmd('3,7Gemma edit call  it x')
@@ -185,6 +204,26 @@ test('<C-e> on a hunk rejects it, elsewhere the rest; the buffer is as it was', 
   h.eq(c:lua('return Seen.events[#Seen.events].name'), 'GemmaEditRejected')
 end)
 
+test('what was rejected stays rejected where undo and redo go', function()
+  -- It was pending again, and g<C-y> wrote it.
+  local c = previewed({ 'a', '1', 'b', '2', 'c' }, { 'A', '1', 'B', '2', 'C' })
+  c:feed('2G<C-e>')
+  c:feed('4G<C-y>')
+  stands(c, { 'above', 'a', '1', 'B', '2', 'c', 'below' }, 1)
+  c:feed('u')
+  stands(c, { 'above', 'a', '1', 'b', '2', 'c', 'below' }, 2)
+  h.eq(marks(c).del, { 3, 5 })
+  -- Also what is rejected after an undo; then nothing is left to decide where redo goes.
+  c:feed('6G<C-e>')
+  h.eq(hunks(c), 1)
+  c:feed('<C-r>')
+  c:wait("require('gemma.edit.preview').get(1) == nil")
+  h.eq({ c:lines(), own_keys(c), c:messages() }, { { 'above', 'a', '1', 'B', '2', 'c', 'below' }, {}, {} })
+  h.eq(marks(c), { del = {}, add = {} })
+  local last = c:lua('return Seen.events[#Seen.events]')
+  h.eq({ last.name, last.data.hunks, last.data.of }, { 'GemmaEditApplied', 1, 3 })
+end)
+
 test('g<C-y> accepts all and g<C-e> rejects all, wherever the cursor is', function()
   local c = edited()
   c:feed('3Gg<C-y>')
@@ -275,25 +314,6 @@ test('a change of its lines withdraws it with a message', function()
   end
 end)
 
---- A child with `old`, one line above and `below` under it, in which `new` is shown.
-local function previewed(old, new, below)
-  local c = h.child()
-  c:lua([[
-    local old, new, below = ...
-    local lines = vim.list_extend({ 'above' }, old)
-    vim.api.nvim_buf_set_lines(0, 0, -1, false, vim.list_extend(lines, below))
-    vim.bo.undolevels = vim.bo.undolevels
-    require('gemma.edit').preview({ buf = 1, first = 2, last = 1 + #old, new = new })]],
-    old, new, below or { 'below' })
-  return c
-end
-
---- Until that many changes are pending; then the lines are these.
-local function stands(c, lines, pending, what)
-  c:wait(("#require('gemma.edit.preview').get(1).hunks == %d"):format(pending), what)
-  h.eq(c:lines(), lines, what)
-end
-
 test('typing in an accepted hunk at the end of the lines is no undo', function()
   -- The lines before the hunk are those from before it was accepted. It was pending again, and g<C-y>
   -- made its line twice.
@@ -366,7 +386,7 @@ test('the preview follows to any place in the undo tree', function()
   h.eq(c:messages(), {})
 end)
 
-test('random walks in the undo tree: accepted and pending hunks together are what was proposed', function()
+test('random walks in the undo tree: what is not done is pending, but for what was rejected', function()
   local walk = [[
     local levels = ...
     math.randomseed(7)
@@ -378,7 +398,25 @@ test('random walks in the undo tree: accepted and pending hunks together are wha
       for i = 1, n do out[i] = alphabet[math.random(3)] end
       return out
     end
-    local looked = 0
+    -- Some of all hunks made the text, of the others all are pending that were not rejected.
+    local function explains(old, all, rejected, text, pending)
+      for some = 0, 2 ^ #all - 1 do
+        local done, open, rest = {}, {}, some
+        for _, hunk in ipairs(all) do
+          if rest % 2 == 1 then
+            done[#done + 1] = hunk
+          elseif not rejected[hunk.new] then
+            open[#open + 1] = hunk.new
+          end
+          rest = math.floor(rest / 2)
+        end
+        if vim.deep_equal(hunks.all(old, done), text) and vim.deep_equal(open, pending) then
+          return true
+        end
+      end
+      return false
+    end
+    local looked, settled = 0, 0
     for round = 1, 60 do
       local old, new = some(math.random(2, 5)), some(math.random(2, 5))
       local lines = vim.list_extend({ '(' }, old)
@@ -387,11 +425,19 @@ test('random walks in the undo tree: accepted and pending hunks together are wha
       local from = vim.fn.undotree().seq_cur
       if require('gemma.edit').preview({ buf = 1, first = 2, last = 1 + #old, new = new }) then
         local p = preview.get(1)
+        local all_hunks, rejected = vim.list_slice(p.hunks), {}
         for step = 1, 12 do
-          local what = math.random(6)
+          local what = math.random(7)
           if what == 1 and #p.hunks > 1 then
             api.nvim_win_set_cursor(0, { p:place(math.random(#p.hunks)) + 1, 0 })
             if p:here() then p:accept() end
+          elseif what == 7 and #p.hunks > 1 then
+            api.nvim_win_set_cursor(0, { p:place(math.random(#p.hunks)) + 1, 0 })
+            local n = p:here()
+            if n then
+              rejected[p.hunks[n].new] = true
+              p:reject()
+            end
           elseif what == 2 then
             local row = math.random(2) == 1 and 0 or -1
             api.nvim_buf_set_lines(0, row, row, false, { '-' })
@@ -405,7 +451,10 @@ test('random walks in the undo tree: accepted and pending hunks together are wha
             vim.wait(0)
           end
           p:sync()
-          if p.over and levels < 10 then
+          if p.over and #p.hunks == 0 then
+            settled = settled + 1
+            break
+          elseif p.over and levels < 10 then
             break -- undo has forgotten too much to tell
           elseif p.over then
             return ('withdrawn: round %d, step %d'):format(round, step)
@@ -414,7 +463,8 @@ test('random walks in the undo tree: accepted and pending hunks together are wha
           local row = p.region:row()
           local text = vim.list_slice(all, row + 1, row + #p.region.lines)
           local above, below = all[row], all[row + #text + 1]
-          if above ~= '(' or below ~= ')' or not vim.deep_equal(hunks.all(text, p.hunks), new) then
+          local pending = vim.tbl_map(function(hunk) return hunk.new end, p.hunks)
+          if above ~= '(' or below ~= ')' or not explains(old, all_hunks, rejected, text, pending) then
             return ('wrong: round %d, step %d'):format(round, step)
           end
           looked = looked + 1
@@ -422,10 +472,11 @@ test('random walks in the undo tree: accepted and pending hunks together are wha
         p:finish()
       end
     end
-    return looked]]
+    return { looked, settled }]]
   for _, levels in ipairs({ 1000, 1 }) do
-    local looked = h.child():lua(walk, levels)
-    h.ok(type(looked) == 'number' and looked > 400, ("'undolevels' %d: %s"):format(levels, looked))
+    local walked = h.child():lua(walk, levels)
+    local looked = type(walked) == 'table' and walked[1] > 400 and (walked[2] > 0 or levels == 1)
+    h.ok(looked, ("'undolevels' %d: %s"):format(levels, vim.inspect(walked)))
   end
 end)
 
@@ -693,6 +744,52 @@ test('a selection with fences gets a longer one', function()
     { '\n````', '````\n' })
 end)
 
+test('in Markdown the new text may have a block of code', function()
+  -- It was cut at the first fence, without a word.
+  local c = h.child()
+  c:lua([[vim.api.nvim_buf_set_lines(0, 0, -1, false, { '# Title', '', 'Call it.' })
+    vim.bo.filetype = 'markdown']])
+  c:cmd('3Gemma edit add an example')
+  c:wait('#Fake.jobs == 1')
+  h.eq(c:lua('return { Fake.jobs[1].req.stops[1], Fake.jobs[1].req.parts[6].data }'),
+    { '\n````', '````markdown\n' })
+  c:lua("Fake.emit('Call it:\\n\\n```lua\\ncall()\\n```') Fake.done(nil, 'string')")
+  c:wait("require('gemma.edit.preview').get(1) ~= nil")
+  c:feed('g<C-y>')
+  h.eq(c:lines(), { '# Title', '', 'Call it:', '', '```lua', 'call()', '```' })
+end)
+
+test('lines that were only copied keep their control characters', function()
+  -- Nobody writes those but the file: each such line was a change, and accepting took them away.
+  local odd = { 'int a;', '\12', '  int b;', '  puts("\27[0m");', '  x();\r', '  x();', '\12' }
+  local c = h.child()
+  c:lua('vim.api.nvim_buf_set_lines(0, 0, -1, false, ...)', odd)
+  c:cmd('1,7Gemma edit call it z')
+  c:wait('#Fake.jobs == 1')
+  c:lua("Fake.emit(...) Fake.done(nil, 'string')", (table.concat(odd, '\n'):gsub('a;', 'z;')))
+  c:wait("require('gemma.edit.preview').get(1) ~= nil")
+  h.eq(hunks(c), 1)
+  c:feed('g<C-y>')
+  odd[1] = 'int z;'
+  h.eq(c:lines(), odd)
+  -- The same for code of an answer, here without its indentation.
+  c:cmd('3,6GemmaExplain')
+  c:wait('#Fake.jobs == 2')
+  c:lua([[Fake.emit('```\nint c;\nputs("[0m");\nx();\nx();\n```') Fake.done()]])
+  c:wait("not require('gemma.answer').current():running()")
+  c:cmd('3,6GemmaExplain')
+  c:feed('ga')
+  h.eq(hunks(c), 1)
+  c:feed('g<C-y>')
+  odd[3] = '  int c;'
+  h.eq(c:lines(), odd)
+  c:cmd('3,7Gemma edit x')
+  c:wait('#Fake.jobs == 3')
+  c:lua("Fake.emit(...) Fake.done(nil, 'string')", table.concat(odd, '\n', 3, 6))
+  c:wait('#Seen.messages == 1')
+  h.eq(c:messages(), { 'gemma: the model changed nothing.' })
+end)
+
 test('a buffer that is wiped out takes everything with it', function()
   local c = edited()
   c:cmd('bwipeout!')
@@ -862,6 +959,37 @@ test('ga puts code that is nowhere in the file at the lines that were asked abou
   c:feed('g<C-y>')
   h.eq(c:lines(), { 'above', 'local M = {}', '', 'function M.add(a, b)', '  return b + a', 'end', '',
     'return M' })
+end)
+
+test('ga after a question about the whole buffer does not put the code in place of all of it', function()
+  -- One <C-y> replaced the file by the example.
+  local c = child()
+  c:cmd('Gemma ask how do I sort?')
+  c:wait('#Fake.jobs == 1')
+  c:lua([[Fake.emit('```lua\ntable.sort(t)\nreturn t\n```\n') Fake.done()]])
+  c:wait("not require('gemma.answer').current():running()")
+  c:cmd('wincmd w')
+  c:feed('ga')
+  c:wait('#Seen.messages == 1')
+  h.eq(c:messages(), { 'gemma: cannot tell where this code belongs. gy yanks it.' })
+  c:feed('q')
+  h.eq(hunks(c), 0)
+  -- Code that has its place there goes there.
+  c:cmd('Gemma ask shorter?')
+  c:wait('#Fake.jobs == 2')
+  c:lua([[Fake.emit('```lua\nfunction M.add(a, b)\n  return a + b\nend\n```\n') Fake.done()]])
+  c:wait("not require('gemma.answer').current():running()")
+  c:cmd('wincmd w')
+  c:feed('gag<C-y>')
+  h.eq(c:lines(), { 'local M = {}', '', 'function M.add(a, b)', '  return a + b', 'end', '', 'return M' })
+  -- Who names the whole buffer means it.
+  c:cmd('%Gemma ask another?')
+  c:wait('#Fake.jobs == 3')
+  c:lua([[Fake.emit('```lua\nreturn {}\n```\n') Fake.done()]])
+  c:wait("not require('gemma.answer').current():running()")
+  c:cmd('wincmd w')
+  c:feed('gag<C-y>')
+  h.eq(c:lines(), { 'return {}' })
 end)
 
 return T

@@ -116,6 +116,24 @@ test('a prompt with its own place for the lines gets nothing else', function()
     'lua in (no name):\n' .. table.concat(CODE, '\n') .. '\n- `return a + b`: odd')
 end)
 
+test('code of an answer about the buffer does not stand for all of it; about a range it does', function()
+  local c = child()
+  own(c, 'say', '---\nscope: buffer\n---\nSay.')
+  for n, range in ipairs({ '', '4' }) do
+    c:cmd(range .. 'Gemma prompt say')
+    c:wait('#Fake.jobs == ' .. n)
+    c:lua([[Fake.emit('```lua\nreturn a - b\n```') Fake.done()]])
+    c:wait("not require('gemma.answer').current():running()")
+    c:cmd('wincmd w')
+    c:feed('ga')
+    h.eq(c:lua("return require('gemma.edit.preview').get(1) ~= nil"), range ~= '')
+    if range == '' then
+      c:feed('q')
+    end
+  end
+  h.eq(c:messages(), { 'gemma: cannot tell where this code belongs. gy yanks it.' })
+end)
+
 test('words that the prompt has no place for come at its end', function()
   local c = child()
   own(c, 'say', 'Say.')

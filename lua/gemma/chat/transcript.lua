@@ -87,9 +87,10 @@ end
 
 --- A fence that nothing in these lines can close.
 ---@param lines string[]
+---@param least integer? its length; 3
 ---@return string
-function M.fence_for(lines)
-  local longest = 2
+function M.fence_for(lines, least)
+  local longest = (least or 3) - 1
   for _, line in ipairs(lines) do
     local run = line:match('^%s*(```+)')
     longest = math.max(longest, run and #run or 0)

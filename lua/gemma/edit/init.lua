@@ -92,6 +92,17 @@ function M.lines(text, fence)
   return lines
 end
 
+--- Printable lines to stand where others do: indented like them, and those that were only copied are
+--- the old ones with their control characters.
+---@param old string[]
+---@param new string[]
+---@return string[]
+function M.instead_of(old, new)
+  local hunks = require('gemma.edit.hunks')
+  local copied = vim.tbl_map(transcript.printable, old)
+  return hunks.all(old, hunks.diff(copied, hunks.reindent(copied, new)))
+end
+
 ---@param text string?
 ---@param info gemma.Done|string
 function Edit:finished(text, info)
@@ -108,18 +119,18 @@ function Edit:finished(text, info)
     local fmt = 'the new text does not fit (%s). Select less or raise it.'
     return notify.warn(fmt:format(limit))
   end
-  local hunks = require('gemma.edit.hunks')
   local new = M.lines(text, self.fence)
   -- Blank lines at the ends belong to the selection, whether the model cared for them or not.
   local old = self.region.lines
   for i = #old, 1, -1 do
-    if old[i]:find('%S') then
+    local line = transcript.printable(old[i])
+    if line:find('%S') then
       break
     end
-    new[#new + 1] = old[i]
+    new[#new + 1] = line
   end
   self.written = text
-  if not preview.show(self.region, hunks.reindent(old, new)) then
+  if not preview.show(self.region, M.instead_of(old, new)) then
     self.region:free()
     notify.info('the model changed nothing.')
   end
@@ -219,7 +230,9 @@ function M.start(o)
     seed = 0,
     marks = {},
   }, Edit)
-  self.fence = transcript.fence_for(self.region.lines)
+  -- In prose the new text may have a block of code, where the old one had none.
+  local prose = require('gemma.context').is_prose(s.language)
+  self.fence = transcript.fence_for(self.region.lines, prose and 4 or 3)
   last[buf] = self
   self:run()
   return self

@@ -23,6 +23,7 @@ local ns = api.nvim_create_namespace('gemma.edit')
 ---@field hunks gemma.Hunk[] still to be decided, from top to bottom
 ---@field total integer
 ---@field accepted integer
+---@field rejected table<string[], true> by the lines that would have come
 ---@field state gemma.preview.State the one that was taken down, or come back to, last
 ---@field states table<integer, gemma.preview.State> by place in the undo tree
 ---@field tick integer? changedtick after our own last change
@@ -335,8 +336,8 @@ function Preview:due()
   return self.states[place]
 end
 
---- The text changed. After undo and redo the hunks are what they were there; any other change of the
---- lines is the end.
+--- The text changed. After undo and redo the hunks are what they were there, less what was rejected
+--- since; any other change of the lines is the end.
 function Preview:changed()
   local state = self.region:row() and self:due()
   local there, moved
@@ -348,10 +349,12 @@ function Preview:changed()
   elseif state ~= self.state then
     self.state = state
     self.region.lines = state.lines
-    self.hunks = vim.list_extend({}, state.hunks)
+    self.hunks = vim.tbl_filter(function(hunk)
+      return not self.rejected[hunk.new]
+    end, state.hunks)
     self.accepted = state.accepted
     self.tick = nil -- what is accepted now is a step of its own
-    self:draw()
+    self:settle()
   elseif self.side or moved then
     self:draw() -- the side shows the lines around, too
   end
@@ -431,7 +434,7 @@ function Preview:reject()
   end
   local n = self:here()
   if n then
-    table.remove(self.hunks, n)
+    self.rejected[table.remove(self.hunks, n).new] = true
   else
     self.hunks = {}
   end
@@ -461,6 +464,7 @@ function M.show(region, new)
     hunks = list,
     total = #list,
     accepted = 0,
+    rejected = {},
     states = {},
     over = false,
   }, Preview)
