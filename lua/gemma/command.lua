@@ -176,7 +176,9 @@ M.commands = {
       end
       engine.device = dev
       local anew = engine.is_loaded() or engine.state == 'loading'
-      require('gemma.completion').enable(true)
+      if require('gemma.sentinel').tripped() then
+        require('gemma.completion').enable(true) -- this is the cure
+      end
       if anew then
         engine.unload()
         require('gemma').load()

@@ -16,7 +16,6 @@ local M = {}
 local current ---@type gemma.Download? what is being fetched
 local building = false
 local checking ---@type gemma.Job? what is being verified
-local stopping = false -- asked to, between two files
 
 --- The last word about a task. Before 0.12 its progress was a line in the message area; a second one
 --- below it would ask for a key.
@@ -42,7 +41,6 @@ end
 --- Ends a download or a check; what has come is kept.
 function M.stop()
   if current then
-    stopping = true
     current:stop()
   end
   if checking then
@@ -164,59 +162,52 @@ local function installed(path, info)
   conclude('info', msg)
 end
 
----@param o { url: string, path: string, bytes: integer?, sha256: string? }
----@param done fun(info: gemma.DownloadInfo?)
-local function fetch(o, done)
-  local handed = vim.tbl_extend('error', o, {
+--- Fetches files one after the other; the last one is what was asked for.
+---@param list { url: string, path: string, bytes: integer?, sha256: string? }[]
+---@param i integer
+local function fetch(list, i)
+  local handed = vim.tbl_extend('error', list[i], {
     on_done = function(err, info)
       current = nil
       engine.installing(false)
       if err then
         conclude('error', err)
+      elseif list[i + 1] then
+        fetch(list, i + 1)
+      else
+        installed(list[i].path, info)
       end
-      done(info)
     end,
   })
   engine.installing(true)
   current = require('gemma.download').start(handed)
 end
 
---- Fetches a model, and what it needs for pictures and sounds unless that is there.
+--- Fetches a model and what it needs for pictures and sounds, whichever is not there.
 ---@param model gemma.catalog.Model
 local function fetch_model(model)
-  local path = vim.fs.joinpath(models.dir(), model.file)
-  local function done(info)
-    if info then
-      installed(path, info)
-    end
+  local list = {}
+  local function add(file, path)
+    list[#list + 1] = { url = url_of(file), path = path, bytes = file.bytes, sha256 = file.sha256 }
   end
-  local function fetch_text()
-    -- Who comes back for the smaller file need not fetch the large one again.
-    local stat = vim.uv.fs_stat(path)
-    if stat and stat.size == model.bytes and models.known_sum(path) == model.sha256 then
-      return notify.info(('%s is there already; `:Gemma verify %s` checks it.'):format(
-        model.file, model.file))
-    end
-    fetch({ url = url_of(model), path = path, bytes = model.bytes, sha256 = model.sha256 }, done)
-  end
+  -- The small file first: what is wrong with the host or the disk shows early.
   local mmproj = model.mmproj
   local mmproj_path = vim.fs.joinpath(models.dir(), 'mmproj-' .. model.file)
   local stat = mmproj and vim.uv.fs_stat(mmproj_path)
-  if not mmproj or (stat and stat.size == mmproj.bytes) then
-    return fetch_text()
+  if mmproj and not (stat and stat.size == mmproj.bytes) then
+    add(mmproj, mmproj_path)
   end
-  -- The small file first: what is wrong with the host or the disk shows early.
-  stopping = false
-  fetch({
-    url = url_of(mmproj),
-    path = mmproj_path,
-    bytes = mmproj.bytes,
-    sha256 = mmproj.sha256,
-  }, function(info)
-    if info and not stopping then
-      fetch_text()
-    end
-  end)
+  -- Who comes back for the smaller file need not fetch the large one again.
+  local path = vim.fs.joinpath(models.dir(), model.file)
+  stat = vim.uv.fs_stat(path)
+  if not (stat and stat.size == model.bytes and models.known_sum(path) == model.sha256) then
+    add(model, path)
+  end
+  if #list == 0 then
+    return notify.info(('%s is there already; `:Gemma verify %s` checks it.'):format(
+      model.file, model.file))
+  end
+  fetch(list, 1)
 end
 
 --- A file the catalogue does not know: whatever is at that address.
@@ -227,11 +218,7 @@ local function fetch_url(url)
     return notify.warn('the address of a model ends in its name, NAME.gguf.')
   end
   local path = vim.fs.joinpath(models.dir(), name)
-  fetch({ url = url, path = path }, function(info)
-    if info then
-      installed(path, info)
-    end
-  end)
+  fetch({ { url = url, path = path } }, 1)
 end
 
 ---@param model gemma.catalog.Model

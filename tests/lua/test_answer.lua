@@ -341,6 +341,35 @@ test('an answer can be shown in a split', function()
   end
 end)
 
+test('a split is made beside a window, not beside a float; without room for it there is a float', function()
+  -- Both were errors, the first in Neovim 0.10 only, and a buffer was left behind.
+  local float = [[local o = { relative = 'editor', row = 1, col = 1, width = 20, height = 5 }
+    vim.api.nvim_open_win(vim.api.nvim_create_buf(false, true), true, o)]]
+  for _, case in ipairs({
+    { 'split', float, '' },
+    { 'vsplit', float, '' },
+    { 'split', "vim.cmd('set winheight=12 winminheight=12')", 'win' },
+    { 'vsplit', "vim.cmd('set winwidth=60 winminwidth=60')", 'win' },
+  }) do
+    local win, before, relative = unpack(case)
+    local what = win .. ' after ' .. before
+    local c = h.child({ config = ("vim.g.gemma = { explain = { win = '%s' } }"):format(win) })
+    c:lua(before)
+    local left = 'return { #vim.api.nvim_list_wins(), #vim.api.nvim_list_bufs() }'
+    local there = c:lua(left)
+    c:cmd('Gemma ask how?')
+    c:wait('#Fake.jobs == 1', what)
+    c:lua("Fake.emit('One.') Fake.done()")
+    c:wait("not require('gemma.answer').current():running()")
+    h.eq(c:lua("return vim.api.nvim_win_get_config(require('gemma.answer').current().win).relative"), relative, what)
+    h.has(table.concat(c:screen(), '\n'), 'One.')
+    c:cmd('Gemma ask how?')
+    c:feed('q')
+    c:lua("require('gemma.answer').all()[1]:forget()")
+    h.eq({ c:lua(left), c:messages() }, { there, {} }, what)
+  end
+end)
+
 test('a float that was made a split is one: it has a bar, and the height that the user gave it', function()
   -- In Neovim 0.10 each change of the window was an error, since a split has no border.
   local c = h.child({ cols = 100 })

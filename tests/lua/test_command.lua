@@ -347,6 +347,64 @@ test('on a GPU the sentinel stands until the first answer; on the CPU there is n
   h.eq(child():lua(exists), false)
 end)
 
+test('a model that was let go before its first answer leaves no sentinel', function()
+  for _, how in ipairs({ 'loaded', 'loading', 'rested' }) do
+    local c = h.child({ config = 'vim.g.gemma = { unload_idle = ' .. (how == 'rested' and 1 or 0) .. ' }' })
+    c:lua("Fake.hold_load = ... == 'loading' require('gemma').load()", how)
+    local exists = "return vim.uv.fs_stat(require('gemma.sentinel').path()) ~= nil"
+    h.eq(c:lua(exists), true)
+    if how ~= 'loading' then
+      c:wait("require('gemma.engine').is_loaded()")
+    end
+    if how ~= 'rested' then
+      c:cmd('Gemma unload')
+    end
+    c:wait("not vim.uv.fs_stat(require('gemma.sentinel').path())", how)
+  end
+end)
+
+test('turning ghost text off does not forget that GPU work ended Neovim', function()
+  local c = h.child()
+  c:lua([[vim.fn.mkdir(vim.fs.dirname(require('gemma.sentinel').path()), 'p')
+    vim.fn.writefile({ '999999999 vulkan' }, require('gemma.sentinel').path())]])
+  c:cmd('Gemma disable')
+  h.eq(c:lua("return require('gemma.sentinel').tripped()"), true)
+  c:cmd('Gemma enable')
+  h.eq(c:lua("return require('gemma.sentinel').tripped()"), false)
+end)
+
+test('one that waits for the model and fails does not keep the others waiting', function()
+  local c = h.child()
+  c:lua([[Fake.hold_load = true
+    require('gemma').load(function() error('mine') end)
+    require('gemma').ask({ prompt = 'why?', on_done = function() end })
+    Fake.loaded()]])
+  c:wait('#Fake.jobs == 1')
+  h.has(table.concat(c:messages(), '\n'), 'mine')
+end)
+
+test('a model that the library let go for want of memory is not called loaded', function()
+  local c = h.child()
+  c:lua([[require('gemma').ask({ prompt = 'why?', on_done = function() end })]])
+  c:wait('#Fake.jobs == 1')
+  c:lua("Fake.fail(-10, 'no model loaded')")
+  c:wait("require('gemma.engine').state == 'error'")
+  h.has(table.concat(c:messages(), '\n'), 'gemma: out of memory, model unloaded. Try :Gemma load.')
+end)
+
+test('paths in options are taken as they are written', function()
+  local c = h.child({ fake = false })
+  local dir = c.dir .. '/tmp'
+  c:lua([[local dir = ...
+    vim.fn.mkdir(dir)
+    for _, name in ipairs({ 'a[1].gguf', 'a1.gguf' }) do vim.fn.writefile({ 'GGUF' }, dir .. '/' .. name) end
+    vim.env.MODELS = dir
+    vim.o.wildignore = '*/tmp/*,*.so'
+    vim.g.gemma = { lib_path = dir .. '/libgemma.so', model_path = '$MODELS/a[1].gguf' }]], dir)
+  h.eq(c:lua("return { require('gemma.ffi').path(), (require('gemma.models').find()) }"),
+    { dir .. '/libgemma.so', dir .. '/a[1].gguf' })
+end)
+
 -- The sentinel raised an error at every Insert mode, so that nothing was loaded, and the log one in
 -- the place of each message.
 test('a state folder that cannot be made costs neither the model nor a message', function()
@@ -392,6 +450,14 @@ test(':Gemma device loads the model anew', function()
   c:cmd('Gemma device vulkan:1')
   c:wait('#Fake.loads == 2')
   h.eq(c:lua('return Fake.loads[2].device'), 'vulkan:1')
+end)
+
+test(':Gemma device turns no ghost text on that was turned off', function()
+  local c = child()
+  c:cmd('Gemma disable')
+  c:cmd('Gemma device cpu')
+  c:wait('#Fake.loads == 2')
+  h.eq(c:lua("return require('gemma.completion').is_enabled()"), false)
 end)
 
 test('who unloads by hand gets the memory, until asked for again', function()

@@ -370,6 +370,10 @@ test('what is needed for pictures comes with the model, and only once', function
   install(c, 'full.gguf')
   h.has(wait_message(c, 2), 'full.gguf is there already')
   h.eq(server:gets(), 2)
+  vim.fn.delete(c.models .. 'mmproj-full.gguf')
+  install(c, 'full.gguf')
+  h.has(wait_message(c, 3), 'mmproj-full.gguf installed, checksum right.')
+  h.eq({ read(c.models .. 'mmproj-full.gguf'), server:gets() }, { mmproj, 3 })
 end)
 
 -- Its address made it the model: every load tried it, in later sessions too.

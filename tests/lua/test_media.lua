@@ -535,6 +535,23 @@ test('media.keep keeps the file where it says', function()
   h.eq(vim.uv.fs_stat(path).type, 'file')
 end)
 
+test('the folder of media.keep is what was written, with ~ and variables, and nothing else is done to it', function()
+  -- 'wildignore' made it the current directory, and a[1] became a1.
+  local c = child()
+  c:cmd('set wildignore=*/kept/*')
+  for keep, dir in pairs({
+    [c.dir .. '/kept/x'] = c.dir .. '/kept/x',
+    [c.dir .. '/a[1]'] = c.dir .. '/a[1]',
+    ['$GEMMA_KEPT/y'] = c.dir .. '/y',
+  }) do
+    c:lua('local keep, dir = ... vim.env.GEMMA_KEPT = dir require("gemma").setup({ media = { keep = keep } })',
+      keep, c.dir)
+    local path = c:lua("return (require('gemma.grab').place('shot', 'png'))")
+    h.eq(vim.fs.dirname(path), dir)
+    h.eq(vim.fn.isdirectory(dir), 1, dir)
+  end
+end)
+
 test('status and health name the mmproj file, the programs, and what to install', function()
   local c = child()
   program(c, 'maim', 'exit 0')

@@ -123,6 +123,16 @@ local function placement()
   }, room
 end
 
+--- What is split: the current window or, since a float cannot be in Neovim 0.10, an ordinary one.
+---@return integer win
+local function ordinary_window()
+  local wins = { api.nvim_get_current_win(), vim.fn.win_getid(vim.fn.winnr('#')) }
+  vim.list_extend(wins, api.nvim_tabpage_list_wins(0))
+  return vim.iter(wins):find(function(win)
+    return win ~= 0 and api.nvim_win_get_config(win).relative == ''
+  end)
+end
+
 ---@param buf integer
 ---@param title string
 ---@param on_closed fun() somebody closed it
@@ -130,18 +140,21 @@ end
 function M.open(buf, title, on_closed)
   local self = setmetatable({ buf = buf, title = title, on_closed = on_closed, room = 0 }, Window)
   local kind = require('gemma.config').get().explain.win
-  local config
-  if kind == 'float' then
+  local split = false
+  if kind ~= 'float' then
+    local config = { split = kind == 'vsplit' and 'right' or 'below', win = ordinary_window() }
+    split, self.win = pcall(api.nvim_open_win, self.buf, false, config)
+  end
+  if not split then -- or there was no room for it
+    local config
     config, self.room = placement()
     config.title = { { ' ' .. self.title .. ' ', 'GemmaTitle' } }
-  else
-    config = { split = kind == 'vsplit' and 'right' or 'below', win = 0 }
+    self.win = api.nvim_open_win(self.buf, false, config)
   end
-  self.win = api.nvim_open_win(self.buf, false, config)
   local function set(name, value)
     api.nvim_set_option_value(name, value, { win = self.win, scope = 'local' })
   end
-  if kind == 'float' then
+  if not split then
     set('winbar', '')
     api.nvim_win_set_height(self.win, 1)
   end
