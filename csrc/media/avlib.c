@@ -4,9 +4,10 @@
  * 59, 61, 63), x86-64 and other LP64 targets:
  *
  *   AVFormatContext  nb_streams 44, streams 48
- *   AVStream         codecpar   208 up to 59; 16 from 60 on, when av_class came to the front
+ *   AVStream         time_base 16, codecpar 208 up to 59;
+ *                    codecpar 16, time_base 32 from 60 on, when av_class came to the front
  *   AVCodecParameters codec_type 0, codec_id 4
- *   AVPacket         data 24, size 32, stream_index 36
+ *   AVPacket         pts 8, data 24, size 32, stream_index 36
  *   AVFrame          data 0, linesize 64, extended_data 96, width 104, height 108, nb_samples 112,
  *                    format 116
  *   AVFrameSideData  data 8, size 16 (measured on 5.1; frame.h has it grow at its end only)

@@ -33,9 +33,3 @@ typedef struct gm_video gm_video;
 int gm_avlib_video(gm_video **v, const char *path, int32_t n, gm_frame_fn fn, void *ud,
                    const gm_cancel *cancel, char *err, size_t errlen);
 void gm_avlib_video_close(gm_video **v);
-
-/* Appends the mean of n_ch channels, n frames each, to out. fmt is one of FFmpeg's sample formats
- * (AV_SAMPLE_FMT_U8 = 0, S16, S32, FLT, DBL, then the planar ones, S64, S64P); planes: one pointer,
- * or one per channel. Shared with the WAV reader. */
-int gm_samples_append(gm_samples *out, size_t *cap, int fmt, const uint8_t *const *planes, int n_ch,
-                      size_t n);

@@ -20,6 +20,7 @@ typedef struct {
     X(util, int, av_opt_set_int, (void *, const char *, int64_t, int))                             \
     X(util, int, av_opt_get_int, (void *, const char *, int, int64_t *))                           \
     X(util, int, av_opt_get, (void *, const char *, int, uint8_t **))                              \
+    X(util, int, av_opt_get_image_size, (void *, const char *, int, int *, int *))                 \
     X(util, int, av_channel_layout_from_string, (void *, const char *))                            \
     X(util, int, av_dict_set, (void **, const char *, const char *, int))                          \
     X(util, void, av_dict_free, (void **))                                                         \
@@ -64,6 +65,12 @@ extern struct gm_av gm_av; /* valid after gm_avlib_load */
 
 static inline int32_t gm_av_i32(const void *p, size_t offset) {
     int32_t v;
+    memcpy(&v, (const char *)p + offset, sizeof v);
+    return v;
+}
+
+static inline int64_t gm_av_i64(const void *p, size_t offset) {
+    int64_t v;
     memcpy(&v, (const char *)p + offset, sizeof v);
     return v;
 }

@@ -4,6 +4,7 @@
  * count its frames, which no header can be trusted with, and once to decode them and hand out the few
  * that the model sees. That takes seconds, so it can be interrupted and goes on where it was.
  */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include "base/err.h"
@@ -30,8 +31,11 @@ static float sample_at(int fmt, const uint8_t *p) {
     }
 }
 
-int gm_samples_append(gm_samples *out, size_t *cap, int fmt, const uint8_t *const *planes, int n_ch,
-                      size_t n) {
+/* Appends the mean of n_ch channels, n frames each, to out. fmt is one of FFmpeg's sample formats
+ * (AV_SAMPLE_FMT_U8 = 0, S16, S32, FLT, DBL, then the planar ones, S64, S64P); planes: one pointer,
+ * or one per channel. */
+static int append_samples(gm_samples *out, size_t *cap, int fmt, const uint8_t *const *planes,
+                          int n_ch, size_t n) {
     static const size_t width[6] = {1, 2, 4, 4, 8, 8};
     const bool planar = (fmt >= 5 && fmt <= 9) || fmt == 11;
     const int base = fmt == 10 || fmt == 11 ? 5 : planar ? fmt - 5 : fmt;
@@ -75,7 +79,15 @@ static int open_container(track *t, const char *path, const char *formats) {
     return gm_av.avformat_find_stream_info(t->fmt, NULL) < 0 ? GM_EFORMAT : 0;
 }
 
-/* Opens a decoder for the first stream of a type. GM_ENOENT: there is none. */
+/* By the header; avcodec_open2 would refuse it too, with a code that has many other reasons. */
+static bool is_larger(void *ctx, int64_t max_pixels) {
+    int w = 0, h = 0;
+    gm_av.av_opt_get_image_size(ctx, "video_size", 0, &w, &h);
+    return (int64_t)w * h > max_pixels;
+}
+
+/* Opens a decoder for the first stream of a type. GM_ENOENT: there is none. GM_ETOOLONG: its
+ * pictures have more than max_pixels, which is 0 for sound. */
 static int open_stream(track *t, int type, int64_t max_pixels) {
     const int32_t n = gm_av_i32(t->fmt, 44);
     void *const *streams = gm_av_ptr(t->fmt, 48);
@@ -87,6 +99,7 @@ static int open_stream(track *t, int type, int64_t max_pixels) {
         t->ctx = gm_av.avcodec_alloc_context3(decoder);
         if (!t->ctx || gm_av.avcodec_parameters_to_context(t->ctx, par) < 0) return GM_ENOMEM;
         gm_av.av_opt_set_int(t->ctx, "threads", 1, 0);
+        if (max_pixels > 0 && is_larger(t->ctx, max_pixels)) return GM_ETOOLONG;
         if (max_pixels > 0) gm_av.av_opt_set_int(t->ctx, "max_pixels", max_pixels, 0);
         t->stream = streams[i];
         t->index = i;
@@ -171,8 +184,8 @@ static int take_sound(void *ud, const track *t) {
     if (l->rate && l->rate != (uint32_t)rate) return GM_EUNSUPPORTED;
     l->rate = (uint32_t)rate;
     if (l->out->n + (size_t)n > (size_t)l->rate * GM_SOUND_MAX_SECONDS) return GM_ETOOLONG;
-    const int rc = gm_samples_append(l->out, &l->cap, gm_av_format(t->frame),
-                                     gm_av_ptr(t->frame, 96), n_ch, (size_t)n);
+    const int rc = append_samples(l->out, &l->cap, gm_av_format(t->frame),
+                                  gm_av_ptr(t->frame, 96), n_ch, (size_t)n);
     return rc ? rc : (double)l->out->n >= l->seconds * (double)rate;
 }
 
@@ -210,13 +223,18 @@ int gm_avlib_sound(const char *path, double seconds, gm_samples *out, uint32_t *
 
 static const char video_formats[] = "mov,matroska";
 
+/* Seconds by which FFmpeg's rate may miss the last frame: the model is told whole ones. */
+#define RATE_MISS 0.5
+
 struct gm_video {
     track t; /* opened twice */
     bool opened, counted;
     double fps;
-    int64_t n_frame; /* in the file */
-    int64_t at;      /* of the next frame to come */
-    int32_t k, n;    /* of those that are taken */
+    int64_t n_frame;     /* in the file */
+    int64_t first, last; /* of their times, in the stream's unit */
+    bool untimed;        /* some have none */
+    int64_t at;          /* of the next frame to come */
+    int32_t k, n;        /* of those that are taken */
     gm_frame_fn fn;
     void *ud;
     char *err;
@@ -227,7 +245,11 @@ static int video_open(gm_video *v, const char *path, const gm_cancel *cancel) {
     v->t.cancel = cancel;
     if (v->opened) return 0;
     v->opened = true;
-    return track_open(&v->t, path, video_formats, GM_AV_VIDEO, (int64_t)GM_VIDEO_MAX_MPIXEL << 20, cancel);
+    const int rc = track_open(&v->t, path, video_formats, GM_AV_VIDEO, (int64_t)GM_VIDEO_MAX_MPIXEL << 20,
+                              cancel);
+    if (rc != GM_ETOOLONG) return rc;
+    return gm_fail(v->err, v->errlen, rc, "the video is larger than %d million pixels; make it smaller",
+                   GM_VIDEO_MAX_MPIXEL);
 }
 
 static void video_rewind(gm_video *v) {
@@ -235,18 +257,42 @@ static void video_rewind(gm_video *v) {
     v->opened = false;
 }
 
-/* Frames and their rate. An absurd rate would make absurd times, so 24 is taken, as the model's own
- * preprocessing does for an unknown one. */
+static void count_packet(gm_video *v) {
+    const int64_t at = gm_av_i64(v->t.packet, 8);
+    v->n_frame++;
+    if (at == INT64_MIN) v->untimed = true; /* AV_NOPTS_VALUE */
+    else if (at < v->first) v->first = at;
+    if (at > v->last) v->last = at;
+}
+
+/* Seconds from the first counted frame to the last; 0 when their times do not tell, or tell of more
+ * than 1000 a second. */
+static double seconds_between(const gm_video *v) {
+    const size_t unit = gm_av.major <= 59 ? 16 : 32;
+    const int32_t num = gm_av_i32(v->t.stream, unit), den = gm_av_i32(v->t.stream, unit + 4);
+    if (v->untimed || num < 1 || den < num) return 0.0;
+    const double s = ((double)v->last - (double)v->first) * num / den;
+    return s * 1000.0 >= (double)v->n_frame ? s : 0.0;
+}
+
+/* Frames and their rate. FFmpeg's is that of the finest grid which fits the times: right for an even
+ * film, also when its times are rounded, but far from the mean for one that stands still between
+ * changes. An absurd rate would make absurd times, so 24 is taken, as the model's own preprocessing
+ * does for an unknown one. */
 static int count_frames(gm_video *v) {
     const gm_av_rational r = gm_av.av_guess_frame_rate(v->t.fmt, v->t.stream, NULL);
     int more;
     v->fps = r.num > 0 && r.den > 0 ? (double)r.num / r.den : 24.0;
     if (v->fps < 0.01 || v->fps > 1000.0) v->fps = 24.0;
     while ((more = next_packet(&v->t)) == 1) {
+        count_packet(v);
         gm_av.av_packet_unref(v->t.packet);
-        if ((double)++v->n_frame > v->fps * GM_VIDEO_MAX_SECONDS) return GM_ETOOLONG;
+        const double s = seconds_between(v);
+        if ((s > 0.0 ? s : (double)v->n_frame / v->fps) > GM_VIDEO_MAX_SECONDS) return GM_ETOOLONG;
     }
     if (more < 0) return more;
+    const double s = seconds_between(v), n_step = (double)(v->n_frame - 1);
+    if (s > 0.0 && fabs(n_step / v->fps - s) > RATE_MISS) v->fps = n_step / s;
     if (v->n_frame < v->n) v->n = (int32_t)v->n_frame;
     v->counted = true;
     video_rewind(v);
@@ -312,7 +358,7 @@ int gm_avlib_video(gm_video **vp, const char *path, int32_t n, gm_frame_fn fn, v
     if (errlen > 0) err[0] = '\0';
     gm_video *v = *vp ? *vp : gm_calloc(1, sizeof *v);
     if (!v) return video_error(GM_ENOMEM, err, errlen);
-    if (!*vp) v->n = n;
+    if (!*vp) *v = (gm_video){.n = n, .first = INT64_MAX, .last = INT64_MIN};
     *vp = v;
     v->fn = fn;
     v->ud = ud;

@@ -5,8 +5,8 @@
  * decoder, of which each has a life of its own:
  *
  *     h     the residual stream, from the embedding to the head
- *     x     the normed input of a half layer, then the output of that half (the input is dead by
- * then) work  inside one half: q, attention output, k, v  or  gate, up
+ *     x     the normed input of a half layer; once that is dead, the output of that half
+ *     work  inside one half: q, attention output, k, v  or  gate, up
  */
 #pragma once
 

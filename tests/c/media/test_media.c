@@ -225,6 +225,117 @@ static void a_display_matrix_is_one_of_eight_orientations(void **state) {
     }
 }
 
+static uint8_t *put_size(uint8_t *p, size_t n) { /* of an EBML element */
+    for (int i = 3; i >= 0; i--) *p++ = (uint8_t)(n >> 8 * i | (i == 3 ? 0x10 : 0));
+    return p;
+}
+
+typedef struct {
+    int n;
+    double at[GM_VIDEO_FRAMES];
+    char err[256];
+} times;
+
+static int keep_time(void *ud, double seconds, const gm_image *img, char *err, size_t errlen) {
+    times *t = ud;
+    (void)img;
+    (void)err;
+    (void)errlen;
+    t->at[t->n++] = seconds;
+    return 0;
+}
+
+/* What is told of a Matroska film of n times the same picture, which says that it has w x h; ms: the time of
+ * number i. */
+static int read_film(times *t, int n, uint32_t (*ms)(int i), uint32_t w, uint32_t h) {
+    static const char head[] = "\x1a\x45\xdf\xa3\x8b\x42\x82\x88matroska"                /* EBML */
+                               "\x18\x53\x80\x67\x01\xff\xff\xff\xff\xff\xff\xff"         /* Segment */
+                               "\x16\x54\xae\x6b\x9f\xae\x9d\xd7\x81\1\x73\xc5\x81\1\x83\x81\1" /* Tracks */
+                               "\x86\x87V_MJPEG\xe0\x88";
+    const uint8_t side[] = {(uint8_t)(w >> 8), (uint8_t)w, (uint8_t)(h >> 8), (uint8_t)h};
+    const uint8_t track[] = {0xb0, 0x82, side[0], side[1], 0xba, 0x82, side[2], side[3]};
+    const uint8_t frame[] = {side[2], side[3], side[0], side[1]};
+    static const uint8_t cluster[] = {0x1f, 0x43, 0xb6, 0x75}, block[] = {0x81, 0, 0, 0x80};
+    uint8_t jpeg[512], start[32];
+    char path[] = "/tmp/gemma-test-XXXXXX";
+    FILE *f = fopen("tests/golden/pictures/grey.jpg", "rb");
+    if (!f) skip();
+    const size_t size = fread(jpeg, 1, sizeof jpeg, f);
+    fclose(f);
+    for (size_t i = 0; i + 9 < size; i++)
+        if (memcmp(jpeg + i, "\xff\xc0\0", 3) == 0) memcpy(jpeg + i + 5, frame, sizeof frame);
+    f = fdopen(mkstemp(path), "wb");
+    assert_non_null(f);
+    fwrite(head, 1, sizeof head - 1, f);
+    fwrite(track, 1, sizeof track, f);
+    for (int i = 0; i < n; i++) {
+        uint8_t *p = memcpy(start, cluster, sizeof cluster);
+        p = put_size(p + sizeof cluster, 15 + size);
+        *p++ = 0xe7; /* the time, of four bytes */
+        *p++ = 0x84;
+        for (int b = 3; b >= 0; b--) *p++ = (uint8_t)(ms(i) >> 8 * b);
+        *p++ = 0xa3;
+        p = put_size(p, sizeof block + size);
+        memcpy(p, block, sizeof block);
+        fwrite(start, 1, (size_t)(p - start) + sizeof block, f);
+        fwrite(jpeg, 1, size, f);
+    }
+    assert_int_equal(fclose(f), 0);
+    gm_video *video = NULL;
+    *t = (times){0};
+    const int rc = gm_avlib_video(&video, path, GM_VIDEO_FRAMES, keep_time, t, NULL, t->err, sizeof t->err);
+    unlink(path);
+    return rc;
+}
+
+/* Of a screen of 60 Hz only what changes, as recorders of screens write it: groups of four. */
+static uint32_t each_half_second(int i) {
+    static const uint32_t steps[] = {0, 17, 50, 67};
+    return 500 * (uint32_t)(i / 4) + steps[i % 4];
+}
+static uint32_t each_five_seconds(int i) { return each_half_second(i % 4) + 5000 * (uint32_t)(i / 4); }
+static uint32_t thirty_a_second(int i) { return (uint32_t)(i * 1000 + 15) / 30; }
+
+/* Forty seconds were told as five: each picture's number was divided by the rate of the finest grid. */
+static void pictures_of_an_uneven_film_come_at_their_time(void **state) {
+    (void)state;
+    need_ffmpeg();
+    times t;
+    if (read_film(&t, 321, each_half_second, 13, 9)) fail_msg("%s", t.err);
+    assert_int_equal(t.n, GM_VIDEO_FRAMES);
+    for (int k = 0; k < t.n; k++) assert_true(t.at[k] == k * 321 / 32 / 8.0);
+}
+
+/* Milliseconds are too coarse for thirty a second; their mean is 30.00094. */
+static void rounded_times_do_not_move_an_even_film(void **state) {
+    (void)state;
+    need_ffmpeg();
+    times t;
+    if (read_film(&t, 321, thirty_a_second, 13, 9)) fail_msg("%s", t.err);
+    assert_int_equal(t.n, GM_VIDEO_FRAMES);
+    for (int k = 0; k < t.n; k++) assert_true(t.at[k] == k * 321 / 32 / 30.0);
+}
+
+/* By the same grid, twenty minutes were five. */
+static void an_uneven_film_may_last_five_minutes(void **state) {
+    (void)state;
+    need_ffmpeg();
+    times t;
+    if (read_film(&t, 241, each_five_seconds, 13, 9)) fail_msg("%s", t.err);
+    for (int k = 0; k < t.n; k++) assert_true(t.at[k] == k * 241 / 32 / (240 / 300.0));
+    assert_int_equal(read_film(&t, 242, each_five_seconds, 13, 9), GM_ETOOLONG);
+    assert_string_equal(t.err, "the video is longer than 300 seconds; cut it");
+}
+
+/* It was "not supported", without a reason. */
+static void a_film_of_too_many_pixels_says_so(void **state) {
+    (void)state;
+    need_ffmpeg();
+    times t;
+    assert_int_equal(read_film(&t, 4, thirty_a_second, 7680, 4320), GM_ETOOLONG);
+    assert_string_equal(t.err, "the video is larger than 16 million pixels; make it smaller");
+}
+
 /* Half a picture is not answered about as if it were whole. */
 static void pictures_that_are_cut_off_are_errors(void **state) {
     (void)state;
@@ -373,7 +484,6 @@ static void sounds_become_the_reference_rows(void **state) {
     }
 }
 
-/* model/gemma4-unified.md 3.1: sizes of the published rule, in pixels. */
 /* A file of the set with the name of a number that nobody reads, which is as long, changed to the key in
  * question, and the number with it. */
 static int32_t image_tokens_of(uint32_t pixels) {
@@ -418,6 +528,7 @@ static void a_file_may_ask_for_smaller_pictures(void **state) {
     assert_int_equal(image_tokens_of(UINT32_MAX), 280);
 }
 
+/* model/gemma4-unified.md 3.1: sizes of the published rule, in pixels. */
 static void grid_follows_the_size_rule(void **state) {
     (void)state;
     static const int32_t cases[][5] = {
@@ -676,6 +787,10 @@ int main(void) {
         cmocka_unit_test(an_embedder_that_cannot_be_set_up_says_why),
         cmocka_unit_test(pictures_of_every_kind_are_read_as_by_the_reference),
         cmocka_unit_test(films_are_turned_as_players_turn_them),
+        cmocka_unit_test(pictures_of_an_uneven_film_come_at_their_time),
+        cmocka_unit_test(rounded_times_do_not_move_an_even_film),
+        cmocka_unit_test(an_uneven_film_may_last_five_minutes),
+        cmocka_unit_test(a_film_of_too_many_pixels_says_so),
         cmocka_unit_test(a_display_matrix_is_one_of_eight_orientations),
         cmocka_unit_test(pictures_that_are_cut_off_are_errors),
         cmocka_unit_test_setup_teardown(a_file_may_ask_for_smaller_pictures, setup, teardown),
