@@ -12,7 +12,6 @@ local M = {}
 local api = vim.api
 local ns = api.nvim_create_namespace('gemma.commit')
 
-local BYTES_PER_TOKEN = 3
 local MAX_TOKENS = 400 -- of the message
 local DIFF_TOKENS = { cpu = 2048, gpu = 6144 } -- a longer diff would be read for minutes
 local MIN_SHARE = 120 -- bytes of a file's diff that are of any use
@@ -336,7 +335,8 @@ function Run:ask(diff, subjects, left_out)
   if subjects ~= '' then
     prompt[#prompt + 1] = '<earlier>\n' .. vim.trim(subjects) .. '\n</earlier>\n'
   end
-  prompt[#prompt + 1] = '<diff>\n' .. M.shorten(diff, math.max(1024, tokens * BYTES_PER_TOKEN)) .. '</diff>\n'
+  local bytes = math.max(1024, tokens * require('gemma.context').BYTES_PER_TOKEN)
+  prompt[#prompt + 1] = '<diff>\n' .. M.shorten(diff, bytes) .. '</diff>\n'
   if #left_out > 0 then
     prompt[#prompt + 1] = ('%d further files are not shown.'):format(#left_out)
   end

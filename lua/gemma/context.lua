@@ -17,7 +17,7 @@ local indent = require('gemma.context.indent')
 local text_of = require('gemma.context.text')
 local ns = api.nvim_create_namespace('gemma.context')
 
-local BYTES_PER_TOKEN = 3 -- of source code; errs to the small side
+M.BYTES_PER_TOKEN = 3 -- of source code; errs to the small side
 local MOUTH_MIN, MOUTH_GOAL, MOUTH_MAX = 50, 120, 1200 -- bytes in the model's mouth
 local MOUTH_LINE = 400 -- of a very long line, at first
 local NEXT_LINES, NEXT_LINES_MAX, NEXT_BYTES = 8, 24, 400 -- right after the cursor
@@ -326,8 +326,8 @@ end
 ---@param budget gemma.context.Budget
 ---@return gemma.Context
 function M.gather(buf, row, col, budget)
-  local total = budget.tokens * BYTES_PER_TOKEN
-  local suffix = math.min(budget.suffix_tokens * BYTES_PER_TOKEN, math.floor(total / 4))
+  local total = budget.tokens * M.BYTES_PER_TOKEN
+  local suffix = math.min(budget.suffix_tokens * M.BYTES_PER_TOKEN, math.floor(total / 4))
   local n_lines = api.nvim_buf_line_count(buf)
 
   local mr, mc = mouth_start(buf, row, col)

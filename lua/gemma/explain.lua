@@ -87,13 +87,12 @@ function M.command(args)
   M.explain(buf, first, last, question)
 end
 
-local BYTES_PER_TOKEN = 3
-
 --- How much of a buffer is read when all of it is meant.
 ---@return integer bytes
 function M.whole_buffer_bytes()
   local half = math.floor(require('gemma.config').get().n_ctx / 2)
-  return math.min(require('gemma.context').budget().tokens, half) * BYTES_PER_TOKEN
+  local context = require('gemma.context')
+  return math.min(context.budget().tokens, half) * context.BYTES_PER_TOKEN
 end
 
 --- :Gemma ask. Without a range it is about the buffer, or as much of it around the cursor as a

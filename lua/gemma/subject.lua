@@ -11,7 +11,6 @@ local M = {}
 
 local api = vim.api
 
-local BYTES_PER_TOKEN = 3
 local AROUND_BYTES = 8192 -- above and below together
 local PARSED_BYTES = 128 * 1024 -- of a buffer; a parser takes seconds for a megabyte, and Neovim waits
 
@@ -186,7 +185,7 @@ function M.read(buf, first, last, answer)
     return nil, ('%s is excluded (exclude list).'):format(vim.fs.basename(name))
   end
   local conf = require('gemma.config').get()
-  local limit = math.max(1024, (conf.n_ctx - answer) * BYTES_PER_TOKEN - 2048)
+  local limit = math.max(1024, (conf.n_ctx - answer) * require('gemma.context').BYTES_PER_TOKEN - 2048)
   local code = lines(buf, first, last, limit)
   if not code then
     local fmt = 'the selection is too long (over %s). Select less or raise n_ctx.'

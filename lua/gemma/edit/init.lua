@@ -29,8 +29,6 @@ local ns = api.nvim_create_namespace('gemma.edit.busy')
 local Edit = {}
 Edit.__index = Edit
 
-local BYTES_PER_TOKEN = 3 -- of source code; errs to the small side
-
 local last = {} ---@type table<integer, gemma.Edit> by buffer
 
 --- Says at the first line what is going on.
@@ -211,7 +209,7 @@ function M.start(o)
   if not s then
     notify.warn(why --[[@as string]])
     return nil
-  elseif #s.code > max * BYTES_PER_TOKEN then
+  elseif #s.code > max * require('gemma.context').BYTES_PER_TOKEN then
     -- Said now rather than after minutes of writing.
     local fmt = 'too long for edit.max_tokens (%d): %s. Select less.'
     notify.warn(fmt:format(max, require('gemma.util').count(o.last - o.first + 1, 'line')))
