@@ -48,8 +48,8 @@ int gm_fail(char *err, size_t errlen, int code, const char *fmt, ...)
  * whole when it is short. */
 const char *gm_path_tail(const char *path);
 
-/* For our own mistakes only, never for file contents or memory: logs and goes on in release
- * builds, stops in builds with GM_DEBUG. */
+/* For our own mistakes only, never for file contents or memory: stops in builds with GM_DEBUG, is
+ * nothing in release builds. */
 #ifdef GM_DEBUG
 #include <assert.h>
 #define gm_assert(cond) assert(cond)

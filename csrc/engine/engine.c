@@ -71,7 +71,7 @@ static int open_device(gm_engine *e, const gm_engine_opts *o, int32_t n_batch, c
         char why[sizeof e->backend->note];
         snprintf(why, sizeof why, "%s", err);
         gm_log(GM_LOG_WARN, "engine", "on the CPU: %s", why);
-        rc = gm_backend_open(&e->backend, "cpu", o->n_threads, err, errlen);
+        rc = gm_cpu_open(&e->backend, o->n_threads, err, errlen);
         if (!rc) memcpy(e->backend->note, why, sizeof why);
     }
     if (rc < 0) return rc;
@@ -88,19 +88,23 @@ static int bad_file(const char *path, int rc, char *err, size_t errlen) {
     return gm_fail(err, errlen, rc, "%s: %s; download it again", gm_path_tail(path), what);
 }
 
-static int open_model(gm_engine *e, const gm_engine_opts *o, char *err, size_t errlen) {
-    int rc = gm_gguf_open(&e->gguf, o->model_path, err, errlen);
+int gm_engine_read(gm_gguf **g, gm_vocab **v, gm_config *c, const char *path, char *err, size_t errlen) {
+    int rc = gm_gguf_open(g, path, err, errlen);
     if (rc < 0) return rc;
     /* The configuration needs to know only how many tokens there are, but it tells a file of
      * another architecture apart, and that message helps more than one about its vocabulary. So
      * the vocabulary's error counts only when the configuration is fine. */
     char vocab_err[256] = "";
-    int vocab_rc = gm_vocab_create(&e->vocab, e->gguf, vocab_err, sizeof vocab_err);
-    rc = gm_config_read(&e->config, e->gguf, vocab_rc < 0 ? 0 : gm_vocab_size(e->vocab), err,
-                        errlen);
+    int vocab_rc = gm_vocab_create(v, *g, vocab_err, sizeof vocab_err);
+    rc = gm_config_read(c, *g, vocab_rc < 0 ? 0 : gm_vocab_size(*v), err, errlen);
     if (vocab_rc < 0 && rc != GM_EUNSUPPORTED)
         rc = gm_fail(err, errlen, vocab_rc, "%s", vocab_err);
-    if (rc < 0) return bad_file(o->model_path, rc, err, errlen);
+    return rc < 0 ? bad_file(path, rc, err, errlen) : GM_OK;
+}
+
+static int open_model(gm_engine *e, const gm_engine_opts *o, char *err, size_t errlen) {
+    int rc = gm_engine_read(&e->gguf, &e->vocab, &e->config, o->model_path, err, errlen);
+    if (rc < 0) return rc;
     if (gm_cancelled(o->cancel))
         return gm_fail(err, errlen, GM_ECANCELLED, "%s", gm_err_text(GM_ECANCELLED));
     int32_t n_batch;

@@ -46,6 +46,10 @@ typedef struct {
     uint64_t serial; /* no other engine of this process has it */
 } gm_engine;
 
+/* What the file of a model tells besides its weights. On failure the three are to be freed all the same;
+ * with a vocabulary it is only the configuration that is wrong. */
+int gm_engine_read(gm_gguf **g, gm_vocab **v, gm_config *c, const char *path, char *err, size_t errlen);
+
 int gm_engine_open(gm_engine **out, const gm_engine_opts *opts, char *err, size_t errlen);
 void gm_engine_close(gm_engine **e);
 

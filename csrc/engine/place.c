@@ -58,7 +58,7 @@ static int give_up(gm_backend **b, uint64_t there, const gm_place_opts *o, char 
     gm_log(GM_LOG_WARN, "engine", "on the CPU: %s", note);
     const gm_cancel *cancel = (*b)->cancel;
     gm_backend_close(b);
-    int rc = gm_backend_open(b, "cpu", o->n_threads, err, errlen);
+    int rc = gm_cpu_open(b, o->n_threads, err, errlen);
     if (rc) return rc;
     gm_be_set_cancel(*b, cancel);
     memcpy((*b)->note, note, sizeof note);
@@ -70,7 +70,7 @@ static void describe(gm_backend *b, const gm_config *c) {
     char whole[sizeof b->desc];
     if (!b->rest) return;
     memcpy(whole, b->desc, sizeof whole);
-    /* The CPU's threads count for the rest. */
+    /* A long name is cut, or the layers would be. */
     snprintf(b->desc, sizeof b->desc, "%.36s (%d of %d layers)", whole, b->n_layer, c->n_layer);
     gm_log(GM_LOG_INFO, "engine", "%s; the others on %s", b->desc, b->rest->desc);
 }

@@ -2,7 +2,6 @@
 #include "engine/service.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include "base/clock.h"
 #include "base/err.h"
@@ -219,10 +218,12 @@ static int open_session(gm_service *s, const gm_job *j, char *err, size_t errlen
     while (rc == GM_ENOMEM && make_room(s, j))
         rc = create_session(&wider, s->engine, longest, err, errlen);
     if (rc < 0) {
+        const char *why = gm_err_text(rc);
         /* Or sessions for text would not fit either. */
         if (gm_engine_narrow(s->engine, n_batch, n_slack) == GM_OK) return rc;
         unload(s);
-        return gm_fail(err, errlen, rc, "%s; the model was unloaded", gm_err_text(rc));
+        if (rc != GM_EDEVICE) rc = GM_ENOMODEL;
+        return gm_fail(err, errlen, rc, "%s; the model was unloaded", why);
     }
     if (*mine) {
         int64_t n = gm_session_fork(wider, *mine, gm_session_len(*mine));
@@ -350,7 +351,7 @@ static bool generate(gm_service *s, gm_job *j, int32_t priority) {
         return false;
     }
     if (j->work->epoch != s->epoch)
-        return fail(s, j, GM_EDEVICE, "the model was unloaded while it answered");
+        return fail(s, j, GM_ENOMODEL, "the model was unloaded while it answered");
     int more = step_gen(s, j, priority, &j->work->gen);
     if (more == GM_ECANCELLED) return false; /* comes again: later, or as cancelled */
     if (more == GM_EDEVICE) return lost_device(s, j);
@@ -399,20 +400,13 @@ gm_state gm_service_state(const gm_service *s, const gm_job *j) {
     return j->work && !j->work->gen.prefilling ? GM_STATE_DECODE : GM_STATE_PREFILL;
 }
 
-/* The backend describes itself as "cpu avx2, 2 threads". */
-static uint32_t threads_in(const char *desc) {
-    const char *comma = strrchr(desc, ',');
-    int n = comma && strstr(comma, " thread") ? atoi(comma + 1) : 0; /* "llvmpipe (LLVM 15, 256 bits)" has none */
-    return n > 0 ? (uint32_t)n : 0;
-}
-
 void gm_service_describe(const gm_service *s, gm_status *out) {
     *out = (gm_status){.prefill_tok_s = s->prefill_tok_s, .decode_tok_s = s->decode_tok_s};
     const gm_engine *e = s->engine;
     if (!e) return;
     out->n_ctx = (uint32_t)e->kv.n_ctx;
     out->n_ctx_train = (uint32_t)e->config.n_ctx_train;
-    out->n_threads = threads_in(e->backend->desc);
+    out->n_threads = (uint32_t)gm_be_ends(e->backend)->n_threads;
     out->sees = gm_projector_has_vision(e->projector);
     out->hears = gm_projector_has_audio(e->projector);
     if (out->sees) out->image_tokens = (uint32_t)gm_projector_image_tokens(e->projector);

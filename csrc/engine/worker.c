@@ -221,9 +221,11 @@ static void step(gm_worker *w, gm_job *j, int32_t priority) {
 }
 
 static void leave(gm_worker *w) {
-    for (gm_job *j = w->sched.first; j; j = j->next) gm_service_drop(j);
-    gm_sched_finish(&w->sched);
+    gm_sched left = w->sched;
+    gm_sched_init(&w->sched);
     uv_mutex_unlock(&w->lock);
+    for (gm_job *j = left.first; j; j = j->next) gm_service_drop(j);
+    gm_sched_finish(&left);
     gm_service_destroy(&w->service);
     uv_mutex_lock(&w->lock);
 }

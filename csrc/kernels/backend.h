@@ -77,6 +77,7 @@ struct gm_backend {
      * and computes on the host. NULL: everything is here. */
     gm_backend *rest;
     int32_t n_layer;
+    int32_t n_threads; /* of the CPU; 0: none */
     bool may_split; /* its memory may be too small for a model: the engine decides */
     bool top_pays;  /* it has `top`, and that costs less than reading a row of logits */
     char desc[64];  /* "cpu avx512vnni, 2 threads" */

@@ -74,11 +74,6 @@ static void test_name(char *name, size_t size, bool gen, const bench_args *a) {
     if (a->depth > 0) snprintf(name + n, size - n, "@d%d", a->depth);
 }
 
-static int threads_of(const gm_engine *e) {
-    const char *p = strrchr(e->backend->desc, ',');
-    return p && strstr(p, " thread") ? atoi(p + 1) : 1;
-}
-
 static void report(const gm_engine *e, const bench_args *a, const char *name, double *tok_s) {
     qsort(tok_s, (size_t)a->runs, sizeof *tok_s, by_value);
     int mid = a->runs / 2;
@@ -92,7 +87,7 @@ static void report(const gm_engine *e, const bench_args *a, const char *name, do
     }
     printf("{\"test\": \"%s\", \"tok_s\": %.4f, \"min\": %.4f, \"max\": %.4f, \"runs\": %d, "
            "\"threads\": %d, \"device\": ",
-           name, median, tok_s[0], tok_s[a->runs - 1], a->runs, threads_of(e));
+           name, median, tok_s[0], tok_s[a->runs - 1], a->runs, (int)gm_be_ends(e->backend)->n_threads);
     cli_json_string(stdout, e->backend->desc, strlen(e->backend->desc));
     printf(", \"model\": ");
     cli_json_string(stdout, file, strlen(file));
@@ -143,7 +138,7 @@ int cmd_bench(int n, char **argv) {
         {.name = "-n", .kind = CLI_I32, .to = &a.n_gen, .max = 1 << 20},
         {.name = "-d", .kind = CLI_I32, .to = &a.depth, .max = 1 << 20},
         {.name = "-t", .kind = CLI_I32, .to = &a.model.threads, .min = 1, .max = 1024},
-        {.name = "-b", .kind = CLI_I32, .to = &a.batch, .min = 1, .max = 1 << 16},
+        {.name = "-b", .kind = CLI_I32, .to = &a.batch, .min = 1, .max = CLI_MAX_CHUNK},
         {.name = "-r", .kind = CLI_I32, .to = &a.runs, .min = 1, .max = MAX_RUNS},
         {.name = "--device", .kind = CLI_STR, .to = &a.model.device},
         {.name = "--json", .kind = CLI_FLAG, .to = &a.json},

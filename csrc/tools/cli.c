@@ -154,8 +154,15 @@ static bool same_file(const struct stat *a, const char *path) {
 /* Where the file is to stand: rename would replace a link, /dev/stdout even, not what it points to. */
 static const char *place_of(const cli_out *o) { return o->real ? o->real : o->path; }
 
+/* Permissions of a file that is new. */
+static mode_t usual_mode(void) {
+    const mode_t mask = umask(0);
+    umask(mask);
+    return 0666 & ~mask;
+}
+
 /* A sibling of it, so that the final rename stays within one file system. */
-static int open_temp(cli_out *o) {
+static int open_temp(cli_out *o, mode_t mode) {
     size_t n = strlen(place_of(o)) + 16;
     o->temp = gm_malloc(n, 1);
     if (!o->temp) return cli_fail("out of memory");
@@ -166,9 +173,7 @@ static int open_temp(cli_out *o) {
         o->temp = NULL;
         return cli_fail("cannot write %s: %s", o->path, strerror(errno));
     }
-    mode_t mask = umask(0);
-    umask(mask);
-    (void)fchmod(fd, 0666 & ~mask);
+    (void)fchmod(fd, mode);
     o->f = fdopen(fd, "wb");
     if (!o->f) close(fd);
     return o->f ? CLI_OK : cli_fail("out of memory");
@@ -227,7 +232,8 @@ int cli_out_open(cli_out *o, const char *path, const cli_model *m, const cli_pro
         o->real = realpath(path, NULL);
         if (!o->real) return cli_fail("cannot write %s: %s", path, strerror(errno));
     }
-    if (exists ? S_ISREG(st.st_mode) : !link) return open_temp(o);
+    if (exists ? S_ISREG(st.st_mode) : !link)
+        return open_temp(o, exists ? st.st_mode & 07777 : usual_mode());
     o->f = fopen(path, "wb");
     return o->f ? CLI_OK : cli_fail("cannot write %s: %s", path, strerror(errno));
 }

@@ -13,6 +13,9 @@
 
 enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 
+/* Tokens of a pass. With 16 heads their rows are fewer than the 65,535 workgroups that any Vulkan device takes. */
+enum { CLI_MAX_CHUNK = 4000 };
+
 /* Both print "gemma: ..." and return their status, so that commands can `return cli_fail(...)`. */
 int cli_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 int cli_usage(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -74,6 +77,7 @@ int cli_open(gm_engine **e, const cli_model *m);
 typedef struct {
     const char *ids, *text, *file;
     const cli_list *image, *audio, *video;
+    gm_bytes read; /* what is in file; by cli_prompt_read */
 } cli_prompt;
 
 /* An output file that appears under its name only when it is complete, unless it is the standard output
@@ -98,6 +102,8 @@ typedef struct {
 } cli_encoded;
 
 int cli_check_prompt(const cli_prompt *p); /* usage, before anything is loaded */
+int cli_prompt_read(cli_prompt *p); /* 0 or CLI_FAILED; the caller frees p->read */
+gm_str cli_prompt_text(const cli_prompt *p); /* of text or of what was read; borrows */
 int32_t cli_prompt_bound(const cli_prompt *p); /* at most so many tokens; no more than 4 million */
 int cli_encode_prompt(gm_engine *e, const cli_prompt *p, int32_t image_tokens, cli_encoded *out);
 void cli_encoded_finish(cli_encoded *c);

@@ -1,7 +1,6 @@
 /* cli_model.c: what the commands need before they can begin: a device, a model, a prompt. */
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include "base/env.h"
 #include "base/err.h"
 #include "base/log.h"
@@ -60,12 +59,16 @@ int cli_check_prompt(const cli_prompt *p) {
     return CLI_OK;
 }
 
+int cli_prompt_read(cli_prompt *p) { return p->file ? cli_read(p->file, &p->read) : CLI_OK; }
+
+gm_str cli_prompt_text(const cli_prompt *p) {
+    if (p->file) return (gm_str){p->read.p, p->read.n};
+    return (gm_str){p->text, p->text ? strlen(p->text) : 0};
+}
+
 int32_t cli_prompt_bound(const cli_prompt *p) {
     const int32_t most = 1 << 22;
-    size_t n = 2;
-    struct stat st;
-    if (p->file) n += stat(p->file, &st) == 0 && st.st_size < most ? (size_t)st.st_size : 0;
-    if (p->text) n += strlen(p->text);
+    size_t n = 2 + cli_prompt_text(p).n;
     for (const char *s = p->ids; s && *s; s++) n += *s == ',';
     if (p->image) n += p->image->n * (GM_IMAGE_TOKENS_MAX + 2);
     if (p->audio) n += p->audio->n * (GM_SOUND_MAX_SECONDS * (GM_SAMPLE_RATE / GM_FRAME) + 2);
@@ -164,14 +167,7 @@ int cli_encode_prompt(gm_engine *e, const cli_prompt *p, int32_t image_tokens, c
                               (int)gm_vocab_size(e->vocab));
         return rc;
     }
-    gm_bytes file = {0};
-    int rc = p->file ? cli_read(p->file, &file) : CLI_OK;
-    if (rc == CLI_OK) {
-        const gm_str text = p->file ? (gm_str){file.p, file.n} : (gm_str){p->text, strlen(p->text)};
-        rc = encode_text(e, p, text, image_tokens, out);
-    }
-    gm_bytes_finish(&file);
-    return rc;
+    return encode_text(e, p, cli_prompt_text(p), image_tokens, out);
 }
 
 void cli_encoded_finish(cli_encoded *c) {

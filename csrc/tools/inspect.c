@@ -1,9 +1,8 @@
 /* inspect.c: info, tokenize, detokenize: what needs the file but no computing. */
 #include <string.h>
 #include "base/err.h"
-#include "format/gguf.h"
+#include "engine/engine.h"
 #include "media/projector.h"
-#include "model/config.h"
 #include "tokenizer/detok.h"
 #include "tokenizer/encode.h"
 #include "tools/cli.h"
@@ -20,12 +19,12 @@ static void close_file(model_file *f) {
     gm_gguf_close(&f->gguf);
 }
 
-static int open_file(model_file *f, const char *path) {
+/* whole: with the configuration; tokens need only the vocabulary. */
+static int open_file(model_file *f, const char *path, bool whole) {
     char err[512] = "";
     *f = (model_file){0};
-    int rc = gm_gguf_open(&f->gguf, path, err, sizeof err);
-    if (rc == GM_OK) rc = gm_vocab_create(&f->vocab, f->gguf, err, sizeof err);
-    if (rc == GM_OK) return CLI_OK;
+    int rc = gm_engine_read(&f->gguf, &f->vocab, &f->config, path, err, sizeof err);
+    if (rc == GM_OK || (!whole && f->vocab)) return CLI_OK;
     close_file(f);
     return cli_fail("%s", err[0] ? err : gm_err_text(rc));
 }
@@ -121,14 +120,12 @@ int cmd_info(int n, char **argv) {
     if (rc) return rc;
     if (!model) return cli_usage("info: -m MODEL is missing");
     model_file f;
-    rc = open_file(&f, model);
+    rc = open_file(&f, model, true);
     if (rc) return rc;
     char err[512] = "";
-    int e = gm_config_read(&f.config, f.gguf, gm_vocab_size(f.vocab), err, sizeof err);
-    if (e < 0) rc = cli_fail("%s", err[0] ? err : gm_err_text(e));
     /* Of the projector only that it is one: its tensors are looked at with a backend. */
     gm_gguf *projector = NULL;
-    if (rc == CLI_OK && mmproj && gm_gguf_open(&projector, mmproj, err, sizeof err) < 0)
+    if (mmproj && gm_gguf_open(&projector, mmproj, err, sizeof err) < 0)
         rc = cli_fail("%s", err);
     if (projector && !gm_is_projector(projector)) rc = cli_fail("%s is no mmproj file", mmproj);
     gm_gguf_close(&projector);
@@ -155,7 +152,7 @@ int cmd_tokenize(int n, char **argv) {
     if (rc) return rc;
     if (!model) return cli_usage("tokenize: -m MODEL is missing");
     model_file f;
-    rc = open_file(&f, model);
+    rc = open_file(&f, model, false);
     if (rc) return rc;
     gm_bytes text = {0};
     gm_ids ids = {0};
@@ -223,7 +220,7 @@ int cmd_detokenize(int n, char **argv) {
     if (rc) return rc;
     if (!model) return cli_usage("detokenize: -m MODEL is missing");
     model_file f;
-    rc = open_file(&f, model);
+    rc = open_file(&f, model, false);
     if (rc) return rc;
     gm_bytes text = {0}, out = {0};
     gm_ids ids = {0};

@@ -149,7 +149,7 @@ int cmd_logits(int n, char **argv) {
         {.name = "--audio", .kind = CLI_LIST, .to = &audio},
         {.name = "--video", .kind = CLI_LIST, .to = &video},
         {.name = "--image-tokens", .kind = CLI_I32, .to = &a.model.image_tokens, .max = 1 << 20},
-        {.name = "--chunk", .kind = CLI_I32, .to = &a.model.chunk, .min = 1, .max = 1 << 16},
+        {.name = "--chunk", .kind = CLI_I32, .to = &a.model.chunk, .min = 1, .max = CLI_MAX_CHUNK},
         {.name = "--ctx", .kind = CLI_I32, .to = &a.model.ctx, .min = 1, .max = 1 << 22},
         {.name = "-t", .kind = CLI_I32, .to = &a.model.threads, .min = 1, .max = 1024},
         {0}};
@@ -163,29 +163,32 @@ int cmd_logits(int n, char **argv) {
     if (rc == CLI_OK) rc = cli_check_image_tokens(a.model.image_tokens);
     if (rc == CLI_OK) rc = cli_check_prompt(&a.prompt);
     if (rc == CLI_OK) rc = cli_check_device(a.model.device);
+    if (rc == CLI_OK) rc = cli_prompt_read(&a.prompt);
     gm_engine *e = NULL;
     a.model.min_ctx = cli_prompt_bound(&a.prompt);
     if (rc == CLI_OK) rc = cli_open(&e, &a.model);
     if (rc == CLI_OK) rc = run_logits(e, &a);
     gm_engine_close(&e);
+    gm_bytes_finish(&a.prompt.read);
     gm_ids_finish(&a.list);
     return rc;
 }
 
 static int write_rows(gm_engine *e, const cli_model *m, gm_part_kind kind, const char *path,
                       const char *to) {
-    gm_rows *rows = NULL;
+    gm_attachments media = {0};
+    gm_part part = {.kind = kind, .text = {path, strlen(path)}};
     cli_out out = {0};
     char err[512] = "";
-    gm_str name = {path, strlen(path)};
-    if (gm_rows_open(&rows, e, kind, name, m->image_tokens, NULL, err, sizeof err) < 0)
-        return cli_fail("%s: %s", gm_path_tail(path), err);
-    const size_t n = (size_t)gm_rows_n(rows) * (size_t)e->config.n_embd;
-    int rc = cli_out_open(&out, to, m, NULL, path);
-    if (rc == CLI_OK && fwrite(gm_rows_data(rows), sizeof(float), n, out.f) != n)
+    int rc = CLI_OK;
+    if (gm_attachments_open(&media, e, &part, m->image_tokens, NULL, err, sizeof err) < 0)
+        rc = cli_fail("%s", err);
+    if (rc == CLI_OK) rc = cli_out_open(&out, to, m, NULL, path);
+    const size_t n = (size_t)part.n_row * (size_t)e->config.n_embd;
+    if (rc == CLI_OK && fwrite(gm_rows_data(media.rows[0]), sizeof(float), n, out.f) != n)
         rc = cli_fail("cannot write the rows: %s", strerror(errno));
     rc = cli_out_close(&out, rc);
-    gm_rows_release(&rows);
+    gm_attachments_finish(&media);
     return rc;
 }
 

@@ -22,10 +22,6 @@ static gm_part media_part(gm_part_kind kind, const char *path) {
 
 /* The model's own turns around a prompt in which no control token is parsed. */
 static int encode_chat(gm_engine *e, const run_args *a, cli_encoded *out) {
-    gm_bytes text = {0};
-    int rc = a->prompt.file ? cli_read(a->prompt.file, &text) : CLI_OK;
-    gm_str user = {text.p, text.n};
-    if (a->prompt.text) user = (gm_str){a->prompt.text, strlen(a->prompt.text)};
     gm_part part[4 + 3 * CLI_MAX_LIST];
     size_t n = 0;
     if (a->system) {
@@ -40,16 +36,12 @@ static int encode_chat(gm_engine *e, const run_args *a, cli_encoded *out) {
         part[n++] = media_part(GM_PART_AUDIO, a->prompt.audio->item[i]);
     for (size_t i = 0; i < a->prompt.video->n; i++)
         part[n++] = media_part(GM_PART_VIDEO, a->prompt.video->item[i]);
-    part[n++] = (gm_part){.kind = GM_PART_TEXT, .text = user};
+    part[n++] = (gm_part){.kind = GM_PART_TEXT, .text = cli_prompt_text(&a->prompt)};
     char err[512] = "";
     gm_turns_opts o = {.think = a->think};
-    if (rc == CLI_OK) {
-        int code = gm_attachments_encode(&out->media, e, part, n, &o, a->model.image_tokens,
-                                         &out->ids, err, sizeof err);
-        if (code < 0) rc = cli_fail("%s", err[0] ? err : gm_err_text(code));
-    }
-    gm_bytes_finish(&text);
-    return rc;
+    int rc = gm_attachments_encode(&out->media, e, part, n, &o, a->model.image_tokens, &out->ids, err,
+                                   sizeof err);
+    return rc < 0 ? cli_fail("%s", err[0] ? err : gm_err_text(rc)) : CLI_OK;
 }
 
 /* Steps until the end; without --json the text goes out as it comes. */
@@ -166,12 +158,13 @@ int cmd_run(int n, char **argv) {
     a.prompt.video = &video;
     int rc = cli_parse("run", opts, n, argv);
     if (rc == CLI_OK) rc = check(&a);
-    if (rc != CLI_OK) return rc;
+    if (rc == CLI_OK) rc = cli_prompt_read(&a.prompt);
     int64_t need = (int64_t)cli_prompt_bound(&a.prompt) + a.n + (a.system ? (int64_t)strlen(a.system) : 0);
     a.model.min_ctx = need < (1 << 22) ? (int32_t)need + 64 : 1 << 22;
     gm_engine *e = NULL;
-    rc = cli_open(&e, &a.model);
+    if (rc == CLI_OK) rc = cli_open(&e, &a.model);
     if (rc == CLI_OK) rc = run(e, &a);
     gm_engine_close(&e);
+    gm_bytes_finish(&a.prompt.read);
     return rc;
 }

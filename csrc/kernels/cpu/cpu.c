@@ -15,8 +15,6 @@
 #include "kernels/cpu/attn.h"
 #include "kernels/cpu/gemm.h"
 
-#define MAX_THREADS 256
-
 /* Asked for, overridden by GEMMA_THREADS, or by default one core less than there are: the editor
  * and its main thread need one. */
 static int thread_count(int asked) {
@@ -24,13 +22,13 @@ static int thread_count(int asked) {
     if (forced) {
         char *end;
         long n = strtol(forced, &end, 10);
-        if (*end == '\0' && n >= 1 && n <= MAX_THREADS) return (int)n;
+        if (*end == '\0' && n >= 1 && n <= GM_TEAM_MAX) return (int)n;
         gm_log(GM_LOG_WARN, "kernels", "GEMMA_THREADS=%s ignored: not a number from 1 to %d",
-               forced, MAX_THREADS);
+               forced, GM_TEAM_MAX);
     }
-    if (asked > 0) return asked < MAX_THREADS ? asked : MAX_THREADS;
+    if (asked > 0) return asked < GM_TEAM_MAX ? asked : GM_TEAM_MAX;
     int n = gm_cpu_physical_cores() - 1;
-    return n < 1 ? 1 : n < MAX_THREADS ? n : MAX_THREADS;
+    return n < 1 ? 1 : n < GM_TEAM_MAX ? n : GM_TEAM_MAX;
 }
 
 static void cpu_destroy(gm_backend *b) {
@@ -147,7 +145,7 @@ int gm_cpu_open(gm_backend **out, int n_threads, char *err, size_t errlen) {
     if ((e = gm_team_create(&c->team, thread_count(n_threads), err, errlen))) goto done;
     if ((e = gm_matmul_create(&c->matmul, c->team, c->level, err, errlen))) goto done;
     if ((e = gm_attn_create(&c->attn, c->team, c->level, err, errlen))) goto done;
-    int n = gm_team_size(c->team);
+    int n = c->base.n_threads = gm_team_size(c->team);
     snprintf(c->base.desc, sizeof c->base.desc, "cpu %s, %d thread%s", gm_cpu_level_name(c->level),
              n, n == 1 ? "" : "s");
     *out = &c->base;

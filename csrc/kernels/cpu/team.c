@@ -31,7 +31,6 @@
 #include "base/nice.h"
 
 enum {
-    MAX_THREADS = 256,
     /* How long a thread waits awake, in microseconds. Between two ops of a forward pass the helpers
      * must not fall asleep: waking one costs about as much as the op. */
     SPIN_HELPER_US = 100,
@@ -285,7 +284,7 @@ static int start_helpers(crew *c, int first, int end, bool limited) {
 int gm_team_create(gm_team **out, int n_threads, char *err, size_t errlen) {
     *out = NULL;
     if (n_threads < 1) n_threads = 1;
-    if (n_threads > MAX_THREADS) n_threads = MAX_THREADS;
+    if (n_threads > GM_TEAM_MAX) n_threads = GM_TEAM_MAX;
     gm_team *t = gm_calloc(1, sizeof *t);
     if (!t) return gm_fail(err, errlen, GM_ENOMEM, "no memory for a team of threads");
     init_crew(&t->first, false);

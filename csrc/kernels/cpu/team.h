@@ -12,6 +12,8 @@
 
 typedef struct gm_team gm_team;
 
+enum { GM_TEAM_MAX = 256 }; /* threads */
+
 /* Computes items [begin, end). thread: 0 .. n_threads - 1, for per-thread scratch. */
 typedef void (*gm_team_fn)(void *ud, int begin, int end, int thread);
 

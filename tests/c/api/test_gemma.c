@@ -593,6 +593,7 @@ static cpu_time cpu_by_priority(void) {
 
 static void what_nobody_waits_for_is_computed_at_a_lower_priority(void **state) {
     (void)state;
+    if (getpriority(PRIO_PROCESS, 0) >= 19) skip(); /* none is lower */
     gemma *g = open_editor();
     assert_int_equal(wait_end(g, load(g, slow_model()))->last.kind, GEMMA_EV_DONE);
     char *p = long_prompt(3000);

@@ -1,7 +1,10 @@
 /* test_place.c: how many layers a device of a given memory takes, without a device.
  */
+#include <stdlib.h>
+#include <string.h>
 #include "helper/cm.h"
 
+#include "base/env.h"
 #include "base/err.h"
 #include "engine/place.h"
 #include "helper/tiny_model.h"
@@ -36,9 +39,9 @@ static uint64_t memory_free(gm_backend *b) {
     return memory;
 }
 
-/* Layers on a device of that memory; one more than there are: the ends as well. */
-static int32_t layers_in(uint64_t there, const gm_place_opts *o) {
-    static gm_backend_vtable vt;
+static gm_backend_vtable vt;
+
+static gm_backend *place_in(uint64_t there, const gm_place_opts *o) {
     gm_backend *b;
     assert_int_equal(gm_null_open(&b, err, sizeof err), GM_OK);
     vt = *b->vt;
@@ -47,6 +50,12 @@ static int32_t layers_in(uint64_t there, const gm_place_opts *o) {
     b->may_split = true;
     memory = there;
     assert_int_equal(gm_place_layers(&b, file, &config, o, err, sizeof err), GM_OK);
+    return b;
+}
+
+/* Layers on a device of that memory; one more than there are: the ends as well. */
+static int32_t layers_in(uint64_t there, const gm_place_opts *o) {
+    gm_backend *b = place_in(there, o);
     int32_t n = b->rest ? b->n_layer : b->vt == &vt ? config.n_layer + 1 : 0;
     gm_backend_close(&b);
     return n;
@@ -101,10 +110,26 @@ static void each_layer_needs_memory_and_the_ends_come_last(void **state) {
     }
 }
 
+/* GEMMA_BACKEND=vulkan opened Vulkan again in place of the CPU, and nothing was placed there. */
+static void what_takes_no_layer_is_replaced_by_the_cpu_whatever_the_environment_says(void **state) {
+    (void)state;
+    const gm_place_opts o = {
+        .kv = {.n_ctx = N_CTX, .n_slack = 512, .type = GM_F16}, .n_batch = 64, .n_threads = 1};
+    setenv("GEMMA_BACKEND", "null", 1);
+    gm_env_reload();
+    gm_backend *b = place_in(1, &o);
+    unsetenv("GEMMA_BACKEND");
+    gm_env_reload();
+    assert_string_equal(b->vt->name, "cpu");
+    assert_non_null(strstr(b->note, "memory"));
+    gm_backend_close(&b);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(layers_leave_room_for_two_caches_of_the_type_that_they_get),
         cmocka_unit_test(each_layer_needs_memory_and_the_ends_come_last),
+        cmocka_unit_test(what_takes_no_layer_is_replaced_by_the_cpu_whatever_the_environment_says),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }

@@ -2,15 +2,20 @@
  */
 #include "helper/cm.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "base/env.h"
 #include "base/err.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "engine/service.h"
+#include "helper/driver.h"
 #include "helper/tiny_model.h"
 #include "helper/tmp.h"
+#include "kernels/vulkan/vk.h"
 
-enum { N_CTX = 2048 };
+enum { N_CTX = 2048, NO_DEVICE_MEMORY = -2 };
 
 static test_tmp tmp;
 static char model[512];
@@ -32,7 +37,7 @@ static int end(void **state) {
 
 typedef struct {
     gm_event last; /* DONE or ERROR */
-    char text[512];
+    char text[512]; /* of the answer, or of the error */
     size_t n;
 } answer;
 
@@ -42,7 +47,7 @@ static answer got; /* of the job that was stepped last */
 
 static int take(void *ud, const gm_event *ev, const char *text, size_t n) {
     (void)ud;
-    if (ev->kind == GM_EV_TEXT) {
+    if (ev->kind == GM_EV_TEXT || ev->kind == GM_EV_ERROR) {
         assert_true(got.n + n < sizeof got.text);
         memcpy(got.text + got.n, text, n);
         got.n += n;
@@ -64,16 +69,19 @@ static answer run(gm_job *j) {
     return got;
 }
 
-static void load(const char *path, const char *mmproj) {
+static void load_on(const char *device, const char *path, const char *mmproj) {
     assert_int_equal(gm_service_create(&service, &interrupt, take, NULL), GM_OK);
     gm_job *j = gm_job_create(GM_JOB_LOAD);
     j->load.model_path = gm_strndup(path, strlen(path));
     if (mmproj) j->load.mmproj_path = gm_strndup(mmproj, strlen(mmproj));
+    if (device) j->load.device = gm_strndup(device, strlen(device));
     j->load.n_ctx = N_CTX;
     j->load.n_threads = 1;
     j->load.kv_type = -1;
     assert_int_equal(run(j).last.kind, GM_EV_DONE);
 }
+
+static void load(const char *path, const char *mmproj) { load_on(NULL, path, mmproj); }
 
 static gm_job *ask(int32_t session, gm_part_kind kind, const char *text) {
     gm_job *j = gm_job_create(GM_JOB_GENERATE);
@@ -236,12 +244,94 @@ static void a_picture_without_memory_leaves_sessions_as_small_as_they_were(void 
     assert_true(n_failed >= 10);
 }
 
+/* ---- devices ---- */
+
+static bool has_vulkan(void) {
+#ifdef __SANITIZE_THREAD__
+    return false; /* a driver in software has threads that the sanitizer cannot see into */
+#endif
+    gm_backend *b;
+    char err[256];
+    const bool there = gm_backend_open(&b, "vulkan", 1, err, sizeof err) == GM_OK;
+    if (there) {
+        driver_keep();
+        gm_backend_close(&b);
+    }
+    return there;
+}
+
+/* The CPU that was to stand in was looked for where GEMMA_BACKEND says, too, and the load failed. */
+static void a_device_of_the_environment_that_is_not_there_is_replaced_by_the_cpu(void **state) {
+    (void)state;
+    gm_status st;
+    has_vulkan();
+    setenv("GEMMA_BACKEND", "vulkan:77", 1);
+    gm_env_reload();
+    load_on("vulkan:77", model, NULL);
+    unsetenv("GEMMA_BACKEND");
+    gm_env_reload();
+    gm_service_describe(service, &st);
+    assert_int_equal(strncmp(st.device, "cpu ", 4), 0);
+    assert_non_null(strstr(st.device_note, "ulkan"));
+    assert_int_equal(st.n_threads, 1);
+    gm_service_destroy(&service);
+}
+
+/* Where the device had no memory, the host has none. */
+static void hear(void *ud, gm_log_level level, const char *room, const char *line) {
+    (void)ud, (void)line;
+    if (level == GM_LOG_ERROR && strcmp(room, "vulkan") == 0) gm_mem_fail_at(1);
+}
+
+/* A picture for which there was no memory, and then not even for sessions of text, took the model with it.
+ * The other answers were told that the device had failed, and people read of a lost driver. */
+static void a_model_unloaded_for_want_of_memory_blames_no_device(void **state) {
+    (void)state;
+    static const char photo[] = "tests/golden/sets/nano/media/photo.png";
+    if (access(photo, R_OK) != 0 || !has_vulkan()) skip();
+    gm_log_set_sink(hear, NULL);
+    gm_job *under_way = NULL;
+    uint64_t n_call = 0;
+    /* The calls of the new session are the last. */
+    for (uint64_t back = 0; back < 8; back++) {
+        load_on("vulkan", "tests/golden/sets/nano/model-F16.gguf",
+                "tests/golden/sets/nano/mmproj-BF16.gguf");
+        under_way = ask(3, GM_PART_TEXT, first);
+        for (int i = 0; i < 4; i++) assert_false(step(&under_way));
+        gm_job *j = ask(0, GM_PART_IMAGE, photo);
+        j->gen.image_tokens = 560;
+        memset(&got, 0, sizeof got);
+        gm_vk_fail_at(n_call ? n_call - back : 0, NO_DEVICE_MEMORY);
+        step(&j);
+        gm_mem_fail_at(0);
+        const uint64_t n = gm_vk_fail_at(0, 0);
+        if (!n_call) n_call = n;
+        if (!j && strstr(got.text, "unloaded")) break;
+        if (j) assert_true(gm_service_step(service, j, 0, true));
+        gm_job_destroy(&j);
+        assert_true(gm_service_step(service, under_way, 0, true));
+        gm_job_destroy(&under_way);
+        gm_service_destroy(&service);
+    }
+    gm_log_set_sink(NULL, NULL);
+    assert_non_null(under_way);
+    assert_int_equal(got.last.code, GM_ENOMODEL);
+    assert_string_equal(got.text, "out of memory; the model was unloaded");
+    const answer other = run(under_way);
+    assert_int_equal(other.last.code, GM_ENOMODEL);
+    assert_string_equal(other.text, "the model was unloaded while it answered");
+    assert_int_equal(run_text(1, first).last.code, GM_ENOMODEL);
+    gm_service_destroy(&service);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_session_without_memory_gets_that_of_the_one_used_longest_ago),
         cmocka_unit_test(the_session_to_fork_from_is_given_up_last),
         cmocka_unit_test(a_session_that_must_grow_gives_up_what_it_has),
         cmocka_unit_test(a_picture_without_memory_leaves_sessions_as_small_as_they_were),
+        cmocka_unit_test(a_device_of_the_environment_that_is_not_there_is_replaced_by_the_cpu),
+        cmocka_unit_test(a_model_unloaded_for_want_of_memory_blames_no_device),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }

@@ -2,6 +2,7 @@
  */
 #include "helper/cm.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <unistd.h>
 #include "base/clock.h"
@@ -43,7 +44,17 @@ bool gm_service_step(gm_service *s, gm_job *j, int32_t priority, bool cancelled)
     return false;
 }
 
-void gm_service_drop(gm_job *j) { (void)j; }
+static bool asks, answered_in_time;
+static atomic_bool dropping, answered;
+
+/* Waits for who asks meanwhile, or seconds where nobody does. */
+void gm_service_drop(gm_job *j) {
+    (void)j;
+    const uint64_t start = gm_now_ns();
+    atomic_store(&dropping, true);
+    while (asks && !atomic_load(&answered) && gm_ms_since(start) < 5000) usleep(1000);
+    answered_in_time = atomic_load(&answered);
+}
 
 gm_state gm_service_state(const gm_service *s, const gm_job *j) {
     (void)s, (void)j;
@@ -98,9 +109,38 @@ static void a_calm_step_ends_when_somebody_waits_for_it(void **state) {
     assert_false(is_interrupted(GM_PRIO_ASK, GM_PRIO_TYPING, 50));
 }
 
+static void *ask_while_dropping(void *ud) {
+    gm_status st;
+    while (!atomic_load(&dropping)) usleep(1000);
+    gm_worker_get_status(ud, &st);
+    atomic_store(&answered, true);
+    return NULL;
+}
+
+/* Freeing what a job has, a video even, takes a while, and who asks for the status does not wait for it. */
+static void the_lock_is_free_while_the_jobs_of_a_worker_that_ends_are_dropped(void **state) {
+    (void)state;
+    gm_worker *w;
+    char err[128];
+    pthread_t thread;
+    atomic_store(&n_step, 0);
+    step_ms = 10000;
+    assert_int_equal(gm_worker_create(&w, err, sizeof err), 0);
+    submit(w, GM_PRIO_ASK);
+    wait_for_step(1);
+    asks = true;
+    assert_int_equal(pthread_create(&thread, NULL, ask_while_dropping, w), 0);
+    gm_worker *ended = w;
+    assert_int_equal(gm_worker_destroy(&ended, 20000), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    asks = false;
+    assert_true(answered_in_time);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_calm_step_ends_when_somebody_waits_for_it),
+        cmocka_unit_test(the_lock_is_free_while_the_jobs_of_a_worker_that_ends_are_dropped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -32,6 +32,7 @@ static void no_device_means_cpu_and_desc_tells_level_and_threads(void **state) {
     assert_int_equal(gm_backend_open(&b, NULL, 2, err, sizeof err), 0);
     assert_string_equal(b->vt->name, "cpu");
     assert_non_null(strstr(b->desc, ", 2 threads"));
+    assert_int_equal(b->n_threads, 2);
     assert_int_equal(strncmp(b->desc, "cpu ", 4), 0);
     gm_backend_close(&b);
     assert_null(b);
@@ -49,11 +50,13 @@ static void the_environment_overrides_device_and_threads(void **state) {
     set_env("GEMMA_BACKEND", "null");
     assert_int_equal(gm_backend_open(&b, "cpu", 2, err, sizeof err), 0);
     assert_string_equal(b->vt->name, "null");
+    assert_int_equal(b->n_threads, 0);
     gm_backend_close(&b);
     set_env("GEMMA_BACKEND", NULL);
     set_env("GEMMA_THREADS", "3");
     assert_int_equal(gm_backend_open(&b, "cpu", 2, err, sizeof err), 0);
     assert_non_null(strstr(b->desc, ", 3 threads"));
+    assert_int_equal(b->n_threads, 3);
     gm_backend_close(&b);
     static const char *const bad[] = {"0", "-1", "x", "2x", "99999999999999999999"};
     for (size_t i = 0; i < LENGTH(bad); i++) {

@@ -41,14 +41,23 @@ static struct {
     int status; /* of exit, or 128 + signal */
 } result;
 
-typedef enum { NORMAL, CLOSED_STDOUT, FULL_STDOUT, BROKEN_PIPE, CLOSED_ALL, SHELL_STDOUT } stdout_kind;
+typedef enum {
+    NORMAL,
+    CLOSED_STDOUT,
+    FULL_STDOUT,
+    BROKEN_PIPE,
+    CLOSED_ALL,
+    SHELL_STDOUT,
+    PIPED_STDIN /* with at most as much input as a pipe holds */
+} stream_kind;
 
+static int piped_in;  /* the standard input of PIPED_STDIN */
 static int shell_out; /* the standard output of SHELL_STDOUT, with what was written before */
 
 static void become_tool(char **argv, const char *in, const char *out, const char *err,
-                        stdout_kind kind) {
+                        stream_kind kind) {
     int pipe_fd[2];
-    dup2(open(in, O_RDONLY), 0);
+    dup2(kind == PIPED_STDIN ? piped_in : open(in, O_RDONLY), 0);
     if (kind == SHELL_STDOUT) dup2(shell_out, 1);
     else dup2(open(kind == FULL_STDOUT ? "/dev/full" : out, O_WRONLY | O_CREAT | O_TRUNC, 0600), 1);
     dup2(open(err, O_WRONLY | O_CREAT | O_TRUNC, 0600), 2);
@@ -85,7 +94,7 @@ static void write_file(const char *path, const void *p, size_t n) {
 
 /* line: arguments with one space between them; %m is the tiny model, %g the golden one, %t the
  * folder for files, _ inside an argument a space. */
-static int run_with(const char *line, const void *input, size_t n_input, stdout_kind kind) {
+static int run_with(const char *line, const void *input, size_t n_input, stream_kind kind) {
     static char words[8192], in[600], out[600], err[600];
     char *argv[MAX_ARG] = {tool};
     int n = 1;
@@ -112,9 +121,17 @@ static int run_with(const char *line, const void *input, size_t n_input, stdout_
     snprintf(out, sizeof out, "%s/stdout", tmp.dir);
     snprintf(err, sizeof err, "%s/stderr", tmp.dir);
     write_file(in, input, n_input);
+    if (kind == PIPED_STDIN) {
+        int ends[2];
+        assert_int_equal(pipe(ends), 0);
+        assert_int_equal(write(ends[1], input, n_input), n_input);
+        close(ends[1]);
+        piped_in = ends[0];
+    }
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) become_tool(argv, in, out, err, kind);
+    if (kind == PIPED_STDIN) close(piped_in);
     int status;
     assert_int_equal(waitpid(child, &status, 0), child);
     result.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
@@ -269,6 +286,31 @@ static void info_tells_about_the_file(void **state) {
     assert_int_equal(result.out[result.n - 1], '\n');
 }
 
+/* "the file names no tokenizer" sent people to look for what a projector never has. */
+static void info_says_of_another_architecture_what_run_says(void **state) {
+    (void)state;
+    static const char why[] = "architecture 'clip'; only gemma4 is supported";
+    fails("run -m tests/golden/sets/nano/mmproj-BF16.gguf --prompt x -n 1", 1, why);
+    fails("info -m tests/golden/sets/nano/mmproj-BF16.gguf", 1, why);
+    fails("tokenize -m tests/golden/sets/nano/mmproj-BF16.gguf", 1, why);
+}
+
+/* Ids need no sizes of layers: a file of a vocabulary and nothing else does. */
+static void a_vocabulary_alone_is_enough_for_tokens(void **state) {
+    (void)state;
+    char path[600];
+    snprintf(path, sizeof path, "%s", tmp_path(&tmp, "vocab.gguf"));
+    gm_bytes file = tiny_model_build(&(tiny_opts){.seed = 3});
+    char *key = memmem(file.p, file.n, "gemma4.block_count", 18);
+    assert_non_null(key);
+    key[17] = 'x';
+    write_file(path, file.p, file.n);
+    gm_bytes_finish(&file);
+    fails("info -m %t/vocab.gguf", 1, "vocab.gguf: ");
+    assert_int_equal(run_with("tokenize -m %t/vocab.gguf --parse-special", "<turn|>", 7, NORMAL), 0);
+    assert_string_equal(result.out, "[18]\n");
+}
+
 static void run_writes_text_or_one_object(void **state) {
     (void)state;
     static char text[4096];
@@ -301,6 +343,37 @@ static void a_long_prompt_gets_a_long_context(void **state) {
     write_file(tmp_path(&tmp, "long.txt"), text, sizeof text);
     succeeds("run -m %m --prompt-file %t/long.txt -n 1 --json");
     fails("run -m %m --prompt-file %t/long.txt -n 1 --ctx 100", 1, "context");
+}
+
+/* The size of a pipe is 0, and that of a file of 4 MiB or more was taken for 0: both got a context of 8192
+ * positions. */
+static void the_context_is_as_long_however_the_prompt_arrives(void **state) {
+    (void)state;
+    static char text[12000], want[4096];
+    for (size_t i = 0; i < sizeof text; i++) text[i] = (char)('!' + i * 31 % 90);
+    write_file(tmp_path(&tmp, "long.txt"), text, sizeof text);
+    succeeds("run -m %m --prompt-file %t/long.txt -n 8 --ignore-eos");
+    strcpy(want, result.out);
+    assert_true(want[0] != '\0');
+    const char piped[] = "run -m %m --prompt-file /dev/stdin -n 8 --ignore-eos";
+    if (run_with(piped, text, sizeof text, PIPED_STDIN) != 0) fail_msg("%s", result.err);
+    assert_string_equal(result.out, want);
+    succeeds("logits -m %m --prompt-file %t/long.txt --positions last --out %t/file.f32");
+    const char rows[] = "logits -m %m --prompt-file /dev/stdin --positions last --out %t/pipe.f32";
+    if (run_with(rows, text, sizeof text, PIPED_STDIN) != 0) fail_msg("%s", result.err);
+    float *a = read_floats(tmp_path(&tmp, "file.f32"), 512);
+    float *b = read_floats(tmp_path(&tmp, "pipe.f32"), 512);
+    assert_rows_equal(a, b, 512);
+    free(a);
+    free(b);
+    /* Too much for the longest context, which shows before anything is computed. */
+    const size_t n = (4 << 20) + 5;
+    char *huge = malloc(n);
+    assert_non_null(huge);
+    for (size_t i = 0; i < n; i++) huge[i] = text[i % sizeof text];
+    write_file(tmp_path(&tmp, "huge.txt"), huge, n);
+    free(huge);
+    fails("run -m %m --prompt-file %t/huge.txt -n 1", 1, "the context only 4194304 positions");
 }
 
 static void bench_prints_one_object_per_test(void **state) {
@@ -473,7 +546,7 @@ static void a_lost_standard_output_is_an_error_and_no_crash(void **state) {
         "run -m %m --prompt x -n 20 --ignore-eos --json",
         "bench -m %m -p 4 -n 0 -r 1 -t 1 --json",
     };
-    const stdout_kind kinds[] = {CLOSED_STDOUT, FULL_STDOUT, BROKEN_PIPE};
+    const stream_kind kinds[] = {CLOSED_STDOUT, FULL_STDOUT, BROKEN_PIPE};
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
         for (int k = 0; k < 3; k++) {
             if (run_with(lines[i], "", 0, kinds[k]) != 1) fail_msg("%s: kind %d", lines[i], k);
@@ -540,6 +613,42 @@ static void an_output_file_is_complete_or_as_before(void **state) {
     succeeds("logits -m %m --ids 2 --positions all --out /dev/null");
 }
 
+/* What was for its owner alone became readable for everybody. */
+static void an_output_file_keeps_its_permissions(void **state) {
+    (void)state;
+    static const mode_t modes[] = {0600, 0640, 0755};
+    const char *path = tmp_path(&tmp, "mine.f32");
+    struct stat st;
+    for (size_t i = 0; i < 3; i++) {
+        write_file(path, "old", 3);
+        assert_int_equal(chmod(path, modes[i]), 0);
+        succeeds("logits -m %m --ids 2 --positions last --out %t/mine.f32");
+        assert_int_equal(stat(path, &st), 0);
+        assert_int_equal(st.st_mode & 07777, modes[i]);
+        assert_int_equal(st.st_size, 512 * sizeof(float));
+    }
+    const mode_t mask = umask(0027);
+    assert_int_equal(unlink(path), 0);
+    succeeds("logits -m %m --ids 2 --positions last --out %t/mine.f32");
+    umask(mask);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0640);
+}
+
+static void a_file_that_cannot_be_embedded_is_named_once(void **state) {
+    (void)state;
+    const char *line = "embed -m %g --mmproj tests/golden/sets/nano/mmproj-BF16.gguf --out %t/none ";
+    static char whole[600];
+    snprintf(whole, sizeof whole, "%s--image %%t/missing.png", line);
+    fails(whole, 1, "missing.png: no such file");
+    assert_null(strstr(strstr(result.err, "missing.png") + 1, "missing.png"));
+    write_file(tmp_path(&tmp, "text.png"), "not a picture", 13);
+    snprintf(whole, sizeof whole, "%s--image %%t/text.png", line);
+    fails(whole, 1, "gemma: text.png: no picture");
+    assert_null(strstr(strstr(result.err, "text.png") + 1, "text.png"));
+    assert_int_equal(access(tmp_path(&tmp, "none"), F_OK), -1);
+}
+
 int main(int argc, char **argv) {
     (void)argc;
     const char *given = getenv("GEMMA_TOOL");
@@ -560,8 +669,11 @@ int main(int argc, char **argv) {
         cmocka_unit_test(special_tokens_are_parsed_when_asked),
         cmocka_unit_test(detokenize_takes_one_array_of_ids_and_nothing_else),
         cmocka_unit_test(info_tells_about_the_file),
+        cmocka_unit_test(info_says_of_another_architecture_what_run_says),
+        cmocka_unit_test(a_vocabulary_alone_is_enough_for_tokens),
         cmocka_unit_test(run_writes_text_or_one_object),
         cmocka_unit_test(a_long_prompt_gets_a_long_context),
+        cmocka_unit_test(the_context_is_as_long_however_the_prompt_arrives),
         cmocka_unit_test(bench_prints_one_object_per_test),
         cmocka_unit_test(logits_come_in_the_order_asked_for),
         cmocka_unit_test(bad_usage_is_status_two),
@@ -571,6 +683,8 @@ int main(int argc, char **argv) {
         cmocka_unit_test(standard_output_keeps_what_others_write),
         cmocka_unit_test(an_output_file_is_complete_or_as_before),
         cmocka_unit_test(an_output_that_is_a_link_is_written_where_it_points),
+        cmocka_unit_test(an_output_file_keeps_its_permissions),
+        cmocka_unit_test(a_file_that_cannot_be_embedded_is_named_once),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }
