@@ -569,8 +569,9 @@ end
 ---@param kind gemma.ghost.Kind
 ---@return boolean
 function M.accept(kind)
+  local seen_one = rec
   M.on_change()
-  return ghost.insert(kind)
+  return rec == seen_one and ghost.insert(kind)
 end
 
 --- The popup menu came, went or has another selection.

@@ -155,7 +155,7 @@ end
 function M.find_mmproj(model)
   local path = config.get().mmproj_path
   if path then
-    path = vim.fn.fnamemodify(vim.fs.normalize(path), ':p')
+    path = require('gemma.util').path(path)
     if vim.uv.fs_stat(path) then
       return path
     end

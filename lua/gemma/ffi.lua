@@ -50,7 +50,7 @@ end
 function M.path()
   local path = require('gemma.config').get().lib_path
   if path then
-    return vim.fn.fnamemodify(vim.fs.normalize(path), ':p')
+    return require('gemma.util').path(path)
   end
   local ext = vim.fn.has('mac') == 1 and 'dylib' or vim.fn.has('win32') == 1 and 'dll' or 'so'
   return M.file('build/libgemma.' .. ext)

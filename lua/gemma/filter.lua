@@ -398,7 +398,7 @@ end
 ---@param text string
 ---@param before string
 ---@param after string
----@param quote string? one that is open where the text begins; else what before and after tell
+---@param quote string? one that was opened before the text, which may go on within it
 ---@return string shown
 ---@return integer[] closers where in it they stand: who accepts so far removes as many bytes right of the cursor
 function M.fit_after(text, before, after, quote)
@@ -406,7 +406,13 @@ function M.fit_after(text, before, after, quote)
   if there == '' or text == '' then
     return text, {}
   end
-  local unpaired = brackets.unpaired(text, brackets.open_quote(before, after) or quote)
+  local there_too = brackets.open_quote(before, after)
+  -- Without an end on its line it was an apostrophe.
+  local within = not there_too and quote and text:match('^[^\n]*'):find(quote, 1, true) and quote or nil
+  local unpaired = brackets.unpaired(text, there_too or within)
+  if within and unpaired[1] and unpaired[1].char == within then
+    table.remove(unpaired, 1) -- its end, which is not there yet
+  end
   local is_unpaired = {}
   for _, u in ipairs(unpaired) do
     is_unpaired[u.pos] = true

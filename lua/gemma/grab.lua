@@ -24,7 +24,7 @@ function M.place(stem, ext)
     -- The folder of tempname() can be entered by nobody else, and Neovim removes it in the end.
     return vim.fn.tempname() .. '-' .. name, false
   end
-  local dir = type(keep) == 'string' and vim.fn.fnamemodify(vim.fs.normalize(keep), ':p')
+  local dir = type(keep) == 'string' and require('gemma.util').path(keep)
     or vim.fs.joinpath(vim.fn.stdpath('data') --[[@as string]], 'gemma', 'media')
   local ok = pcall(vim.fn.mkdir, dir, 'p', tonumber('700', 8))
   if not ok then

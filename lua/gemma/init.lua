@@ -365,7 +365,8 @@ end
 ---@field max_tokens integer? 96
 ---@field max_lines integer? 8
 --- swallow: bytes right of the place that the text replaces (closing brackets, mostly 0)
----@field on_done fun(text: string?, info: gemma.Done|string, swallow: integer?)
+--- closers: where in the text those stand that replace them
+---@field on_done fun(text: string?, info: gemma.Done|string, swallow: integer?, closers: integer[]?)
 
 --- Completes code at a place in a buffer or between two strings, filtered like ghost text.
 ---@param o gemma.CompleteOpts
@@ -404,7 +405,7 @@ function M.complete(o)
       over = true
       local body = filter.body(raw, fctx, true)
       local text, closers = filter.fit_after(body, fctx.before, fctx.after)
-      o.on_done(text, info, #closers)
+      o.on_done(text, info, #closers, closers)
     end
   end
   handle = submit({

@@ -34,7 +34,7 @@ end
 ---@class gemma.menu.Answer: gemma.menu.Place
 ---@field line string
 ---@field text string
----@field swallow integer
+---@field closers integer[] where in the text those stand that replace the bytes right of the place
 ---@field language string
 
 ---@class gemma.menu.Question: gemma.menu.Place
@@ -58,7 +58,10 @@ function M.items(o)
   local out = {}
   for i, text in ipairs(texts) do
     local whole = word .. text
-    local swallow = text == o.text and o.swallow or 0
+    local swallow = 0
+    for _, pos in ipairs(o.closers) do
+      swallow = swallow + (pos <= #text and 1 or 0)
+    end
     out[i] = {
       label = label(i == 1 and #texts > 1 and whole:match('^\n*[^\n]*') .. ' …' or whole),
       -- With what follows the word, so that it still matches while the user types just that.
@@ -117,7 +120,7 @@ function M.request(o)
     buf = o.buf,
     row = o.row,
     col = o.col,
-    on_done = function(text, _, swallow)
+    on_done = function(text, _, _, closers)
       if over then
         return
       end
@@ -132,7 +135,7 @@ function M.request(o)
         from = o.from,
         start = o.start,
         text = text,
-        swallow = swallow or 0,
+        closers = closers or {},
         language = language,
       }))
     end,

@@ -122,7 +122,7 @@ function M.find()
   end
   local path = config.get().model_path
   if path then
-    path = vim.fn.fnamemodify(vim.fs.normalize(path), ':p')
+    path = require('gemma.util').path(path)
     if uv.fs_stat(path) then
       return path
     end

@@ -14,12 +14,13 @@ local api = vim.api
 
 local BACK_LINES, BACK_BYTES = 100, 4096 -- how far brackets are looked for
 
---- Does a statement begin here, in front of which nothing is open? Lines of the preprocessor, labels
---- and `public:` stand at the left margin of what is around them.
+--- Does a statement begin here, in front of which nothing is open? Lines of the preprocessor, labels,
+--- `public:` and `else:` stand at the left margin of what is around them.
 ---@param line string
 ---@return boolean
 local function begins_statement(line)
-  return line:find('^[%a_@]') ~= nil and not (line .. ' '):find('^[%a_][%w_%s]*:%s')
+  local plain = line:gsub('%s*//.*', ''):gsub('^(%a+) slots', '%1')
+  return line:find('^[%a_@]') ~= nil and not plain:find('^[%w_]+%s*:%s*$') and not plain:find('^case%s')
 end
 
 --- Lines from the start of the statement at the left margin that the cursor is in: nothing is

@@ -30,33 +30,49 @@ function M.arm(device)
   end
 end
 
+--- Whose file is there?
+---@return integer? pid 0 when it does not say; nil without a file
+---@return boolean? lives
+local function owner()
+  local f = io.open(M.path(), 'r')
+  if not f then
+    return nil
+  end
+  local pid = f:read('*n') or 0
+  f:close()
+  return pid, pid > 0 and vim.uv.kill(pid, 0) == 0
+end
+
+--- Another Neovim that lives may have written its own meanwhile.
+local function remove()
+  local pid, lives = owner()
+  if pid and (pid == vim.uv.os_getpid() or not lives) then
+    os.remove(M.path())
+  end
+end
+
 function M.disarm()
   if armed then
     armed = false
-    os.remove(M.path())
+    remove()
   end
 end
 
 --- Did an earlier session die during GPU work?
 ---@return boolean
 function M.tripped()
-  if died then
-    return true
+  if died or armed then
+    return died
   end
-  local f = not armed and io.open(M.path(), 'r')
-  if not f then
-    return false
-  end
-  local pid = tonumber(f:read('*n'))
-  f:close()
-  return not (pid and vim.uv.kill(pid, 0) == 0)
+  local pid, lives = owner()
+  return pid ~= nil and not lives
 end
 
 --- The user has seen the message and turned ghost text on again.
 function M.forget()
   died = false
   if not armed then
-    os.remove(M.path())
+    remove()
   end
 end
 

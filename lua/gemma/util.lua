@@ -4,6 +4,15 @@ local M = {}
 
 local uv = vim.uv
 
+--- The absolute path that a user means: ~, ~name, $NAME and ${NAME} stand for something; a pattern does not,
+--- nor does 'wildignore' count, which expand() would obey.
+---@param path string
+---@return string
+function M.path(path)
+  path = path:gsub('^~[^/\\]+', vim.fn.expand):gsub('%${([%w_]+)}', vim.env)
+  return vim.fn.fnamemodify(vim.fs.normalize(path), ':p')
+end
+
 ---@class gemma.Debounce
 ---@field start fun(ms: integer, ...: any) run fn after ms without another start
 ---@field stop fun()

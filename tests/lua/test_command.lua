@@ -363,6 +363,15 @@ test('a model that was let go before its first answer leaves no sentinel', funct
   end
 end)
 
+test('the sentinel of another Neovim that lives stays', function()
+  local c = h.child()
+  c:lua([[local path = require('gemma.sentinel').path()
+    vim.fn.mkdir(vim.fs.dirname(path), 'p')
+    vim.fn.writefile({ ('%d vulkan'):format(...) }, path)
+    require('gemma.sentinel').forget()]], vim.uv.os_getpid())
+  h.eq(c:lua("return vim.uv.fs_stat(require('gemma.sentinel').path()) ~= nil"), true)
+end)
+
 test('turning ghost text off does not forget that GPU work ended Neovim', function()
   local c = h.child()
   c:lua([[vim.fn.mkdir(vim.fs.dirname(require('gemma.sentinel').path()), 'p')
@@ -403,6 +412,10 @@ test('paths in options are taken as they are written', function()
     vim.g.gemma = { lib_path = dir .. '/libgemma.so', model_path = '$MODELS/a[1].gguf' }]], dir)
   h.eq(c:lua("return { require('gemma.ffi').path(), (require('gemma.models').find()) }"),
     { dir .. '/libgemma.so', dir .. '/a[1].gguf' })
+  local home = vim.fn.expand('~root')
+  for path, want in pairs({ ['~root/x'] = home .. '/x', ['${MODELS}/x'] = dir .. '/x', ['$NOPE/x'] = '$NOPE/x' }) do
+    h.has(c:lua("return require('gemma.util').path(...)", path), want)
+  end
 end)
 
 -- The sentinel raised an error at every Insert mode, so that nothing was loaded, and the log one in

@@ -360,6 +360,11 @@ test('closers that the text replaces are swallowed with the piece that has them'
     c:feed('<M-Right>')
     h.eq(c:lines(), { want })
   end
+  c = h.suggesting('f(|)', '"a") + b')
+  while not h.hidden(c) do
+    c:feed('<M-Right>')
+  end
+  h.eq(c:lines(), { 'f("a") + b' })
   c = h.suggesting('if (|)', 'a) {\n  x();\n}', { ft = 'c' })
   for _ = 1, 3 do
     shown(c)
@@ -387,6 +392,15 @@ test('an accept key that comes in one read with what was predicted takes the res
     c:feed(keys)
     h.eq(c:lines(), { want })
   end
+  -- What comes back at once was not on the screen when the key was pressed.
+  local c = h.suggesting('x = |', 'alpha beta')
+  shown(c)
+  c:type('q')
+  c:wait('#Fake.jobs == 2')
+  c:lua("Fake.emit('uux zzz') Fake.done()")
+  h.eq(shown(c), 'uux zzz')
+  c:feed('<BS><M-l>')
+  h.eq({ c:lines(), c:ghost() }, { { 'x = ' }, 'alpha beta' })
 end)
 
 -- They stand at the left margin, which was taken for the end of what is open.
@@ -394,7 +408,9 @@ test('lines of the preprocessor, labels and access specifiers do not close what 
   for text, answer in pairs({
     ['class A {\npublic:\n  int x;\n|'] = '};',
     ['int f(int x)\n{\n#ifdef D\n  g();\n#endif\n  |'] = 'return 0;\n}',
-    ['int f(int x)\n{\n  g();\nout:\n  |'] = 'return 0;\n}',
+    ['int f(int x)\n{\n  g();\nout: // all of it\n  |'] = 'return 0;\n}',
+    ['class D : public B {\n  int x;\n|'] = '};',
+    ['class A {\npublic slots:\n  int x;\n|'] = '};',
   }) do
     local c = h.asking(text, { ft = 'cpp' })
     c:lua('Fake.emit(...) Fake.done()', answer)

@@ -185,33 +185,37 @@ end)
 local menu = require('gemma.menu')
 
 test('menu: an entry replaces the word at the cursor by itself and the text behind it', function()
-  local items = menu.items({ line = 'ä = foo.ba)', row = 3, col = 11, text = 'r(1)\nreturn', swallow = 1,
+  local items = menu.items({ line = 'ä = foo.ba)', row = 3, col = 11, text = 'r(1)\nreturn)', closers = { 12 },
     language = 'lua' })
   h.eq(#items, 2)
-  h.eq(items[1].textEdit, { newText = 'bar(1)\nreturn', range = {
+  h.eq(items[1].textEdit, { newText = 'bar(1)\nreturn)', range = {
     start = { line = 3, character = 9 }, ['end'] = { line = 3, character = 12 } } })
   h.eq(items[1].filterText, 'bar(1)', 'it matches while just that is typed')
   h.eq(items[2].textEdit.newText, 'bar(1)')
   h.eq(items[2].textEdit.range['end'], { line = 3, character = 11 }, 'the rest is not there yet')
   h.eq({ items[1].label, items[2].label }, { 'bar(1) …', 'bar(1)' })
-  h.eq(items[1].documentation.value, '```lua\nbar(1)\nreturn\n```')
+  h.eq(items[1].documentation.value, '```lua\nbar(1)\nreturn)\n```')
+  items = menu.items({ line = 'if (', row = 0, col = 4, text = 'a) {\n  x();\n}', closers = { 2 }, language = 'c' })
+  h.eq(items[2].textEdit, { newText = 'a) {', range = {
+    start = { line = 0, character = 4 }, ['end'] = { line = 0, character = 5 } } }, 'the bracket is in the first line')
 end)
 
 test('menu: without a word at the cursor an entry matches what it begins with', function()
-  local items = menu.items({ line = 'x = ', row = 0, col = 4, text = '  foo(1)', swallow = 0, language = '' })
+  local items = menu.items({ line = 'x = ', row = 0, col = 4, text = '  foo(1)', closers = {}, language = '' })
   h.eq(#items, 1)
   h.eq({ items[1].filterText, items[1].label }, { 'foo(1)', 'foo(1)' })
 end)
 
 test('menu: an entry matches the word of a menu that has its own idea of words', function()
-  local items = menu.items({ line = 'a-fo', row = 0, col = 4, start = 0, text = 'o(1, 2)', swallow = 0, language = '' })
+  local items = menu.items({ line = 'a-fo', row = 0, col = 4, start = 0, text = 'o(1, 2)', closers = {},
+    language = '' })
   h.eq(items[1].filterText, 'a-foo(1,')
   h.eq(items[1].textEdit.newText, 'foo(1, 2)')
   h.eq(items[1].textEdit.range.start.character, 2)
 end)
 
 test('menu: an entry replaces from where a menu compares', function()
-  local items = menu.items({ line = 'x = back-gr', row = 0, col = 11, from = 4, text = 'ound: red', swallow = 0,
+  local items = menu.items({ line = 'x = back-gr', row = 0, col = 11, from = 4, text = 'ound: red', closers = {},
     language = 'css' })
   h.eq(items[1].textEdit, { newText = 'back-ground: red', range = {
     start = { line = 0, character = 4 }, ['end'] = { line = 0, character = 11 } } })

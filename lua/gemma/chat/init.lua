@@ -51,7 +51,7 @@ function M.save(path, force)
     path = os.date('gemma-%Y%m%d-%H%M%S.md') --[[@as string]]
   end
   path = path:gsub('\\(%s)', '%1') -- as it is written for :write
-  local file = vim.fn.fnamemodify(vim.fs.normalize(path), ':p')
+  local file = require('gemma.util').path(path)
   local stat = vim.uv.fs_stat(file)
   if stat and (stat.type ~= 'file' or not force) then
     local how = stat.type == 'file' and 'Add ! to replace it.' or 'Give another name.'
