@@ -277,7 +277,8 @@ static double seconds_between(const gm_video *v) {
 
 /* Frames and their rate. FFmpeg's is that of the finest grid which fits the times: right for an even
  * film, also when its times are rounded, but far from the mean for one that stands still between
- * changes. An absurd rate would make absurd times, so 24 is taken, as the model's own preprocessing
+ * changes. A picture's time is its number by the rate, as in the model's own preprocessing: of an uneven
+ * film the mean, which is right at its ends and between them as far as its parts are alike. An absurd rate would make absurd times, so 24 is taken, as the model's own preprocessing
  * does for an unknown one. */
 static int count_frames(gm_video *v) {
     const gm_av_rational r = gm_av.av_guess_frame_rate(v->t.fmt, v->t.stream, NULL);
