@@ -218,8 +218,7 @@ static int check_prompt(const gm_session *s, const gm_prompt *p, char *err, size
     if (p->n == 0) return gm_fail(err, errlen, GM_EINVAL, "the prompt is empty");
     if (p->n > s->n_ctx)
         return gm_fail(err, errlen, GM_ETOOLONG,
-                       "the prompt has %zu tokens, the context only %zu positions", p->n,
-                       s->n_ctx);
+                       "the prompt has %zu tokens, n_ctx is %zu; send less or raise it", p->n, s->n_ctx);
     int rc = check_media(s, p, err, errlen);
     if (rc < 0) return rc;
     size_t next = 0;

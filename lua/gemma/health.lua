@@ -29,7 +29,9 @@ end
 local function check_files(path)
   local models = require('gemma.models')
   local sum, source = models.known_sum(path)
-  if sum then
+  if path == models.embedded() then
+    health.info('SHA-256: none is kept of the model that comes with the plugin.')
+  elseif sum then
     health.info(('SHA-256 (%s): %s. :Gemma verify checks it.'):format(source, sum))
   else
     health.info('SHA-256: none is known. :Gemma verify records it.')

@@ -173,4 +173,17 @@ test('the chain says in one line which stages there are', function()
     .. 'sounds heldout train export equal eval\n')
 end)
 
+test('its sum is not kept, and nobody says so', function()
+  local c = poor()
+  c:cmd('Gemma load')
+  c:wait("require('gemma.engine').is_loaded()")
+  c:cmd('Gemma verify')
+  c:wait('#Fake.hashes == 1')
+  c:lua("Fake.hashed(('ab'):rep(32))")
+  c:wait('Seen.messages[#Seen.messages]:find("no sum")')
+  h.has(table.concat(c:messages(), '\n'), 'gemma-embedded.gguf: abababababab...; it comes with the plugin.')
+  c:cmd('checkhealth gemma')
+  h.has(table.concat(c:lines(), '\n'), 'none is kept of the model that comes with the plugin')
+end)
+
 return T

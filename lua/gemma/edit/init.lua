@@ -120,7 +120,8 @@ function Edit:finished(text, info)
   local new = M.lines(text, self.fence)
   -- Blank lines at the ends belong to the selection, whether the model cared for them or not.
   local old = self.region.lines
-  for i = #old, 1, -1 do
+  local nothing = table.concat(old) == '' and api.nvim_buf_line_count(self.region.buf) == 1
+  for i = nothing and 0 or #old, 1, -1 do
     local line = transcript.printable(old[i])
     if line:find('%S') then
       break

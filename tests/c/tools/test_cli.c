@@ -373,7 +373,7 @@ static void the_context_is_as_long_however_the_prompt_arrives(void **state) {
     for (size_t i = 0; i < n; i++) huge[i] = text[i % sizeof text];
     write_file(tmp_path(&tmp, "huge.txt"), huge, n);
     free(huge);
-    fails("run -m %m --prompt-file %t/huge.txt -n 1", 1, "the context only 4194304 positions");
+    fails("run -m %m --prompt-file %t/huge.txt -n 1", 1, "n_ctx is 4194304; send less or raise it");
 }
 
 static void bench_prints_one_object_per_test(void **state) {
