@@ -730,10 +730,18 @@ test('lines that come above the first line of a buffer can be seen', function()
   h.eq(c:screen(1, 3), { 'a', 'b', 'c' })
 end)
 
+-- The line that stayed was below what came, and what came was above the first line: when it was rejected, the
+-- window went on to show a filler line there.
 test('an empty buffer has no blank line that would stay', function()
   local c = h.child()
   c:cmd('Gemma edit x')
   c:wait('#Fake.jobs == 1')
+  c:lua("Fake.emit('a') Fake.done(nil, 'string')")
+  c:wait("require('gemma.edit.preview').get(1) ~= nil")
+  c:feed('<C-e>')
+  h.eq(c:screen(1, 2), { '', '~' })
+  c:cmd('Gemma edit x')
+  c:wait('#Fake.jobs == 2')
   c:lua("Fake.emit('a\\nb') Fake.done(nil, 'string')")
   c:wait("require('gemma.edit.preview').get(1) ~= nil")
   c:feed('<C-y>')

@@ -26,7 +26,6 @@ local ns = api.nvim_create_namespace('gemma.edit')
 ---@field rejected table<string[], true> by the lines that would have come
 ---@field state gemma.preview.State the one that was taken down, or come back to, last
 ---@field states table<integer, gemma.preview.State> by place in the undo tree
----@field scrolled boolean? so that lines above the first one are seen
 ---@field tick integer? changedtick after our own last change
 ---@field keys gemma.Keys
 ---@field side gemma.Side? with edit.diff = 'split'
@@ -124,9 +123,8 @@ function Preview:draw_hunk(hunk, row)
 end
 
 --- Virtual lines above the first line of a buffer are out of sight until a window is scrolled so.
----@param n integer 0: it is scrolled back
+---@param n integer
 function Preview:make_room_above(n)
-  self.scrolled = n > 0
   for _, win in ipairs(vim.fn.win_findbuf(self.buf)) do
     api.nvim_win_call(win, function()
       local view = vim.fn.winsaveview()
@@ -260,9 +258,6 @@ function Preview:finish()
   end
   if api.nvim_buf_is_valid(self.buf) then
     api.nvim_buf_clear_namespace(self.buf, ns, 0, -1)
-    if self.scrolled then
-      self:make_room_above(0)
-    end
   end
 end
 
