@@ -387,16 +387,8 @@ function M.complete(o)
     end
     c = context.gather(o.buf, o.row, o.col, context.budget())
   end
-  local fctx = o.prefix
-      and {
-        before = c.before_line,
-        after = c.after_line,
-        below = c.below_lines,
-        prose = not c.fence,
-        fence = c.fence,
-        tabstop = 8,
-      }
-    or require('gemma.request').filter(o.buf, o.row, o.col, c)
+  local request = require('gemma.request')
+  local fctx = o.prefix and request.filter_between(c) or request.filter(o.buf, o.row, o.col, c)
   fctx.single = filter.weight_after(c.after_line) > 0
   fctx.max_lines = o.max_lines or 8
   local raw, over, handle = '', false, nil

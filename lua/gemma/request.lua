@@ -43,6 +43,22 @@ function M.filter(buf, row, col, c)
   }
 end
 
+--- The same for a place between two strings, of which less is known.
+---@param c gemma.Context
+---@return gemma.filter.Context
+function M.filter_between(c)
+  return {
+    before = c.before_line,
+    after = c.after_line,
+    below = c.below_lines,
+    single = filter.weight_after(c.after_line) > 0,
+    prose = not c.fence,
+    fence = c.fence,
+    tabstop = 8,
+    max_lines = pace.max_lines(),
+  }
+end
+
 ---@param c gemma.Context
 ---@param single boolean
 ---@return string[]
