@@ -45,6 +45,6 @@ else
     end
   end
 end
-if result.code ~= 0 then
-  error('gemma: the library was not built: ' .. make.cause(tail.text()), 0)
+if result.code ~= 0 or result.signal ~= 0 then
+  error('gemma: the library was not built: ' .. make.cause(tail.text(), result.signal), 0)
 end

@@ -39,6 +39,7 @@ local TRIES = 5 -- in vain, one after the other
 ---@field progress gemma.Progress
 ---@field bytes integer? how many there will be
 ---@field sha256 string?
+---@field tag string? tells versions of the file apart; nil where the sum does
 ---@field source 'published'|'host'|'first'
 ---@field over boolean
 ---@field proc vim.SystemObj?
@@ -349,17 +350,18 @@ end
 -- ---- before it begins ----------------------------------------------------------------------
 
 --- Size and sum as the host's headers have them. Hosts of large files name the SHA-256 of the file
---- in x-linked-etag; any other tag is not a sum.
+--- in x-linked-etag; any other tag is not a sum, but another one means another file.
 ---@param headers string of all answers, redirects first
 ---@return integer? status of the last answer
 ---@return integer? bytes
 ---@return string? sha256
+---@return string? tag of the last answer: its strong ETag, or else its date
 local function read_headers(headers)
-  local status, bytes, linked, sha256
+  local status, bytes, linked, sha256, etag, modified
   for line in headers:gmatch('[^\r\n]+') do
     local code = line:match('^HTTP/[%d.]+ (%d+)')
     if code then
-      status, bytes = tonumber(code), nil
+      status, bytes, etag, modified = tonumber(code), nil, nil, nil
     end
     local key, value = line:match('^([%w-]+):%s*(.-)%s*$')
     key = key and key:lower()
@@ -370,27 +372,42 @@ local function read_headers(headers)
     elseif key == 'x-linked-etag' then
       local hex = value:gsub('"', '')
       sha256 = hex:match('^%x+$') and #hex == 64 and hex:lower() or nil
+    elseif key == 'etag' then
+      etag = value:match('^".*"$')
+    elseif key == 'last-modified' then
+      modified = value
     end
   end
-  return status, linked or bytes, sha256
+  return status, linked or bytes, sha256, etag or modified
 end
 M.read_headers = read_headers
 
 --- What has come before belongs to this file, or it is thrown away.
-function Download:claim_part()
+---@param told boolean whether the host has told about the file
+function Download:claim_part(told)
   local f = io.open(self.part .. '.info', 'rb')
   local ok, info = pcall(vim.json.decode, f and f:read('*a') or '')
   if f then
     f:close()
   end
-  local want = { url = self.o.url, bytes = self.bytes, sha256 = self.sha256 }
-  if not ok or not vim.deep_equal(info, want) then
+  local same = ok and type(info) == 'table' and info.url == self.o.url
+  for _, key in ipairs({ 'bytes', 'sha256', 'tag' }) do
+    same = same and (not info[key] or not self[key] or info[key] == self[key])
+  end
+  if not same then
     os.remove(self.part)
-    f = io.open(self.part .. '.info', 'wb')
-    if f then
-      f:write(vim.json.encode(want))
-      f:close()
+  elseif not told then
+    self.bytes = self.bytes or info.bytes
+    self.tag = self.tag or info.tag
+    if not self.sha256 and info.sha256 then
+      self.sha256, self.source = info.sha256, 'host'
     end
+  end
+  f = io.open(self.part .. '.info', 'wb')
+  if f then
+    f:write(vim.json.encode({
+      url = self.o.url, bytes = self.bytes, sha256 = self.sha256, tag = self.tag }))
+    f:close()
   end
 end
 
@@ -400,7 +417,7 @@ function Download:asked(res)
   if self.over then
     return
   end
-  local status, bytes, sha256 = read_headers(res.stdout or '')
+  local status, bytes, sha256, tag = read_headers(res.stdout or '')
   local detail = vim.trim((res.stderr or ''):gsub('^curl: %(%d+%) ', ''))
   if res.code ~= 0 or res.signal ~= 0 then
     return self:finish(explain(self, res.code, detail))
@@ -415,9 +432,11 @@ function Download:asked(res)
     if not self.sha256 and sha256 then
       self.sha256, self.source = sha256, 'host'
     end
+    -- Mirrors of one host differ in their tags; the sum is the better one.
+    self.tag = not self.sha256 and tag or nil
   end
   -- A host that does not answer this question may still send the file.
-  self:claim_part()
+  self:claim_part(status == 200)
   self:fetch()
 end
 

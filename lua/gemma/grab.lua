@@ -38,7 +38,7 @@ function M.place(stem, ext)
   return path, true
 end
 
---- Writes what a program gave, readable by this user only.
+--- Writes what a program gave, readable by this user only; all of it, or there is no file.
 ---@param path string
 ---@param data string
 ---@return string? err
@@ -47,9 +47,28 @@ function M.write(path, data)
   if not fd then
     return err
   end
-  local _, why = uv.fs_write(fd, data, 0)
+  local n, why = uv.fs_write(fd, data, 0)
   uv.fs_close(fd)
-  return why
+  if n ~= #data then
+    uv.fs_unlink(path)
+    -- The rest is not tried: at a limit on the size of files that would be a deadly signal.
+    return why or ('only %d of %d bytes fit on the disk'):format(n, #data)
+  end
+end
+
+local running = {} ---@type table<vim.SystemObj, true>
+-- In a group of its own a program ends with what it has started. Windows has no such groups.
+local GROUP = vim.fn.has('win32') == 0
+
+--- Programs must not outlive the editor.
+local function leave()
+  for proc in pairs(running) do
+    if GROUP then
+      uv.kill(-proc.pid, 'sigterm')
+    else
+      proc:kill('sigterm')
+    end
+  end
 end
 
 ---@param argv string[]
@@ -62,6 +81,7 @@ local function run(argv, ms, limit, on_exit)
   local ok, err = pcall(function()
     proc = vim.system(argv, {
       timeout = ms,
+      detach = GROUP,
       stdout = function(_, data)
         if data and not too_much then
           size = size + #data
@@ -73,6 +93,7 @@ local function run(argv, ms, limit, on_exit)
         end
       end,
     }, vim.schedule_wrap(function(done)
+      running[proc] = nil
       if too_much then
         return on_exit(nil, 'it is too large')
       elseif done.code ~= 0 or done.signal ~= 0 then
@@ -83,8 +104,13 @@ local function run(argv, ms, limit, on_exit)
     end))
   end)
   if not ok then
-    on_exit(nil, tostring(err):gsub('^.-: ', ''):match('[^\n]*'))
+    return on_exit(nil, tostring(err):gsub('^.-: ', ''):match('[^\n]*'))
   end
+  running[proc] = true
+  vim.api.nvim_create_autocmd('VimLeavePre', {
+    group = vim.api.nvim_create_augroup('gemma.grab', {}),
+    callback = leave,
+  })
 end
 
 --- The picture of the clipboard. done(nil) when there is none; done(nil, why) when it cannot be had.
@@ -150,10 +176,10 @@ function M.shot(done)
   run(tool.argv(env, path), SHOT_MS, media.MAX_BYTES, function(out, err)
     if out and tool.stdout then
       local ok, bytes = pcall(vim.base64.decode, (out:gsub('%s', '')))
-      if ok and bytes ~= '' then
-        M.write(path, bytes)
-      elseif out:sub(1, 4) == '\137PNG' then
-        M.write(path, out)
+      local data = ok and bytes ~= '' and bytes or out:sub(1, 4) == '\137PNG' and out
+      local bad = data and M.write(path, data)
+      if bad then
+        return done(nil, ('cannot write %s: %s.'):format(path, bad))
       end
     end
     local stat = uv.fs_stat(path)

@@ -14,7 +14,7 @@ local util = require('gemma.util')
 local M = {}
 
 local current ---@type gemma.Download? what is being fetched
-local building = false
+local building ---@type vim.SystemObj? make
 local checking ---@type gemma.Job? what is being verified
 
 --- The last word about a task. Before 0.12 its progress was a line in the message area; a second one
@@ -29,7 +29,7 @@ end
 --- Is a download, a build or a check under way?
 ---@return boolean
 function M.busy()
-  return current ~= nil or building or checking ~= nil
+  return current ~= nil or building ~= nil or checking ~= nil
 end
 
 --- How far the download is, 0..1.
@@ -71,24 +71,32 @@ function M.library()
   elseif building then
     return notify.info('the library is being built already.')
   end
-  building = true
   local progress = require('gemma.progress').start('build', 'starting the compiler')
   local tail = make.tail()
   local function on_output(_, data)
     progress:report(nil, vim.trim(tail.add(data) or ''))
   end
-  vim.system(argv, { text = true, stdout = on_output, stderr = on_output, env = make.env },
-    vim.schedule_wrap(function(res)
-      building = false
-      if res.code == 0 then
-        progress:done('built')
-        return built(root)
+  -- A group of its own, so that the compilers end with make.
+  local opts = { text = true, stdout = on_output, stderr = on_output, env = make.env, detach = true }
+  building = vim.system(argv, opts, vim.schedule_wrap(function(res)
+    building = nil
+    if res.code == 0 and res.signal == 0 then
+      progress:done('built')
+      return built(root)
+    end
+    log.error('%s', tail.text())
+    progress:fail('failed')
+    local cause = make.cause(tail.text(), res.signal)
+    conclude('error', ('the library was not built: %s See :Gemma log.'):format(cause))
+  end))
+  vim.api.nvim_create_autocmd('VimLeavePre', {
+    group = vim.api.nvim_create_augroup('gemma.install', {}),
+    callback = function()
+      if building then
+        vim.uv.kill(-building.pid, 'sigterm')
       end
-      log.error('%s', tail.text())
-      progress:fail('failed')
-      local cause = make.cause(tail.text())
-      conclude('error', ('the library was not built: %s See :Gemma log.'):format(cause))
-    end))
+    end,
+  })
 end
 
 -- ---- models --------------------------------------------------------------------------------
@@ -329,8 +337,8 @@ local function judge(path, hex)
   if not want then
     -- Not beside the embedded one: an update of the plugin brings another.
     local own = path == models.embedded()
-    local kept = not own and models.record_sum(path, hex) and '; recorded' or ''
-    conclude('info', ('no sum is known for %s: %s...%s.'):format(name, hex:sub(1, 12), kept))
+    local kept = own and 'it comes with the plugin' or models.record_sum(path, hex) and 'recorded' or 'not recorded'
+    conclude('info', ('no sum is known for %s: %s...; %s.'):format(name, hex:sub(1, 12), kept))
   elseif want == hex then
     conclude('info', ('%s is whole (as %s).'):format(name, source))
   else

@@ -33,13 +33,17 @@ end
 
 --- Why it failed, and what the user should install if the output says so.
 ---@param output string the last lines of it
+---@param signal integer that ended make, or 0
 ---@return string
-function M.cause(output)
+function M.cause(output, signal)
   if output:find('uv.h', 1, true) or output:find('-luv', 1, true) then
     return "libuv's header files are missing (Debian: libuv1-dev, Fedora: libuv-devel, Arch and brew: "
       .. 'libuv).'
   end
-  local line = output:match('[^\n]*[Ee]rror[^\n]*') or output:match('([^\n]+)%s*$') or 'make failed'
+  local line = output:match('[^\n]*[Ee]rror[^\n]*')
+    or signal ~= 0 and ('make was ended by signal %d'):format(signal)
+    or output:match('([^\n]+)%s*$')
+    or 'make failed'
   return vim.trim(line) .. '.'
 end
 

@@ -203,6 +203,52 @@ test('a connection that breaks again and again ends with a message and keeps wha
   h.eq(read(c.models .. 'tiny.gguf'), BODY)
 end)
 
+-- A file of no catalogue was thrown away: what was stored about it is not what a busy host says.
+test('a host that is busy when it is asked costs nothing of what has come', function()
+  local path = '/x/big.gguf'
+  local broken = { 100000, 0, 0, 0, 0, 0 }
+  server.files[path] = { body = BODY, cut = broken, headers = { 'X-Linked-Etag: "' .. sha256(BODY) .. '"' } }
+  local c = child()
+  install(c, server.url .. path)
+  h.has(wait_message(c), 'the connection to 127.0.0.1')
+  server.files[path] = { body = BODY, status = 503 }
+  install(c, server.url .. path)
+  h.has(wait_message(c, 2), 'answers 503')
+  h.eq(#read(c.models .. 'big.gguf.part'), 100000)
+  server.files[path] = { body = BODY, no_head = true }
+  server.requests = {}
+  install(c, server.url .. path)
+  h.has(wait_message(c, 3), "big.gguf installed, checksum as in the host's headers.")
+  h.eq(server.requests[2].range, '100000')
+  h.eq(read(c.models .. 'big.gguf'), BODY)
+end)
+
+-- The end of the new file behind the beginning of the old one was a model with a recorded sum.
+test('a file that changed on the host and kept its size starts anew', function()
+  local c = child()
+  local day = 'Last-Modified: Mon, 02 Nov 2026 10:00:00 GMT'
+  local later = 'Last-Modified: Tue, 03 Nov 2026 10:00:00 GMT'
+  for i, case in ipairs({
+    { { 'ETag: "a"', day }, { 'ETag: "b"', day }, nil },
+    { { day }, { later }, nil },
+    { { 'ETag: W/"a"', day }, { 'ETag: W/"b"', day }, '100000' },
+    { { 'ETag: "a"' }, {}, '100000' },
+  }) do
+    local before, now, range = case[1], case[2], case[3]
+    local path = ('/x/m%d.gguf'):format(i)
+    server.files[path] = { body = BODY, cut = { 100000, 0, 0, 0, 0, 0 }, headers = before }
+    install(c, server.url .. path)
+    h.has(wait_message(c, 2 * i - 1), 'the connection to 127.0.0.1')
+    local body = range and BODY or gguf(2)
+    server.files[path] = { body = body, headers = now }
+    server.requests = {}
+    install(c, server.url .. path)
+    h.has(wait_message(c, 2 * i), ('m%d.gguf installed;'):format(i))
+    h.eq(server.requests[2].range, range, table.concat(now, ', '))
+    h.ok(read(c.models .. ('m%d.gguf'):format(i)) == body, 'one file, not two')
+  end
+end)
+
 test('a wrong checksum: kept as .bad, the model before stays, the next try starts anew', function()
   local c = child()
   vim.fn.writefile({ 'the model before' }, c.models .. 'tiny.gguf')
@@ -571,15 +617,33 @@ offline('install lib tells what is missing', function()
   vim.fn.writefile({ 'lib:', '\t@echo "x.c:1: error: strange"; exit 2' }, root .. '/Makefile')
   c:cmd('Gemma install lib')
   h.has(wait_message(c, 2), 'x.c:1: error: strange. See :Gemma log.')
+  -- It was taken for built: the exit code of a program that a signal ended is 0.
+  vim.fn.writefile({ 'lib:', '\t@echo "  CC  csrc/x.c"; kill -9 $$PPID' }, root .. '/Makefile')
+  c:cmd('Gemma install lib')
+  h.eq(wait_message(c, 3), 'gemma: the library was not built: make was ended by signal 9. See :Gemma log.')
   c:lua("vim.env.CC = 'no-such-compiler'")
   c:cmd('Gemma install lib')
-  h.has(wait_message(c, 3), 'no C compiler (no-such-compiler) was found.')
+  h.has(wait_message(c, 4), 'no C compiler (no-such-compiler) was found.')
   c:lua("vim.env.PATH = '/nowhere'")
   c:cmd('Gemma install lib')
-  h.has(wait_message(c, 4), 'make was not found.')
+  h.has(wait_message(c, 5), 'make was not found.')
   vim.fn.delete(root .. '/csrc', 'rf')
   c:cmd('Gemma install lib')
-  h.has(wait_message(c, 5), 'no sources in ' .. root)
+  h.has(wait_message(c, 6), 'no sources in ' .. root)
+end)
+
+offline('leaving ends make and what it runs', function()
+  local c, root = plugin('lib:\n\t@echo $$PPID $$$$ >pids.tmp; mv pids.tmp pids; sleep 60; true')
+  c:cmd('Gemma install lib')
+  c:wait(('vim.uv.fs_stat(%q)'):format(root .. '/pids'))
+  local pids = vim.split(vim.trim(read(root .. '/pids')), ' ')
+  vim.rpcnotify(c.chan, 'nvim_command', 'qall!')
+  h.eq(vim.fn.jobwait({ c.chan }, 3000)[1], 0)
+  for _, pid in ipairs(pids) do
+    h.ok(vim.wait(10000, function()
+      return vim.uv.kill(tonumber(pid), 0) ~= 0
+    end, 5), pid .. ' is gone')
+  end
 end)
 
 return T

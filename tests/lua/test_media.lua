@@ -524,6 +524,53 @@ test(':Gemma shot asks about what the program took; giving up asks nothing', fun
   h.eq(vim.uv.fs_stat(p[4][2]), nil)
 end)
 
+-- wl-paste that waited for the owner of the selection, and slurp, whose cross stayed on the screen.
+test('leaving ends the programs of the clipboard and the screenshot, and what they run', function()
+  local c = child()
+  c:lua("vim.env.WAYLAND_DISPLAY = 'wayland-0'")
+  for _, name in ipairs({ 'wl-paste', 'slurp', 'grim' }) do
+    local file = c.dir .. '/' .. name
+    program(c, name, ([[echo $$ >'%s.tmp'; mv '%s.tmp' '%s.pid'; exec sleep 60]]):format(file, file, file))
+  end
+  c:lua("require('gemma.grab').clipboard(print) require('gemma.grab').shot(print)")
+  local pids = {}
+  for i, name in ipairs({ 'wl-paste', 'slurp' }) do
+    local path = ('%s/%s.pid'):format(c.dir, name)
+    c:wait(('vim.uv.fs_stat(%q)'):format(path))
+    pids[i] = tonumber(vim.fn.readfile(path)[1])
+  end
+  children = {}
+  vim.rpcnotify(c.chan, 'nvim_command', 'qall!')
+  h.eq(vim.fn.jobwait({ c.chan }, 3000)[1], 0)
+  for i, name in ipairs({ 'wl-paste', 'slurp' }) do
+    h.ok(vim.wait(10000, function()
+      return vim.uv.kill(pids[i], 0) ~= 0
+    end, 5), name .. ' is gone')
+  end
+end)
+
+test('what does not fit on the disk is a message and no file', function()
+  -- Half a picture was taken for all of it.
+  local c = child()
+  c:lua([[local write = vim.uv.fs_write
+    vim.uv.fs_write = function(fd, data, at) return write(fd, data:sub(1, 100), at) end]])
+  local path = c.dir .. '/out.wav'
+  h.eq(c:lua("return require('gemma.grab').write(...)", path, ('x'):rep(1000)),
+    'only 100 of 1000 bytes fit on the disk')
+  h.eq(vim.uv.fs_stat(path), nil)
+  -- A program that writes to its standard output.
+  c:lua([[local tools = require('gemma.tools')
+    local env = tools.env()
+    env.os = 'win'
+    tools.env = function() return env end]])
+  program(c, 'powershell.exe', ("cat '%sphoto.png'"):format(GOLDEN))
+  c:cmd('Gemma shot')
+  c:wait('#Seen.messages == 1')
+  h.has(c:messages()[1], 'gemma: cannot write ')
+  h.has(c:messages()[1], ' bytes fit on the disk.')
+  h.eq(c:lua('return #Fake.jobs'), 0)
+end)
+
 test('media.keep keeps the file where it says', function()
   local c = child()
   c:lua("vim.env.DISPLAY = ':0' require('gemma').setup({ media = { keep = vim.uv.cwd() .. '/kept' } })")

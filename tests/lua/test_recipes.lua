@@ -51,6 +51,7 @@ local function workshop()
     'echo "$*" >>"$MADE"',
     'echo "  CC  some.c"',
     'while [ -e "$HOLD" ]; do sleep 0.02; done',
+    '[ -z "$KILLED" ] || kill -9 $$',
     '[ -z "$BROKEN" ] || { echo "some.c:1: fatal error: uv.h: No such file" >&2; exit 2; }',
     'mkdir -p "$2/build" && echo library >"$2/build/libgemma.so"',
   }, bin .. '/make')
@@ -170,6 +171,8 @@ test('recipes: build.lua ends in an error of one line where something is missing
     return c:lua('return Built.error')
   end
   h.has(build({ BROKEN = '1' }), "gemma: the library was not built: libuv's header files are missing")
+  -- Its exit code is 0.
+  h.eq(build({ KILLED = '1' }), 'gemma: the library was not built: make was ended by signal 9.')
   h.eq(build({ CC = 'no-such-cc' }),
     'gemma: no C compiler (no-such-cc) was found. Install gcc or clang.')
   vim.fn.delete(dir, 'rf')
