@@ -239,6 +239,23 @@ function Answer:ask(q)
     list[#list + 1] = piece
     self:add(kind, piece)
   end
+  local function over(whole, info)
+    if util.locked() then
+      return vim.defer_fn(function()
+        over(whole, info)
+      end, FLUSH_MS)
+    end
+    if self.handle == handle then
+      self.handle = nil
+    end
+    self.stopped = self.stopped or info == 'cancelled'
+    local said = whole or table.concat(text)
+    if whole or (self.stopped and said:find('%S')) then
+      local thoughts = table.concat(thought)
+      self.turns[#self.turns + 1] = { role = 'model', text = said, thought = thoughts }
+    end
+    self:finished(whole ~= nil, info, said:find('%S') ~= nil)
+  end
   handle = require('gemma').ask({
     system = self.system,
     history = history,
@@ -258,18 +275,7 @@ function Answer:ask(q)
     on_token = function(piece)
       came('text', piece, text)
     end,
-    on_done = function(whole, info)
-      if self.handle == handle then
-        self.handle = nil
-      end
-      self.stopped = self.stopped or info == 'cancelled'
-      local said = whole or table.concat(text)
-      if whole or (self.stopped and said:find('%S')) then
-        local thoughts = table.concat(thought)
-        self.turns[#self.turns + 1] = { role = 'model', text = said, thought = thoughts }
-      end
-      self:finished(whole ~= nil, info, said:find('%S') ~= nil)
-    end,
+    on_done = over,
   })
   self.handle = handle
 end
@@ -680,6 +686,9 @@ function M.open(o)
     on_forget = o.on_forget,
   }, Answer)
   self.flush, self.flush_now, self.flush_no_more = util.throttle(FLUSH_MS, function()
+    if util.locked() then
+      return self.flush() -- again a little later
+    end
     self:write()
   end)
   new_view(self)

@@ -17,6 +17,7 @@ local DIFF_TOKENS = { cpu = 2048, gpu = 6144 } -- a longer diff would be read fo
 local MIN_SHARE = 120 -- bytes of a file's diff that are of any use
 local STYLE_COMMITS = 8 -- subjects of the past, for the tone
 local GIT_MS = 20000
+local DIFF_BYTES = 2e6 -- many times what a prompt can hold; more would make the editor stand still
 
 M.SYSTEM = [[
 You write the message of a git commit from its diff. First line: what the commit does, in the
@@ -119,6 +120,28 @@ function M.shorten(diff, limit)
     vim.list_extend(out, piece)
   end
   return table.concat(out, '\n') .. '\n'
+end
+
+--- A diff of which only the beginning was read: the files that did not come are named.
+---@param diff string
+---@param names string[] of all files, in git's order
+---@return string
+function M.complete(diff, names)
+  diff = diff:match('^.*\n') or ''
+  local last = ('\n' .. diff):match('^.*\ndiff %-%-git ([^\n]*)\n') or ''
+  local seen = 0
+  for i, name in ipairs(names) do
+    -- The longest one, since another may end in the same way.
+    if (vim.endswith(last, '/' .. name) or vim.endswith(last, ' ' .. name)) and #name > #(names[seen] or '') then
+      seen = i
+    end
+  end
+  local out = { diff }
+  for i = seen + 1, #names do
+    local name = transcript.one_line(names[i])
+    out[#out + 1] = ('diff --git a/%s b/%s\n[not read]\n'):format(name, name)
+  end
+  return table.concat(out)
 end
 
 --- The message in what the model wrote: no fences, no quotes, no blank lines around it.
@@ -241,20 +264,40 @@ local ENV = {
 --- Runs git without anything that the repository's own configuration could start.
 ---@param dir string
 ---@param args string[]
----@param on_done fun(out: string?, err: string?)
-local function git(dir, args, on_done)
+---@param on_done fun(out: string?, err: string?, too_much: boolean?)
+---@param limit number? bytes of output; more ends git, and what came is handed over
+local function git(dir, args, on_done, limit)
   local cmd = { 'git', '-C', dir, '--no-pager' }
   for _, key in ipairs(OFF) do
     vim.list_extend(cmd, { '-c', key .. '=false' })
   end
   vim.list_extend(cmd, args)
-  local ok, err = pcall(vim.system, cmd, { text = true, timeout = GIT_MS, env = ENV }, vim.schedule_wrap(function(done)
-    if done.code == 0 then
-      return on_done(done.stdout or '')
+  local chunks, bytes = {}, 0
+  local proc, too_much
+  local function stdout(_, data)
+    if data and not too_much then
+      bytes = bytes + #data
+      chunks[#chunks + 1] = data
+      too_much = bytes > (limit or math.huge)
+      if too_much then
+        proc:kill(9)
+      end
+    end
+  end
+  local function ended(done)
+    -- The code of a program that was killed is 0.
+    if too_much or (done.code == 0 and done.signal == 0) then
+      return on_done((table.concat(chunks):gsub('\r\n', '\n')), nil, too_much)
     end
     local why = vim.trim(done.stderr or ''):match('^[^\n]*')
-    on_done(nil, why ~= '' and why or ('git ended with status %d'):format(done.code))
-  end))
+    local how = done.code ~= 0 and ('git ended with status %d'):format(done.code)
+      or ('git was ended by signal %d'):format(done.signal)
+    on_done(nil, why ~= '' and why or how)
+  end
+  local ok, err = pcall(function()
+    local o = { text = true, stdout = stdout, timeout = GIT_MS, env = ENV }
+    proc = vim.system(cmd, o, vim.schedule_wrap(ended))
+  end)
   if not ok then
     vim.schedule(function()
       on_done(nil, 'git was not found: ' .. tostring(err):match('[^\n]*'))
@@ -441,29 +484,33 @@ function Run:read(dir, top)
     local args = { 'diff', '--cached', '--no-color', '--no-ext-diff', '--no-textconv' }
     -- Of a submodule only its commit: its files are not in the list, and its configuration is its own.
     vim.list_extend(args, { '--submodule=short', '--', ':/' })
-    local left_out, n = {}, 0
+    local left_out, read, n = {}, {}, 0
     for name in vim.gsplit(names, '\0', { plain = true, trimempty = true }) do
       n = n + 1
       if require('gemma.exclude').is_excluded(top .. '/' .. name) then
         left_out[#left_out + 1] = name
         args[#args + 1] = ':(top,exclude,literal)' .. name
+      else
+        read[#read + 1] = name
       end
     end
     if #left_out == n then
       return self:fail(('all staged files are excluded (exclude list), such as %s.'):format(left_out[1]))
     end
-    git(dir, args, function(diff, why)
+    git(dir, args, function(diff, why, too_much)
       if self.over then
         return
       elseif not diff then
         return self:fail(('the staged diff cannot be read: %s'):format(transcript.one_line(why or '')))
+      elseif too_much then
+        diff = M.complete(diff, read)
       end
       git(dir, { 'log', '-n', tostring(STYLE_COMMITS), '--format=%s' }, function(subjects)
         if not self.over then
           self:ask(diff, subjects or '', left_out)
         end
       end)
-    end)
+    end, DIFF_BYTES)
   end)
 end
 

@@ -164,7 +164,12 @@ local function transcribe(d, a)
       if text == '' then
         notify.info('nothing was understood.')
       else
-        insert(d, text)
+        local ok, err = pcall(insert, d, text)
+        if not ok then -- such as inside an <expr> mapping that waits for a key
+          util.yank(text, 'c')
+          local why = tostring(err):match('E%d+:[^\n]*') or 'the text cannot be changed now'
+          notify.warn(('%s; p puts what was said.'):format(why))
+        end
       end
       forget(d)
     end,

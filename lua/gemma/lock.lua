@@ -82,14 +82,19 @@ local function place(temp, path, text)
   -- A file system without links. A reader may come before the text is there, and takes the empty
   -- file for a dead one; that is the price there.
   local fd = uv.fs_open(path, 'wx', 384)
-  if fd then
-    uv.fs_write(fd, text)
-    uv.fs_close(fd)
+  if not fd then
+    return false
   end
-  return fd ~= nil
+  local n = uv.fs_write(fd, text) or 0
+  local whole = uv.fs_close(fd) and n == #text
+  if not whole then
+    remove(path, text:sub(1, n))
+  end
+  return whole == true
 end
 
---- Takes it, or tells who has it. Without a folder to write in there is no lock and no holder.
+--- Takes it, or tells who has it. Without a folder to write in there is no lock and no holder,
+--- on a full disk no lock.
 ---@param path string
 ---@param info table what others should know
 ---@return boolean taken
@@ -102,8 +107,12 @@ function M.take(path, info)
   if not f then
     return false, nil
   end
-  f:write(text)
-  f:close()
+  local whole = f:write(text)
+  whole = f:close() and whole -- only here a full disk shows
+  if not whole then
+    os.remove(temp)
+    return false, M.holder(path)
+  end
   local mine = parse(read(path))
   local taken = false
   if mine and mine.pid == uv.os_getpid() then

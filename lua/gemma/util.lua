@@ -199,4 +199,12 @@ function M.duration(seconds)
   return ('%d:%02d'):format(math.floor(s / 60), s % 60)
 end
 
+--- Whether no text can be changed now, not even by a callback: an <expr> mapping waits for a key.
+---@return boolean
+function M.locked()
+  -- The lock is looked at before the number, which no buffer has.
+  local _, err = pcall(vim.api.nvim_buf_set_lines, -1, 0, 0, false, {})
+  return tostring(err):find('E565:', 1, true) ~= nil
+end
+
 return M

@@ -88,6 +88,19 @@ test('a diff that is too long: every file is named, small ones stay whole, large
   h.has(out, 'more files]')
 end)
 
+test('a diff of which only the beginning was read: the other files are named', function()
+  local part = diff_of('sub/a', 2) .. diff_of('a b', 3)
+  local names = { 'sub/a', 'a b', 'b', 'd\27', 'sub/b' }
+  h.eq(commit.complete(part .. '+lin', names), part .. [[
+diff --git a/b b/b
+[not read]
+diff --git a/d b/d
+[not read]
+diff --git a/sub/b b/sub/b
+[not read]
+]])
+end)
+
 test('a message is what the model wrote, without what models put around it', function()
   for _, row in ipairs({
     { 'a: b\n', { 'a: b' } },
@@ -286,6 +299,44 @@ test('excluded files are not read in a folder of the repository either, nor thos
   h.has(p, '+local s = 1')
   h.has(p, '+local a = 2')
   h.has(p, '1 further files are not shown.')
+end)
+
+--- A child whose git is a script, which ends with the real one.
+local function scripted(script)
+  local bin = vim.fn.tempname()
+  vim.fn.mkdir(bin)
+  local c = repository({ env = { PATH = bin .. ':' .. vim.env.PATH } })
+  file(bin, 'git', { '#!/bin/sh', script, ('exec %s "$@"'):format(vim.fn.exepath('git')) })
+  vim.uv.fs_chmod(bin .. '/git', 493)
+  return c
+end
+
+test('a huge file is not read to its end, and what comes after it is named', function()
+  local c = repository()
+  file(c.dir, 'b.csv', vim.fn['repeat']({ '0,1,2,3' }, 1e6))
+  file(c.dir, 'c.lua', { 'local c' })
+  vim.fn.mkdir(c.dir .. '/d')
+  file(c.dir, 'd/.env', { 'PASSWORD=hunter2' })
+  run(c.dir, 'add', 'b.csv', 'c.lua', 'd')
+  c:lua([[local commit = require('gemma.commit')
+    local shorten = commit.shorten
+    commit.shorten = function(diff, limit) _G.Bytes = #diff return shorten(diff, limit) end]])
+  c:cmd('Gemma commit')
+  local p = prompt(c)
+  h.has(p, '+local a = 2')
+  h.has(p, '+0,1,2,3\n')
+  h.has(p, 'diff --git a/c.lua b/c.lua\n[not read]\n')
+  h.has(p, '1 further files are not shown.')
+  h.ok(not p:find('.env', 1, true), 'excluded')
+  local bytes = c:lua('return Bytes')
+  h.ok(bytes > 1e6 and bytes < 3e6, 'read: ' .. bytes)
+end)
+
+test('half a diff of a git that was killed is no diff', function()
+  local c = scripted('case "$*" in *--no-textconv*) echo "diff --git a/a.lua b/a.lua"; kill -9 $$;; esac')
+  c:cmd('Gemma commit')
+  c:wait('#Seen.messages + #Fake.jobs == 1')
+  h.eq(c:messages(), { 'gemma: the staged diff cannot be read: git was ended by signal 9' })
 end)
 
 test('nothing staged, no repository: one line each', function()

@@ -318,6 +318,35 @@ test('an owner without an address leaves a second Neovim alone', function()
   h.eq(a:lua("return { #Fake.loads, require('gemma.engine').state }"), { 1, 'ready' })
 end)
 
+test('on a full disk there is no lock, rather than one of two', function()
+  local a = h.child()
+  local got = a:lua([[
+    local lock, dir = require('gemma.lock'), ...
+    local open, link, write = io.open, vim.uv.fs_link, vim.uv.fs_write
+    local out = {}
+    local function take(name)
+      local path = dir .. '/full/' .. name
+      table.insert(out, { lock.take(path, {}), vim.fn.readdir(dir .. '/full') })
+    end
+    io.open = function(path, mode)
+      local f, err = open(path, mode)
+      if not f or mode ~= 'wb' then return f, err end
+      return {
+        write = function(self) return self end, -- kept for later
+        close = function() f:close() return nil, 'No space left on device', 28 end,
+      }
+    end
+    take('a')
+    io.open = open
+    vim.uv.fs_link = function() return nil, 'EPERM: operation not permitted', 'EPERM' end
+    vim.uv.fs_write = function(fd, text) return write(fd, text:sub(1, 3)) end
+    take('b')
+    vim.uv.fs_write = write
+    take('c')
+    return out]], a.dir)
+  h.eq(got, { { false, {} }, { false, {} }, { true, { 'c' } } })
+end)
+
 test('when the first cannot load, the second is free to load for itself', function()
   local a = h.child({ config = "vim.g.gemma = { device = 'cpu' }" })
   a:lua("Fake.hold_load = true require('gemma').load()")
