@@ -342,7 +342,7 @@ static void a_long_prompt_gets_a_long_context(void **state) {
     for (size_t i = 0; i < sizeof text; i++) text[i] = (char)('!' + i * 31 % 90);
     write_file(tmp_path(&tmp, "long.txt"), text, sizeof text);
     succeeds("run -m %m --prompt-file %t/long.txt -n 1 --json");
-    fails("run -m %m --prompt-file %t/long.txt -n 1 --ctx 100", 1, "context");
+    fails("run -m %m --prompt-file %t/long.txt -n 1 --ctx 100", 1, "n_ctx is 100; send less or raise it");
 }
 
 /* The size of a pipe is 0, and that of a file of 4 MiB or more was taken for 0: both got a context of 8192
