@@ -3,6 +3,7 @@
 --- git runs asynchronously and never writes; excluded files are left out before their contents are
 --- read. The message goes into the commit buffer, or into a new one; git itself is not told.
 
+local child = require('gemma.child')
 local notify = require('gemma.notify')
 local transcript = require('gemma.chat.transcript')
 local util = require('gemma.util')
@@ -272,31 +273,16 @@ local function git(dir, args, on_done, limit)
     vim.list_extend(cmd, { '-c', key .. '=false' })
   end
   vim.list_extend(cmd, args)
-  local chunks, bytes = {}, 0
-  local proc, too_much
-  local function stdout(_, data)
-    if data and not too_much then
-      bytes = bytes + #data
-      chunks[#chunks + 1] = data
-      too_much = bytes > (limit or math.huge)
-      if too_much then
-        proc:kill(9)
-      end
-    end
-  end
-  local function ended(done)
+  local o = { text = true, timeout = GIT_MS, env = ENV }
+  local ok, err = pcall(child.read, cmd, o, limit or math.huge, function(done, out, too_much)
     -- The code of a program that was killed is 0.
     if too_much or (done.code == 0 and done.signal == 0) then
-      return on_done((table.concat(chunks):gsub('\r\n', '\n')), nil, too_much)
+      return on_done((out:gsub('\r\n', '\n')), nil, too_much)
     end
     local why = vim.trim(done.stderr or ''):match('^[^\n]*')
     local how = done.code ~= 0 and ('git ended with status %d'):format(done.code)
       or ('git was ended by signal %d'):format(done.signal)
     on_done(nil, why ~= '' and why or how)
-  end
-  local ok, err = pcall(function()
-    local o = { text = true, stdout = stdout, timeout = GIT_MS, env = ENV }
-    proc = vim.system(cmd, o, vim.schedule_wrap(ended))
   end)
   if not ok then
     vim.schedule(function()

@@ -3,6 +3,7 @@
 --- Runs the programs of tools.lua, never waits for them, and hands over a path in a private folder.
 --- The caller deletes it, unless the user wants such files kept.
 
+local child = require('gemma.child')
 local tools = require('gemma.tools')
 
 local M = {}
@@ -56,61 +57,23 @@ function M.write(path, data)
   end
 end
 
-local running = {} ---@type table<vim.SystemObj, true>
--- In a group of its own a program ends with what it has started. Windows has no such groups.
-local GROUP = vim.fn.has('win32') == 0
-
---- Programs must not outlive the editor.
-local function leave()
-  for proc in pairs(running) do
-    if GROUP then
-      uv.kill(-proc.pid, 'sigterm')
-    else
-      proc:kill('sigterm')
-    end
-  end
-end
-
 ---@param argv string[]
 ---@param ms integer
 ---@param limit integer bytes of output; more ends the program
 ---@param on_exit fun(out: string?, err: string?)
 local function run(argv, ms, limit, on_exit)
-  local chunks, size = {}, 0
-  local proc, too_much
-  local ok, err = pcall(function()
-    proc = vim.system(argv, {
-      timeout = ms,
-      detach = GROUP,
-      stdout = function(_, data)
-        if data and not too_much then
-          size = size + #data
-          chunks[#chunks + 1] = data
-          too_much = size > limit
-          if too_much then
-            proc:kill(9)
-          end
-        end
-      end,
-    }, vim.schedule_wrap(function(done)
-      running[proc] = nil
-      if too_much then
-        return on_exit(nil, 'it is too large')
-      elseif done.code ~= 0 or done.signal ~= 0 then
-        local line = vim.trim(done.stderr or ''):match('[^\n]*$')
-        return on_exit(nil, line ~= '' and line or nil)
-      end
-      on_exit(table.concat(chunks))
-    end))
+  local ok, err = pcall(child.read, argv, { timeout = ms }, limit, function(done, out, too_much)
+    if too_much then
+      return on_exit(nil, 'it is too large')
+    elseif done.code ~= 0 or done.signal ~= 0 then
+      local line = vim.trim(done.stderr or ''):match('[^\n]*$')
+      return on_exit(nil, line ~= '' and line or nil)
+    end
+    on_exit(out)
   end)
   if not ok then
-    return on_exit(nil, tostring(err):gsub('^.-: ', ''):match('[^\n]*'))
+    on_exit(nil, tostring(err):gsub('^.-: ', ''):match('[^\n]*'))
   end
-  running[proc] = true
-  vim.api.nvim_create_autocmd('VimLeavePre', {
-    group = vim.api.nvim_create_augroup('gemma.grab', {}),
-    callback = leave,
-  })
 end
 
 --- The picture of the clipboard. done(nil) when there is none; done(nil, why) when it cannot be had.

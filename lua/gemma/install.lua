@@ -3,6 +3,7 @@
 --- The only code of the plugin that uses the network, through curl (download.lua), and only when the
 --- user says so and has chosen a file. Builds the library with the user's own compiler.
 
+local child = require('gemma.child')
 local engine = require('gemma.engine')
 local ffi = require('gemma.ffi')
 local log = require('gemma.log')
@@ -76,9 +77,8 @@ function M.library()
   local function on_output(_, data)
     progress:report(nil, vim.trim(tail.add(data) or ''))
   end
-  -- A group of its own, so that the compilers end with make.
-  local opts = { text = true, stdout = on_output, stderr = on_output, env = make.env, detach = true }
-  building = vim.system(argv, opts, vim.schedule_wrap(function(res)
+  local opts = { text = true, stdout = on_output, stderr = on_output, env = make.env }
+  building = child.start(argv, opts, function(res)
     building = nil
     if res.code == 0 and res.signal == 0 then
       progress:done('built')
@@ -88,15 +88,7 @@ function M.library()
     progress:fail('failed')
     local cause = make.cause(tail.text(), res.signal)
     conclude('error', ('the library was not built: %s See :Gemma log.'):format(cause))
-  end))
-  vim.api.nvim_create_autocmd('VimLeavePre', {
-    group = vim.api.nvim_create_augroup('gemma.install', {}),
-    callback = function()
-      if building then
-        vim.uv.kill(-building.pid, 'sigterm')
-      end
-    end,
-  })
+  end)
 end
 
 -- ---- models --------------------------------------------------------------------------------
