@@ -406,10 +406,10 @@ function M.fit_after(text, before, after, quote)
   if there == '' or text == '' then
     return text, {}
   end
-  local there_too = brackets.open_quote(before, after)
+  local also_there = brackets.open_quote(before, after)
   -- Without an end on its line it was an apostrophe.
-  local within = not there_too and quote and text:match('^[^\n]*'):find(quote, 1, true) and quote or nil
-  local unpaired = brackets.unpaired(text, there_too or within)
+  local within = not also_there and quote and text:match('^[^\n]*'):find(quote, 1, true) and quote or nil
+  local unpaired = brackets.unpaired(text, also_there or within)
   if within and unpaired[1] and unpaired[1].char == within then
     table.remove(unpaired, 1) -- its end, which is not there yet
   end
@@ -441,6 +441,18 @@ function M.fit_after(text, before, after, quote)
     closers[i] = u.pos
   end
   return text, closers
+end
+
+--- Bytes right of the cursor that the first n of a text replace.
+---@param closers integer[] what fit_after() gave
+---@param n integer
+---@return integer
+function M.swallowed(closers, n)
+  local swallow = 0
+  for _, pos in ipairs(closers) do
+    swallow = swallow + (pos <= n and 1 or 0)
+  end
+  return swallow
 end
 
 --- How many characters right of the cursor speak against a suggestion: closing brackets, quotes

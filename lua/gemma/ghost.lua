@@ -319,11 +319,7 @@ function M.insert(kind)
     return false
   end
   local piece = piece_of(kind)
-  local swallow = 0
-  for _, pos in ipairs(c.closers) do
-    swallow = swallow + (pos <= #piece and 1 or 0)
-  end
-  put(c, piece, swallow)
+  put(c, piece, require('gemma.filter').swallowed(c.closers, #piece))
   if c.on_accept then
     c.on_accept(piece, kind)
   else

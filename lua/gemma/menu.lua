@@ -5,6 +5,7 @@
 
 local M = {}
 
+local filter = require('gemma.filter')
 local util = require('gemma.util')
 
 local api = vim.api
@@ -58,10 +59,6 @@ function M.items(o)
   local out = {}
   for i, text in ipairs(texts) do
     local whole = word .. text
-    local swallow = 0
-    for _, pos in ipairs(o.closers) do
-      swallow = swallow + (pos <= #text and 1 or 0)
-    end
     out[i] = {
       label = label(i == 1 and #texts > 1 and whole:match('^\n*[^\n]*') .. ' …' or whole),
       -- With what follows the word, so that it still matches while the user types just that.
@@ -78,7 +75,7 @@ function M.items(o)
         newText = whole,
         range = {
           start = { line = o.row, character = from },
-          ['end'] = { line = o.row, character = o.col + swallow },
+          ['end'] = { line = o.row, character = o.col + filter.swallowed(o.closers, #text) },
         },
       },
     }
