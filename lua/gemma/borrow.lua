@@ -40,277 +40,312 @@ local function plain(req)
   return out
 end
 
+---@class gemma.Borrowed: gemma.Binding
+---@field package name string of the connection, in the other Neovim
+---@field package pid integer of the other Neovim
+---@field package pipe uv.uv_pipe_t
+---@field package patience uv.uv_timer_t
+---@field package fds { read: integer, write: integer } readable when there are events
+---@field package unpack_message function
+---@field package queue table[] events, from `first` on
+---@field package first integer
+---@field package pending table<integer, 'job'|'load'> those without an end
+---@field package last_id integer
+---@field package names table<integer, string> of error codes
+---@field package told table what the other one told of itself
+---@field package sounds table<integer, { left: integer, over: boolean }> bytes that fit
+---@field package asked boolean whether it is still there
+---@field package over boolean
+---@field package left boolean destroyed by us; the connection lives until the other one has heard of it
+local Borrowed = {}
+Borrowed.__index = Borrowed
+
+---@param ev table
+function Borrowed:push(ev)
+  if #self.queue < self.first then
+    self.queue, self.first = {}, 1
+    uv.fs_write(self.fds.write, 'x')
+  end
+  self.queue[#self.queue + 1] = ev
+end
+
+--- The other one is gone, or never was there. Once.
+---@param ev { why: string, stale: boolean? }
+function Borrowed:lost(ev)
+  if self.over then
+    return
+  end
+  self.over = true
+  self.patience:stop()
+  for id, kind in pairs(self.pending) do
+    if kind == 'job' then
+      local text = 'the Neovim with the model closed'
+      self:push({ kind = 'error', job = id, code = DEVICE, text = text })
+    end
+  end
+  self.pending = {}
+  ev.kind = 'lost'
+  ev.pid = self.pid
+  self:push(ev)
+end
+
+-- ---- what is sent --------------------------------------------------------------------------
+
+---@param method string
+---@param ... any
+function Borrowed:notify(method, ...)
+  if not self.over then
+    self.pipe:write(vim.mpack.encode({ 2, method, { ... } }), function(err)
+      if err then
+        self:lost({ why = 'closed' })
+      end
+    end)
+  end
+end
+
+--- While something is pending, silence is looked into: an answer may take its time, a sign of life
+--- may not. With nothing pending no timer runs.
+function Borrowed:watch()
+  self.patience:start(M.ANSWER_MS, 0, function()
+    if self.asked then
+      self:lost({ why = 'silent' })
+    elseif next(self.pending) then
+      self.asked = true
+      self:notify('nvim_exec_lua', CALL, { self.name, 'ping', 0 })
+      self:watch()
+    end
+  end)
+end
+
+---@param what string
+---@param id integer
+---@param ... any
+function Borrowed:call(what, id, ...)
+  self:notify('nvim_exec_lua', CALL, { self.name, what, id, ... })
+  if not self.over and next(self.pending) and not self.patience:is_active() then
+    self:watch()
+  end
+end
+
+---@param kind 'job'|'load'|nil what an end is waited for
+---@return integer
+function Borrowed:new_id(kind)
+  self.last_id = self.last_id + 1
+  self.pending[self.last_id] = kind
+  return self.last_id
+end
+
+-- ---- what is read --------------------------------------------------------------------------
+
+---@param ev table
+function Borrowed:on_event(ev)
+  if ev.kind == 'gone' then
+    return self:lost({ why = ev.why })
+  end
+  if ev.about then
+    if ev.about.version and ev.about.version ~= VERSION then
+      return self:lost({ why = 'differs' })
+    end
+    self.told = vim.tbl_extend('force', self.told, ev.about)
+    ev.about = nil
+  end
+  if ev.kind == 'hello' or ev.kind == 'pong' then
+    return
+  elseif ev.kind == 'error' then
+    self.names[ev.code] = ev.name
+  end
+  if ev.kind == 'done' or ev.kind == 'error' then
+    self.pending[ev.job] = nil
+    if next(self.pending) == nil then
+      self.patience:stop()
+    end
+  end
+  self:push(ev)
+end
+
+---@param chunk string
+function Borrowed:on_read(chunk)
+  local at = 1
+  while at <= #chunk and not self.over do
+    local message
+    message, at = self.unpack_message(chunk, at)
+    if type(message) == 'table' and message[1] == 2 then
+      if message[2] == 'gemma' then
+        self:on_event(message[3][1])
+      elseif message[2] == 'nvim_error_event' then
+        self:lost({ why = 'differs' }) -- it has no lend.lua, or another one
+      end
+    end
+  end
+end
+
+function Borrowed:close()
+  if not self.pipe:is_closing() then
+    self.pipe:close()
+    self.patience:close()
+  end
+end
+
+---@param server string
+function Borrowed:connect(server)
+  self.pipe:connect(server, function(err)
+    if err then
+      -- Nobody listens there any more; or it is only too busy to take us.
+      local stale = err:find('^ENOENT') or err:find('^ECONNREFUSED')
+      return self:lost({ why = stale and 'closed' or 'silent', stale = stale ~= nil })
+    end
+    self.pipe:read_start(function(read_err, chunk)
+      if self.left and not chunk then
+        return self:close()
+      elseif read_err or not chunk then
+        return self:lost({ why = 'closed' })
+      end
+      self.asked = false
+      local ok, why = pcall(self.on_read, self, chunk)
+      if not ok then
+        self:lost({ why = tostring(why) })
+      end
+    end)
+  end)
+end
+
+-- ---- the interface of ffi.lua --------------------------------------------------------------
+
 --- Returns at once; whether anybody answers shows in the end of the first load().
 ---@param other gemma.Lock
 ---@return gemma.Binding
 function M.open(other)
   serial = serial + 1
-  local name = ('gemma-%d-%d'):format(uv.os_getpid(), serial)
-  local pipe = assert(uv.new_pipe(false))
-  local patience = assert(uv.new_timer())
-  local fds = assert(uv.pipe({ nonblock = true }, { nonblock = true }))
-  local unpack_message = vim.mpack.Unpacker()
-  local queue, first = {}, 1 -- events, from `first` on
-  local pending = {} ---@type table<integer, 'job'|'load'> those without an end
-  local next_id = 0
-  local names = { [CANCELLED] = 'ECANCELLED', [INVALID] = 'EINVAL', [DEVICE] = 'EDEVICE' }
-  local about = {} ---@type table what the other one told of itself
-  local sounds = {} ---@type table<integer, { left: integer, over: boolean }> bytes that fit
-  local asked = false -- whether it is still there
-  local over = false
-  local left = false -- destroyed by us; the connection lives until the other one has heard of it
-
-  local function push(ev)
-    if #queue < first then
-      queue, first = {}, 1
-      uv.fs_write(fds.write, 'x')
-    end
-    queue[#queue + 1] = ev
-  end
-
-  --- The other one is gone, or never was there. Once.
-  ---@param ev { why: string, stale: boolean? }
-  local function lost(ev)
-    if over then
-      return
-    end
-    over = true
-    patience:stop()
-    for id, kind in pairs(pending) do
-      if kind == 'job' then
-        push({ kind = 'error', job = id, code = DEVICE, text = 'the Neovim with the model closed' })
-      end
-    end
-    pending = {}
-    ev.kind = 'lost'
-    ev.pid = other.pid
-    push(ev)
-  end
-
-  ---@param method string
-  ---@param ... any
-  local function notify(method, ...)
-    if not over then
-      pipe:write(vim.mpack.encode({ 2, method, { ... } }), function(err)
-        if err then
-          lost({ why = 'closed' })
-        end
-      end)
-    end
-  end
-
-  --- While something is pending, silence is looked into: an answer may take its time, a sign of life
-  --- may not. With nothing pending no timer runs.
-  local function watch()
-    patience:start(M.ANSWER_MS, 0, function()
-      if asked then
-        lost({ why = 'silent' })
-      elseif next(pending) then
-        asked = true
-        notify('nvim_exec_lua', CALL, { name, 'ping', 0 })
-        watch()
-      end
-    end)
-  end
-
-  ---@param what string
-  ---@param id integer
-  ---@param ... any
-  local function call(what, id, ...)
-    notify('nvim_exec_lua', CALL, { name, what, id, ... })
-    if not over and next(pending) and not patience:is_active() then
-      watch()
-    end
-  end
-
-  ---@return integer
-  local function new_id()
-    next_id = next_id + 1
-    return next_id
-  end
-
-  ---@param ev table
-  local function on_event(ev)
-    if ev.kind == 'gone' then
-      return lost({ why = ev.why })
-    end
-    if ev.about then
-      if ev.about.version and ev.about.version ~= VERSION then
-        return lost({ why = 'differs' })
-      end
-      about = vim.tbl_extend('force', about, ev.about)
-      ev.about = nil
-    end
-    if ev.kind == 'hello' or ev.kind == 'pong' then
-      return
-    elseif ev.kind == 'error' then
-      names[ev.code] = ev.name
-    end
-    if ev.kind == 'done' or ev.kind == 'error' then
-      pending[ev.job] = nil
-      if next(pending) == nil then
-        patience:stop()
-      end
-    end
-    push(ev)
-  end
-
-  local function close()
-    if not pipe:is_closing() then
-      pipe:close()
-      patience:close()
-    end
-  end
-
-  ---@param chunk string
-  local function on_read(chunk)
-    local at = 1
-    while at <= #chunk and not over do
-      local message
-      message, at = unpack_message(chunk, at)
-      if type(message) == 'table' and message[1] == 2 then
-        if message[2] == 'gemma' then
-          on_event(message[3][1])
-        elseif message[2] == 'nvim_error_event' then
-          lost({ why = 'differs' }) -- it has no lend.lua, or another one
-        end
-      end
-    end
-  end
-
-  pipe:connect(other.server, function(err)
-    if err then
-      -- Nobody listens there any more; or it is only too busy to take us.
-      local stale = err:find('^ENOENT') or err:find('^ECONNREFUSED')
-      return lost({ why = stale and 'closed' or 'silent', stale = stale ~= nil })
-    end
-    pipe:read_start(function(read_err, chunk)
-      if left and not chunk then
-        return close()
-      elseif read_err or not chunk then
-        return lost({ why = 'closed' })
-      end
-      asked = false
-      local ok, why = pcall(on_read, chunk)
-      if not ok then
-        lost({ why = tostring(why) })
-      end
-    end)
-  end)
+  local self = setmetatable({
+    borrowed = true,
+    name = ('gemma-%d-%d'):format(uv.os_getpid(), serial),
+    pid = other.pid,
+    pipe = assert(uv.new_pipe(false)),
+    patience = assert(uv.new_timer()),
+    fds = assert(uv.pipe({ nonblock = true }, { nonblock = true })),
+    unpack_message = vim.mpack.Unpacker(),
+    queue = {},
+    first = 1,
+    pending = {},
+    last_id = 0,
+    names = { [CANCELLED] = 'ECANCELLED', [INVALID] = 'EINVAL', [DEVICE] = 'EDEVICE' },
+    told = {},
+    sounds = {},
+    asked = false,
+    over = false,
+    left = false,
+  }, Borrowed)
+  self:connect(other.server)
   -- Written before the connection stands; libuv keeps it until then.
-  notify('nvim_set_client_info', name, vim.empty_dict(), 'plugin', vim.empty_dict(), vim.empty_dict())
+  local none = vim.empty_dict()
+  self:notify('nvim_set_client_info', self.name, none, 'plugin', none, none)
+  return self
+end
 
-  ---@type gemma.Binding
-  local b = { borrowed = true }
+function Borrowed:version()
+  return self.told.lib
+end
+function Borrowed:cpu()
+  return self.told.cpu
+end
+function Borrowed:about()
+  return self.told
+end
+function Borrowed:err_name(code)
+  return self.names[code] or 'EINTERNAL'
+end
+function Borrowed:wake_fd()
+  return self.fds.read
+end
+function Borrowed:wake_clear()
+  uv.fs_read(self.fds.read, 64)
+end
 
-  function b.version()
-    return about.lib
+function Borrowed:load()
+  local id = self:new_id('load')
+  self:call('load', id)
+  return id
+end
+function Borrowed:unload()
+  return self:new_id()
+end
+function Borrowed:generate(req)
+  local id = self:new_id('job')
+  self:call('generate', id, plain(req))
+  return id
+end
+function Borrowed:hash(path)
+  local id = self:new_id('job')
+  self:call('hash', id, path)
+  return id
+end
+function Borrowed:cancel(id)
+  if self.pending[id] then
+    self:call('cancel', id)
   end
-  function b.cpu()
-    return about.cpu
-  end
-  function b.about()
-    return about
-  end
-  function b.err_name(code)
-    return names[code] or 'EINTERNAL'
-  end
-  function b.wake_fd()
-    return fds.read
-  end
-  function b.wake_clear()
-    uv.fs_read(fds.read, 64)
-  end
+end
 
-  function b.load()
-    local id = new_id()
-    pending[id] = 'load'
-    call('load', id)
-    return id
+function Borrowed:sound_create(rate, channels)
+  local id = self:new_id()
+  self.sounds[id] = { left = SOUND_SECONDS * rate * channels * 2, over = false }
+  self:call('sound_create', id, rate, channels)
+  return id
+end
+function Borrowed:sound_append(id, bytes)
+  local sound = self.sounds[id]
+  if not sound or sound.over then
+    return INVALID
   end
-  function b.unload()
-    return new_id()
+  bytes = bytes:sub(1, sound.left)
+  sound.left = sound.left - #bytes
+  self:call('sound_append', id, bytes)
+  if sound.left == 0 then
+    sound.over = true
+    self.names[TOO_LONG] = 'ETOOLONG'
+    return TOO_LONG
   end
-  function b.generate(req)
-    local id = new_id()
-    pending[id] = 'job'
-    call('generate', id, plain(req))
-    return id
+  return 0
+end
+function Borrowed:sound_end(id)
+  if self.sounds[id] then
+    self.sounds[id].over = true
+    self:call('sound_end', id)
   end
-  function b.hash(path)
-    local id = new_id()
-    pending[id] = 'job'
-    call('hash', id, path)
-    return id
+  return 0
+end
+function Borrowed:sound_destroy(id)
+  if self.sounds[id] then
+    self.sounds[id] = nil
+    self:call('sound_destroy', id)
   end
-  function b.cancel(id)
-    if pending[id] then
-      call('cancel', id)
-    end
-  end
+end
 
-  function b.sound_create(rate, channels)
-    local id = new_id()
-    sounds[id] = { left = SOUND_SECONDS * rate * channels * 2, over = false }
-    call('sound_create', id, rate, channels)
-    return id
+function Borrowed:next_event()
+  local ev = self.queue[self.first]
+  if ev then
+    self.queue[self.first] = false
+    self.first = self.first + 1
   end
-  function b.sound_append(id, bytes)
-    local sound = sounds[id]
-    if not sound or sound.over then
-      return INVALID
-    end
-    bytes = bytes:sub(1, sound.left)
-    sound.left = sound.left - #bytes
-    call('sound_append', id, bytes)
-    if sound.left == 0 then
-      sound.over = true
-      names[TOO_LONG] = 'ETOOLONG'
-      return TOO_LONG
-    end
-    return 0
-  end
-  function b.sound_end(id)
-    if sounds[id] then
-      sounds[id].over = true
-      call('sound_end', id)
-    end
-    return 0
-  end
-  function b.sound_destroy(id)
-    if sounds[id] then
-      sounds[id] = nil
-      call('sound_destroy', id)
-    end
-  end
+  return ev or nil
+end
+function Borrowed:status()
+  return self.told.status or {}
+end
 
-  function b.next_event()
-    local ev = queue[first]
-    if ev then
-      queue[first] = false
-      first = first + 1
-    end
-    return ev or nil
+function Borrowed:destroy()
+  -- What is still on its way to a connection that we close, Neovim does not look at. So the other
+  -- one closes it, or the timer does.
+  if self.over then
+    self:close()
+  else
+    self:call('bye', 0)
+    self.over, self.left = true, true
+    self.patience:start(M.ANSWER_MS, 0, function()
+      self:close()
+    end)
   end
-  function b.status()
-    return about.status or {}
-  end
-
-  function b.destroy()
-    -- What is still on its way to a connection that we close, Neovim does not look at. So the other
-    -- one closes it, or the timer does.
-    if over then
-      close()
-    else
-      call('bye', 0)
-      over, left = true, true
-      patience:start(M.ANSWER_MS, 0, close)
-    end
-    uv.fs_close(fds.read)
-    uv.fs_close(fds.write)
-  end
-
-  return b
+  uv.fs_close(self.fds.read)
+  uv.fs_close(self.fds.write)
 end
 
 return M

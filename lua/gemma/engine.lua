@@ -132,7 +132,7 @@ end
 ---@return boolean
 function M.is_gpu()
   if M.lender then
-    return binding ~= nil and binding.about().gpu == true
+    return binding ~= nil and binding:about().gpu == true
   elseif M.beside then
     return false
   end
@@ -260,7 +260,7 @@ end
 local function begin_load(path, mmproj, no_mmproj)
   local conf = config.get()
   local device = device_now()
-  local job, err = (binding --[[@as gemma.Binding]]).load({
+  local job, err = (binding --[[@as gemma.Binding]]):load({
     model_path = path,
     mmproj_path = mmproj,
     device = device,
@@ -278,7 +278,7 @@ end
 --- Where the model went, which is not always where it was wished to be. With 'auto' a GPU is a bonus
 --- and its absence no news; a GPU that was asked for by name is missed.
 local function note_device()
-  local s = binding and binding.status() or {}
+  local s = binding and binding:status() or {}
   M.runs_on = s.device
   local note = s.device_note or ''
   if note == '' then
@@ -323,8 +323,8 @@ local function on_load_event(ev)
       note_device()
     end
     if M.lender then
-      path = binding.about().model or path
-      M.model, M.mmproj = path, binding.about().mmproj
+      path = binding:about().model or path
+      M.model, M.mmproj = path, binding:about().mmproj
       notify.info(('this Neovim borrows the model of pid %d.'):format(M.lender.pid))
     end
     log.info('loaded %s', path)
@@ -338,7 +338,7 @@ local function on_load_event(ev)
     settle()
     loaded(nil)
   elseif ev.kind == 'error' then
-    local cancelled = binding and binding.err_name(ev.code) == 'ECANCELLED'
+    local cancelled = binding and binding:err_name(ev.code) == 'ECANCELLED'
     told_loading(cancelled and 'cancel' or 'fail', ev.text)
     if loader.mmproj and not cancelled then
       -- A broken companion must not cost the user the model. If it is the model itself that is
@@ -390,7 +390,7 @@ local function on_job_event(job, ev)
       sentinel.disarm()
       call(job, 'on_done', ev)
     else
-      local name = binding and binding.err_name(ev.code) or 'EINTERNAL'
+      local name = binding and binding:err_name(ev.code) or 'EINTERNAL'
       if name ~= 'ECANCELLED' then
         log.warn('job %d: %s', job.id, ev.text)
         notify.event('GemmaError', { code = ev.code, msg = ev.text })
@@ -418,7 +418,7 @@ local function on_hash_event(job, ev)
   if ev.kind == 'done' then
     call(job, 'on_done', ev.text)
   else
-    local name = binding and binding.err_name(ev.code) or 'EINTERNAL'
+    local name = binding and binding:err_name(ev.code) or 'EINTERNAL'
     call(job, 'on_error', { code = ev.code, name = name, text = ev.text })
   end
 end
@@ -434,7 +434,7 @@ function drop(timeout_ms)
     poll = nil
   end
   if b then
-    b.destroy(timeout_ms)
+    b:destroy(timeout_ms)
     sentinel.disarm()
   end
   local generating, hashing = jobs, hashes
@@ -501,9 +501,9 @@ local function drain()
   if not binding then
     return
   end
-  binding.wake_clear()
+  binding:wake_clear()
   while binding do -- a callback may shut the engine down
-    local ev = binding.next_event()
+    local ev = binding:next_event()
     if not ev then
       break
     end
@@ -529,7 +529,7 @@ end
 ---@param b gemma.Binding
 local function use(b)
   binding = b
-  poll = assert(vim.uv.new_poll(b.wake_fd()))
+  poll = assert(vim.uv.new_poll(b:wake_fd()))
   poll:start('r', function()
     -- The descriptor stays readable until the scheduled drain clears it; one drain is enough.
     if not drain_scheduled then
@@ -589,7 +589,7 @@ local function borrow(lender)
   drop(0)
   M.lender = lender
   use(require('gemma.borrow').open(lender))
-  loader = { job = binding.load({}), path = '', done = 0, total = 0 }
+  loader = { job = binding:load({}), path = '', done = 0, total = 0 }
   log.info('borrowing the model of pid %d', lender.pid)
   settle()
 end
@@ -680,9 +680,9 @@ local function give_up(why)
     job:cancel()
   end
   if loader then
-    b.cancel(loader.job)
+    b:cancel(loader.job)
   end
-  unloading = b.unload()
+  unloading = b:unload()
   M.model, M.mmproj = nil, nil
   -- A load that was under way is not ours any more, however it ends.
   told_loading('cancel')
@@ -757,7 +757,7 @@ function M.generate(req)
       return nil, 'the sound is gone'
     end
   end
-  local id, err = binding.generate(req)
+  local id, err = binding:generate(req)
   if not id then
     return nil, err
   end
@@ -789,7 +789,7 @@ function M.sound(rate, channels)
   if not b then
     return nil, why
   end
-  local id, err = b.sound_create(rate, channels)
+  local id, err = b:sound_create(rate, channels)
   if not id then
     return nil, err
   end
@@ -811,25 +811,25 @@ function Sound:append(bytes)
   if not self:lives() then
     return false, 'the sound is gone'
   end
-  local rc = binding.sound_append(self.id, bytes)
+  local rc = binding:sound_append(self.id, bytes)
   if rc == 0 then
     return true
   end
-  local name = binding.err_name(rc)
+  local name = binding:err_name(rc)
   return false, name == 'ETOOLONG' and 'full' or name == 'EINVAL' and 'the sound has ended' or name
 end
 
 --- Nothing more will come: from now on questions can be asked about it.
 function Sound:finish()
   if self:lives() then
-    binding.sound_end(self.id)
+    binding:sound_end(self.id)
   end
 end
 
 --- Gives the memory back. Requests that were submitted before still get their answer.
 function Sound:drop()
   if self:lives() then
-    binding.sound_destroy(self.id)
+    binding:sound_destroy(self.id)
   end
   self.live = false
 end
@@ -850,7 +850,7 @@ function M.hash(path, o)
   if not b then
     return nil, why
   end
-  local id, err = b.hash(path)
+  local id, err = b:hash(path)
   if not id then
     return nil, err
   end
@@ -862,7 +862,7 @@ end
 --- The job still ends by on_error with ECANCELLED, some milliseconds later.
 function Job:cancel()
   if not self.over and binding then
-    binding.cancel(self.id)
+    binding:cancel(self.id)
   end
 end
 
@@ -876,7 +876,7 @@ function M.cancel_all()
     end
   end
   if loader and binding then
-    binding.cancel(loader.job)
+    binding:cancel(loader.job)
   end
 end
 
@@ -896,17 +896,17 @@ end
 --- The library's own numbers; nil before it is loaded. One cheap call into it.
 ---@return table?
 function M.numbers()
-  return binding and binding.status() or nil
+  return binding and binding:status() or nil
 end
 
 ---@return string?
 function M.version()
-  return binding and binding.version() or nil
+  return binding and binding:version() or nil
 end
 
 ---@return string?
 function M.cpu()
-  return binding and binding.cpu() or nil
+  return binding and binding:cpu() or nil
 end
 
 --- Leaves, waiting at most timeout_ms for the worker.

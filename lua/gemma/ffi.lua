@@ -24,6 +24,8 @@ local STATE = { [0] = 'empty', 'loading', 'ready', 'prefill', 'decode' }
 local MEDIA_IMAGE, MEDIA_AUDIO = 1, 2
 local ERRLEN = 512
 
+local has_ffi, ffi = pcall(require, 'ffi') -- not every Neovim is built with LuaJIT
+
 --- The folder of this file.
 ---@return string
 local function here()
@@ -65,7 +67,6 @@ function M.library()
   if loaded then
     return loaded.C
   end
-  local has_ffi, ffi = pcall(require, 'ffi')
   if not has_ffi then
     return nil, 'this Neovim has no LuaJIT; gemma.nvim needs its FFI.'
   end
@@ -97,10 +98,9 @@ function M.library()
   return C
 end
 
----@param ffi table
 ---@param parts gemma.Part[]
 ---@return ffi.cdata* gemma_part array; valid while `parts` is referenced
-local function pack_parts(ffi, parts)
+local function pack_parts(parts)
   local c = ffi.new('gemma_part[?]', #parts)
   for i, p in ipairs(parts) do
     local data = p.data or ''
@@ -114,10 +114,9 @@ local function pack_parts(ffi, parts)
   return c
 end
 
----@param ffi table
 ---@param stops string[]
 ---@return ffi.cdata*?
-local function pack_stops(ffi, stops)
+local function pack_stops(stops)
   if #stops == 0 then
     return nil
   end
@@ -128,10 +127,9 @@ local function pack_stops(ffi, stops)
   return c
 end
 
----@param ffi table
 ---@param ev ffi.cdata*
 ---@return table
-local function unpack_event(ffi, ev)
+local function unpack_event(ev)
   local kind = KIND[tonumber(ev.kind)]
   local out = { kind = kind, job = tonumber(ev.job) }
   if kind == 'text' or kind == 'thought' then
@@ -154,6 +152,18 @@ local function unpack_event(ffi, ev)
   return out
 end
 
+--- A worker of the library, with what its calls are given to write into.
+---@class gemma.Library: gemma.Binding
+---@field package C ffi.namespace*
+---@field package handle ffi.cdata* gemma *[1]; the pointer in it is NULL after destroy()
+---@field package err ffi.cdata* char[ERRLEN]
+---@field package event ffi.cdata*
+---@field package now ffi.cdata* gemma_status
+---@field package parts ffi.cdata*? of the request that is being submitted
+---@field package stops ffi.cdata*?
+local Library = {}
+Library.__index = Library
+
 --- Starts the library's worker.
 ---@return gemma.Binding?
 ---@return string? err
@@ -162,157 +172,156 @@ function M.open()
   if not C then
     return nil, why
   end
-  local ffi = require('ffi')
   local err = ffi.new('char[?]', ERRLEN)
-  local out = ffi.new('gemma *[1]')
-  local rc = C.gemma_create(out, err, ERRLEN)
-  if rc ~= 0 then
+  local handle = ffi.new('gemma *[1]')
+  if C.gemma_create(handle, err, ERRLEN) ~= 0 then
     return nil, ffi.string(err)
   end
-  local g = out[0]
-  local event = ffi.new('gemma_event')
-  local status = ffi.new('gemma_status')
-  -- Arrays that an options struct points into: a pointer alone does not keep them alive.
-  local keep = {} ---@type table<string, ffi.cdata*?>
+  return setmetatable({
+    C = C,
+    handle = handle,
+    err = err,
+    event = ffi.new('gemma_event'),
+    now = ffi.new('gemma_status'),
+  }, Library)
+end
 
-  ---@param job ffi.cdata* int64_t
-  local function id_or_error(job)
-    local id = tonumber(job)
-    if id > 0 then
-      return id
-    end
-    local text = ffi.string(err)
-    return nil, text ~= '' and text or ffi.string(C.gemma_err_text(id))
+--- What a call that starts something returned: its number, or nil and why it has none.
+---@param id ffi.cdata* int64_t
+---@return integer? id
+---@return string? err
+function Library:started(id)
+  local n = tonumber(id)
+  if n > 0 then
+    return n
   end
+  local text = ffi.string(self.err)
+  return nil, text ~= '' and text or ffi.string(self.C.gemma_err_text(n))
+end
 
-  ---@type gemma.Binding
-  local b = {}
+function Library:version()
+  return ffi.string(self.C.gemma_version())
+end
+function Library:cpu()
+  return ffi.string(self.C.gemma_cpu())
+end
+function Library:err_name(code)
+  return ffi.string(self.C.gemma_err_name(code))
+end
+function Library:wake_fd()
+  return tonumber(self.C.gemma_wake_fd(self.handle[0]))
+end
+function Library:wake_clear()
+  self.C.gemma_wake_clear(self.handle[0])
+end
 
-  function b.version()
-    return ffi.string(C.gemma_version())
-  end
-  function b.cpu()
-    return ffi.string(C.gemma_cpu())
-  end
-  function b.err_name(code)
-    return ffi.string(C.gemma_err_name(code))
-  end
-  function b.wake_fd()
-    return tonumber(C.gemma_wake_fd(g))
-  end
-  function b.wake_clear()
-    C.gemma_wake_clear(g)
-  end
+function Library:load(opts)
+  local o = ffi.new('gemma_load_opts')
+  o.size = ffi.sizeof(o)
+  o.n_ctx = opts.n_ctx or 0
+  o.n_threads = opts.n_threads or 0
+  o.model_path = opts.model_path
+  o.mmproj_path = opts.mmproj_path
+  o.device = opts.device
+  self.err[0] = 0
+  return self:started(self.C.gemma_load(self.handle[0], o, self.err, ERRLEN))
+end
 
-  function b.load(opts)
-    local o = ffi.new('gemma_load_opts')
-    o.size = ffi.sizeof(o)
-    o.n_ctx = opts.n_ctx or 0
-    o.n_threads = opts.n_threads or 0
-    o.model_path = opts.model_path
-    o.mmproj_path = opts.mmproj_path
-    o.device = opts.device
-    err[0] = 0
-    return id_or_error(C.gemma_load(g, o, err, ERRLEN))
-  end
+function Library:unload()
+  return tonumber(self.C.gemma_unload(self.handle[0]))
+end
 
-  function b.unload()
-    return tonumber(C.gemma_unload(g))
-  end
+function Library:generate(req)
+  local stops = req.stops or {}
+  -- The options point into these; a pointer alone does not keep them alive.
+  self.parts, self.stops = pack_parts(req.parts), pack_stops(stops)
+  local o = ffi.new('gemma_generate_opts')
+  o.size = ffi.sizeof(o)
+  -- What no one listens to is dropped: a thought must never end up in somebody's code.
+  o.flags = FLAG_THOUGHTS
+    + (req.think and FLAG_THINK or 0)
+    + (req.heal and FLAG_HEAL or 0)
+    + (req.ignore_eog and FLAG_IGNORE_EOG or 0)
+    + (req.model_sampling and FLAG_MODEL_SAMPLING or 0)
+  o.session = req.session or 0
+  o.priority = PRIO[req.priority or 'ask']
+  o.max_tokens = req.max_tokens
+  o.n_part, o.parts = #req.parts, self.parts
+  o.n_stop, o.stops = #stops, self.stops
+  o.top_k = req.top_k or 0
+  o.temperature = req.temperature or 0
+  o.top_p, o.min_p = req.top_p or 0, req.min_p or 0
+  o.repeat_penalty = req.repeat_penalty or 0
+  o.seed = req.seed or 0
+  o.fork_from = req.fork_from and req.fork_from + 1 or 0
+  o.image_tokens = req.image_tokens or 0
+  self.err[0] = 0
+  local id, msg = self:started(self.C.gemma_generate(self.handle[0], o, self.err, ERRLEN))
+  self.parts, self.stops = nil, nil
+  return id, msg
+end
 
-  function b.generate(req)
-    local stops = req.stops or {}
-    keep.parts, keep.stops = pack_parts(ffi, req.parts), pack_stops(ffi, stops)
-    local o = ffi.new('gemma_generate_opts')
-    o.size = ffi.sizeof(o)
-    -- What no one listens to is dropped: a thought must never end up in somebody's code.
-    o.flags = FLAG_THOUGHTS
-      + (req.think and FLAG_THINK or 0)
-      + (req.heal and FLAG_HEAL or 0)
-      + (req.ignore_eog and FLAG_IGNORE_EOG or 0)
-      + (req.model_sampling and FLAG_MODEL_SAMPLING or 0)
-    o.session = req.session or 0
-    o.priority = PRIO[req.priority or 'ask']
-    o.max_tokens = req.max_tokens
-    o.n_part, o.parts = #req.parts, keep.parts
-    o.n_stop, o.stops = #stops, keep.stops
-    o.top_k = req.top_k or 0
-    o.temperature = req.temperature or 0
-    o.top_p, o.min_p = req.top_p or 0, req.min_p or 0
-    o.repeat_penalty = req.repeat_penalty or 0
-    o.seed = req.seed or 0
-    o.fork_from = req.fork_from and req.fork_from + 1 or 0
-    o.image_tokens = req.image_tokens or 0
-    err[0] = 0
-    local id, msg = id_or_error(C.gemma_generate(g, o, err, ERRLEN))
-    keep.parts, keep.stops = nil, nil
-    return id, msg
-  end
+function Library:sound_create(rate, channels)
+  self.err[0] = 0
+  return self:started(self.C.gemma_sound_create(self.handle[0], rate, channels, self.err, ERRLEN))
+end
+function Library:sound_append(sound, bytes)
+  return self.C.gemma_sound_append(self.handle[0], sound, bytes, #bytes)
+end
+function Library:sound_end(sound)
+  return self.C.gemma_sound_end(self.handle[0], sound)
+end
+function Library:sound_destroy(sound)
+  self.C.gemma_sound_destroy(self.handle[0], sound)
+end
 
-  function b.sound_create(rate, channels)
-    err[0] = 0
-    return id_or_error(C.gemma_sound_create(g, rate, channels, err, ERRLEN))
-  end
-  function b.sound_append(sound, bytes)
-    return C.gemma_sound_append(g, sound, bytes, #bytes)
-  end
-  function b.sound_end(sound)
-    return C.gemma_sound_end(g, sound)
-  end
-  function b.sound_destroy(sound)
-    C.gemma_sound_destroy(g, sound)
-  end
+function Library:hash(path)
+  self.err[0] = 0
+  return self:started(self.C.gemma_hash_file(self.handle[0], path, self.err, ERRLEN))
+end
 
-  function b.hash(path)
-    err[0] = 0
-    return id_or_error(C.gemma_hash_file(g, path, err, ERRLEN))
-  end
+function Library:cancel(job)
+  self.C.gemma_cancel(self.handle[0], job)
+end
 
-  function b.cancel(job)
-    C.gemma_cancel(g, job)
+function Library:next_event()
+  if self.C.gemma_next_event(self.handle[0], self.event) == 0 then
+    return nil
   end
+  return unpack_event(self.event)
+end
 
-  function b.next_event()
-    if C.gemma_next_event(g, event) == 0 then
-      return nil
-    end
-    return unpack_event(ffi, event)
+function Library:status()
+  local status = self.now
+  status.size = ffi.sizeof(status)
+  self.C.gemma_get_status(self.handle[0], status)
+  return {
+    state = STATE[tonumber(status.state)],
+    n_ctx = tonumber(status.n_ctx),
+    n_ctx_train = tonumber(status.n_ctx_train),
+    n_threads = tonumber(status.n_threads),
+    n_queued = tonumber(status.n_queued),
+    model_bytes = tonumber(status.model_bytes),
+    cache_bytes = tonumber(status.cache_bytes),
+    n_param = tonumber(status.n_param),
+    prefill_tok_s = tonumber(status.prefill_tok_s),
+    decode_tok_s = tonumber(status.decode_tok_s),
+    media_rows = tonumber(status.media_rows),
+    images = bit.band(tonumber(status.media), MEDIA_IMAGE) ~= 0,
+    sounds = bit.band(tonumber(status.media), MEDIA_AUDIO) ~= 0,
+    image_tokens = tonumber(status.image_tokens),
+    name = ffi.string(status.name),
+    type = ffi.string(status.type),
+    device = ffi.string(status.device),
+    device_note = ffi.string(status.device_note),
+    devices = ffi.string(status.devices),
+  }
+end
+
+function Library:destroy(timeout_ms)
+  if self.handle[0] ~= nil then
+    self.C.gemma_destroy(self.handle, timeout_ms)
   end
-
-  function b.status()
-    status.size = ffi.sizeof(status)
-    C.gemma_get_status(g, status)
-    return {
-      state = STATE[tonumber(status.state)],
-      n_ctx = tonumber(status.n_ctx),
-      n_ctx_train = tonumber(status.n_ctx_train),
-      n_threads = tonumber(status.n_threads),
-      n_queued = tonumber(status.n_queued),
-      model_bytes = tonumber(status.model_bytes),
-      cache_bytes = tonumber(status.cache_bytes),
-      n_param = tonumber(status.n_param),
-      prefill_tok_s = tonumber(status.prefill_tok_s),
-      decode_tok_s = tonumber(status.decode_tok_s),
-      media_rows = tonumber(status.media_rows),
-      images = bit.band(tonumber(status.media), MEDIA_IMAGE) ~= 0,
-      sounds = bit.band(tonumber(status.media), MEDIA_AUDIO) ~= 0,
-      image_tokens = tonumber(status.image_tokens),
-      name = ffi.string(status.name),
-      type = ffi.string(status.type),
-      device = ffi.string(status.device),
-      device_note = ffi.string(status.device_note),
-      devices = ffi.string(status.devices),
-    }
-  end
-
-  function b.destroy(timeout_ms)
-    if g ~= nil then
-      C.gemma_destroy(out, timeout_ms)
-      g = nil
-    end
-  end
-
-  return b
 end
 
 return M

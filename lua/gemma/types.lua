@@ -121,21 +121,21 @@
 
 --- What the library boundary gives, in Lua values. ffi.lua makes it; tests bring their own.
 ---@class gemma.Binding
----@field version fun(): string
----@field cpu fun(): string
----@field err_name fun(code: integer): string
----@field wake_fd fun(): integer
----@field wake_clear fun()
----@field load fun(opts: table): integer?, string?
----@field unload fun(): integer
----@field generate fun(req: gemma.Request): integer?, string?
----@field sound_create fun(rate: integer, channels: integer): integer?, string?
----@field sound_append fun(sound: integer, bytes: string): integer
----@field sound_end fun(sound: integer): integer
----@field sound_destroy fun(sound: integer)
----@field hash fun(path: string): integer?, string?
----@field cancel fun(job: integer)
----@field next_event fun(): table?
----@field status fun(): table
----@field destroy fun(timeout_ms: integer)
----@field about (fun(): table)? of a borrowed one: what its owner told of itself
+---@field version fun(self: gemma.Binding): string
+---@field cpu fun(self: gemma.Binding): string
+---@field err_name fun(self: gemma.Binding, code: integer): string
+---@field wake_fd fun(self: gemma.Binding): integer
+---@field wake_clear fun(self: gemma.Binding)
+---@field load fun(self: gemma.Binding, opts: table): integer?, string?
+---@field unload fun(self: gemma.Binding): integer
+---@field generate fun(self: gemma.Binding, req: gemma.Request): integer?, string?
+---@field sound_create fun(self: gemma.Binding, rate: integer, channels: integer): integer?, string?
+---@field sound_append fun(self: gemma.Binding, sound: integer, bytes: string): integer
+---@field sound_end fun(self: gemma.Binding, sound: integer): integer
+---@field sound_destroy fun(self: gemma.Binding, sound: integer)
+---@field hash fun(self: gemma.Binding, path: string): integer?, string?
+---@field cancel fun(self: gemma.Binding, job: integer)
+---@field next_event fun(self: gemma.Binding): table?
+---@field status fun(self: gemma.Binding): table
+---@field destroy fun(self: gemma.Binding, timeout_ms: integer)
+---@field about (fun(self: gemma.Binding): table)? of a borrowed one: what its owner told of itself

@@ -120,26 +120,27 @@ function Fake.log(level, text)
   push({ kind = 'log', job = 0, code = level, text = text })
 end
 
+-- luacheck: no self
 local b = {}
 
-function b.version()
+function b:version()
   return '0.0.0-fake'
 end
-function b.cpu()
+function b:cpu()
   return 'fake (none)'
 end
-function b.err_name(code)
+function b:err_name(code)
   local names = { [-7] = 'ECANCELLED', [-5] = 'EFORMAT', [-2] = 'EINVAL', [-8] = 'ETOOLONG', [-10] = 'ENOMODEL',
     [-11] = 'EDEVICE' }
   return names[code] or 'EINTERNAL'
 end
-function b.wake_fd()
+function b:wake_fd()
   return fds.read
 end
-function b.wake_clear()
+function b:wake_clear()
   uv.fs_read(fds.read, 4096)
 end
-function b.load(opts)
+function b:load(opts)
   Fake.loads[#Fake.loads + 1] = opts
   Fake.load_job = new_id()
   if Fake.load_error and (not Fake.load_error_if or opts[Fake.load_error_if]) then
@@ -150,12 +151,12 @@ function b.load(opts)
   end
   return Fake.load_job
 end
-function b.unload()
+function b:unload()
   local id = new_id()
   push({ kind = 'done', job = id })
   return id
 end
-function b.generate(req)
+function b:generate(req)
   if Fake.refuse then
     return nil, Fake.refuse
   end
@@ -177,16 +178,16 @@ function b.generate(req)
   end
   return job.id
 end
-function b.hash(path)
+function b:hash(path)
   local id = new_id()
   Fake.hashes[#Fake.hashes + 1] = { id = id, path = path }
   return id
 end
-function b.sound_create(rate, channels)
+function b:sound_create(rate, channels)
   Fake.sounds[#Fake.sounds + 1] = { rate = rate, channels = channels, data = '' }
   return #Fake.sounds
 end
-function b.sound_append(id, bytes)
+function b:sound_append(id, bytes)
   local sound = Fake.sounds[id]
   if not sound or sound.over or sound.gone then
     return -2
@@ -194,14 +195,14 @@ function b.sound_append(id, bytes)
   sound.data = sound.data .. bytes
   return 0
 end
-function b.sound_end(id)
+function b:sound_end(id)
   Fake.sounds[id].over = true
   return 0
 end
-function b.sound_destroy(id)
+function b:sound_destroy(id)
   Fake.sounds[id].gone = true
 end
-function b.cancel(id)
+function b:cancel(id)
   local job = by_id[id]
   if job and job.live then
     job.live = false
@@ -209,10 +210,10 @@ function b.cancel(id)
     push({ kind = 'error', job = id, code = -7, text = 'cancelled' })
   end
 end
-function b.next_event()
+function b:next_event()
   return table.remove(queue, 1)
 end
-function b.status()
+function b:status()
   return {
     state = 'ready',
     n_ctx = 8192,
@@ -232,7 +233,7 @@ function b.status()
     devices = Fake.devices,
   }
 end
-function b.destroy(timeout)
+function b:destroy(timeout)
   Fake.destroyed = timeout
 end
 

@@ -40,8 +40,8 @@ test('health: where the model computes, and that a GPU which was asked for is mi
   h.has(report(c), 'device: vulkan; :Gemma load shows what it comes to')
   c:cmd('bwipeout!')
   c:lua([[local status = Fake.binding.status
-    Fake.binding.status = function()
-      return vim.tbl_extend('force', status(), { device = 'cpu avx2', device_note = 'Vulkan has no GPU' })
+    Fake.binding.status = function(self)
+      return vim.tbl_extend('force', status(self), { device = 'cpu avx2', device_note = 'Vulkan has no GPU' })
     end
     require('gemma').load()]])
   c:wait("require('gemma.engine').is_loaded()")

@@ -21,7 +21,7 @@ local function loaded()
       local b, err = open()
       if b then
         local load = b.load
-        b.load = function(o) o.mmproj_path = mmproj return load(o) end
+        b.load = function(self, o) o.mmproj_path = mmproj return load(self, o) end
       end
       return b, err
     end

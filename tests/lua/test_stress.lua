@@ -23,8 +23,8 @@ local MODEL = [[
   local n, open = 0, {}
   Fake.auto = nil
   local generate = Fake.binding.generate
-  Fake.binding.generate = function(req)
-    local id = generate(req)
+  Fake.binding.generate = function(self, req)
+    local id = generate(self, req)
     if id and req.max_tokens > 0 then
       n = n + 1
       local job = { i = #Fake.jobs, text = vim.deepcopy(texts[n % #texts + 1]) }
