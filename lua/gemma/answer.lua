@@ -212,10 +212,48 @@ function Answer:count(info)
   end
 end
 
---- Asks the next question of this conversation.
+--- What has come of one answer.
+---@class gemma.answer.Heard
+---@field text string[]
+---@field thought string[]
+---@field handle table? of the request
+
+---@param heard gemma.answer.Heard
+---@param kind 'text'|'thought'
+---@param piece string
+function Answer:came(heard, kind, piece)
+  if #heard.text + #heard.thought == 0 or (kind == 'text' and #heard.text == 0) then
+    self:footer(kind == 'text' and 'writing' or 'thinking', '<C-c> stops')
+  end
+  table.insert(heard[kind], piece)
+  self:add(kind, piece)
+end
+
+---@param heard gemma.answer.Heard
+---@param whole string?
+---@param info gemma.Done|string
+function Answer:over(heard, whole, info)
+  if util.locked() then
+    return vim.defer_fn(function()
+      self:over(heard, whole, info)
+    end, FLUSH_MS)
+  end
+  if self.handle == heard.handle then
+    self.handle = nil
+  end
+  self.stopped = self.stopped or info == 'cancelled'
+  local said = whole or table.concat(heard.text)
+  if whole or (self.stopped and said:find('%S')) then
+    local thought = table.concat(heard.thought)
+    self.turns[#self.turns + 1] = { role = 'model', text = said, thought = thought }
+  end
+  self:finished(whole ~= nil, info, said:find('%S') ~= nil)
+end
+
+--- The turn of a question, with its attachments on the screen.
 ---@param q gemma.answer.Question
-function Answer:ask(q)
-  self.view:unparse()
+---@return table
+function Answer:turn(q)
   local parts, names = {}, {}
   for _, a in ipairs(q.attachments or {}) do
     vim.list_extend(parts, a.parts)
@@ -225,38 +263,20 @@ function Answer:ask(q)
     self:attach(q.attachments)
   end
   local shown = vim.list_extend(names, q.shown or vim.split(q.prompt, '\n', { plain = true }))
-  self.turns[#self.turns + 1] = { role = 'user', text = q.prompt, parts = parts, shown = shown }
+  return { role = 'user', text = q.prompt, parts = parts, shown = shown }
+end
+
+--- Asks the next question of this conversation.
+---@param q gemma.answer.Question
+function Answer:ask(q)
+  self.view:unparse()
+  self.turns[#self.turns + 1] = self:turn(q)
   local history, question = transcript.prompt(self.turns)
   local think = M.thinking()
   self:footer(require('gemma.engine').is_loaded() and 'reading' or 'loading the model')
   notify.event('GemmaAnswerStart', { buf = self.buf, source = self.source })
-  local text, thought = {}, {}
-  local handle
-  local function came(kind, piece, list)
-    if #text + #thought == 0 or (kind == 'text' and #text == 0) then
-      self:footer(kind == 'text' and 'writing' or 'thinking', '<C-c> stops')
-    end
-    list[#list + 1] = piece
-    self:add(kind, piece)
-  end
-  local function over(whole, info)
-    if util.locked() then
-      return vim.defer_fn(function()
-        over(whole, info)
-      end, FLUSH_MS)
-    end
-    if self.handle == handle then
-      self.handle = nil
-    end
-    self.stopped = self.stopped or info == 'cancelled'
-    local said = whole or table.concat(text)
-    if whole or (self.stopped and said:find('%S')) then
-      local thoughts = table.concat(thought)
-      self.turns[#self.turns + 1] = { role = 'model', text = said, thought = thoughts }
-    end
-    self:finished(whole ~= nil, info, said:find('%S') ~= nil)
-  end
-  handle = require('gemma').ask({
+  local heard = { text = {}, thought = {} } ---@type gemma.answer.Heard
+  heard.handle = require('gemma').ask({
     system = self.system,
     history = history,
     parts = question.parts,
@@ -265,19 +285,21 @@ function Answer:ask(q)
     thinking = think,
     max_tokens = self.max_tokens * (think and THINKING or 1),
     on_progress = function(done, total)
-      if #text + #thought == 0 and total > 0 then
+      if #heard.text + #heard.thought == 0 and total > 0 then
         self:footer(('reading %d %%'):format(done * 100 / total))
       end
     end,
     on_thought = function(piece)
-      came('thought', piece, thought)
+      self:came(heard, 'thought', piece)
     end,
     on_token = function(piece)
-      came('text', piece, text)
+      self:came(heard, 'text', piece)
     end,
-    on_done = over,
+    on_done = function(whole, info)
+      self:over(heard, whole, info)
+    end,
   })
-  self.handle = handle
+  self.handle = heard.handle
 end
 
 ---@param ok boolean

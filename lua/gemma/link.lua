@@ -300,6 +300,96 @@ local function picture_folder(lines, ft)
   end
 end
 
+--- The lines around the cursor, as one text.
+---@class gemma.link.Around
+---@field text string
+---@field lo integer first of the lines, of all
+---@field hi integer last
+---@field starts table<integer, integer> line: where it begins in the text
+---@field from integer first byte of the cursor's line
+---@field to integer last
+---@field cursor integer its byte
+
+---@param lines string[]
+---@param row integer
+---@param col integer
+---@return gemma.link.Around
+local function around(lines, row, col)
+  local lo, hi = math.max(1, row - M.AROUND), math.min(#lines, row + M.AROUND)
+  local starts, at = {}, 1
+  for i = lo, hi do
+    starts[i] = at
+    at = at + #lines[i] + 1
+  end
+  local text = table.concat(lines, '\n', lo, hi)
+  local from, to = starts[row], starts[row] + #lines[row] - 1
+  local cursor = from + math.min(col, math.max(0, #lines[row] - 1))
+  if #text > WINDOW then
+    -- A huge line: what is far from the cursor is not under it.
+    local cut = math.max(0, cursor - WINDOW / 2)
+    text = text:sub(cut + 1, cut + WINDOW)
+    cursor = cursor - cut
+    from, to = math.max(1, from - cut), math.min(#text, to - cut)
+    for i = lo, hi do
+      starts[i] = starts[i] - cut
+    end
+  end
+  return { text = text, lo = lo, hi = hi, starts = starts, from = from, to = to, cursor = cursor }
+end
+
+--- Definitions of references, which stand anywhere, mostly at the end of a document.
+---@param lines string[]
+---@param lo integer lines that are left out, from here
+---@param hi integer to here
+---@return string
+local function definitions(lines, lo, hi)
+  local defs = {}
+  for i, line in ipairs(lines) do
+    if (i < lo or i > hi) and line:match('^%s*%[[^%]]+%]:') then
+      defs[#defs + 1] = line
+    end
+  end
+  return table.concat(defs, '\n')
+end
+
+--- Whether `a` says better than `b` what the cursor is on.
+---@param a gemma.link.Found
+---@param b gemma.link.Found
+---@return boolean?
+local function better(a, b)
+  if (a.picture or false) ~= (b.picture or false) then
+    return a.picture
+  end
+  return a.to - a.from < b.to - b.from
+end
+
+--- The best of what is under the cursor, or the only picture in its line.
+---@param w gemma.link.Around
+---@param finder gemma.link.Finder?
+---@param text string that of w, and definitions behind it
+---@return gemma.link.Found?
+local function pick(w, finder, text)
+  local under, picture, n_pictures = nil, nil, 0
+  local function add(f)
+    if f.target == '' or f.to < w.from or f.from > w.to then
+      return
+    elseif f.from <= w.cursor and w.cursor <= f.to then
+      if not under or better(f, under) then
+        under = f
+      end
+    elseif f.picture then
+      picture, n_pictures = f, n_pictures + 1
+    end
+  end
+  if finder then
+    finder(text, add)
+  end
+  if not under then
+    find_words(text, w.from, w.to, w.cursor, add)
+  end
+  return under or (n_pictures == 1 and picture or nil)
+end
+
 --- The link under the cursor, or the only one in the cursor's line that shows a picture.
 ---@param lines string[] of the buffer, or those around the cursor
 ---@param row integer 1-based, into lines
@@ -308,71 +398,20 @@ end
 ---@param head string[]? first lines of the buffer, when `lines` does not begin with them
 ---@return gemma.Link?
 function M.find(lines, row, col, ft, head)
-  local lo, hi = math.max(1, row - M.AROUND), math.min(#lines, row + M.AROUND)
-  local starts, at = {}, 1
-  for i = lo, hi do
-    starts[i] = at
-    at = at + #lines[i] + 1
+  local w, finder = around(lines, row, col), FINDERS[ft]
+  local text = w.text
+  if finder == find_markdown then
+    text = text .. '\n\n' .. definitions(lines, w.lo, w.hi)
   end
-  local text = table.concat(lines, '\n', lo, hi)
-  local line_from, line_to = starts[row], starts[row] + #lines[row] - 1
-  local cursor = line_from + math.min(col, math.max(0, #lines[row] - 1))
-  if #text > WINDOW then
-    -- A huge line: what is far from the cursor is not under it.
-    local cut = math.max(0, cursor - WINDOW / 2)
-    text = text:sub(cut + 1, cut + WINDOW)
-    cursor = cursor - cut
-    line_from, line_to = math.max(1, line_from - cut), math.min(#text, line_to - cut)
-    for i = lo, hi do
-      starts[i] = starts[i] - cut
-    end
-  end
-  if FINDERS[ft] == find_markdown then
-    -- Definitions of references stand anywhere, mostly at the end of a document.
-    local defs = {}
-    for i, line in ipairs(lines) do
-      if (i < lo or i > hi) and line:match('^%s*%[[^%]]+%]:') then
-        defs[#defs + 1] = line
-      end
-    end
-    text = text .. '\n\n' .. table.concat(defs, '\n')
-  end
-
-  local under, others, n_others ---@type gemma.link.Found?, gemma.link.Found?, integer
-  n_others = 0
-  local function better(a, b)
-    if (a.picture or false) ~= (b.picture or false) then
-      return a.picture
-    end
-    return a.to - a.from < b.to - b.from
-  end
-  local function add(f)
-    if f.target == '' or f.to < line_from or f.from > line_to then
-      return
-    elseif f.from <= cursor and cursor <= f.to then
-      if not under or better(f, under) then
-        under = f
-      end
-    elseif f.picture then
-      others, n_others = f, n_others + 1
-    end
-  end
-  local finder = FINDERS[ft]
-  if finder then
-    finder(text, add)
-  end
-  if not under then
-    find_words(text, line_from, line_to, cursor, add)
-  end
-  local found = under or (n_others == 1 and others or nil)
+  local found = pick(w, finder, text)
   if not found then
     return nil
   end
   local first, last = row, row
-  while first > lo and starts[first] > found.from do
+  while first > w.lo and w.starts[first] > found.from do
     first = first - 1
   end
-  while last < hi and starts[last + 1] <= found.to do
+  while last < w.hi and w.starts[last + 1] <= found.to do
     last = last + 1
   end
   return {

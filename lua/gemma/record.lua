@@ -340,21 +340,21 @@ function Recording:tick()
   redraw()
 end
 
---- Starts the next of the recorders that were found.
-function Recording:run()
-  local tool = table.remove(self.found, 1)
-  self.tool, self.said, self.samples = tool, '', samples.new()
-  local env = tools.env()
-  local argv = tool.argv(env, self.file)
+--- Starts a program. What it writes comes to `out` and `said` in pieces, in a libuv callback.
+---@param argv string[]
+---@param stdin uv.uv_pipe_t? closed with the program
+---@param out fun(data: string)
+---@param said fun(data: string)
+---@param over fun() scheduled, once it has ended and what it wrote has come
+---@return uv.uv_process_t?
+---@return string? err
+local function spawn(argv, stdin, out, said, over)
   local stdout, stderr = uv.new_pipe(), uv.new_pipe()
-  local stdin = tool.quit and env.os == 'win' and uv.new_pipe() or nil
   local open, gone = 2, false -- of the pipes; the process
   local function finish()
-    if gone and open <= 0 then
-      open = math.huge
-      vim.schedule(function()
-        self:ended()
-      end)
+    if gone and open == 0 then
+      open = -1
+      vim.schedule(over)
     end
   end
   local function close(pipe)
@@ -382,77 +382,119 @@ function Recording:run()
     end, DRAIN_MS)
     finish()
   end)
-  if not proc then
-    stdout:close()
-    stderr:close()
-    if stdin then
-      stdin:close()
+  for pipe, heard in pairs({ [stdout] = out, [stderr] = said }) do
+    if proc then
+      pipe:read_start(function(_, data)
+        if not data then
+          return close(pipe)
+        end
+        heard(data)
+      end)
+    else
+      pipe:close()
     end
-    self.said = tostring(err)
-    return self:ended()
   end
-  self.proc, self.stdin = proc, stdin
-  stdout:read_start(function(_, data)
-    if not data then
-      return close(stdout)
-    elseif self.o.kind == 'voice' then
+  if not proc and stdin then
+    stdin:close()
+  end
+  return proc, err
+end
+
+--- Starts the next of the recorders that were found.
+function Recording:run()
+  local tool = table.remove(self.found, 1)
+  self.tool, self.said, self.samples = tool, '', samples.new()
+  local env = tools.env()
+  local argv = tool.argv(env, self.file)
+  self.stdin = tool.quit and env.os == 'win' and uv.new_pipe() or nil
+  local err
+  self.proc, err = spawn(argv, self.stdin, function(data)
+    if self.o.kind == 'voice' then
       vim.schedule(function()
         self:on_samples(data)
       end)
     end
-  end)
-  stderr:read_start(function(_, data)
-    if not data then
-      return close(stderr)
-    end
+  end, function(data)
     self.said = (self.said .. data):sub(-1000)
+  end, function()
+    self:ended()
   end)
+  if not self.proc then
+    self.said = tostring(err)
+    return self:ended()
+  end
   log.info('recording with %s', table.concat(argv, ' '))
+end
+
+--- Gives the sound to the model as soon as that is there. Nobody waits for it: what is said while it
+--- loads is kept.
+function Recording:wake_model()
+  local function on_model(err)
+    if not err then
+      if self.state ~= 'over' then
+        self:feed()
+      end
+    elseif self.state == 'recording' then
+      self.state, self.why = 'cancelled', 'cancel'
+      self:interrupt()
+      notify.warn(err)
+    end
+  end
+  local ok, why_not = require('gemma.engine').load(on_model)
+  if not ok then
+    on_model(why_not)
+  end
+end
+
+--- The recorders for it, the first one first; nil and why there can be no recording now.
+---@param kind 'voice'|'screen'
+---@return gemma.Tool[]?
+---@return string? err
+local function recorders(kind)
+  if current then
+    return nil, 'a recording is under way. :Gemma record stop ends it.'
+  end
+  local why = require('gemma.engine').media_reason()
+  if why then
+    return nil, why
+  end
+  local conf = config.get().media
+  local found, err = tools.choose(kind, kind == 'voice' and conf.recorder or conf.screen, tools.env())
+  if #found == 0 then
+    return nil, err
+  end
+  return vim.list_extend({}, found)
 end
 
 --- Starts recording. False, and a message, when that cannot be.
 ---@param o gemma.record.Opts
 ---@return boolean
 function M.start(o)
-  local engine = require('gemma.engine')
-  if current then
-    notify.warn('a recording is under way. :Gemma record stop ends it.')
-    return false
+  local found, err = recorders(o.kind)
+  local file, keep
+  if found and o.kind == 'screen' then
+    file, keep = require('gemma.grab').place('screen', found[1].ext)
+    err = not file and keep or nil
   end
-  local why = engine.media_reason()
-  if why then
-    notify.warn(why)
-    return false
-  end
-  local conf = config.get().media
-  local option = o.kind == 'voice' and conf.recorder or conf.screen
-  local found, err = tools.choose(o.kind, option, tools.env())
-  if #found == 0 then
+  if not found or err then
     notify.warn(err --[[@as string]])
     return false
   end
   local self = setmetatable({
     o = o,
-    found = vim.list_extend({}, found),
+    found = found,
     state = 'recording',
     why = 'stop',
     started = uv.now(),
     timer = assert(uv.new_timer()),
     said = '',
-    keep = false,
+    file = file,
+    keep = keep == true,
     samples = samples.new(),
     chunks = {},
     sent = 0,
     warm_at = 0,
   }, Recording)
-  if o.kind == 'screen' then
-    local file, keep = require('gemma.grab').place('screen', found[1].ext)
-    if not file then
-      notify.warn(keep --[[@as string]])
-      return false
-    end
-    self.file, self.keep = file, keep --[[@as boolean]]
-  end
   current = self
   vim.api.nvim_create_autocmd('VimLeavePre', {
     group = vim.api.nvim_create_augroup('gemma.record', {}),
@@ -469,22 +511,7 @@ function M.start(o)
   notify.event('GemmaRecordStart', { kind = o.kind, tool = found[1].name })
   self:run()
   redraw()
-  -- Nobody waits for the model while it loads: what is said meanwhile is kept.
-  local function on_model(load_err)
-    if not load_err then
-      if self.state ~= 'over' then
-        self:feed()
-      end
-    elseif self.state == 'recording' then
-      self.state, self.why = 'cancelled', 'cancel'
-      self:interrupt()
-      notify.warn(load_err)
-    end
-  end
-  local ok, why_not = engine.load(on_model)
-  if not ok then
-    on_model(why_not)
-  end
+  self:wake_model()
   return current == self
 end
 
