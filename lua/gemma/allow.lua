@@ -115,13 +115,6 @@ function M.menu_hides()
   return menu == true or vim.fn.complete_info({ 'selected' }).selected ~= -1
 end
 
----@param buf integer
----@return boolean
-local function too_big(buf)
-  local size = api.nvim_buf_get_offset(buf, api.nvim_buf_line_count(buf))
-  return size > config.get().context.max_file
-end
-
 --- Is the text left of the cursor a comment? By treesitter or syntax, whichever draws the buffer;
 --- else by 'commentstring'.
 ---@param buf integer
@@ -157,7 +150,7 @@ local function auto_reason()
   local why = pace.manual_reason()
   if why then
     return why
-  elseif too_big(api.nvim_get_current_buf()) then
+  elseif config.too_big(api.nvim_get_current_buf()) then
     return 'the buffer is large (context.max_file), so ghost text is manual.'
   end
 end

@@ -733,6 +733,14 @@ function M.takes(filetype)
   return on
 end
 
+--- Is the buffer larger than context.max_file?
+---@param buf integer a loaded one
+---@return boolean
+function M.too_big(buf)
+  local size = vim.api.nvim_buf_get_offset(buf, vim.api.nvim_buf_line_count(buf))
+  return size > M.get().context.max_file
+end
+
 ---@return string[]
 function M.current_problems()
   M.get()

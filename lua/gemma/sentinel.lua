@@ -40,7 +40,7 @@ local function owner()
   end
   local pid = f:read('*n') or 0
   f:close()
-  return pid, pid > 0 and vim.uv.kill(pid, 0) == 0
+  return pid, pid > 0 and require('gemma.util').lives(pid)
 end
 
 --- Another Neovim that lives may have written its own meanwhile.

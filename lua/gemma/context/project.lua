@@ -63,8 +63,7 @@ function M.readable(buf)
   if name == '' or name:match('^%a[%w+.-]+://') or exclude.is_excluded(name) then
     return false
   end
-  local size = api.nvim_buf_get_offset(buf, api.nvim_buf_line_count(buf))
-  return config.takes(vim.bo[buf].filetype) and size <= config.get().context.max_file
+  return config.takes(vim.bo[buf].filetype) and not config.too_big(buf)
 end
 
 --- The same of a file that need not be open.
