@@ -268,6 +268,19 @@ static int check_softcap(const gm_op_softcap *op) {
 
 /* ---- memory ------------------------------------------------------------------------------ */
 
+void gm_be_limits_grow(gm_be_limits *all, const gm_be_limits *lim) {
+#define GROW(field) all->field = all->field > lim->field ? all->field : lim->field
+    GROW(max_tok);
+    GROW(max_in);
+    GROW(max_out);
+    GROW(n_vocab);
+    GROW(max_head);
+    GROW(max_head_dim);
+    GROW(max_slot);
+    GROW(fine);
+#undef GROW
+}
+
 int gm_be_reserve(gm_backend *b, const gm_be_limits *lim) {
     if (lim->max_tok < 1 || lim->max_in < 1 || lim->max_out < 1 || lim->n_vocab < 1 ||
         lim->max_head < 1 || lim->max_head_dim < 2 || lim->max_slot < 1)

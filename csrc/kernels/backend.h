@@ -31,6 +31,9 @@ typedef struct {
                            1e-3 of those with float32 activations */
 } gm_be_limits;
 
+/* All of both: limits only grow, so that decoders may share a backend. */
+void gm_be_limits_grow(gm_be_limits *all, const gm_be_limits *lim);
+
 typedef struct {
     /* required */
     const char *name; /* "cpu" */

@@ -42,22 +42,10 @@ static void cpu_destroy(gm_backend *b) {
     gm_free(c);
 }
 
-static int32_t larger(int32_t a, int32_t b) {
-    return a > b ? a : b;
-}
-
-/* Limits only grow, so that two decoders may share a backend. */
 static int cpu_reserve(gm_backend *b, const gm_be_limits *lim) {
     gm_cpu *c = (gm_cpu *)b;
-    gm_be_limits all = {
-        .max_tok = larger(c->lim.max_tok, lim->max_tok),
-        .max_in = larger(c->lim.max_in, lim->max_in),
-        .max_out = larger(c->lim.max_out, lim->max_out),
-        .n_vocab = larger(c->lim.n_vocab, lim->n_vocab),
-        .max_head = larger(c->lim.max_head, lim->max_head),
-        .max_head_dim = larger(c->lim.max_head_dim, lim->max_head_dim),
-        .max_slot = larger(c->lim.max_slot, lim->max_slot),
-    };
+    gm_be_limits all = c->lim;
+    gm_be_limits_grow(&all, lim);
     if (lim->fine) gm_matmul_set_fine(c->matmul);
     int e = gm_matmul_reserve(c->matmul, all.max_tok, all.max_in);
     if (!e) e = gm_attn_reserve(c->attn, &all);

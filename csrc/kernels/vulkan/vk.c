@@ -280,16 +280,10 @@ int gm_vk_renew(vk_backend *k, gm_tensor *old, int64_t n_in, int64_t n_row) {
     return GM_OK;
 }
 
-static int32_t larger(int32_t a, int32_t b) {
-    return a > b ? a : b;
-}
-
 static int vk_reserve(gm_backend *b, const gm_be_limits *lim) {
     vk_backend *k = of(b);
-    gm_be_limits all = {.max_tok = larger(k->lim.max_tok, lim->max_tok),
-                        .max_in = larger(k->lim.max_in, lim->max_in),
-                        .max_head_dim = larger(k->lim.max_head_dim, lim->max_head_dim),
-                        .fine = k->lim.fine || lim->fine};
+    gm_be_limits all = k->lim;
+    gm_be_limits_grow(&all, lim);
     if (memcmp(&all, &k->lim, sizeof all) == 0) return GM_OK;
     int rc = reserve_rope(k, &all);
     if (!rc) rc = gm_vk_matmul_reserve(k, &all);
@@ -514,12 +508,6 @@ static int vk_kv_write(gm_backend *b, const gm_op_kv_write *op) {
 
 /* ---- attention --------------------------------------------------------------------------- */
 
-static uint32_t power_of_two_from(uint32_t n, uint32_t most) {
-    uint32_t p = 1;
-    while (p < n && p < most) p *= 2;
-    return p;
-}
-
 /* How an op is cut. */
 typedef struct {
     uint32_t width, tokens; /* of a workgroup: its invocations, one key each, and its tokens */
@@ -544,7 +532,7 @@ static double token_cost(const gm_op_attention *op, int32_t n_key) {
 }
 
 static attn_plan plan_attention(const vk_backend *k, const gm_op_attention *op) {
-    attn_plan a = {.width = k->v.software ? 32 : 64, .tokens = power_of_two_from((uint32_t)op->n_tok, 4)};
+    attn_plan a = {.width = k->v.software ? 32 : 64, .tokens = gm_vk_power_of_two((uint32_t)op->n_tok, 4)};
     int32_t first = op->lo[0], last = op->hi[0];
     for (int32_t t = 0; t < op->n_tok; t++) {
         if (op->hi[t] - op->lo[t] + 1 > a.n_key) a.n_key = op->hi[t] - op->lo[t] + 1;

@@ -67,6 +67,13 @@ gm_vk_bind gm_vk_bind_rows(const vk_backend *k, const gm_tensor *t, bool write, 
 /* *old becomes a float tensor of n_row rows of n_in; on failure it is what it was. */
 int gm_vk_renew(vk_backend *k, gm_tensor *old, int64_t n_in, int64_t n_row);
 
+/* The smallest power of two that is not below n, or else `most`, which is one. */
+static inline uint32_t gm_vk_power_of_two(uint32_t n, uint32_t most) {
+    uint32_t p = 1;
+    while (p < n && p < most) p *= 2;
+    return p;
+}
+
 int gm_vk_record(vk_backend *k, const char *shader, const uint32_t spec[GM_VK_SPECS],
                  const gm_vk_bind *binds, uint32_t n_bind, const void *push, size_t n_push, uint32_t x,
                  uint32_t y, uint32_t z, double cost);

@@ -96,16 +96,10 @@ typedef struct {
     packing as;
 } cut;
 
-static uint32_t power_of_two_from(uint32_t n, uint32_t most) {
-    uint32_t p = 1;
-    while (p < n && p < most) p *= 2;
-    return p;
-}
-
 /* More invocations share a sum where there are few rows of x to keep a device busy. Software has few
  * cores, and subgroups for which everything but the weights is the same; its registers hold two rows. */
 static cut plan_rows(const vk_backend *k, int32_t n_tok, bool aligned, bool linear) {
-    uint32_t tokens = power_of_two_from((uint32_t)n_tok, k->v.software ? 4 : 16);
+    uint32_t tokens = gm_vk_power_of_two((uint32_t)n_tok, k->v.software ? 4 : 16);
     uint32_t slices = k->v.software ? 1 : tokens <= 4 ? 8 : 4;
     while (slices * GM_VK_TILE > k->v.max_group) slices /= 2;
     uint32_t rows = k->v.software && !linear ? 2 : 1;
