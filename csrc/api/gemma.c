@@ -46,15 +46,15 @@ SAME(GEMMA_SESSION_MAX, GM_MAX_SESSION)
 #undef SAME
 
 enum {
-    MAX_CTX = 1 << 24,         /* positions */
+    MAX_CTX = 1 << 24, /* positions */
     MAX_THREADS = 1024,
     MAX_TOKENS = 1 << 24,
     MAX_PARTS = 1 << 16,
     MAX_STOPS = 256,
     MAX_PATH_BYTES = 1 << 16,
     MAX_PROMPT_BYTES = 64 << 20, /* all parts and stop strings of one request */
-    ALL_FLAGS = GEMMA_GEN_THINK | GEMMA_GEN_HEAL | GEMMA_GEN_IGNORE_EOG |
-                GEMMA_GEN_MODEL_SAMPLING | GEMMA_GEN_THOUGHTS
+    ALL_FLAGS = GEMMA_GEN_THINK | GEMMA_GEN_HEAL | GEMMA_GEN_IGNORE_EOG | GEMMA_GEN_MODEL_SAMPLING |
+                GEMMA_GEN_THOUGHTS
 };
 
 struct gemma {
@@ -304,8 +304,8 @@ static int copy_sounds(gemma *g, gm_generate_request *r, const gemma_generate_op
         *v = gm_sound_look(g->sounds[k].sound);
         r->parts[i].sound = v;
         if (!v->ended && o->max_tokens > 0)
-            return gm_fail(err, errlen, GM_EINVAL, "sound %u has not ended; it can only be read ahead",
-                           o->parts[i].id);
+            return gm_fail(err, errlen, GM_EINVAL,
+                           "sound %u has not ended; it can only be read ahead", o->parts[i].id);
     }
     return GM_OK;
 }

@@ -16,7 +16,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -117,21 +116,21 @@ enum { GEMMA_PRIO_TYPING = 0, GEMMA_PRIO_ASK = 1, GEMMA_PRIO_BACKGROUND = 2 };
 
 /* flags */
 enum {
-    GEMMA_GEN_THINK = 1,      /* thinking on */
-    GEMMA_GEN_HEAL = 2,       /* token healing at the end of the last TEXT part */
-    GEMMA_GEN_IGNORE_EOG = 4, /* never stop at an end token (benchmarks) */
+    GEMMA_GEN_THINK = 1,          /* thinking on */
+    GEMMA_GEN_HEAL = 2,           /* token healing at the end of the last TEXT part */
+    GEMMA_GEN_IGNORE_EOG = 4,     /* never stop at an end token (benchmarks) */
     GEMMA_GEN_MODEL_SAMPLING = 8, /* temperature, top_k, top_p from the model file */
     GEMMA_GEN_THOUGHTS = 16 /* thoughts come as GEMMA_EV_THOUGHT; else as text, marks included */
 };
 
 typedef struct {
     uint32_t size;
-    uint32_t flags;           /* GEMMA_GEN_* */
-    uint32_t session;         /* GEMMA_SESSION_* or any number below GEMMA_SESSION_MAX */
-    uint32_t priority;        /* GEMMA_PRIO_* */
-    uint32_t max_tokens;      /* 0: prefill only (warms the cache) */
+    uint32_t flags;      /* GEMMA_GEN_* */
+    uint32_t session;    /* GEMMA_SESSION_* or any number below GEMMA_SESSION_MAX */
+    uint32_t priority;   /* GEMMA_PRIO_* */
+    uint32_t max_tokens; /* 0: prefill only (warms the cache) */
     uint32_t n_part;
-    const gemma_part *parts;  /* [n_part]; copied */
+    const gemma_part *parts; /* [n_part]; copied */
     uint32_t n_stop;
     uint32_t top_k;           /* 0: off */
     const char *const *stops; /* [n_stop], zero-terminated; the text ends before the first one */
@@ -140,10 +139,10 @@ typedef struct {
     float min_p;              /* relative to the best token; 0: off */
     float repeat_penalty;     /* 0 or 1: off */
     uint64_t seed;
-    uint32_t fork_from;       /* session + 1 to continue from its cache when that helps; 0: none */
-    uint32_t image_tokens;    /* budget per image: 70, 140, 280, 560, 1120; 0: the model's. More reads
-                               * smaller print and costs as many positions; beyond 512 also some
-                               * hundred MiB, once, because an image is computed in one piece */
+    uint32_t fork_from;    /* session + 1 to continue from its cache when that helps; 0: none */
+    uint32_t image_tokens; /* budget per image: 70, 140, 280, 560, 1120; 0: the model's. More reads
+                            * smaller print and costs as many positions; beyond 512 also some
+                            * hundred MiB, once, because an image is computed in one piece */
 } gemma_generate_opts;
 
 /* Each returns a job id (> 0) or an error (< 0) and copies what it is given. The outcome
@@ -188,9 +187,9 @@ enum {
     GEMMA_EV_PROGRESS = 1, /* load, hash: done of total bytes; generate: prompt tokens */
     GEMMA_EV_TEXT = 2,     /* UTF-8, never half a character */
     GEMMA_EV_DONE = 3,
-    GEMMA_EV_ERROR = 4,    /* code, text */
-    GEMMA_EV_LOG = 5,      /* job 0; level in code, text */
-    GEMMA_EV_THOUGHT = 6   /* as TEXT: what the model wrote in its thought channel */
+    GEMMA_EV_ERROR = 4,  /* code, text */
+    GEMMA_EV_LOG = 5,    /* job 0; level in code, text */
+    GEMMA_EV_THOUGHT = 6 /* as TEXT: what the model wrote in its thought channel */
 };
 
 /* stop_reason of GEMMA_EV_DONE */
@@ -204,18 +203,18 @@ enum {
 
 typedef struct {
     int64_t job;
-    uint32_t kind;         /* GEMMA_EV_* */
-    int32_t code;          /* ERROR: GEMMA_E*; LOG: level */
-    const char *text;      /* valid until the next gemma_next_event; zero-terminated */
-    size_t len;            /* bytes of text */
-    uint64_t done, total;  /* PROGRESS */
+    uint32_t kind;        /* GEMMA_EV_* */
+    int32_t code;         /* ERROR: GEMMA_E*; LOG: level */
+    const char *text;     /* valid until the next gemma_next_event; zero-terminated */
+    size_t len;           /* bytes of text */
+    uint64_t done, total; /* PROGRESS */
     /* TEXT, THOUGHT: of the last token in this event; DONE: of the whole job */
-    float logprob;         /* natural log of the token's probability (mean in DONE) */
-    uint32_t stop_reason;  /* DONE */
-    uint32_t n_prompt;     /* DONE: tokens of the prompt */
-    uint32_t n_reused;     /* DONE: of these, already in the cache */
-    uint32_t n_generated;  /* TEXT, THOUGHT, DONE: tokens so far, thoughts included */
-    uint32_t n_media;      /* DONE: media rows prefilled anew */
+    float logprob;                /* natural log of the token's probability (mean in DONE) */
+    uint32_t stop_reason;         /* DONE */
+    uint32_t n_prompt;            /* DONE: tokens of the prompt */
+    uint32_t n_reused;            /* DONE: of these, already in the cache */
+    uint32_t n_generated;         /* TEXT, THOUGHT, DONE: tokens so far, thoughts included */
+    uint32_t n_media;             /* DONE: media rows prefilled anew */
     double prefill_ms, decode_ms; /* DONE */
 } gemma_event;
 
@@ -236,27 +235,27 @@ enum { GEMMA_MEDIA_IMAGE = 1, GEMMA_MEDIA_AUDIO = 2 };
 
 typedef struct {
     uint32_t size;
-    uint32_t state;           /* GEMMA_STATE_* */
+    uint32_t state; /* GEMMA_STATE_* */
     uint32_t n_ctx, n_ctx_train;
-    uint32_t n_threads;       /* compute threads that there are; 0: on a GPU */
-    uint32_t n_queued;        /* jobs waiting */
-    uint64_t model_bytes;     /* of the file */
-    uint64_t cache_bytes;     /* K/V caches of all sessions */
+    uint32_t n_threads;   /* compute threads that there are; 0: on a GPU */
+    uint32_t n_queued;    /* jobs waiting */
+    uint64_t model_bytes; /* of the file */
+    uint64_t cache_bytes; /* K/V caches of all sessions */
     uint64_t n_param;
-    double prefill_tok_s;     /* measured, moving average; 0: not yet */
+    double prefill_tok_s; /* measured, moving average; 0: not yet */
     double decode_tok_s;
-    uint64_t media_rows;      /* image and audio rows prefilled since load */
-    char name[128];           /* general.name, zero-terminated */
-    char type[32];            /* dominant weight type: "Q4_0" */
-    char device[64];          /* "cpu avx512vnni" */
-    uint32_t media;           /* GEMMA_MEDIA_*: what the model was loaded for */
-    uint32_t n_sound;         /* sounds that exist */
-    char device_note[160];    /* why the device is not what was asked for, or takes only some of the
-                                 layers; else empty */
-    char devices[256];        /* "vulkan:0 NAME, vulkan:1 NAME": what there was to choose from when the
-                                 model was loaded; empty: nobody looked, or there was none */
-    uint32_t image_tokens;    /* budget of an image whose prompt names none: 280, or less if the model
-                                 learned from smaller ones; 0: it sees none */
+    uint64_t media_rows;   /* image and audio rows prefilled since load */
+    char name[128];        /* general.name, zero-terminated */
+    char type[32];         /* dominant weight type: "Q4_0" */
+    char device[64];       /* "cpu avx512vnni" */
+    uint32_t media;        /* GEMMA_MEDIA_*: what the model was loaded for */
+    uint32_t n_sound;      /* sounds that exist */
+    char device_note[160]; /* why the device is not what was asked for, or takes only some of the
+                              layers; else empty */
+    char devices[256];     /* "vulkan:0 NAME, vulkan:1 NAME": what there was to choose from when the
+                              model was loaded; empty: nobody looked, or there was none */
+    uint32_t image_tokens; /* budget of an image whose prompt names none: 280, or less if the model
+                              learned from smaller ones; 0: it sees none */
 } gemma_status;
 
 void gemma_get_status(const gemma *g, gemma_status *out);

@@ -27,16 +27,20 @@
 #define N_LEVEL GM_CPU_LEVEL_COUNT
 
 static const char *const level_names[N_LEVEL] = {
-    [GM_CPU_REF] = "ref",         [GM_CPU_AVX2] = "avx2",
-    [GM_CPU_AVXVNNI] = "avxvnni", [GM_CPU_AVX512] = "avx512",
-    [GM_CPU_AVX512VNNI] = "avx512vnni", [GM_CPU_NEON] = "neon",
-    [GM_CPU_DOTPROD] = "dotprod", [GM_CPU_I8MM] = "i8mm",
+    [GM_CPU_REF] = "ref",
+    [GM_CPU_AVX2] = "avx2",
+    [GM_CPU_AVXVNNI] = "avxvnni",
+    [GM_CPU_AVX512] = "avx512",
+    [GM_CPU_AVX512VNNI] = "avx512vnni",
+    [GM_CPU_NEON] = "neon",
+    [GM_CPU_DOTPROD] = "dotprod",
+    [GM_CPU_I8MM] = "i8mm",
 };
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static bool has[N_LEVEL];
-static char features[160];     /* names of what was found, separated by spaces */
-static atomic_int level = -1;  /* gm_cpu_level; what gm_cpu_level_get answers */
+static char features[160];    /* names of what was found, separated by spaces */
+static atomic_int level = -1; /* gm_cpu_level; what gm_cpu_level_get answers */
 
 static void add_feature(const char *name) {
     size_t n = strlen(features);

@@ -78,8 +78,8 @@ int gm_map_open(gm_map **out, const char *path, char *err, size_t errlen) {
         goto done;
     }
 #ifdef MADV_HUGEPAGE
-    /* From pages of 4 KiB a few tokens at a time take an eighth longer, one token hardly. File systems
-     * that know no larger pages take no notice. */
+    /* From pages of 4 KiB a few tokens at a time take an eighth longer, one token hardly. File
+     * systems that know no larger pages take no notice. */
     (void)madvise(p, n, MADV_HUGEPAGE);
 #endif
     m->p = p;
@@ -103,8 +103,7 @@ int gm_map_each(const char *path, size_t max, gm_bytes_fn fn, void *ud, const gm
     uint8_t *piece = gm_malloc(PIECE, 1);
     if (size > max)
         rc = gm_fail(err, errlen, GM_ETOOLONG, "%s is larger than %zu MiB", name, max >> 20);
-    else if (!piece)
-        rc = gm_fail(err, errlen, GM_ENOMEM, "%s: out of memory", name);
+    else if (!piece) rc = gm_fail(err, errlen, GM_ENOMEM, "%s: out of memory", name);
     ssize_t got = 1;
     while (rc == GM_OK && got > 0) {
         got = read(fd, piece + n, PIECE - n);
@@ -163,9 +162,5 @@ void gm_map_close(gm_map **m) {
     *m = NULL;
 }
 
-const uint8_t *gm_map_data(const gm_map *m) {
-    return m->p;
-}
-size_t gm_map_size(const gm_map *m) {
-    return m->n;
-}
+const uint8_t *gm_map_data(const gm_map *m) { return m->p; }
+size_t gm_map_size(const gm_map *m) { return m->n; }

@@ -21,8 +21,8 @@ void gm_map_close(gm_map **m);
 int gm_map_read(gm_map **out, const char *path, size_t max, const gm_cancel *cancel, char *err,
                 size_t errlen);
 
-/* Hands the contents to fn in pieces, all but the last of them a multiple of 8 bytes; an error of fn
- * ends it, and so does the flag: a disk takes seconds for a film. */
+/* Hands the contents to fn in pieces, all but the last of them a multiple of 8 bytes; an error of
+ * fn ends it, and so does the flag: a disk takes seconds for a film. */
 typedef int (*gm_bytes_fn)(void *ud, const uint8_t *p, size_t n);
 int gm_map_each(const char *path, size_t max, gm_bytes_fn fn, void *ud, const gm_cancel *cancel,
                 char *err, size_t errlen);

@@ -60,9 +60,7 @@ static bool admit(void) {
     return number != atomic_load_explicit(&fail_number, memory_order_relaxed);
 }
 
-static header *header_of(void *p) {
-    return (header *)((char *)p - GM_ALIGN);
-}
+static header *header_of(void *p) { return (header *)((char *)p - GM_ALIGN); }
 
 static void *obtain(size_t bytes, bool zero) {
     size_t raw_bytes;
@@ -84,10 +82,8 @@ static void *obtain(size_t bytes, bool zero) {
 static void give_back(void *p) {
     header *h = header_of(p);
     unpoison(h, GM_ALIGN);
-    if (h->mapped)
-        munmap(h, h->raw_bytes);
-    else
-        free(h);
+    if (h->mapped) munmap(h, h->raw_bytes);
+    else free(h);
 }
 
 void *gm_calloc(size_t n, size_t size) {
@@ -162,15 +158,11 @@ uint64_t gm_mem_fail_at(uint64_t n) {
     return atomic_exchange(&n_alloc, 0);
 }
 
-void gm_noalloc_begin(void) {
-    noalloc_depth++;
-}
+void gm_noalloc_begin(void) { noalloc_depth++; }
 
 void gm_noalloc_end(void) {
     gm_assert(noalloc_depth > 0);
     noalloc_depth--;
 }
 
-uint64_t gm_noalloc_violations(void) {
-    return atomic_load(&n_violation);
-}
+uint64_t gm_noalloc_violations(void) { return atomic_load(&n_violation); }

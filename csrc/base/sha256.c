@@ -32,8 +32,8 @@ static void schedule(uint32_t w[64], const uint8_t *block) {
 /* One round. Instead of moving eight variables along, the next round names them one further. */
 #define ROUND(a, b, c, d, e, f, g, h, t)                                                           \
     do {                                                                                           \
-        uint32_t t1 = h + (rotr(e, 6) ^ rotr(e, 11) ^ rotr(e, 25)) + ((e & f) ^ (~e & g)) + K[t] + \
-                      w[t];                                                                        \
+        uint32_t t1 =                                                                              \
+            h + (rotr(e, 6) ^ rotr(e, 11) ^ rotr(e, 25)) + ((e & f) ^ (~e & g)) + K[t] + w[t];     \
         d += t1;                                                                                   \
         h = t1 + (rotr(a, 2) ^ rotr(a, 13) ^ rotr(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));         \
     } while (0)

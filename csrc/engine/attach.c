@@ -46,21 +46,13 @@ int gm_rows_create(gm_rows **out, int32_t n, int32_t n_embd, uint64_t hash) {
     return *out ? 0 : GM_ENOMEM;
 }
 
-float *gm_rows_at(gm_rows *r, int32_t i) {
-    return r->v + (size_t)i * (size_t)r->n_embd;
-}
+float *gm_rows_at(gm_rows *r, int32_t i) { return r->v + (size_t)i * (size_t)r->n_embd; }
 
-const float *gm_rows_data(const gm_rows *r) {
-    return r->v;
-}
+const float *gm_rows_data(const gm_rows *r) { return r->v; }
 
-int32_t gm_rows_n(const gm_rows *r) {
-    return r->n;
-}
+int32_t gm_rows_n(const gm_rows *r) { return r->n; }
 
-const gm_video_layout *gm_rows_video(const gm_rows *r) {
-    return r->video;
-}
+const gm_video_layout *gm_rows_video(const gm_rows *r) { return r->video; }
 
 /* FNV-1a over words of 8 bytes (Fowler, Noll, Vo), finished by the mixer of splitmix64: the cache
  * must notice a changed file, not resist somebody who makes collisions of his own screenshots. */
@@ -123,8 +115,8 @@ static void keep_recent(gm_engine *e, gm_rows *r) {
     drop_beyond(e);
 }
 
-static int embed_image(gm_rows *r, gm_engine *e, const gm_map *m, const gm_cancel *cancel, char *err,
-                       size_t errlen) {
+static int embed_image(gm_rows *r, gm_engine *e, const gm_map *m, const gm_cancel *cancel,
+                       char *err, size_t errlen) {
     gm_image img;
     int rc = gm_decode_picture(gm_map_data(m), gm_map_size(m), &img, cancel, err, errlen);
     if (rc) return rc;
@@ -134,8 +126,8 @@ static int embed_image(gm_rows *r, gm_engine *e, const gm_map *m, const gm_cance
     return rc;
 }
 
-static int embed_sound(gm_rows *r, gm_engine *e, const char *path, const gm_cancel *cancel, char *err,
-                       size_t errlen) {
+static int embed_sound(gm_rows *r, gm_engine *e, const char *path, const gm_cancel *cancel,
+                       char *err, size_t errlen) {
     gm_samples s;
     int rc = gm_decode_sound(path, &s, cancel, err, errlen);
     if (rc) return rc;
@@ -238,8 +230,8 @@ static int add_sound(film *f, const char *path, char *err, size_t errlen) {
     return rc ? gm_fail(err, errlen, rc, "%s", gm_err_text(rc)) : 0;
 }
 
-static int embed_video(gm_rows *r, gm_engine *e, const char *path, const gm_cancel *cancel, char *err,
-                       size_t errlen) {
+static int embed_video(gm_rows *r, gm_engine *e, const char *path, const gm_cancel *cancel,
+                       char *err, size_t errlen) {
     film f = {.r = r, .e = e, .cancel = cancel};
     int rc = 0;
     if (!gm_projector_has_vision(e->projector))
@@ -277,8 +269,7 @@ static int open_path(gm_rows *r, gm_engine *e, const char *path, const gm_cancel
                      gm_rows **known, char *err, size_t errlen) {
     if (r->kind == GM_PART_IMAGE) return open_picture(r, e, path, cancel, known, err, errlen);
     uint64_t h = hash_begin(r);
-    int rc = gm_map_each(path, (size_t)GM_MEDIA_MAX_MIB << 20, hash_piece, &h, cancel, err,
-                         errlen);
+    int rc = gm_map_each(path, (size_t)GM_MEDIA_MAX_MIB << 20, hash_piece, &h, cancel, err, errlen);
     r->hash = hash_end(h);
     if (rc || (*known = find_recent(e, r))) return rc;
     return r->kind == GM_PART_VIDEO ? embed_video(r, e, path, cancel, err, errlen)
@@ -293,8 +284,7 @@ int gm_rows_open(gm_rows **out, gm_engine *e, gm_part_kind kind, gm_str path, in
     if (!e->projector)
         return gm_fail(err, errlen, GM_EUNSUPPORTED,
                        "pictures and sounds need the model's mmproj file; none was loaded");
-    if (image_tokens == 0)
-        image_tokens = gm_projector_image_tokens(e->projector);
+    if (image_tokens == 0) image_tokens = gm_projector_image_tokens(e->projector);
     else if (!gm_image_tokens_valid(image_tokens))
         return gm_fail(err, errlen, GM_EINVAL, "image tokens must be 70, 140, 280, 560 or 1120");
     if (path.n == 0 || memchr(path.p, 0, path.n))

@@ -11,8 +11,8 @@
 typedef struct gm_rows gm_rows;
 
 /* The rows of a file, from memory when the same contents were attached before. kind: GM_PART_IMAGE,
- * GM_PART_AUDIO or GM_PART_VIDEO; image_tokens: the budget of an image, 0 for the model's default. A video
- * has the rows of its pictures, then those of its sound. */
+ * GM_PART_AUDIO or GM_PART_VIDEO; image_tokens: the budget of an image, 0 for the model's default.
+ * A video has the rows of its pictures, then those of its sound. */
 int gm_rows_open(gm_rows **out, gm_engine *e, gm_part_kind kind, gm_str path, int32_t image_tokens,
                  const gm_cancel *cancel, char *err, size_t errlen);
 void gm_rows_release(gm_rows **r);

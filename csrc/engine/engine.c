@@ -13,14 +13,14 @@
 #include "media/projector.h"
 
 enum {
-    DEFAULT_CTX = 8192,   /* positions */
-    DEFAULT_BATCH = 512,  /* tokens: where a prefill on the CPU stops getting faster */
-    MIN_SLACK = 512,      /* positions of a sliding layer that stay for going back */
+    DEFAULT_CTX = 8192,  /* positions */
+    DEFAULT_BATCH = 512, /* tokens: where a prefill on the CPU stops getting faster */
+    MIN_SLACK = 512,     /* positions of a sliding layer that stay for going back */
     MAX_CTX = 1 << 24
 };
 
-/* Rounding in a 16-bit cache is far below that of 8-bit activations, but far above that of the float
- * products of float weights and of small models. */
+/* Rounding in a 16-bit cache is far below that of 8-bit activations, but far above that of the
+ * float products of float weights and of small models. */
 static gm_dtype cache_type(int32_t wanted, const gm_gguf *g) {
     if (wanted >= 0) return (gm_dtype)wanted;
     uint64_t n_bytes;
@@ -35,8 +35,8 @@ static int check_opts(const gm_engine_opts *o, char *err, size_t errlen) {
         return gm_fail(err, errlen, GM_EINVAL, "a context of %d positions is out of range",
                        (int)o->n_ctx);
     if (o->n_batch < 0) return gm_fail(err, errlen, GM_EINVAL, "a negative chunk size");
-    bool known = o->kv_type < 0 || o->kv_type == GM_F32 || o->kv_type == GM_F16 ||
-                 o->kv_type == GM_Q8_0;
+    bool known =
+        o->kv_type < 0 || o->kv_type == GM_F32 || o->kv_type == GM_F16 || o->kv_type == GM_Q8_0;
     if (!known) return gm_fail(err, errlen, GM_EINVAL, "unknown number format for the cache");
     return GM_OK;
 }
@@ -88,7 +88,8 @@ static int bad_file(const char *path, int rc, char *err, size_t errlen) {
     return gm_fail(err, errlen, rc, "%s: %s; download it again", gm_path_tail(path), what);
 }
 
-int gm_engine_read(gm_gguf **g, gm_vocab **v, gm_config *c, const char *path, char *err, size_t errlen) {
+int gm_engine_read(gm_gguf **g, gm_vocab **v, gm_config *c, const char *path, char *err,
+                   size_t errlen) {
     int rc = gm_gguf_open(g, path, err, errlen);
     if (rc < 0) return rc;
     /* The configuration needs to know only how many tokens there are, but it tells a file of
@@ -97,8 +98,7 @@ int gm_engine_read(gm_gguf **g, gm_vocab **v, gm_config *c, const char *path, ch
     char vocab_err[256] = "";
     int vocab_rc = gm_vocab_create(v, *g, vocab_err, sizeof vocab_err);
     rc = gm_config_read(c, *g, vocab_rc < 0 ? 0 : gm_vocab_size(*v), err, errlen);
-    if (vocab_rc < 0 && rc != GM_EUNSUPPORTED)
-        rc = gm_fail(err, errlen, vocab_rc, "%s", vocab_err);
+    if (vocab_rc < 0 && rc != GM_EUNSUPPORTED) rc = gm_fail(err, errlen, vocab_rc, "%s", vocab_err);
     return rc < 0 ? bad_file(path, rc, err, errlen) : GM_OK;
 }
 
@@ -145,8 +145,9 @@ int gm_engine_open(gm_engine **out, const gm_engine_opts *opts, char *err, size_
 int gm_engine_widen(gm_engine *e, int32_t n, char *err, size_t errlen) {
     if (n <= gm_decoder_n_batch(e->decoder)) return GM_OK;
     if (n > e->kv.n_ctx)
-        return gm_fail(err, errlen, GM_ETOOLONG, "an image of %d rows does not fit the context of %d",
-                       (int)n, (int)e->kv.n_ctx);
+        return gm_fail(err, errlen, GM_ETOOLONG,
+                       "an image of %d rows does not fit the context of %d", (int)n,
+                       (int)e->kv.n_ctx);
     const int32_t slack = e->kv.n_slack;
     gm_decoder *wider = NULL;
     if (e->kv.n_slack < n) e->kv.n_slack = n;
@@ -166,8 +167,8 @@ int gm_engine_narrow(gm_engine *e, int32_t n_batch, int32_t n_slack) {
     e->kv.n_slack = n_slack;
     if (n_batch == gm_decoder_n_batch(e->decoder)) return GM_OK;
     gm_decoder_destroy(&e->decoder);
-    return gm_decoder_create(&e->decoder, &e->config, e->weights, e->backend, n_batch, longest_cache(e),
-                             NULL, 0);
+    return gm_decoder_create(&e->decoder, &e->config, e->weights, e->backend, n_batch,
+                             longest_cache(e), NULL, 0);
 }
 
 void gm_engine_close(gm_engine **ep) {

@@ -13,12 +13,13 @@
 typedef struct {
     const char *model_path;
     const char *mmproj_path; /* weights for pictures and sounds; NULL: none */
-    const char *device;  /* NULL: "cpu" */
-    bool or_cpu;         /* a device that is not there is replaced by the CPU, with a note */
-    int32_t n_threads;   /* 0: default */
-    int32_t n_ctx;       /* 0: 8192, or the model's own if smaller */
-    int32_t n_batch;     /* largest chunk; 0: 512 */
-    int32_t kv_type;     /* -1: auto (F32 for float weights and small models, else F16); else a gm_dtype */
+    const char *device;      /* NULL: "cpu" */
+    bool or_cpu;             /* a device that is not there is replaced by the CPU, with a note */
+    int32_t n_threads;       /* 0: default */
+    int32_t n_ctx;           /* 0: 8192, or the model's own if smaller */
+    int32_t n_batch;         /* largest chunk; 0: 512 */
+    /* -1: auto (F32 for float weights and small models, else F16); else a gm_dtype */
+    int32_t kv_type;
     gm_progress_fn progress;
     void *ud;
     const gm_cancel *cancel; /* borrowed for the life of the engine; NULL: never */
@@ -37,18 +38,19 @@ typedef struct {
     gm_backend *backend;
     gm_weights *weights;
     gm_decoder *decoder;
-    struct gm_projector *projector; /* NULL: text only */
+    struct gm_projector *projector;         /* NULL: text only */
     struct gm_rows *recent[GM_RECENT_ROWS]; /* last used media, newest first (attach.h) */
-    struct gm_film *film; /* whose reading was interrupted; NULL: none */
-    uint64_t n_film;      /* counts those interruptions, which shows whose it is */
+    struct gm_film *film;                   /* whose reading was interrupted; NULL: none */
+    uint64_t n_film; /* counts those interruptions, which shows whose it is */
     gm_kv_opts kv;
     uint64_t load_ns;
     uint64_t serial; /* no other engine of this process has it */
 } gm_engine;
 
-/* What the file of a model tells besides its weights. On failure the three are to be freed all the same;
- * with a vocabulary it is only the configuration that is wrong. */
-int gm_engine_read(gm_gguf **g, gm_vocab **v, gm_config *c, const char *path, char *err, size_t errlen);
+/* What the file of a model tells besides its weights. On failure the three are to be freed all the
+ * same; with a vocabulary it is only the configuration that is wrong. */
+int gm_engine_read(gm_gguf **g, gm_vocab **v, gm_config *c, const char *path, char *err,
+                   size_t errlen);
 
 int gm_engine_open(gm_engine **out, const gm_engine_opts *opts, char *err, size_t errlen);
 void gm_engine_close(gm_engine **e);
@@ -58,6 +60,6 @@ void gm_engine_close(gm_engine **e);
  * such an image comes and not before. On failure nothing has changed. */
 int gm_engine_widen(gm_engine *e, int32_t n, char *err, size_t errlen);
 
-/* Undoes a widening for which no session was made: n_batch and n_slack (of kv) are as before it. On failure
- * the engine is only good for closing. */
+/* Undoes a widening for which no session was made: n_batch and n_slack (of kv) are as before it. On
+ * failure the engine is only good for closing. */
 int gm_engine_narrow(gm_engine *e, int32_t n_batch, int32_t n_slack);

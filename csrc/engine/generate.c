@@ -77,8 +77,9 @@ static int prefill(gm_gen *g, size_t max_tok) {
 }
 
 const char *gm_gen_err_text(int code) {
-    return code == GM_EFORMAT ? "the model computes no numbers: its file is damaged; download it again"
-                              : gm_err_text(code);
+    return code == GM_EFORMAT
+               ? "the model computes no numbers: its file is damaged; download it again"
+               : gm_err_text(code);
 }
 
 /* Where a piece belongs: to the thought that is open, or to the answer. */
@@ -147,9 +148,8 @@ static int take(gm_gen *g, int32_t id) {
 
 static int decode(gm_gen *g) {
     if (g->pending >= 0) {
-        int rc = gm_sampler_takes_top(g->sampler)
-                     ? gm_session_append_top(g->session, g->pending)
-                     : gm_session_append(g->session, g->pending);
+        int rc = gm_sampler_takes_top(g->sampler) ? gm_session_append_top(g->session, g->pending)
+                                                  : gm_session_append(g->session, g->pending);
         if (rc == GM_ETOOLONG) return end(g, GM_STOP_CONTEXT);
         if (rc < 0) return rc;
         g->pending = -1;

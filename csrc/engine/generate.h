@@ -27,7 +27,7 @@ typedef struct {
     gm_sampler_opts sampling;
     int32_t max_tokens; /* 0: prefill only */
     bool ignore_eog;
-    bool thoughts; /* thoughts apart from the text, without their marks; else as written */
+    bool thoughts;       /* thoughts apart from the text, without their marks; else as written */
     const gm_str *stops; /* [n_stop]; copied */
     size_t n_stop;
     const gm_heal_index *heal; /* NULL: no healing */
@@ -51,13 +51,13 @@ typedef struct {
     bool prefilling;
     gm_stop_reason stop_reason; /* GM_STOP_NONE while there is more to do, and after prefill only */
     size_t n_prompt, n_reused, n_left; /* positions */
-    size_t n_media;      /* media rows computed */
-    gm_ids tokens;       /* all that was sampled, an end token excepted */
+    size_t n_media;                    /* media rows computed */
+    gm_ids tokens;                     /* all that was sampled, an end token excepted */
     uint32_t n_generated;
-    gm_bytes text;       /* what the last step added; not terminated */
-    gm_bytes thought;    /* the same of thoughts; stop strings do not apply to them */
-    float logprob;       /* of the last token */
-    double logprob_sum;  /* over n_generated */
+    gm_bytes text;                /* what the last step added; not terminated */
+    gm_bytes thought;             /* the same of thoughts; stop strings do not apply to them */
+    float logprob;                /* of the last token */
+    double logprob_sum;           /* over n_generated */
     double prefill_ms, decode_ms; /* spent in steps */
 } gm_gen;
 
@@ -68,7 +68,8 @@ int gm_gen_init(gm_gen *g, gm_session *s, const gm_vocab *vocab, const gm_prompt
 void gm_gen_finish(gm_gen *g);
 
 /* One chunk of at most max_tok positions (0: as many as a chunk holds), or one token. 1 while there
- * is more to do, 0 when the answer is complete, or an error; GM_EFORMAT when no logit is a number. */
+ * is more to do, 0 when the answer is complete, or an error; GM_EFORMAT when no logit is a
+ * number. */
 int gm_gen_step(gm_gen *g, size_t max_tok);
 
 /* What to tell a user of a step's error. */

@@ -22,7 +22,7 @@ struct gm_heal_index {
     gm_bytes text;
     entry *e; /* [n], by bytes */
     size_t n;
-    size_t longest; /* bytes */
+    size_t longest;       /* bytes */
     int32_t byte_id[256]; /* byte tokens; -1 where there is none */
 };
 

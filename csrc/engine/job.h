@@ -34,7 +34,7 @@ typedef struct {
     bool think, heal, ignore_eog, thoughts;
     int32_t max_tokens;
     int32_t image_tokens; /* budget of an image; 0: default */
-    int32_t fork_from; /* session; -1: none */
+    int32_t fork_from;    /* session; -1: none */
 } gm_generate_request;
 
 typedef struct gm_job {

@@ -10,9 +10,7 @@
 enum { CACHES = 2 };
 
 /* What weights take more on a device than in the file: some formats get whole words there. */
-static uint64_t on_device(uint64_t bytes) {
-    return bytes + bytes / 16;
-}
+static uint64_t on_device(uint64_t bytes) { return bytes + bytes / 16; }
 
 /* Layer of a tensor "blk.N.*"; -1: another one. */
 static int32_t layer_of(gm_str name) {
@@ -50,8 +48,9 @@ static int32_t count_fitting(uint64_t there, const gm_gguf *g, const gm_config *
 }
 
 /* Nothing fits: the CPU does it all. */
-static int give_up(gm_backend **b, uint64_t there, const gm_place_opts *o, char *err, size_t errlen) {
-    char note[sizeof (*b)->note], devices[sizeof (*b)->devices];
+static int give_up(gm_backend **b, uint64_t there, const gm_place_opts *o, char *err,
+                   size_t errlen) {
+    char note[sizeof(*b)->note], devices[sizeof(*b)->devices];
     memcpy(devices, (*b)->devices, sizeof devices);
     snprintf(note, sizeof note, "%.60s has only %llu MiB of memory left", (*b)->desc,
              (unsigned long long)(there >> 20));

@@ -13,8 +13,8 @@
 #include "base/mem.h"
 
 enum {
-    BLOCK = 16,              /* floats per step of the wide loops: one 512-bit register */
-    SUM_BLOCKS = 64,         /* blocks that are summed up in float32 */
+    BLOCK = 16,      /* floats per step of the wide loops: one 512-bit register */
+    SUM_BLOCKS = 64, /* blocks that are summed up in float32 */
     DEFAULT_REPEAT_LAST = 64,
     MAX_REPEAT_LAST = 1 << 16,
     FIRST_TOP_P = 1024 /* candidates sorted before top-p falls back to sorting everything */
@@ -137,8 +137,8 @@ static inline float exp_negative(float x) {
     return p * scale;
 }
 
-/* sum of e^(x - max). Float32 for short stretches only, so that all of a quarter of a million values
- * lose at most 4e-6 of the sum: gm_sampler_pick_top counts on SUM_ERROR. */
+/* sum of e^(x - max). Float32 for short stretches only, so that all of a quarter of a million
+ * values lose at most 4e-6 of the sum: gm_sampler_pick_top counts on SUM_ERROR. */
 static double sum_exp(const float *x, int32_t n, float max) {
     double sum = 0.0;
     int32_t i = 0;
@@ -307,9 +307,7 @@ static size_t select_top_p(gm_sampler *s, const float *x, int32_t n, float max) 
     return need < kept ? need : kept;
 }
 
-static bool top_p_on(const gm_sampler_opts *o) {
-    return o->top_p > 0.0f && o->top_p < 1.0f;
-}
+static bool top_p_on(const gm_sampler_opts *o) { return o->top_p > 0.0f && o->top_p < 1.0f; }
 
 /* What min-p leaves. */
 static float lowest_kept(const gm_sampler *s, float max) {
@@ -385,15 +383,16 @@ int32_t gm_sampler_pick(gm_sampler *s, float *logits, int32_t n_vocab, const int
 
 /* ---- from the best of a row -------------------------------------------------------------------
  *
- * What is not listed has a logit below top->bound, and suppression, mask and penalty only take away from
- * logits. So those of the listed that are at the bound or above it afterwards are the best of the whole
- * row, in their order; the others of the list are not used. All else follows from how many of these
- * "sure" candidates a filter looks at:
+ * What is not listed has a logit below top->bound, and suppression, mask and penalty only take away
+ * from logits. So those of the listed that are at the bound or above it afterwards are the best of
+ * the whole row, in their order; the others of the list are not used. All else follows from how
+ * many of these "sure" candidates a filter looks at:
  *
  *     greedy     1
  *     top-k      k of them
- *     top-p      up to its share of the sum over the row, which the device gives before suppression and
- *                penalty and not to the last bit: decided only where no sum within the error says otherwise
+ *     top-p      up to its share of the sum over the row, which the device gives before
+ *                suppression and penalty and not to the last bit: decided only where no sum
+ *                within the error says otherwise
  *     min-p      all above its threshold, which must not be below the bound
  */
 
@@ -421,7 +420,8 @@ static size_t sure_candidates(gm_sampler *s, const gm_top *top, const int32_t *s
         if (is_suppressed(suppressed, n_suppressed, c.id)) c.logit = -INFINITY;
         else if (s->recent && bit_set(s->seen, c.id)) c.logit = penalised(s, c.logit);
         if (c.logit != before_all)
-            *taken += exp((double)before_all - (double)top->max) - exp((double)c.logit - (double)top->max);
+            *taken += exp((double)before_all - (double)top->max) -
+                      exp((double)c.logit - (double)top->max);
         if (c.logit >= top->bound && c.logit > -INFINITY) s->cand[n++] = c;
     }
     forget_seen(s);
@@ -430,9 +430,10 @@ static size_t sure_candidates(gm_sampler *s, const gm_top *top, const int32_t *s
     return n;
 }
 
-/* How many of the n sure candidates top-p keeps of the whole row; 0: they do not tell. hidden: ids that
- * may have been taken away without being listed. */
-static size_t sure_top_p(const gm_sampler *s, const gm_top *top, size_t n, double taken, size_t hidden) {
+/* How many of the n sure candidates top-p keeps of the whole row; 0: they do not tell. hidden: ids
+ * that may have been taken away without being listed. */
+static size_t sure_top_p(const gm_sampler *s, const gm_top *top, size_t n, double taken,
+                         size_t hidden) {
     const float max = s->cand[0].logit;
     const double to_max = exp((double)top->max - (double)max), sum = (double)top->sum;
     const double unlisted = (double)hidden * exp((double)top->bound - (double)max);

@@ -40,9 +40,9 @@ int32_t gm_sampler_pick(gm_sampler *s, float *logits, int32_t n_vocab, const int
 /* Whether the best logits can be enough at all. */
 bool gm_sampler_takes_top(const gm_sampler *s);
 
-/* The same choice from the best of a row, if it can be made from them: *id and the random state are then
- * exactly what gm_sampler_pick would have made of the row, *logprob is that up to rounding. False: it
- * takes the whole row, and nothing has changed. */
+/* The same choice from the best of a row, if it can be made from them: *id and the random state are
+ * then exactly what gm_sampler_pick would have made of the row, *logprob is that up to rounding.
+ * False: it takes the whole row, and nothing has changed. */
 bool gm_sampler_pick_top(gm_sampler *s, const gm_top *top, int32_t n_vocab,
                          const int32_t *suppressed, size_t n_suppressed, const uint32_t *mask,
                          int32_t *id, float *logprob);

@@ -42,9 +42,9 @@ gm_job *gm_sched_find(const gm_sched *s, int64_t id) {
     return NULL;
 }
 
-/* The oldest job of each session in front of the first load or unload, and how urgent it is, and which
- * job makes it so: that one's age counts, or what nobody waited for would come before an older
- * request as soon as a newer one waits for it. */
+/* The oldest job of each session in front of the first load or unload, and how urgent it is, and
+ * which job makes it so: that one's age counts, or what nobody waited for would come before an
+ * older request as soon as a newer one waits for it. */
 typedef struct {
     gm_job *head;
     int32_t priority;

@@ -31,11 +31,12 @@ int64_t gm_sched_add(gm_sched *s, gm_job *j);
 
 /* What should run now, or NULL. It stays in the list until it is removed, so a job that has
  * become more urgent meanwhile shows by a different answer. *priority gets that of a generation,
- * its own or what it was lent, and is left alone by other jobs and cancelled ones; NULL: not asked. */
+ * its own or what it was lent, and is left alone by other jobs and cancelled ones; NULL: not
+ * asked. */
 gm_job *gm_sched_pick(const gm_sched *s, int32_t *priority);
 
 /* The same without regard to cancelled jobs, which are not worth an interruption. */
 gm_job *gm_sched_best(const gm_sched *s, int32_t *priority);
 
-void gm_sched_remove(gm_sched *s, const gm_job *j); /* gives the job back to the caller */
+void gm_sched_remove(gm_sched *s, const gm_job *j);   /* gives the job back to the caller */
 gm_job *gm_sched_find(const gm_sched *s, int64_t id); /* NULL: none */

@@ -13,14 +13,14 @@
 
 enum {
     MESSAGE = GM_EVENT_MESSAGE, /* bytes */
-    FIRST_CHUNK = 32,   /* tokens, while nothing has been measured */
-    MIN_CHUNK = 32,     /* fewer would read all weights for too little work */
+    FIRST_CHUNK = 32,           /* tokens, while nothing has been measured */
+    MIN_CHUNK = 32,             /* fewer would read all weights for too little work */
     MAX_CHUNK = 512,
-    MIN_MEASURED = 16   /* tokens: shorter chunks say little about the rate of long ones */
+    MIN_MEASURED = 16 /* tokens: shorter chunks say little about the rate of long ones */
 };
 
-static const double CHUNK_SECONDS = 0.25;  /* what an interruption may cost at most */
-static const double PROGRESS_MS = 30;      /* between two progress events of a load or a hash */
+static const double CHUNK_SECONDS = 0.25; /* what an interruption may cost at most */
+static const double PROGRESS_MS = 30;     /* between two progress events of a load or a hash */
 
 struct gm_service {
     const gm_cancel *interrupt;
@@ -33,7 +33,7 @@ struct gm_service {
     uint64_t n_step;
     gm_heal_index *heal;
     uint64_t media_rows; /* computed by sessions that are gone */
-    uint64_t epoch; /* counts unloads, so that work begun before one is recognised */
+    uint64_t epoch;      /* counts unloads, so that work begun before one is recognised */
     double prefill_tok_s, decode_tok_s; /* moving averages; 0: not measured */
     int64_t loading;                    /* job */
     int64_t film;                       /* the job whose video the engine keeps, if it keeps one */
@@ -157,14 +157,14 @@ static bool load(gm_service *s, gm_job *j) {
 
 /* ---- beginning to generate ------------------------------------------------------------------- */
 
-/* Media files are read and embedded here: tens of milliseconds for a picture, seconds for a video. What
- * was interrupted begins again, but the rows of finished files are still there, and so is what a video
- * has become (attach.h). */
+/* Media files are read and embedded here: tens of milliseconds for a picture, seconds for a video.
+ * What was interrupted begins again, but the rows of finished files are still there, and so is what
+ * a video has become (attach.h). */
 static int encode(gm_service *s, const gm_generate_request *r, struct gm_work *w, char *err,
                   size_t errlen) {
     gm_turns_opts o = {.think = r->think, .cancel = s->interrupt};
-    return gm_attachments_encode(&w->media, s->engine, r->parts, r->n_part, &o, r->image_tokens, &w->ids,
-                                 err, errlen);
+    return gm_attachments_encode(&w->media, s->engine, r->parts, r->n_part, &o, r->image_tokens,
+                                 &w->ids, err, errlen);
 }
 
 /* Continues from another session when that has more of the prompt than the job's own. */
@@ -195,13 +195,14 @@ static bool make_room(gm_service *s, const gm_job *j) {
     for (int k = 0; k < 2 && oldest < 0; k++)
         if (last[k] >= 0 && s->session[last[k]] && !s->begun[last[k]]) oldest = last[k];
     if (oldest < 0) return false;
-    gm_log(GM_LOG_INFO, "engine", "memory is short: session %d gives its cache to session %d", oldest,
-           (int)j->session);
+    gm_log(GM_LOG_INFO, "engine", "memory is short: session %d gives its cache to session %d",
+           oldest, (int)j->session);
     close_session(s, oldest);
     return true;
 }
 
-static int create_session(gm_session **out, gm_engine *e, int32_t longest, char *err, size_t errlen) {
+static int create_session(gm_session **out, gm_engine *e, int32_t longest, char *err,
+                          size_t errlen) {
     int rc = gm_engine_widen(e, longest, err, errlen);
     return rc < 0 ? rc : gm_session_create(out, e, err, errlen);
 }
@@ -269,8 +270,7 @@ static int begin(gm_service *s, gm_job *j, char *err, size_t errlen) {
         if (rc < 0) gm_fail(err, errlen, rc, "%s", gm_err_text(rc));
     }
     if (rc < 0) return rc;
-    gm_prompt p = {
-        .ids = w->ids.v, .n = w->ids.n, .media = w->media.media, .n_media = w->media.n};
+    gm_prompt p = {.ids = w->ids.v, .n = w->ids.n, .media = w->media.media, .n_media = w->media.n};
     rc = fork_if_better(s, j, &p);
     if (rc < 0) return gm_fail(err, errlen, rc, "%s", gm_err_text(rc));
     gm_gen_opts o = gen_options(s, &j->gen);

@@ -23,7 +23,7 @@ typedef enum {
 typedef struct {
     gm_state state;
     uint32_t n_ctx, n_ctx_train, n_threads, n_queued;
-    bool sees, hears; /* pictures, sounds */
+    bool sees, hears;      /* pictures, sounds */
     uint32_t image_tokens; /* default budget of a picture; 0: sees none */
     uint64_t model_bytes, cache_bytes, n_param, media_rows;
     double prefill_tok_s, decode_tok_s;

@@ -25,29 +25,29 @@ struct gm_session {
     gm_kv *kv;
     size_t n_ctx, n_vocab, n_embd, n_chunk;
 
-    uint64_t *have; /* [n_ctx] keys of the first gm_kv_len positions */
+    uint64_t *have;  /* [n_ctx] keys of the first gm_kv_len positions */
     closed_run *run; /* in the cache, ascending */
     size_t n_run, cap_run;
 
     bool syncing;
     size_t n_want;
-    uint64_t *want;     /* [n_ctx] keys */
-    int32_t *ids;       /* [n_ctx]; -1 at rows of media */
+    uint64_t *want; /* [n_ctx] keys */
+    int32_t *ids;   /* [n_ctx]; -1 at rows of media */
     gm_media_rows *media;
     size_t n_media, cap_media;
 
-    float *logits;      /* [n_vocab] after the last position */
+    float *logits; /* [n_vocab] after the last position */
     bool has_logits;
-    bool untouched;     /* nobody was given the logits, so they are as computed */
+    bool untouched; /* nobody was given the logits, so they are as computed */
     bool has_top;
-    gm_top top;         /* the best of the row, which the decoder still has */
+    gm_top top; /* the best of the row, which the decoder still has */
 
-    int32_t *see_to;    /* [n_chunk] */
-    int32_t *out_rows;  /* [n_chunk] */
+    int32_t *see_to;   /* [n_chunk] */
+    int32_t *out_rows; /* [n_chunk] */
     size_t n_media_computed;
     gm_logits_tap tap;
-    float *tapped;      /* rows for the tap */
-    size_t cap_tapped;  /* in rows */
+    float *tapped;     /* rows for the tap */
+    size_t cap_tapped; /* in rows */
 };
 
 /* ---- creation -------------------------------------------------------------------------------- */
@@ -218,7 +218,8 @@ static int check_prompt(const gm_session *s, const gm_prompt *p, char *err, size
     if (p->n == 0) return gm_fail(err, errlen, GM_EINVAL, "the prompt is empty");
     if (p->n > s->n_ctx)
         return gm_fail(err, errlen, GM_ETOOLONG,
-                       "the prompt has %zu tokens, n_ctx is %zu; send less or raise it", p->n, s->n_ctx);
+                       "the prompt has %zu tokens, n_ctx is %zu; send less or raise it", p->n,
+                       s->n_ctx);
     int rc = check_media(s, p, err, errlen);
     if (rc < 0) return rc;
     size_t next = 0;
@@ -280,8 +281,7 @@ static size_t chunk_length(const gm_session *s, size_t pos, size_t max_tok) {
         if (m->start >= pos + n) break;
         if (seen) return m->start - pos;
         seen = true;
-        if (m->bidirectional && end > pos + n)
-            return m->start > pos ? m->start - pos : m->n_row;
+        if (m->bidirectional && end > pos + n) return m->start > pos ? m->start - pos : m->n_row;
     }
     return n;
 }

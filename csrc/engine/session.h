@@ -10,7 +10,7 @@
 
 /* A run of embedding rows (an image, a sound) inside a prompt. */
 typedef struct {
-    size_t start;       /* index of its first row among the positions */
+    size_t start; /* index of its first row among the positions */
     size_t n_row;
     const float *rows;  /* [n_row, n_embd]; borrowed until the sync that needs them is done */
     uint64_t hash;      /* of the contents: equal hash means equal rows */
@@ -48,16 +48,16 @@ int64_t gm_session_step(gm_session *s, size_t max_tok);
  * session is as before and the call may be repeated. */
 int gm_session_append(gm_session *s, int32_t id);
 
-/* The same, but where a device can, only the best logits come from it (gm_session_top), which are enough
- * for most choices. Elsewhere it is gm_session_append. */
+/* The same, but where a device can, only the best logits come from it (gm_session_top), which are
+ * enough for most choices. Elsewhere it is gm_session_append. */
 int gm_session_append_top(gm_session *s, int32_t id);
 
-/* The best logits after the last position: owned by the session, valid until the next step; NULL unless
- * gm_session_append_top left them. */
+/* The best logits after the last position: owned by the session, valid until the next step; NULL
+ * unless gm_session_append_top left them. */
 const gm_top *gm_session_top(const gm_session *s);
 
-/* Brings the row that gm_session_top is of, so that gm_session_logits has it; 0 at once where that is so
- * already. Only before the engine computes something else: GM_EINVAL then. */
+/* Brings the row that gm_session_top is of, so that gm_session_logits has it; 0 at once where that
+ * is so already. Only before the engine computes something else: GM_EINVAL then. */
 int gm_session_fetch(gm_session *s);
 
 /* n tokens more in one step, with the logits after each of them: what checking a draft needs.
@@ -66,8 +66,8 @@ int gm_session_fetch(gm_session *s);
 int gm_session_append_many(gm_session *s, const int32_t *ids, size_t n, float *logits);
 
 /* Logits after the last position: [n_vocab], owned by the session, valid until the next step; the
- * sampler may overwrite them. NULL while a sync is unfinished, and after gm_session_append_top until
- * gm_session_fetch. */
+ * sampler may overwrite them. NULL while a sync is unfinished, and after gm_session_append_top
+ * until gm_session_fetch. */
 float *gm_session_logits(gm_session *s);
 
 size_t gm_session_len(const gm_session *s);

@@ -135,9 +135,7 @@ gm_sound_view gm_sound_look(gm_sound *s) {
     return (gm_sound_view){s, s->n_byte / (2 * (size_t)s->channels), s->ended};
 }
 
-void gm_sound_view_finish(gm_sound_view *v) {
-    gm_sound_release(&v->sound);
-}
+void gm_sound_view_finish(gm_sound_view *v) { gm_sound_release(&v->sound); }
 
 /* ---- the worker's side ----------------------------------------------------------------------- */
 

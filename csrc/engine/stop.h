@@ -14,7 +14,7 @@ typedef struct {
     size_t n_stop;
     gm_bytes copy; /* what stop points into */
     gm_bytes held;
-    size_t skip;   /* bytes of the stream that are dropped before anything else */
+    size_t skip; /* bytes of the stream that are dropped before anything else */
     bool hit;
 } gm_stop;
 

@@ -39,7 +39,7 @@ struct gm_worker {
     bool stop, ended, awake;
     gm_sched sched;
     gm_events events;
-    gm_job *running; /* in a step right now */
+    gm_job *running;  /* in a step right now */
     int32_t priority; /* of that step */
     gm_status status;
     int wake_read, wake_write;
@@ -132,7 +132,8 @@ int gm_worker_wake_fd(const gm_worker *w) { return w->wake_read; }
 void gm_worker_wake_clear(gm_worker *w) {
     uint64_t sink[8];
     uv_mutex_lock(&w->lock);
-    while (read(w->wake_read, sink, sizeof sink) == (ssize_t)sizeof sink) {}
+    while (read(w->wake_read, sink, sizeof sink) == (ssize_t)sizeof sink) {
+    }
     w->awake = false;
     uv_mutex_unlock(&w->lock);
 }

@@ -95,9 +95,7 @@ static int no_memory(reader *r) {
     return gm_fail(r->err, r->errlen, GM_ENOMEM, "%s: out of memory", r->path);
 }
 
-static size_t bytes_left(const reader *r) {
-    return r->c.n - r->c.pos;
-}
+static size_t bytes_left(const reader *r) { return r->c.n - r->c.pos; }
 
 /* ---- names ------------------------------------------------------------------------------- */
 
@@ -105,9 +103,7 @@ static const gm_str *name_at(const void *base, size_t stride, size_t i) {
     return (const gm_str *)(const void *)((const char *)base + i * stride);
 }
 
-static bool same_name(gm_str a, gm_str b) {
-    return a.n == b.n && memcmp(a.p, b.p, a.n) == 0;
-}
+static bool same_name(gm_str a, gm_str b) { return a.n == b.n && memcmp(a.p, b.p, a.n) == 0; }
 
 static size_t hash_name(gm_str s) {
     uint64_t h = 0xCBF29CE484222325u; /* FNV-1a */
@@ -513,14 +509,11 @@ static bool starts_with(const reader *r, const char *s) {
 /* Says what the file is instead, since a wrong download is the usual reason. */
 static int not_gguf(reader *r) {
     const char *is = NULL;
-    if (starts_with(r, "FUGG"))
-        is = "a big-endian GGUF file; get the little-endian one";
+    if (starts_with(r, "FUGG")) is = "a big-endian GGUF file; get the little-endian one";
     else if (starts_with(r, "version https://git-lfs"))
         is = "a Git LFS pointer, not the model; download the file itself";
-    else if (starts_with(r, "<"))
-        is = "a web page, not a model; download the file itself";
-    else if (starts_with(r, "PK\x03\x04"))
-        is = "a ZIP archive; GGUF is needed";
+    else if (starts_with(r, "<")) is = "a web page, not a model; download the file itself";
+    else if (starts_with(r, "PK\x03\x04")) is = "a ZIP archive; GGUF is needed";
     else if (r->c.n > 9 && memcmp(r->c.p + 8, "{\"", 2) == 0)
         is = "a safetensors file; GGUF is needed";
     else if (starts_with(r, "lmgg") || starts_with(r, "tjgg") || starts_with(r, "fmgg"))
@@ -673,10 +666,8 @@ static gm_gguf *create(void) {
     gm_gguf *g = gm_calloc(1, sizeof *g);
     if (!g) return NULL;
     g->parts = gm_calloc(1, sizeof *g->parts);
-    if (!g->parts)
-        gm_gguf_close(&g);
-    else
-        g->n_part = 1;
+    if (!g->parts) gm_gguf_close(&g);
+    else g->n_part = 1;
     return g;
 }
 
@@ -721,9 +712,7 @@ void gm_gguf_close(gm_gguf **g) {
 
 /* ---- looking up -------------------------------------------------------------------------- */
 
-uint32_t gm_gguf_version(const gm_gguf *g) {
-    return g->parts[0].version;
-}
+uint32_t gm_gguf_version(const gm_gguf *g) { return g->parts[0].version; }
 
 uint64_t gm_gguf_file_bytes(const gm_gguf *g) {
     uint64_t sum = 0;
@@ -731,9 +720,7 @@ uint64_t gm_gguf_file_bytes(const gm_gguf *g) {
     return sum;
 }
 
-uint64_t gm_gguf_n_tensor(const gm_gguf *g) {
-    return g->n_tensor;
-}
+uint64_t gm_gguf_n_tensor(const gm_gguf *g) { return g->n_tensor; }
 
 const gm_gguf_tensor *gm_gguf_tensor_at(const gm_gguf *g, uint64_t i) {
     return i < g->n_tensor ? &g->tensors[i] : NULL;
@@ -743,9 +730,7 @@ const gm_gguf_tensor *gm_gguf_tensor_find(const gm_gguf *g, const char *name) {
     return look_up(&g->tensor_index, g->tensors, sizeof *g->tensors, name);
 }
 
-uint64_t gm_gguf_n_key(const gm_gguf *g) {
-    return g->parts[0].n_key;
-}
+uint64_t gm_gguf_n_key(const gm_gguf *g) { return g->parts[0].n_key; }
 
 gm_str gm_gguf_key_at(const gm_gguf *g, uint64_t i) {
     return i < g->parts[0].n_key ? g->parts[0].keys[i].name : (gm_str){"", 0};

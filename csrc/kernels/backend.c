@@ -33,11 +33,11 @@ static int number_behind(const char *name, const char *prefix) {
 
 /* A GPU, or the CPU and why. */
 static int open_auto(gm_backend **out, int n_threads, char *err, size_t errlen) {
-    char why[sizeof (*out)->note];
+    char why[sizeof(*out)->note];
     if (gm_vk_open(out, -1, true, why, sizeof why) == GM_OK) return GM_OK;
     gm_log(GM_LOG_INFO, "kernels", "on the CPU: %s", why);
     int rc = gm_cpu_open(out, n_threads, err, errlen);
-    if (!rc) snprintf((*out)->note, sizeof (*out)->note, "%s", why);
+    if (!rc) snprintf((*out)->note, sizeof(*out)->note, "%s", why);
     return rc;
 }
 
@@ -95,9 +95,7 @@ gm_backend *gm_be_layer(gm_backend *b, int32_t layer) {
     return b->rest && layer >= b->n_layer ? b->rest : b;
 }
 
-gm_backend *gm_be_ends(gm_backend *b) {
-    return b->rest ? b->rest : b;
-}
+gm_backend *gm_be_ends(gm_backend *b) { return b->rest ? b->rest : b; }
 
 /* The side of a split that a tensor lives on. */
 static gm_backend *side(gm_backend *b, const gm_tensor *t) {
@@ -108,9 +106,7 @@ static gm_backend *side(gm_backend *b, const gm_tensor *t) {
 
 #define REFUSE(...) (gm_log(GM_LOG_ERROR, "kernels", __VA_ARGS__), GM_EINVAL)
 
-static bool in_memory(const gm_tensor *t) {
-    return t && (t->data || t->dmem);
-}
+static bool in_memory(const gm_tensor *t) { return t && (t->data || t->dmem); }
 
 /* Number of elements, or -1 for a shape that makes no sense or overflows. */
 static int64_t n_elem(const gm_tensor *t) {
@@ -129,9 +125,7 @@ static bool is_rows(const gm_tensor *t, int64_t n_row, int64_t n) {
 }
 
 /* A norm's weight: NULL where that is allowed, or n floats. */
-static bool is_weight(const gm_tensor *w, int64_t n) {
-    return is_rows(w, 1, n) && w->ne[0] == n;
-}
+static bool is_weight(const gm_tensor *w, int64_t n) { return is_rows(w, 1, n) && w->ne[0] == n; }
 
 /* A matrix of any type that can be computed with. */
 static bool is_matrix(const gm_tensor *w) {

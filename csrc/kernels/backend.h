@@ -20,15 +20,15 @@ typedef struct gm_dmem gm_dmem; /* a block of a device's memory; NULL on the CPU
 
 /* The largest shapes that ops will be called with, so that scratch space exists before. */
 typedef struct {
-    int32_t max_tok;    /* rows of x */
-    int32_t max_in;     /* widest n_in of a matmul */
-    int32_t max_out;    /* widest n_out except the vocabulary */
+    int32_t max_tok; /* rows of x */
+    int32_t max_in;  /* widest n_in of a matmul */
+    int32_t max_out; /* widest n_out except the vocabulary */
     int32_t n_vocab;
-    int32_t max_head;   /* most query heads */
+    int32_t max_head; /* most query heads */
     int32_t max_head_dim;
-    int32_t max_slot;   /* longest cache */
-    bool fine;          /* spend arithmetic on accuracy: products with quantised weights within
-                           1e-3 of those with float32 activations */
+    int32_t max_slot; /* longest cache */
+    bool fine;        /* spend arithmetic on accuracy: products with quantised weights within
+                         1e-3 of those with float32 activations */
 } gm_be_limits;
 
 /* All of both: limits only grow, so that decoders may share a backend. */
@@ -55,7 +55,8 @@ typedef struct {
                 size_t n);
     /* Bytes that weights and caches may still take. NULL: as much as there is. */
     uint64_t (*memory_free)(gm_backend *b);
-    /* Whether the next ops give way to other work of the machine. NULL: they do not take it away. */
+    /* Whether the next ops give way to other work of the machine. NULL: they do not take it
+     * away. */
     void (*set_calm)(gm_backend *b, bool calm);
     /* NULL: logits are read and looked through on the host. */
     int (*top)(gm_backend *b, const gm_op_top *op);
@@ -81,16 +82,17 @@ struct gm_backend {
     gm_backend *rest;
     int32_t n_layer;
     int32_t n_threads; /* of the CPU; 0: none */
-    bool may_split; /* its memory may be too small for a model: the engine decides */
-    bool top_pays;  /* it has `top`, and that costs less than reading a row of logits */
-    char desc[64];  /* "cpu avx512vnni, 2 threads" */
-    char devices[256]; /* "vulkan:0 NAME, vulkan:1 NAME": what there was to choose from; empty: not looked */
+    bool may_split;    /* its memory may be too small for a model: the engine decides */
+    bool top_pays;     /* it has `top`, and that costs less than reading a row of logits */
+    char desc[64];     /* "cpu avx512vnni, 2 threads" */
+    /* "vulkan:0 NAME, vulkan:1 NAME": what there was to choose from; empty: not looked */
+    char devices[256];
     char note[160]; /* why it is not what "auto" hoped for; empty: it is */
 };
 
-/* device: "cpu", "vulkan", "vulkan:n", "split:K" (K layers on the best Vulkan device), "auto" (a GPU
- * if there is one, never software, else the CPU with a note) or "null"; NULL: "cpu". GEMMA_BACKEND
- * overrides. n_threads 0: the default. On failure *out is NULL. */
+/* device: "cpu", "vulkan", "vulkan:n", "split:K" (K layers on the best Vulkan device), "auto" (a
+ * GPU if there is one, never software, else the CPU with a note) or "null"; NULL: "cpu".
+ * GEMMA_BACKEND overrides. n_threads 0: the default. On failure *out is NULL. */
 int gm_backend_open(gm_backend **out, const char *device, int n_threads, char *err, size_t errlen);
 void gm_backend_close(gm_backend **b);
 
@@ -99,7 +101,8 @@ int gm_backend_split(gm_backend *b, int32_t n_layer, int n_threads, char *err, s
 
 void gm_be_set_cancel(gm_backend *b, const gm_cancel *c);
 
-/* Whether nobody waits for what is asked next: it is then computed at a lower priority. Between ops. */
+/* Whether nobody waits for what is asked next: it is then computed at a lower priority. Between
+ * ops. */
 void gm_be_set_calm(gm_backend *b, bool calm);
 
 /* Where a layer's weights, cache and activations are allocated. Everything else finds its side of
@@ -115,7 +118,7 @@ int gm_be_weight_import(gm_backend *b, const gm_tensor *host, gm_tensor *out);
 int gm_be_write(gm_backend *b, gm_tensor *t, size_t offset, const void *src, size_t n);
 int gm_be_read(gm_backend *b, const gm_tensor *t, size_t offset, void *dst, size_t n);
 int gm_be_copy(gm_backend *b, gm_tensor *dst, size_t dst_at, const gm_tensor *src, size_t src_at,
-               size_t n); /* GM_EUNSUPPORTED: go through the host */
+               size_t n);                  /* GM_EUNSUPPORTED: go through the host */
 uint64_t gm_be_memory_free(gm_backend *b); /* UINT64_MAX: as much as there is */
 int gm_be_sync(gm_backend *b);
 int gm_be_embed(gm_backend *b, const gm_op_embed *op);
@@ -127,7 +130,7 @@ int gm_be_kv_write(gm_backend *b, const gm_op_kv_write *op);
 int gm_be_attention(gm_backend *b, const gm_op_attention *op);
 int gm_be_geglu(gm_backend *b, const gm_op_geglu *op);
 int gm_be_softcap(gm_backend *b, const gm_op_softcap *op);
-bool gm_be_top_pays(gm_backend *b); /* where the head is */
+bool gm_be_top_pays(gm_backend *b);                /* where the head is */
 int gm_be_top(gm_backend *b, const gm_op_top *op); /* GM_EUNSUPPORTED without it */
 
 /* Constructors of the backends; called by gm_backend_open. */

@@ -51,9 +51,9 @@ typedef struct {
 /* Per head: rms norm over head_dim (weight optional), then rotation of pairs (i, i + d/2) by
  * pos * inv_freq[i]. In place. */
 typedef struct {
-    gm_tensor *x;          /* [n_tok, n_head, head_dim] */
+    gm_tensor *x; /* [n_tok, n_head, head_dim] */
     int32_t n_tok, n_head, head_dim;
-    const gm_tensor *w;    /* [head_dim], F32; NULL: no weight */
+    const gm_tensor *w; /* [head_dim], F32; NULL: no weight */
     float eps;
     const float *inv_freq; /* host [head_dim / 2], 0 where nothing turns; NULL: no rotation */
     int32_t pos0;          /* position of the first token; they count up by one */

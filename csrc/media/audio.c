@@ -16,9 +16,9 @@ int gm_audio_embed_into(gm_projector *p, const gm_samples *s, int32_t n_embd,
         const size_t have = s->n - start < want ? s->n - start : want;
         memcpy(frames, s->v + start, have * sizeof *frames);
         memset(frames + have, 0, (want - have) * sizeof *frames);
-        rc = gm_cancelled(cancel) ? GM_ECANCELLED
-                                  : gm_projector_frames(p, frames, (int32_t)m,
-                                                        out + first * (size_t)n_embd);
+        rc = gm_cancelled(cancel)
+                 ? GM_ECANCELLED
+                 : gm_projector_frames(p, frames, (int32_t)m, out + first * (size_t)n_embd);
     }
     gm_free(frames);
     return rc ? gm_fail(err, errlen, rc, "sound: %s", gm_err_text(rc)) : 0;

@@ -28,8 +28,8 @@
 #include "media/decode.h"
 
 /* libavutil, libavcodec, libswscale, libavformat of one FFmpeg release, newest first. */
-static const int versions[][4] = {{61, 63, 10, 63}, {60, 62, 9, 62}, {59, 61, 8, 61},
-                                  {58, 60, 7, 60},  {57, 59, 6, 59}};
+static const int versions[][4] = {
+    {61, 63, 10, 63}, {60, 62, 9, 62}, {59, 61, 8, 61}, {58, 60, 7, 60}, {57, 59, 6, 59}};
 
 enum { PIX_RGB24 = 2, LOG_QUIET = -8, EF_EXPLODE = 8 };
 enum { SWS_BICUBIC = 4, SWS_FULL_CHROMA = 0x2000, SWS_ACCURATE = 0x40000, SWS_CS_DEFAULT = 5 };
@@ -73,7 +73,8 @@ static void load(void) {
     AV_FUNCS(AV_LOAD)
 #undef AV_LOAD
     if (!all) {
-        snprintf(gm_av.why, sizeof gm_av.why, "FFmpeg %d lacks a function this plugin needs", gm_av.major);
+        snprintf(gm_av.why, sizeof gm_av.why, "FFmpeg %d lacks a function this plugin needs",
+                 gm_av.major);
         return;
     }
     gm_dynlib_find(format, "av_stream_get_side_data", &gm_av.av_stream_get_side_data);
@@ -104,8 +105,9 @@ int gm_av_to_rgb(const void *frame, bool full, gm_image *out, char *err, size_t 
         out->h = h;
         return 0;
     }
-    void *sws = gm_av.sws_getContext(w, h, gm_av_format(frame), w, h, PIX_RGB24,
-                                  SWS_BICUBIC | SWS_FULL_CHROMA | SWS_ACCURATE, NULL, NULL, NULL);
+    void *sws =
+        gm_av.sws_getContext(w, h, gm_av_format(frame), w, h, PIX_RGB24,
+                             SWS_BICUBIC | SWS_FULL_CHROMA | SWS_ACCURATE, NULL, NULL, NULL);
     int rc = padded ? (sws ? 0 : GM_EUNSUPPORTED) : GM_ENOMEM;
     if (!rc) {
         const int *bt601 = gm_av.sws_getCoefficients(SWS_CS_DEFAULT);
@@ -130,7 +132,8 @@ static bool is_unknown_kind(int av) {
     return av == -('P' | 'A' << 8 | 'W' << 16 | 'E' << 24) || av == -ENOSYS;
 }
 
-/* Pictures whose colour planes the reference's readers widen in their own way. False: another form. */
+/* Pictures whose colour planes the reference's readers widen in their own way. False: another
+ * form. */
 static bool widen_chroma(const char *codec, const void *frame, gm_image *out) {
     enum { YUV420P = 0, YUVJ420P = 12, YUVJ422P = 13, YUVJ444P = 14, YUVA420P = 33 };
     const int32_t form = gm_av_format(frame);
@@ -163,7 +166,8 @@ int gm_avlib_image(const char *codec, const uint8_t *p, size_t n, gm_image *out,
     if (rc) return rc;
     if (n > INT32_MAX - 4096) return gm_fail(err, errlen, GM_ETOOLONG, "picture file too large");
     const void *decoder = gm_av.avcodec_find_decoder_by_name(codec);
-    if (!decoder) return gm_fail(err, errlen, GM_EUNSUPPORTED, "this FFmpeg cannot read %s pictures", codec);
+    if (!decoder)
+        return gm_fail(err, errlen, GM_EUNSUPPORTED, "this FFmpeg cannot read %s pictures", codec);
     ctx = gm_av.avcodec_alloc_context3(decoder);
     frame = gm_av.av_frame_alloc();
     packet = gm_av.av_packet_alloc();
@@ -177,7 +181,8 @@ int gm_avlib_image(const char *codec, const uint8_t *p, size_t n, gm_image *out,
     int av = gm_av.avcodec_open2(ctx, decoder, NULL);
     if (av >= 0) av = gm_av.avcodec_send_packet(ctx, packet);
     if (av >= 0) {
-        gm_av.avcodec_send_packet(ctx, NULL); /* nothing follows: frames held for reordering come out */
+        /* nothing follows: frames held for reordering come out */
+        gm_av.avcodec_send_packet(ctx, NULL);
         av = gm_av.avcodec_receive_frame(ctx, frame);
     }
     rc = av >= 0 ? 0 : is_unknown_kind(av) ? GM_EUNSUPPORTED : GM_EFORMAT;
@@ -186,8 +191,10 @@ int gm_avlib_image(const char *codec, const uint8_t *p, size_t n, gm_image *out,
     const bool full = strcmp(codec, "mjpeg") == 0 || strcmp(codec, "tiff") == 0;
     if (!rc && !widen_chroma(codec, frame, out)) rc = gm_av_to_rgb(frame, full, out, err, errlen);
 done:
-    if (rc == GM_EFORMAT) gm_fail(err, errlen, rc, "picture: damaged, or larger than 128 million pixels");
-    else if (rc == GM_EUNSUPPORTED) gm_fail(err, errlen, rc, "a picture of this kind cannot be read; save it as PNG");
+    if (rc == GM_EFORMAT)
+        gm_fail(err, errlen, rc, "picture: damaged, or larger than 128 million pixels");
+    else if (rc == GM_EUNSUPPORTED)
+        gm_fail(err, errlen, rc, "a picture of this kind cannot be read; save it as PNG");
     else if (rc == GM_ENOMEM) gm_fail(err, errlen, rc, "picture: %s", gm_err_text(rc));
     if (packet) gm_av.av_packet_free(&packet);
     if (frame) gm_av.av_frame_free(&frame);

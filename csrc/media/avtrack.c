@@ -1,8 +1,8 @@
 /* avtrack.c: the sound and the pictures of a container, through FFmpeg's libraries.
  *
  * A damaged packet is skipped, as players do; the rest may be fine. A video is read twice: once to
- * count its frames, which no header can be trusted with, and once to decode them and hand out the few
- * that the model sees. That takes seconds, so it can be interrupted and goes on where it was.
+ * count its frames, which no header can be trusted with, and once to decode them and hand out the
+ * few that the model sees. That takes seconds, so it can be interrupted and goes on where it was.
  */
 #include <math.h>
 #include <stdio.h>
@@ -134,8 +134,8 @@ static int next_packet(track *t) {
     }
 }
 
-/* Hands every decoded frame to fn, which returns 0 to go on, 1 when it has enough, or an error. After
- * GM_ECANCELLED it may be called again and goes on with the frame that was not taken. */
+/* Hands every decoded frame to fn, which returns 0 to go on, 1 when it has enough, or an error.
+ * After GM_ECANCELLED it may be called again and goes on with the frame that was not taken. */
 static int each_frame(track *t, int (*fn)(void *ud, const track *t), void *ud) {
     for (;;) {
         while (t->held || (t->sent && gm_av.avcodec_receive_frame(t->ctx, t->frame) >= 0)) {
@@ -184,8 +184,8 @@ static int take_sound(void *ud, const track *t) {
     if (l->rate && l->rate != (uint32_t)rate) return GM_EUNSUPPORTED;
     l->rate = (uint32_t)rate;
     if (l->out->n + (size_t)n > (size_t)l->rate * GM_SOUND_MAX_SECONDS) return GM_ETOOLONG;
-    const int rc = append_samples(l->out, &l->cap, gm_av_format(t->frame),
-                                  gm_av_ptr(t->frame, 96), n_ch, (size_t)n);
+    const int rc = append_samples(l->out, &l->cap, gm_av_format(t->frame), gm_av_ptr(t->frame, 96),
+                                  n_ch, (size_t)n);
     return rc ? rc : (double)l->out->n >= l->seconds * (double)rate;
 }
 
@@ -195,8 +195,9 @@ static int sound_error(int rc, char *err, size_t errlen) {
                        GM_SOUND_MAX_SECONDS);
     if (rc == GM_ENOENT) return gm_fail(err, errlen, rc, "no sound track in the file");
     if (rc == GM_EFORMAT)
-        return gm_fail(err, errlen, rc, "no sound file of a known kind (wav, flac, ogg, mp3, m4a, mp4, "
-                                        "webm, mkv), or damaged");
+        return gm_fail(err, errlen, rc,
+                       "no sound file of a known kind (wav, flac, ogg, mp3, m4a, mp4, "
+                       "webm, mkv), or damaged");
     return gm_fail(err, errlen, rc, "sound: %s", gm_err_text(rc));
 }
 
@@ -245,10 +246,11 @@ static int video_open(gm_video *v, const char *path, const gm_cancel *cancel) {
     v->t.cancel = cancel;
     if (v->opened) return 0;
     v->opened = true;
-    const int rc = track_open(&v->t, path, video_formats, GM_AV_VIDEO, (int64_t)GM_VIDEO_MAX_MPIXEL << 20,
-                              cancel);
+    const int rc = track_open(&v->t, path, video_formats, GM_AV_VIDEO,
+                              (int64_t)GM_VIDEO_MAX_MPIXEL << 20, cancel);
     if (rc != GM_ETOOLONG) return rc;
-    return gm_fail(v->err, v->errlen, rc, "the video is larger than %d million pixels; make it smaller",
+    return gm_fail(v->err, v->errlen, rc,
+                   "the video is larger than %d million pixels; make it smaller",
                    GM_VIDEO_MAX_MPIXEL);
 }
 
@@ -275,10 +277,11 @@ static double seconds_between(const gm_video *v) {
     return s * 1000.0 >= (double)v->n_frame ? s : 0.0;
 }
 
-/* Frames and their rate. FFmpeg's is that of the finest grid which fits the times: right for an even
- * film, also when its times are rounded, but far from the mean for one that stands still between
- * changes. A picture's time is its number by the rate, as in the model's own preprocessing: of an uneven
- * film the mean, which is right at its ends and between them as far as its parts are alike. An absurd rate would make absurd times, so 24 is taken, as the model's own preprocessing
+/* Frames and their rate. FFmpeg's is that of the finest grid which fits the times: right for an
+ * even film, also when its times are rounded, but far from the mean for one that stands still
+ * between changes. A picture's time is its number by the rate, as in the model's own preprocessing:
+ * of an uneven film the mean, which is right at its ends and between them as far as its parts are
+ * alike. An absurd rate would make absurd times, so 24 is taken, as the model's own preprocessing
  * does for an unknown one. */
 static int count_frames(gm_video *v) {
     const gm_av_rational r = gm_av.av_guess_frame_rate(v->t.fmt, v->t.stream, NULL);
@@ -300,8 +303,8 @@ static int count_frames(gm_video *v) {
     return v->n_frame > 0 ? 0 : GM_EFORMAT;
 }
 
-/* How the camera was held, as turn.h counts. Decoders hand the stream's matrix to frames from FFmpeg 6.1 on;
- * before, a frame has one only if the pictures' own data does. */
+/* How the camera was held, as turn.h counts. Decoders hand the stream's matrix to frames from
+ * FFmpeg 6.1 on; before, a frame has one only if the pictures' own data does. */
 static int frame_orientation(const track *t) {
     enum { PACKET_MATRIX = 5, FRAME_MATRIX = 6 }; /* AV_PKT_DATA_, AV_FRAME_DATA_DISPLAYMATRIX */
     const void *side = gm_av.av_frame_get_side_data(t->frame, FRAME_MATRIX), *matrix = NULL;
@@ -341,7 +344,8 @@ static int video_error(int rc, char *err, size_t errlen) {
                        GM_VIDEO_MAX_SECONDS);
     if (rc == GM_ENOENT) return gm_fail(err, errlen, rc, "no pictures in the file");
     if (rc == GM_EFORMAT)
-        return gm_fail(err, errlen, rc, "no video of a known kind (mp4, mov, webm, mkv), or damaged");
+        return gm_fail(err, errlen, rc,
+                       "no video of a known kind (mp4, mov, webm, mkv), or damaged");
     return gm_fail(err, errlen, rc, "video: %s", gm_err_text(rc));
 }
 

@@ -2,16 +2,15 @@
  * are not what is asked about every second. */
 #include "media/chroma.h"
 
-static uint8_t clamp(int32_t v) {
-    return (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
-}
+static uint8_t clamp(int32_t v) { return (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v); }
 
-/* Colour sample of plane k for pixel (x, y). near and far: 3 : 1 in each direction that is halved; at
- * the border the far one is the near one. */
+/* Colour sample of plane k for pixel (x, y). near and far: 3 : 1 in each direction that is halved;
+ * at the border the far one is the near one. */
 static int32_t sample(const gm_chroma *c, int k, int32_t x, int32_t y) {
     const int32_t cw = c->half_x ? (c->w + 1) / 2 : c->w, ch = c->half_y ? (c->h + 1) / 2 : c->h;
     const int32_t nx = c->half_x ? x / 2 : x, ny = c->half_y ? y / 2 : y;
-    int32_t fx = c->half_x ? nx + (x & 1 ? 1 : -1) : nx, fy = c->half_y ? ny + (y & 1 ? 1 : -1) : ny;
+    int32_t fx = c->half_x ? nx + (x & 1 ? 1 : -1) : nx,
+            fy = c->half_y ? ny + (y & 1 ? 1 : -1) : ny;
     /* libjpeg smooths no plane that is so narrow. */
     if (!c->webp && c->half_x && cw <= 2) return c->plane[k][(int64_t)ny * c->line[k] + nx];
     const bool edge = fx < 0 || fx >= cw;

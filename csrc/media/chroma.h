@@ -1,6 +1,6 @@
-/* chroma.h: pictures with halved colour to RGB, as the libraries do it that the reference reads JPEG
- * and WebP with: colour is widened by a triangle, three parts of the near sample and one of the far
- * one each way, in their roundings. */
+/* chroma.h: pictures with halved colour to RGB, as the libraries do it that the reference reads
+ * JPEG and WebP with: colour is widened by a triangle, three parts of the near sample and one of
+ * the far one each way, in their roundings. */
 #pragma once
 
 #include <stdbool.h>

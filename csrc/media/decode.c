@@ -14,8 +14,8 @@
 
 int gm_image_check(int32_t w, int32_t h, char *err, size_t errlen) {
     if (w > 0 && h > 0 && (int64_t)w * h <= (int64_t)GM_IMAGE_MAX_MPIXEL << 20) return 0;
-    return gm_fail(err, errlen, GM_ETOOLONG, "a picture of %d x %d pixels is too large (%d Mpx)", w, h,
-                   GM_IMAGE_MAX_MPIXEL);
+    return gm_fail(err, errlen, GM_ETOOLONG, "a picture of %d x %d pixels is too large (%d Mpx)", w,
+                   h, GM_IMAGE_MAX_MPIXEL);
 }
 
 /* ---- WAV --------------------------------------------------------------------------------- */
@@ -87,8 +87,9 @@ int gm_decode_wav(const uint8_t *p, size_t n, gm_samples *out, const gm_cancel *
         uint32_t size = gm_cursor_u32(&c);
         const size_t left = c.n - c.pos;
         if (memcmp(id, "data", 4) == 0) {
-            /* Recorders that were killed leave 0 or 2^32 - 1 here: take what there is. Where the file's
-             * own size is right, so is the 0. RF64 tells in front what lies behind its 2^32 - 1. */
+            /* Recorders that were killed leave 0 or 2^32 - 1 here: take what there is. Where the
+             * file's own size is right, so is the 0. RF64 tells in front what lies behind its 2^32
+             * - 1. */
             const uint64_t told = size == UINT32_MAX && n_long > 0 ? n_long : size;
             data = c.p + c.pos;
             n_data = (told == 0 && !closed) || told > left ? left : (size_t)told;
@@ -102,12 +103,15 @@ int gm_decode_wav(const uint8_t *p, size_t n, gm_samples *out, const gm_cancel *
     }
     if (!data || !wav_supported(&f))
         return gm_fail(err, errlen, data ? GM_EUNSUPPORTED : GM_EFORMAT,
-                       data ? "WAV format %u with %u bits is not supported" : "no sound in the file",
+                       data ? "WAV format %u with %u bits is not supported"
+                            : "no sound in the file",
                        f.format, f.bits);
-    /* FFmpeg takes them for the floats of an old editor, other readers for integers: noise to one of them. */
+    /* FFmpeg takes them for the floats of an old editor, other readers for integers: noise to one
+     * of them. */
     if (f.format == WAV_PCM && f.align / f.n_ch > f.bits / 8)
-        return gm_fail(err, errlen, GM_EFORMAT, "WAV with %u bits in %u bytes is ambiguous; save it with 16 bits",
-                       f.bits, f.align / f.n_ch);
+        return gm_fail(err, errlen, GM_EFORMAT,
+                       "WAV with %u bits in %u bytes is ambiguous; save it with 16 bits", f.bits,
+                       f.align / f.n_ch);
     if (f.rate < 1000 || f.rate > 768000)
         return gm_fail(err, errlen, GM_EFORMAT, "WAV sample rate %u is out of range", f.rate);
     const size_t width = f.bits / 8, frames = n_data / (width * f.n_ch);
@@ -117,7 +121,8 @@ int gm_decode_wav(const uint8_t *p, size_t n, gm_samples *out, const gm_cancel *
     if (!mono) return gm_fail(err, errlen, GM_ENOMEM, "out of memory");
     for (size_t i = 0; i < frames; i++) {
         float sum = 0.0f;
-        for (uint32_t ch = 0; ch < f.n_ch; ch++) sum += wav_sample(&f, data + (i * f.n_ch + ch) * width);
+        for (uint32_t ch = 0; ch < f.n_ch; ch++)
+            sum += wav_sample(&f, data + (i * f.n_ch + ch) * width);
         mono[i] = gm_sample_sane(sum / (float)f.n_ch);
     }
     const int rc = gm_resample(mono, frames, f.rate, out, cancel);
@@ -144,7 +149,8 @@ int gm_decode_track(const char *path, gm_samples *out, const gm_cancel *cancel, 
 }
 
 static bool is_wav(const uint8_t *p, size_t n) {
-    const bool outer = n >= 12 && (memcmp(p, "RIFF", 4) == 0 || memcmp(p, "RF64", 4) == 0 || memcmp(p, "BW64", 4) == 0);
+    const bool outer = n >= 12 && (memcmp(p, "RIFF", 4) == 0 || memcmp(p, "RF64", 4) == 0 ||
+                                   memcmp(p, "BW64", 4) == 0);
     return outer && memcmp(p + 8, "WAVE", 4) == 0;
 }
 
@@ -166,7 +172,8 @@ int gm_decode_sound(const char *path, gm_samples *out, const gm_cancel *cancel, 
     if (rc < 0) return rc;
     /* FFmpeg 5.1 takes its bytes in the wrong order, which sounds like noise. */
     if (kind.rifx)
-        return gm_fail(err, errlen, GM_EUNSUPPORTED, "big-endian WAV (RIFX) is not read; save it as WAV or FLAC");
+        return gm_fail(err, errlen, GM_EUNSUPPORTED,
+                       "big-endian WAV (RIFX) is not read; save it as WAV or FLAC");
     if (kind.wav) {
         gm_map *m = NULL;
         rc = gm_map_read(&m, path, max, cancel, err, errlen);
@@ -190,9 +197,12 @@ static const char *sniff(const uint8_t *p, size_t n) {
         size_t at, len;
         const char *codec;
     } known[] = {
-        {"\x89PNG\r\n\x1a\n", 0, 8, "png"}, {"\xff\xd8\xff", 0, 3, "mjpeg"},
-        {"WEBP", 8, 4, "webp"},             {"GIF8", 0, 4, "gif"},
-        {"BM", 0, 2, "bmp"},                {"II*\0", 0, 4, "tiff"},
+        {"\x89PNG\r\n\x1a\n", 0, 8, "png"},
+        {"\xff\xd8\xff", 0, 3, "mjpeg"},
+        {"WEBP", 8, 4, "webp"},
+        {"GIF8", 0, 4, "gif"},
+        {"BM", 0, 2, "bmp"},
+        {"II*\0", 0, 4, "tiff"},
         {"MM\0*", 0, 4, "tiff"},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
@@ -274,7 +284,7 @@ static int orientation(const char *codec, const uint8_t *p, size_t n) {
     return 1;
 }
 
-/* ---- what the decoders would get wrong --------------------------------------------------------- */
+/* ---- what the decoders would get wrong ------------------------------------------------------- */
 
 /* Behind the blocks of data at i; beyond n when they are cut off. */
 static size_t gif_blocks_end(const uint8_t *p, size_t n, size_t i) {
@@ -282,8 +292,8 @@ static size_t gif_blocks_end(const uint8_t *p, size_t n, size_t i) {
     return i + 1;
 }
 
-/* Takes the transparency of the first picture of a GIF away: its colours count, as with alpha. False: the
- * picture is cut off, which the decoder would not tell. */
+/* Takes the transparency of the first picture of a GIF away: its colours count, as with alpha.
+ * False: the picture is cut off, which the decoder would not tell. */
 static bool gif_make_opaque(uint8_t *p, size_t n) {
     if (n < 13) return false;
     size_t i = 13 + (p[10] & 0x80 ? (size_t)6 << (p[10] & 7) : 0);
@@ -313,7 +323,8 @@ static size_t webp_first_frame(uint8_t *p, size_t n, webp_place *place) {
             at.h = 1 + (int32_t)tiff_read(p + i + 15, 3, false);
         }
         const bool anmf = memcmp(p + i, "ANMF", 4) == 0;
-        at.x = 2 * (int32_t)tiff_read(p + i + 8, 3, false); /* of the chunk that is ANMF in the end */
+        /* of the chunk that is ANMF in the end */
+        at.x = 2 * (int32_t)tiff_read(p + i + 8, 3, false);
         at.y = 2 * (int32_t)tiff_read(p + i + 11, 3, false);
         for (size_t k = i + 24; anmf && k + 8 <= end;) {
             const size_t size = tiff_read(p + k + 4, 4, false);
@@ -334,14 +345,15 @@ static size_t webp_first_frame(uint8_t *p, size_t n, webp_place *place) {
     return n;
 }
 
-/* Encoders cut the first picture to what is not transparent. The rest of the canvas is transparent black,
- * as libwebp begins it, whatever the file's own background. */
+/* Encoders cut the first picture to what is not transparent. The rest of the canvas is transparent
+ * black, as libwebp begins it, whatever the file's own background. */
 static int put_on_canvas(gm_image *img, const webp_place *at, char *err, size_t errlen) {
     if (at->w == 0 || (at->w == img->w && at->h == img->h)) return 0;
     const int fits = gm_image_check(at->w, at->h, err, errlen);
     if (fits) return fits;
     if (at->x > at->w - img->w || at->y > at->h - img->h)
-        return gm_fail(err, errlen, GM_EFORMAT, "picture: damaged, a frame is larger than the animation");
+        return gm_fail(err, errlen, GM_EFORMAT,
+                       "picture: damaged, a frame is larger than the animation");
     uint8_t *rgb = gm_calloc((size_t)at->w * (size_t)at->h, 3);
     if (!rgb) return gm_fail(err, errlen, GM_ENOMEM, "out of memory for the picture");
     for (int32_t y = 0; y < img->h; y++)
@@ -352,13 +364,14 @@ static int put_on_canvas(gm_image *img, const webp_place *at, char *err, size_t 
     return 0;
 }
 
-/* Bytes up to the end of the last row of an uncompressed BMP, its padding left out; FFmpeg reads one that is
- * shorter as if no row were padded. 0: another kind of BMP. */
+/* Bytes up to the end of the last row of an uncompressed BMP, its padding left out; FFmpeg reads
+ * one that is shorter as if no row were padded. 0: another kind of BMP. */
 static uint64_t bmp_bytes(const uint8_t *p, size_t n) {
     if (n < 34 || tiff_read(p + 14, 4, false) < 40) return 0;
     const uint32_t how = tiff_read(p + 30, 4, false), bits = tiff_read(p + 28, 2, false);
     const int32_t high = (int32_t)tiff_read(p + 22, 4, false);
-    const uint64_t w = tiff_read(p + 18, 4, false), h = (uint64_t)(high < 0 ? -(int64_t)high : high);
+    const uint64_t w = tiff_read(p + 18, 4, false),
+                   h = (uint64_t)(high < 0 ? -(int64_t)high : high);
     if ((how != 0 && how != 3) || h == 0) return 0;
     return tiff_read(p + 10, 4, false) + (w * bits + 31) / 32 * 4 * (h - 1) + (w * bits + 7) / 8;
 }
@@ -394,7 +407,8 @@ static int decode_tiff(const uint8_t *p, size_t n, gm_image *out, char *err, siz
 
 static int decode_with(const char *codec, const uint8_t *p, size_t n, gm_image *out,
                        const gm_cancel *cancel, char *err, size_t errlen) {
-    if (strcmp(codec, "png") == 0 && gm_inflate_available()) return gm_png_decode(p, n, out, cancel, err, errlen);
+    if (strcmp(codec, "png") == 0 && gm_inflate_available())
+        return gm_png_decode(p, n, out, cancel, err, errlen);
     if (strcmp(codec, "tiff") == 0) return decode_tiff(p, n, out, err, errlen);
     if (strcmp(codec, "gif") == 0 || strcmp(codec, "webp") == 0 || strcmp(codec, "bmp") == 0)
         return decode_mended(codec, p, n, out, err, errlen);

@@ -1,8 +1,9 @@
 /* decode.h: files that users have, to pixels or samples.
  *
- * WAV is read here, PNG in png.c. Everything else is decoded by FFmpeg's libraries, which are looked
- * up at run time (avlib.h); without them the message says what to install. Limits hold before anything is
- * decoded. A malformed file is an error text, never more. Thread: the worker; blocks on the disk.
+ * WAV is read here, PNG in png.c. Everything else is decoded by FFmpeg's libraries, which are
+ * looked up at run time (avlib.h); without them the message says what to install. Limits hold
+ * before anything is decoded. A malformed file is an error text, never more. Thread: the worker;
+ * blocks on the disk.
  */
 #pragma once
 
@@ -33,8 +34,8 @@ int gm_decode_image(const char *path, gm_image *out, const gm_cancel *cancel, ch
 int gm_decode_picture(const uint8_t *p, size_t n, gm_image *out, const gm_cancel *cancel, char *err,
                       size_t errlen);
 
-/* WAV, FLAC, Ogg, Opus, MP3, M4A and the first sound track of MP4, WebM and Matroska files: the mean
- * of the channels, at 16 kHz, resampled without delay. */
+/* WAV, FLAC, Ogg, Opus, MP3, M4A and the first sound track of MP4, WebM and Matroska files: the
+ * mean of the channels, at 16 kHz, resampled without delay. */
 int gm_decode_sound(const char *path, gm_samples *out, const gm_cancel *cancel, char *err,
                     size_t errlen);
 

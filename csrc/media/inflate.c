@@ -43,7 +43,8 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 /* Both stay open for the life of the process. */
 static void load(void) {
-    static const char *const deflate_names[] = {"libdeflate.so.0", "libdeflate.0.dylib", "libdeflate.dll"};
+    static const char *const deflate_names[] = {"libdeflate.so.0", "libdeflate.0.dylib",
+                                                "libdeflate.dll"};
     static const char *const zlib_names[] = {"libz.so.1", "libz.1.dylib", "zlib1.dll"};
     void *lib = gm_dynlib_open(deflate_names, sizeof deflate_names / sizeof *deflate_names);
     if (!gm_dynlib_find(lib, "libdeflate_alloc_decompressor", &fast.alloc) ||
@@ -51,7 +52,8 @@ static void load(void) {
         !gm_dynlib_find(lib, "libdeflate_zlib_decompress", &fast.decompress))
         fast.decompress = NULL;
     lib = gm_dynlib_open(zlib_names, sizeof zlib_names / sizeof *zlib_names);
-    if (!gm_dynlib_find(lib, "inflateInit_", &zlib.init) || !gm_dynlib_find(lib, "inflateEnd", &zlib.end) ||
+    if (!gm_dynlib_find(lib, "inflateInit_", &zlib.init) ||
+        !gm_dynlib_find(lib, "inflateEnd", &zlib.end) ||
         !gm_dynlib_find(lib, "inflate", &zlib.inflate))
         zlib.inflate = NULL;
     const char *which = fast.decompress ? "libdeflate" : zlib.inflate ? "zlib" : "none";
@@ -90,7 +92,8 @@ static int inflate_pieces(z_stream *z, size_t n, size_t n_out, const gm_cancel *
     return n_out == 0 && z->avail_out == 0 ? 0 : GM_EFORMAT;
 }
 
-int gm_inflate_zlib(const uint8_t *in, size_t n, uint8_t *out, size_t n_out, const gm_cancel *cancel) {
+int gm_inflate_zlib(const uint8_t *in, size_t n, uint8_t *out, size_t n_out,
+                    const gm_cancel *cancel) {
     if (!gm_inflate_available() || !zlib.inflate) return GM_EUNSUPPORTED;
     z_stream z = {.next_in = in, .next_out = out};
     if (zlib.init(&z, "1", (int)sizeof z) != Z_OK) return GM_ENOMEM;
@@ -103,7 +106,8 @@ int gm_inflate(const uint8_t *in, size_t n, uint8_t *out, size_t n_out, const gm
     if (!gm_inflate_available()) return GM_EUNSUPPORTED;
     if (gm_cancelled(cancel)) return GM_ECANCELLED;
     int rc = GM_EFORMAT;
-    if (fast.decompress && (n_out <= FAST_MAX || !zlib.inflate)) rc = inflate_fast(in, n, out, n_out);
+    if (fast.decompress && (n_out <= FAST_MAX || !zlib.inflate))
+        rc = inflate_fast(in, n, out, n_out);
     /* A stream that goes on, or one with a wrong check sum, has given zlib the bytes by then. */
     return rc == GM_EFORMAT && zlib.inflate ? gm_inflate_zlib(in, n, out, n_out, cancel) : rc;
 }

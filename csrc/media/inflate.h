@@ -1,7 +1,7 @@
 /* inflate.h: DEFLATE in its zlib wrapping, all of it at once: what a PNG holds.
  *
- * By libdeflate, which is twice as fast, or by zlib, which is everywhere; both are looked for at run
- * time. Thread: any.
+ * By libdeflate, which is twice as fast, or by zlib, which is everywhere; both are looked for at
+ * run time. Thread: any.
  */
 #pragma once
 
@@ -18,4 +18,5 @@ bool gm_inflate_available(void);
  * GM_ECANCELLED, GM_ENOMEM, GM_EUNSUPPORTED without a library. */
 int gm_inflate(const uint8_t *in, size_t n, uint8_t *out, size_t n_out, const gm_cancel *cancel);
 /* The same by zlib in any case. */
-int gm_inflate_zlib(const uint8_t *in, size_t n, uint8_t *out, size_t n_out, const gm_cancel *cancel);
+int gm_inflate_zlib(const uint8_t *in, size_t n, uint8_t *out, size_t n_out,
+                    const gm_cancel *cancel);

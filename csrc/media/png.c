@@ -39,7 +39,8 @@ static int damaged(char *err, size_t errlen) {
 
 /* ---- chunks -------------------------------------------------------------------------------- */
 
-/* The chunk at *at; moves on behind it. A last chunk that is cut off is as long as there are bytes. */
+/* The chunk at *at; moves on behind it. A last chunk that is cut off is as long as there are
+ * bytes. */
 static const uint8_t *next_chunk(const png *f, const uint8_t **at, const char **id, size_t *n) {
     const uint8_t *p = *at;
     if (f->end - p < 8) return NULL;
@@ -143,9 +144,10 @@ static void row_to_rgb(const png *f, const uint8_t *row, int32_t n, uint8_t *to,
     }
 }
 
-/* The rows of a pass, unfiltered in place, into the picture. raw is GM_UNFILTER_PAD more than its bytes.
- * Rows of RGB may go to where raw is: they are shorter by the filter. */
-static int read_pass(const png *f, const pass *s, uint8_t *raw, uint8_t *rgb, const gm_cancel *cancel) {
+/* The rows of a pass, unfiltered in place, into the picture. raw is GM_UNFILTER_PAD more than its
+ * bytes. Rows of RGB may go to where raw is: they are shorter by the filter. */
+static int read_pass(const png *f, const pass *s, uint8_t *raw, uint8_t *rgb,
+                     const gm_cancel *cancel) {
     const int32_t w = pass_w(f, s), h = pass_h(f, s);
     const size_t n = row_bytes(f, w), pixel = f->pixel_bits < 8 ? 1 : f->pixel_bits / 8;
     const bool plain = f->color == RGB && f->depth == 8 && s->dx == 1;
@@ -203,5 +205,6 @@ int gm_png_decode(const uint8_t *p, size_t n, gm_image *out, const gm_cancel *ca
         return 0;
     }
     gm_free(rgb);
-    return rc == GM_EFORMAT ? damaged(err, errlen) : gm_fail(err, errlen, rc, "picture: %s", gm_err_text(rc));
+    return rc == GM_EFORMAT ? damaged(err, errlen)
+                            : gm_fail(err, errlen, rc, "picture: %s", gm_err_text(rc));
 }

@@ -1,5 +1,5 @@
-/* projector.c: see projector.h. Norms and sums run here in plain C (they are a percent of the work);
- * the products go through the backend. */
+/* projector.c: see projector.h. Norms and sums run here in plain C (they are a percent of the
+ * work); the products go through the backend. */
 #include "media/projector.h"
 
 #include <math.h>
@@ -21,7 +21,7 @@ struct gm_projector {
     int32_t n_embd;      /* of the decoder */
     bool vision, audio;
     /* vision */
-    int32_t n_mm;        /* width between the two products */
+    int32_t n_mm; /* width between the two products */
     int32_t n_pos;
     int32_t image_tokens; /* default budget */
     layer_norm norm1, norm2, norm3;
@@ -171,7 +171,8 @@ static bool flag(const gm_gguf *g, const char *key) {
 /* Where weights live on a device, so do the rows of a product. */
 static int alloc_rows(gm_projector *p, const gm_be_limits *lim) {
     if (!p->patch.dmem && !p->audio_out.dmem) return 0;
-    p->in_rows = gm_tensor_view(GM_F32, NULL, lim->max_in > GM_FRAME ? lim->max_in : GM_FRAME, lim->max_tok);
+    p->in_rows =
+        gm_tensor_view(GM_F32, NULL, lim->max_in > GM_FRAME ? lim->max_in : GM_FRAME, lim->max_tok);
     p->out_rows = gm_tensor_view(GM_F32, NULL, lim->max_out, lim->max_tok);
     int rc = gm_be_tensor_alloc(p->backend, &p->in_rows);
     return rc ? rc : gm_be_tensor_alloc(p->backend, &p->out_rows);
@@ -183,8 +184,8 @@ bool gm_is_projector(const gm_gguf *g) {
            memcmp(arch.p, "clip", 4) == 0;
 }
 
-int gm_projector_open(gm_projector **out, const char *path, gm_backend *b, int32_t n_embd, char *err,
-                      size_t errlen) {
+int gm_projector_open(gm_projector **out, const char *path, gm_backend *b, int32_t n_embd,
+                      char *err, size_t errlen) {
     *out = NULL;
     gm_projector *p = gm_calloc(1, sizeof *p);
     if (!p) return gm_fail(err, errlen, GM_ENOMEM, "mmproj: out of memory");
@@ -203,7 +204,8 @@ int gm_projector_open(gm_projector **out, const char *path, gm_backend *b, int32
     if (flag(p->gguf, "clip.has_vision_encoder")) rc = load_vision(&l);
     if (!rc && flag(p->gguf, "clip.has_audio_encoder")) rc = load_audio(&l);
     if (!rc && !p->vision && !p->audio)
-        rc = gm_fail(err, errlen, GM_EUNSUPPORTED, "%s holds neither image nor sound weights", path);
+        rc =
+            gm_fail(err, errlen, GM_EUNSUPPORTED, "%s holds neither image nor sound weights", path);
     if (rc) goto done;
     const gm_be_limits lim = {
         .max_tok = GM_PROJECTOR_CHUNK,
@@ -239,21 +241,13 @@ void gm_projector_close(gm_projector **p) {
     *p = NULL;
 }
 
-bool gm_projector_has_vision(const gm_projector *p) {
-    return p && p->vision;
-}
+bool gm_projector_has_vision(const gm_projector *p) { return p && p->vision; }
 
-bool gm_projector_has_audio(const gm_projector *p) {
-    return p && p->audio;
-}
+bool gm_projector_has_audio(const gm_projector *p) { return p && p->audio; }
 
-int32_t gm_projector_n_pos(const gm_projector *p) {
-    return p->n_pos;
-}
+int32_t gm_projector_n_pos(const gm_projector *p) { return p->n_pos; }
 
-int32_t gm_projector_image_tokens(const gm_projector *p) {
-    return p->image_tokens;
-}
+int32_t gm_projector_image_tokens(const gm_projector *p) { return p->image_tokens; }
 
 /* ---- computing --------------------------------------------------------------------------- */
 

@@ -9,9 +9,9 @@
 #include "kernels/backend.h"
 
 enum {
-    GM_PATCH = 48,                           /* side of a patch in pixels: 16 x 3 */
+    GM_PATCH = 48, /* side of a patch in pixels: 16 x 3 */
     GM_PATCH_VALUES = GM_PATCH * GM_PATCH * 3,
-    GM_FRAME = 640                           /* samples per soft token: 40 ms at 16 kHz */
+    GM_FRAME = 640 /* samples per soft token: 40 ms at 16 kHz */
 };
 enum { GM_IMAGE_TOKENS_DEFAULT = 280, GM_IMAGE_TOKENS_MAX = 1120 };
 
@@ -21,16 +21,17 @@ typedef struct gm_projector gm_projector;
 bool gm_is_projector(const gm_gguf *g);
 
 /* n_embd: width of the decoder that the rows are for; a file of another width is refused. */
-int gm_projector_open(gm_projector **out, const char *path, gm_backend *b, int32_t n_embd, char *err,
-                      size_t errlen);
+int gm_projector_open(gm_projector **out, const char *path, gm_backend *b, int32_t n_embd,
+                      char *err, size_t errlen);
 void gm_projector_close(gm_projector **p);
 
 bool gm_projector_has_vision(const gm_projector *p);
 bool gm_projector_has_audio(const gm_projector *p);
 int32_t gm_projector_n_pos(const gm_projector *p); /* columns, and rows, of the position tables */
 
-/* The budget of a picture whose prompt names none: GM_IMAGE_TOKENS_DEFAULT, or less if the model learned
- * from smaller pictures and its file says so (clip.vision.image_max_pixels, as for other models). */
+/* The budget of a picture whose prompt names none: GM_IMAGE_TOKENS_DEFAULT, or less if the model
+ * learned from smaller pictures and its file says so (clip.vision.image_max_pixels, as for other
+ * models). */
 int32_t gm_projector_image_tokens(const gm_projector *p);
 
 /* Rows that one call of the two functions below computes at a time. */

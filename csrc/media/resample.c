@@ -65,7 +65,8 @@ static int make_table(gm_resampler *r, const gm_cancel *cancel) {
         float *row = r->table + phase * width;
         const double at = (double)phase / (double)r->up;
         double sum = 0.0;
-        for (int32_t j = -reach; j <= reach; j++) sum += taps[j + reach] = tap(j - at, cutoff, half, i0_beta);
+        for (int32_t j = -reach; j <= reach; j++)
+            sum += taps[j + reach] = tap(j - at, cutoff, half, i0_beta);
         /* Each phase passes a constant unchanged. */
         for (int32_t j = -reach; j <= reach; j++) row[j + reach] = (float)(taps[j + reach] / sum);
         if (gm_cancelled(cancel)) break;
@@ -121,7 +122,8 @@ int gm_resampler_run(const gm_resampler *r, const float *in, size_t n, size_t fr
     return 0;
 }
 
-int gm_resample(const float *in, size_t n, uint32_t rate, gm_samples *out, const gm_cancel *cancel) {
+int gm_resample(const float *in, size_t n, uint32_t rate, gm_samples *out,
+                const gm_cancel *cancel) {
     gm_resampler *r = NULL;
     memset(out, 0, sizeof *out);
     if (n > SIZE_MAX / GM_SAMPLE_RATE) return GM_EINVAL;

@@ -68,7 +68,8 @@ static int filter_init(filter *f, int32_t n_in, int32_t n_out) {
         f->count[i] = hi - lo;
         for (int32_t j = 0; j < hi - lo; j++) {
             const double v = (sum != 0.0 ? w[j] / sum : 0.0) * (1 << FIXED_BITS);
-            f->weight[(size_t)i * (size_t)f->width + (size_t)j] = (int32_t)(v < 0 ? v - 0.5 : v + 0.5);
+            f->weight[(size_t)i * (size_t)f->width + (size_t)j] =
+                (int32_t)(v < 0 ? v - 0.5 : v + 0.5);
         }
     }
     gm_free(w);
@@ -80,8 +81,8 @@ static inline uint8_t to_byte(int32_t fixed) {
     return (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
 }
 
-/* The plain loops are written for the compiler's vectoriser: constant lengths, nothing but integers.
- * With AVX2 there are others. The bits are the same. */
+/* The plain loops are written for the compiler's vectoriser: constant lengths, nothing but
+ * integers. With AVX2 there are others. The bits are the same. */
 enum {
     ROWS = 8, /* that the plain horizontal pass computes together: one vector for each colour */
     LANES = 3 * ROWS,
@@ -104,7 +105,8 @@ static void horizontal(const filter *f, const uint8_t *src, uint8_t *dst, int32_
 }
 
 /* Row i of the output from rows of the input, from byte x on. n: bytes of a row. */
-static void vertical(const filter *f, const uint8_t *src, size_t n, uint8_t *dst, int32_t i, size_t x) {
+static void vertical(const filter *f, const uint8_t *src, size_t n, uint8_t *dst, int32_t i,
+                     size_t x) {
     const int32_t *w = f->weight + (size_t)i * (size_t)f->width;
     const int32_t count = f->count[i];
     const uint8_t *first = src + (size_t)f->first[i] * n;
@@ -167,10 +169,10 @@ static int pass_vertical(const filter *f, const uint8_t *src, size_t n, uint8_t 
 
 /* ---- AVX2 --------------------------------------------------------------------------------- */
 
-/* One instruction multiplies 16 pairs of 16-bit numbers and adds neighbours. A weight has 23 bits, so
- * it is cut into an upper part and a lower one of LOW_BITS: the sum of the upper products, shifted,
- * plus that of the lower ones is exactly the sum of the whole. Two weights of one part stand together
- * as a pair; an odd last one has a zero beside it. */
+/* One instruction multiplies 16 pairs of 16-bit numbers and adds neighbours. A weight has 23 bits,
+ * so it is cut into an upper part and a lower one of LOW_BITS: the sum of the upper products,
+ * shifted, plus that of the lower ones is exactly the sum of the whole. Two weights of one part
+ * stand together as a pair; an odd last one has a zero beside it. */
 enum { LOW_BITS = 11, TAPS = 4 }; /* the horizontal pass takes four pixels at a time */
 
 typedef struct {
@@ -209,7 +211,8 @@ AVX2_INLINE __m256i two_rows(const uint8_t *p, const uint8_t *q) {
 }
 
 /* Adds two pixels, picked out of the rows as 16-bit numbers: their reds, greens, blues, nothing. */
-AVX2_INLINE void add_pair(__m256i *high, __m256i *low, __m256i rows, __m256i pick, __m256i wh, __m256i wl) {
+AVX2_INLINE void add_pair(__m256i *high, __m256i *low, __m256i rows, __m256i pick, __m256i wh,
+                          __m256i wl) {
     const __m256i v = _mm256_shuffle_epi8(rows, pick);
     *high = _mm256_add_epi32(*high, _mm256_madd_epi16(v, wh));
     *low = _mm256_add_epi32(*low, _mm256_madd_epi16(v, wl));
@@ -226,15 +229,19 @@ AVX2_INLINE void put_pixels(__m256i fixed, uint8_t *p, uint8_t *q, size_t n) {
 /* The pixels of one place in AT_ONCE rows. n: bytes to write, 3 or 4. */
 AVX2_INLINE void one_place(const filter *f, const pair *w, const uint8_t *const src[AT_ONCE],
                            uint8_t *const dst[AT_ONCE], int32_t i, size_t n) {
-    /* Pixels 0 and 1, 2 and 3: red, red, green, green, blue, blue, each with an upper byte of zero. */
-    const __m256i first = _mm256_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1, 0, -1, 3,
-                                           -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1);
-    const __m256i second = _mm256_setr_epi8(6, -1, 9, -1, 7, -1, 10, -1, 8, -1, 11, -1, -1, -1, -1, -1, 6, -1,
-                                            9, -1, 7, -1, 10, -1, 8, -1, 11, -1, -1, -1, -1, -1);
+    /* Pixels 0 and 1, 2 and 3: red, red, green, green, blue, blue, each with an upper byte of
+     * zero. */
+    const __m256i first =
+        _mm256_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1, 0, -1, 3, -1, 1,
+                         -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1);
+    const __m256i second =
+        _mm256_setr_epi8(6, -1, 9, -1, 7, -1, 10, -1, 8, -1, 11, -1, -1, -1, -1, -1, 6, -1, 9, -1,
+                         7, -1, 10, -1, 8, -1, 11, -1, -1, -1, -1, -1);
     __m256i high[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()}, low[2] = {high[0], high[0]};
     size_t at = (size_t)f->first[i] * 3;
     for (int32_t taps = f->count[i]; taps > 0; taps -= TAPS, at += 3 * TAPS, w += 2) {
-        const __m256i a = two_rows(src[0] + at, src[1] + at), b = two_rows(src[2] + at, src[3] + at);
+        const __m256i a = two_rows(src[0] + at, src[1] + at),
+                      b = two_rows(src[2] + at, src[3] + at);
         const __m256i h0 = spread(w[0].high), l0 = spread(w[0].low);
         const __m256i h1 = spread(w[1].high), l1 = spread(w[1].low);
         add_pair(&high[0], &low[0], a, first, h0, l0);
@@ -252,12 +259,13 @@ AVX2 static void horizontal_avx2(const filter *f, const pair *w, size_t per_out,
                                  const uint8_t *const src[AT_ONCE], uint8_t *const dst[AT_ONCE],
                                  int32_t n_out) {
     for (int32_t i = 0; i < n_out - 1; i++) one_place(f, w + (size_t)i * per_out, src, dst, i, 4);
-    one_place(f, w + (size_t)(n_out - 1) * per_out, src, dst, n_out - 1, 3); /* a fourth is the next row's */
+    /* a fourth is the next row's */
+    one_place(f, w + (size_t)(n_out - 1) * per_out, src, dst, n_out - 1, 3);
 }
 
 /* As `vertical`, but whole COLUMNS only: returns the byte where they end. w: pairs of rows. */
-AVX2 static size_t vertical_avx2(const filter *f, const pair *w, const uint8_t *src, size_t n, uint8_t *dst,
-                                 int32_t i) {
+AVX2 static size_t vertical_avx2(const filter *f, const pair *w, const uint8_t *src, size_t n,
+                                 uint8_t *dst, int32_t i) {
     const __m256i zero = _mm256_setzero_si256();
     const uint8_t *first = src + (size_t)f->first[i] * n;
     const int32_t count = f->count[i];
@@ -280,7 +288,8 @@ AVX2 static size_t vertical_avx2(const filter *f, const pair *w, const uint8_t *
         }
         for (int k = 0; k < 4; k++) high[k] = to_fixed(high[k], low[k]);
         /* The packing undoes the unpacking: both work in halves of the vector. */
-        const __m256i lo = _mm256_packs_epi32(high[0], high[1]), hi = _mm256_packs_epi32(high[2], high[3]);
+        const __m256i lo = _mm256_packs_epi32(high[0], high[1]),
+                      hi = _mm256_packs_epi32(high[2], high[3]);
         _mm256_storeu_si256((__m256i *)(dst + x), _mm256_packus_epi16(lo, hi));
     }
     return x;
@@ -298,14 +307,14 @@ static pair *split_weights(const filter *f, int32_t n_out, int32_t step, size_t 
     return w;
 }
 
-static int pass_horizontal_avx2(const filter *f, const uint8_t *src, int32_t w, int32_t h, uint8_t *dst,
-                                int32_t out_w, const gm_cancel *cancel) {
+static int pass_horizontal_avx2(const filter *f, const uint8_t *src, int32_t w, int32_t h,
+                                uint8_t *dst, int32_t out_w, const gm_cancel *cancel) {
     enum { PAD = 16 };
     const size_t n_in = (size_t)w * 3, n_out = (size_t)out_w * 3;
     size_t per_out;
     pair *weight = split_weights(f, out_w, TAPS, &per_out);
-    /* The last rows, since nothing may be read behind them, and a row that nobody wants. Of a picture that
-     * is narrower than a vector that can be more than AT_ONCE rows. */
+    /* The last rows, since nothing may be read behind them, and a row that nobody wants. Of a
+     * picture that is narrower than a vector that can be more than AT_ONCE rows. */
     uint8_t *room = gm_malloc(AT_ONCE * (n_in + PAD) + n_out, 1);
     int rc = weight && room ? 0 : GM_ENOMEM;
     for (int32_t y = 0; !rc && y < h; y += AT_ONCE) {
@@ -328,8 +337,8 @@ static int pass_horizontal_avx2(const filter *f, const uint8_t *src, int32_t w, 
     return rc;
 }
 
-static int pass_vertical_avx2(const filter *f, const uint8_t *src, size_t n, uint8_t *dst, int32_t out_h,
-                              const gm_cancel *cancel) {
+static int pass_vertical_avx2(const filter *f, const uint8_t *src, size_t n, uint8_t *dst,
+                              int32_t out_h, const gm_cancel *cancel) {
     size_t per_out;
     pair *weight = split_weights(f, out_h, 2, &per_out);
     if (!weight) return GM_ENOMEM;
@@ -350,8 +359,8 @@ static bool has_avx2(void) { return false; }
 #endif
 
 /* A size that stays needs no pass: filtering with weight 1 would give the same bytes. */
-static int resize_rows(const uint8_t *src, size_t n, int32_t h, uint8_t *dst, int32_t out_h, bool avx2,
-                       const gm_cancel *cancel) {
+static int resize_rows(const uint8_t *src, size_t n, int32_t h, uint8_t *dst, int32_t out_h,
+                       bool avx2, const gm_cancel *cancel) {
     filter f = {0};
     if (out_h == h) return memcpy(dst, src, n * (size_t)h), 0;
     int rc = filter_init(&f, h, out_h);
@@ -360,24 +369,25 @@ static int resize_rows(const uint8_t *src, size_t n, int32_t h, uint8_t *dst, in
     return rc;
 }
 
-static int resize_columns(const uint8_t *src, int32_t w, int32_t h, uint8_t *dst, int32_t out_w, bool avx2,
-                          const gm_cancel *cancel) {
+static int resize_columns(const uint8_t *src, int32_t w, int32_t h, uint8_t *dst, int32_t out_w,
+                          bool avx2, const gm_cancel *cancel) {
     filter f = {0};
     if (out_w == w) return memcpy(dst, src, (size_t)w * 3 * (size_t)h), 0;
     int rc = filter_init(&f, w, out_w);
-    if (!rc) rc = (avx2 ? pass_horizontal_avx2 : pass_horizontal)(&f, src, w, h, dst, out_w, cancel);
+    if (!rc)
+        rc = (avx2 ? pass_horizontal_avx2 : pass_horizontal)(&f, src, w, h, dst, out_w, cancel);
     filter_finish(&f);
     return rc;
 }
 
-/* Each pass rounds and clamps, so their order shows. Pillow 13 begins with the rows when they lose more
- * than twice as much as the columns do; found by trying sizes, exact on both sides. */
+/* Each pass rounds and clamps, so their order shows. Pillow 13 begins with the rows when they lose
+ * more than twice as much as the columns do; found by trying sizes, exact on both sides. */
 static bool rows_first(int32_t w, int32_t h, int32_t out_w, int32_t out_h) {
     return out_h < h && (int64_t)h - out_h > 2 * ((int64_t)w - out_w);
 }
 
-static int resize(const uint8_t *src, int32_t w, int32_t h, uint8_t *dst, int32_t out_w, int32_t out_h,
-                  bool avx2, const gm_cancel *cancel) {
+static int resize(const uint8_t *src, int32_t w, int32_t h, uint8_t *dst, int32_t out_w,
+                  int32_t out_h, bool avx2, const gm_cancel *cancel) {
     const bool rows = rows_first(w, h, out_w, out_h);
     const size_t mid_w = (size_t)(rows ? w : out_w) * 3, mid_h = (size_t)(rows ? out_h : h);
     if (out_w == w) return resize_rows(src, mid_w, h, dst, out_h, avx2, cancel);

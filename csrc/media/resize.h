@@ -1,9 +1,9 @@
 /* resize.h: the image resize that the model was trained with.
  *
  * Bicubic (a = -0.5), the kernel widened when shrinking, two passes, each rounded and clamped to 8
- * bits, coefficients in 22-bit fixed point: bit for bit what Pillow's resize does with BICUBIC, which
- * is what Google's preprocessing calls. Pillow before 13 always begins with the columns; that can
- * differ where a picture is hard black and white noise.
+ * bits, coefficients in 22-bit fixed point: bit for bit what Pillow's resize does with BICUBIC,
+ * which is what Google's preprocessing calls. Pillow before 13 always begins with the columns; that
+ * can differ where a picture is hard black and white noise.
  */
 #pragma once
 

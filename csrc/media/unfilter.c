@@ -1,5 +1,5 @@
-/* unfilter.c: see unfilter.h. Filters 1, 3 and 4 lean on the pixel to the left, so only the channels of
- * a pixel can be computed together: one vector is one pixel.
+/* unfilter.c: see unfilter.h. Filters 1, 3 and 4 lean on the pixel to the left, so only the
+ * channels of a pixel can be computed together: one vector is one pixel.
  */
 #include "media/unfilter.h"
 
@@ -22,9 +22,11 @@ static int paeth(int a, int b, int c) {
 }
 
 /* From byte `x` on. above is never NULL here. */
-static void plain(int filter, uint8_t *row, const uint8_t *above, size_t n, size_t pixel, size_t x) {
+static void plain(int filter, uint8_t *row, const uint8_t *above, size_t n, size_t pixel,
+                  size_t x) {
     for (; x < n; x++) {
-        const int a = x < pixel ? 0 : row[x - pixel], b = above[x], c = x < pixel ? 0 : above[x - pixel];
+        const int a = x < pixel ? 0 : row[x - pixel], b = above[x],
+                  c = x < pixel ? 0 : above[x - pixel];
         const int guess = filter == SUB ? a : filter == AVERAGE ? (a + b) >> 1 : paeth(a, b, c);
         row[x] = (uint8_t)(row[x] + guess);
     }
@@ -69,13 +71,13 @@ FOR_AVX2 void pixels(int filter, uint8_t *row, const uint8_t *above, size_t n, s
 }
 
 /* Constant sizes and filters, so that each becomes a loop of its own. */
-#define EACH_FILTER(pixel)                                                                          \
-    if (filter == SUB) pixels(SUB, row, above, n, pixel);                                           \
-    else if (filter == AVERAGE) pixels(AVERAGE, row, above, n, pixel);                              \
+#define EACH_FILTER(pixel)                                                                         \
+    if (filter == SUB) pixels(SUB, row, above, n, pixel);                                          \
+    else if (filter == AVERAGE) pixels(AVERAGE, row, above, n, pixel);                             \
     else pixels(PAETH, row, above, n, pixel)
 
-__attribute__((target("avx2"))) static void vector(int filter, uint8_t *row, const uint8_t *above, size_t n,
-                                                   size_t pixel) {
+__attribute__((target("avx2"))) static void vector(int filter, uint8_t *row, const uint8_t *above,
+                                                   size_t n, size_t pixel) {
     switch (pixel) {
     case 1: EACH_FILTER(1); break;
     case 2: EACH_FILTER(2); break;

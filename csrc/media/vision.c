@@ -13,8 +13,8 @@ bool gm_image_tokens_valid(int32_t budget) {
 int gm_image_grid(int32_t w, int32_t h, int32_t budget, int32_t max_side, int32_t *cols,
                   int32_t *rows) {
     if (w < 1 || h < 1 || budget < 1) return GM_EINVAL;
-    /* In the order of the reference: where a side is a whole number of patches, another order may fall
-     * on the other side of it. */
+    /* In the order of the reference: where a side is a whole number of patches, another order may
+     * fall on the other side of it. */
     const double f = sqrt((double)budget * (GM_PATCH * GM_PATCH) / ((double)w * (double)h));
     int32_t c = (int32_t)floor(f * w / GM_PATCH), r = (int32_t)floor(f * h / GM_PATCH);
     if (c == 0 && r == 0) return GM_EINVAL;

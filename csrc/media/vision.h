@@ -21,8 +21,8 @@ bool gm_image_tokens_valid(int32_t budget);
 int gm_image_grid(int32_t w, int32_t h, int32_t budget, int32_t max_side, int32_t *cols,
                   int32_t *rows);
 
-/* Patches first .. first + n - 1 of a resized picture, in raster order: out: [n, GM_PATCH_VALUES], as
- * planes of 0..1 floats. rgb: [.., cols * GM_PATCH, 3]. */
+/* Patches first .. first + n - 1 of a resized picture, in raster order: out: [n, GM_PATCH_VALUES],
+ * as planes of 0..1 floats. rgb: [.., cols * GM_PATCH, 3]. */
 void gm_image_patches(const uint8_t *rgb, int32_t cols, int32_t first, int32_t n, float *out);
 
 /* The image as rows: *out is [*n_row, n_embd], to be freed with gm_free. */

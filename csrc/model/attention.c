@@ -24,9 +24,7 @@ static layout layout_of(const gm_config *c, int32_t n_batch) {
     return l;
 }
 
-int64_t gm_attention_work(const gm_config *c, int32_t n_batch) {
-    return layout_of(c, n_batch).end;
-}
+int64_t gm_attention_work(const gm_config *c, int32_t n_batch) { return layout_of(c, n_batch).end; }
 
 /* q of rows from row0 on, k and v of all rows, as products only. All three share their input, so
  * they go in one call unless q is wanted for fewer rows. */

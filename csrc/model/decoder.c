@@ -78,9 +78,7 @@ static int alloc_buffers(gm_decoder *d) {
     return GM_OK;
 }
 
-static int32_t max32(int32_t a, int32_t b) {
-    return a > b ? a : b;
-}
+static int32_t max32(int32_t a, int32_t b) { return a > b ? a : b; }
 
 int gm_decoder_create(gm_decoder **out, const gm_config *c, const gm_weights *w, gm_backend *b,
                       int32_t n_batch, int32_t max_slot, char *err, size_t errlen) {
@@ -127,13 +125,9 @@ void gm_decoder_destroy(gm_decoder **d) {
     *d = NULL;
 }
 
-int32_t gm_decoder_n_batch(const gm_decoder *d) {
-    return d->n_batch;
-}
+int32_t gm_decoder_n_batch(const gm_decoder *d) { return d->n_batch; }
 
-bool gm_decoder_top_pays(const gm_decoder *d) {
-    return gm_be_top_pays(d->b);
-}
+bool gm_decoder_top_pays(const gm_decoder *d) { return gm_be_top_pays(d->b); }
 
 int gm_decoder_row(gm_decoder *d, const gm_kv *kv, float *logits) {
     if (d->row_of != kv || d->row_len != gm_kv_len(kv)) return GM_EINVAL;

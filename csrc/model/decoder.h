@@ -38,6 +38,6 @@ bool gm_decoder_top_pays(const gm_decoder *d);
  * the cache keeps its length, so the same batch may be tried again. */
 int gm_decoder_run(gm_decoder *d, gm_kv *kv, const gm_batch *batch);
 
-/* The whole row of which the last batch gave the best: host [n_vocab]. GM_EINVAL once the decoder has run
- * for anything else, or when the cache was cut back. */
+/* The whole row of which the last batch gave the best: host [n_vocab]. GM_EINVAL once the decoder
+ * has run for anything else, or when the cache was cut back. */
 int gm_decoder_row(gm_decoder *d, const gm_kv *kv, float *logits);

@@ -31,24 +31,17 @@ struct gm_kv {
     gm_kv_layer *layer; /* [c->n_layer] */
 };
 
-static int64_t max64(int64_t a, int64_t b) {
-    return a > b ? a : b;
-}
-static int64_t min64(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
+static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
-static int32_t slack_of(const gm_kv_opts *o) {
-    return o->n_slack ? o->n_slack : DEFAULT_SLACK;
-}
+static int32_t slack_of(const gm_kv_opts *o) { return o->n_slack ? o->n_slack : DEFAULT_SLACK; }
 
 /* Layer i without its memory. */
 static gm_kv_layer shape_of(const gm_config *c, int32_t i, const gm_kv_opts *o) {
     const gm_layer_config *lc = &c->layer[i];
     int64_t n_slot = lc->sliding ? (int64_t)c->window + slack_of(o) : o->n_ctx;
-    gm_kv_layer l = {.n_slot = (int32_t)min64(n_slot, o->n_ctx),
-                     .n_kv = lc->n_kv,
-                     .head_dim = lc->head_dim};
+    gm_kv_layer l = {
+        .n_slot = (int32_t)min64(n_slot, o->n_ctx), .n_kv = lc->n_kv, .head_dim = lc->head_dim};
     bool blocks = (uint32_t)l.head_dim % gm_dtype_get((uint32_t)o->type)->block_elems == 0;
     gm_dtype type = blocks ? o->type : GM_F16;
     l.k = l.v = (gm_tensor){
@@ -118,21 +111,11 @@ void gm_kv_destroy(gm_kv **kv) {
     *kv = NULL;
 }
 
-int32_t gm_kv_len(const gm_kv *kv) {
-    return kv->len;
-}
-int32_t gm_kv_n_ctx(const gm_kv *kv) {
-    return kv->n_ctx;
-}
-int32_t gm_kv_slack(const gm_kv *kv) {
-    return kv->n_slack;
-}
-uint64_t gm_kv_bytes(const gm_kv *kv) {
-    return kv->bytes;
-}
-gm_kv_layer *gm_kv_layer_at(gm_kv *kv, int32_t layer) {
-    return &kv->layer[layer];
-}
+int32_t gm_kv_len(const gm_kv *kv) { return kv->len; }
+int32_t gm_kv_n_ctx(const gm_kv *kv) { return kv->n_ctx; }
+int32_t gm_kv_slack(const gm_kv *kv) { return kv->n_slack; }
+uint64_t gm_kv_bytes(const gm_kv *kv) { return kv->bytes; }
+gm_kv_layer *gm_kv_layer_at(gm_kv *kv, int32_t layer) { return &kv->layer[layer]; }
 
 void gm_kv_begin_write(gm_kv *kv, int32_t n) {
     gm_assert(n >= 0 && n <= kv->n_slack && n <= kv->n_ctx - kv->len);

@@ -28,10 +28,10 @@ struct gm_decoder {
     int32_t n_batch;
     gm_pass_side other; /* of a split: what is not in use now; else empty */
     gm_backend *here;   /* where h, x and work are now */
-    gm_tensor h, x;   /* [n_batch, n_embd] */
-    gm_tensor work;   /* [work floats] */
-    gm_tensor y;      /* [GM_HEAD_ROWS, n_embd] */
-    gm_tensor logits; /* [GM_HEAD_ROWS, n_vocab] */
+    gm_tensor h, x;     /* [n_batch, n_embd] */
+    gm_tensor work;     /* [work floats] */
+    gm_tensor y;        /* [GM_HEAD_ROWS, n_embd] */
+    gm_tensor logits;   /* [GM_HEAD_ROWS, n_vocab] */
     /* The first row of logits is that of position row_len - 1 of this cache; NULL: of none. */
     const gm_kv *row_of;
     int32_t row_len;

@@ -63,9 +63,7 @@ static void read_spec(void) {
     pthread_mutex_unlock(&lock);
 }
 
-void gm_probe_reload(void) {
-    read_spec();
-}
+void gm_probe_reload(void) { read_spec(); }
 
 bool gm_probe_on(void) {
     pthread_once(&once, read_spec);

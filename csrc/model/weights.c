@@ -17,7 +17,7 @@
 typedef struct {
     const gm_gguf *g;
     const gm_config *c;
-    gm_backend *b; /* of the whole model */
+    gm_backend *b;  /* of the whole model */
     gm_backend *to; /* of what is being loaded */
     gm_weights *w;
     gm_progress_fn progress;
@@ -99,7 +99,8 @@ static int take_vector(loader *l, const char *name, int64_t n, gm_tensor *out) {
     for (int64_t i = 0; !rc && i < n; i++)
         if (!isfinite(copy[i])) {
             gm_free(copy);
-            return gm_fail(l->err, l->errlen, GM_EFORMAT, "the tensor %s holds what is no number", name);
+            return gm_fail(l->err, l->errlen, GM_EFORMAT, "the tensor %s holds what is no number",
+                           name);
         }
     if (!rc) rc = gm_be_weight_import(l->to, &host, out);
     if (rc) memset(out, 0, sizeof *out);
@@ -135,8 +136,7 @@ static int apply_factors(loader *l, int32_t n_pair, float *inv_freq) {
         if (!(factor[i] > 1e-20f))
             rc = gm_fail(l->err, l->errlen, GM_EFORMAT, "the tensor %s has the factor %g at %d",
                          name, (double)factor[i], i);
-        else
-            inv_freq[i] = factor[i] > 1e20f ? 0.0f : inv_freq[i] / factor[i];
+        else inv_freq[i] = factor[i] > 1e20f ? 0.0f : inv_freq[i] / factor[i];
     }
     gm_free(factor);
     return rc;

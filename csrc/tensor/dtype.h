@@ -29,9 +29,9 @@ typedef enum {
 } gm_dtype;
 
 typedef struct {
-    const char *name;      /* "Q4_K"; NULL for an unknown id */
-    uint32_t block_elems;  /* elements per block */
-    uint32_t block_bytes;  /* bytes per block */
+    const char *name;     /* "Q4_K"; NULL for an unknown id */
+    uint32_t block_elems; /* elements per block */
+    uint32_t block_bytes; /* bytes per block */
     bool can_compute;
 } gm_dtype_info;
 

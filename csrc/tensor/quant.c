@@ -53,9 +53,7 @@ uint16_t gm_f32_to_f16(float f) {
     return (uint16_t)(sign | shift_round(mantissa, 126 - (magnitude >> 23)));
 }
 
-float gm_bf16_to_f32(uint16_t h) {
-    return float_of_bits((uint32_t)h << 16);
-}
+float gm_bf16_to_f32(uint16_t h) { return float_of_bits((uint32_t)h << 16); }
 
 uint16_t gm_f32_to_bf16(float f) {
     uint32_t u = bits_of_float(f);
@@ -65,16 +63,10 @@ uint16_t gm_f32_to_bf16(float f) {
 
 /* ---- blocks to floats -------------------------------------------------------------------- */
 
-static int lo(uint8_t b) {
-    return b & 15;
-}
-static int hi(uint8_t b) {
-    return b >> 4;
-}
+static int lo(uint8_t b) { return b & 15; }
+static int hi(uint8_t b) { return b >> 4; }
 
-static void dequant_f32(const void *src, float *y, int64_t n) {
-    memcpy(y, src, (size_t)n * 4);
-}
+static void dequant_f32(const void *src, float *y, int64_t n) { memcpy(y, src, (size_t)n * 4); }
 
 static uint16_t half_at(const void *src, int64_t i) {
     uint16_t h;
@@ -113,9 +105,7 @@ static void dequant_q4_1(const void *src, float *y, int64_t n) {
 }
 
 /* Bit e of qh, in the place of the fifth bit. */
-static int fifth(uint32_t qh, int e) {
-    return (int)(qh >> e & 1) << 4;
-}
+static int fifth(uint32_t qh, int e) { return (int)(qh >> e & 1) << 4; }
 
 static void dequant_q5_0(const void *src, float *y, int64_t n) {
     const gm_block_q5_0 *b = src;
@@ -318,9 +308,7 @@ static void range(const float *x, float *min, float *max) {
     }
 }
 
-static float inverse(float d) {
-    return d != 0.0f ? 1.0f / d : 0.0f;
-}
+static float inverse(float d) { return d != 0.0f ? 1.0f / d : 0.0f; }
 
 static void quant_q4_0(const float *x, void *dst, int64_t n) {
     gm_block_q4_0 *b = dst;
@@ -387,8 +375,8 @@ static bool has_nan(const float *x) {
     return false;
 }
 
-/* The one type that is written while computing, into caches: NaN in a block makes all of it NaN, or what
- * a damaged file computes would look like an answer. */
+/* The one type that is written while computing, into caches: NaN in a block makes all of it NaN, or
+ * what a damaged file computes would look like an answer. */
 static void quant_q8_0(const float *x, void *dst, int64_t n) {
     gm_block_q8_0 *b = dst;
     for (int64_t i = 0; i < n / GM_QK; i++, b++, x += GM_QK) {

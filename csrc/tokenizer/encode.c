@@ -436,7 +436,8 @@ static bool begins_with_bos(const gm_vocab *v, const char *text, size_t n) {
     return id >= 0 && at == 0 && id == v->ids.bos;
 }
 
-static int encoder_init(encoder *e, const gm_vocab *v, size_t n, const gm_cancel *cancel, gm_ids *out) {
+static int encoder_init(encoder *e, const gm_vocab *v, size_t n, const gm_cancel *cancel,
+                        gm_ids *out) {
     *e = (encoder){.v = v, .out = out, .cancel = cancel};
     if (n < CACHE_MIN) return 0;
     size_t entries = 64;
@@ -452,8 +453,8 @@ static void encoder_finish(encoder *e) {
     gm_free(e->heap);
 }
 
-int gm_encode(const gm_vocab *v, const char *text, size_t n, unsigned flags, const gm_cancel *cancel,
-              gm_ids *out) {
+int gm_encode(const gm_vocab *v, const char *text, size_t n, unsigned flags,
+              const gm_cancel *cancel, gm_ids *out) {
     size_t before = out->n;
     bool special = flags & GM_ENC_SPECIAL;
     encoder e;

@@ -19,5 +19,5 @@ enum {
 /* Appends the ids of text[n] (any bytes; invalid UTF-8 becomes byte tokens) to out. Without
  * GM_ENC_SPECIAL no special token can come out, whatever the text is.
  * 0; GM_ENOMEM or GM_ECANCELLED (cancel may be NULL) with out as it was. */
-int gm_encode(const gm_vocab *v, const char *text, size_t n, unsigned flags, const gm_cancel *cancel,
-              gm_ids *out);
+int gm_encode(const gm_vocab *v, const char *text, size_t n, unsigned flags,
+              const gm_cancel *cancel, gm_ids *out);

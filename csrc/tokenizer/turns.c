@@ -54,7 +54,9 @@ static int no_memory(writer *w) {
 static int flush(writer *w) {
     if (w->run.n == 0) return 0;
     int rc = gm_encode(w->v, w->run.p, w->run.n, 0, w->cancel, w->out);
-    if (rc) return rc == GM_ENOMEM ? no_memory(w) : gm_fail(w->err, w->errlen, rc, "%s", gm_err_text(rc));
+    if (rc)
+        return rc == GM_ENOMEM ? no_memory(w)
+                               : gm_fail(w->err, w->errlen, rc, "%s", gm_err_text(rc));
     w->run.n = 0;
     return 0;
 }
@@ -110,12 +112,9 @@ typedef struct {
 static media_tokens tokens_of(const writer *w, gm_part_kind kind) {
     const gm_special_ids *s = w->ids;
     if (kind == GM_PART_IMAGE || kind == GM_PART_VIDEO)
-        return (media_tokens){s->image_begin,
-                              kind == GM_PART_IMAGE ? s->image : s->video,
-                              s->image_end,
-                              "<|image>",
-                              kind == GM_PART_IMAGE ? "<|image|>" : "<|video|>",
-                              "<image|>"};
+        return (media_tokens){
+            s->image_begin, kind == GM_PART_IMAGE ? s->image : s->video,       s->image_end,
+            "<|image>",     kind == GM_PART_IMAGE ? "<|image|>" : "<|video|>", "<image|>"};
     return (media_tokens){s->audio_begin, s->audio,    s->audio_end,
                           "<|audio>",     "<|audio|>", "<audio|>"};
 }
@@ -150,8 +149,7 @@ static int put_video(writer *w, const gm_video_layout *v, size_t index) {
 static int put_media(writer *w, const gm_part *part, size_t index) {
     if (w->cut > 0) return 0; /* what stands behind an open sound is not there yet */
     if (!w->spans) return gm_fail(w->err, w->errlen, GM_EINVAL, "no room for media spans");
-    if (part->kind != GM_PART_VIDEO)
-        return put_rows(w, part->kind, part->n_row, index, part->open);
+    if (part->kind != GM_PART_VIDEO) return put_rows(w, part->kind, part->n_row, index, part->open);
     if (!part->video || part->video->n_frame > GM_TURNS_MAX_FRAMES)
         return gm_fail(w->err, w->errlen, GM_EINVAL, "a video without pictures");
     return put_video(w, part->video, index);

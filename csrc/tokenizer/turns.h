@@ -43,7 +43,6 @@ typedef struct {
 
 struct gm_sound_view;
 
-
 typedef struct {
     gm_part_kind kind;
     gm_str text;    /* TEXT, MARKUP */
@@ -58,8 +57,8 @@ typedef struct {
     const gm_cancel *cancel; /* or NULL */
 } gm_turns_opts;
 
-/* Where rows of a media part came to stand: one run, or for a video one for each picture and one for
- * the sound. */
+/* Where rows of a media part came to stand: one run, or for a video one for each picture and one
+ * for the sound. */
 typedef struct {
     size_t part;  /* index in the list of parts */
     size_t start; /* index of its first soft token in out */
@@ -70,9 +69,9 @@ typedef struct {
 size_t gm_part_runs(const gm_part *p);
 
 /* Appends to out. spans (may be NULL when no media part is given) has room for gm_part_runs of all
- * parts; those in front of an open sound are filled in, in order. 0, GM_ENOMEM, GM_ECANCELLED, GM_EINVAL
- * (contents before the first role in a list with roles), or GM_EUNSUPPORTED when the vocabulary lacks
- * the tokens of the format. */
+ * parts; those in front of an open sound are filled in, in order. 0, GM_ENOMEM, GM_ECANCELLED,
+ * GM_EINVAL (contents before the first role in a list with roles), or GM_EUNSUPPORTED when the
+ * vocabulary lacks the tokens of the format. */
 int gm_turns_encode(const gm_vocab *v, const gm_part *parts, size_t n_part,
                     const gm_turns_opts *opts, gm_ids *out, gm_media_span *spans, char *err,
                     size_t errlen);

@@ -523,7 +523,8 @@ static int read_suppressed(gm_vocab *v, const gm_gguf *g, char *err, size_t errl
     }
     v->n_suppressed = kept;
     if (kept == (size_t)v->n)
-        return gm_fail(err, errlen, GM_EFORMAT, "tokenizer.ggml.suppress_tokens leaves no token to say");
+        return gm_fail(err, errlen, GM_EFORMAT,
+                       "tokenizer.ggml.suppress_tokens leaves no token to say");
     return 0;
 }
 
@@ -561,17 +562,11 @@ void gm_vocab_destroy(gm_vocab **out) {
 
 /* ---- questions --------------------------------------------------------------------------- */
 
-static bool valid(const gm_vocab *v, int32_t id) {
-    return id >= 0 && id < v->n;
-}
+static bool valid(const gm_vocab *v, int32_t id) { return id >= 0 && id < v->n; }
 
-int32_t gm_vocab_size(const gm_vocab *v) {
-    return v->n;
-}
+int32_t gm_vocab_size(const gm_vocab *v) { return v->n; }
 
-const gm_special_ids *gm_vocab_special(const gm_vocab *v) {
-    return &v->ids;
-}
+const gm_special_ids *gm_vocab_special(const gm_vocab *v) { return &v->ids; }
 
 gm_str gm_vocab_piece(const gm_vocab *v, int32_t id) {
     return valid(v, id) ? v->piece[id] : (gm_str){"", 0};
@@ -616,9 +611,7 @@ size_t gm_vocab_bytes(const gm_vocab *v, int32_t id, bool control, char *dst, si
     return n;
 }
 
-size_t gm_vocab_max_bytes(const gm_vocab *v) {
-    return v->max_bytes;
-}
+size_t gm_vocab_max_bytes(const gm_vocab *v) { return v->max_bytes; }
 
 /* The longest special token that text[n] begins with. Narrows the sorted list byte by byte: all
  * entries in [lo, hi) begin with the first d bytes of the text, and shorter ones come first. */

@@ -87,7 +87,8 @@ static void report(const gm_engine *e, const bench_args *a, const char *name, do
     }
     printf("{\"test\": \"%s\", \"tok_s\": %.4f, \"min\": %.4f, \"max\": %.4f, \"runs\": %d, "
            "\"threads\": %d, \"device\": ",
-           name, median, tok_s[0], tok_s[a->runs - 1], a->runs, (int)gm_be_ends(e->backend)->n_threads);
+           name, median, tok_s[0], tok_s[a->runs - 1], a->runs,
+           (int)gm_be_ends(e->backend)->n_threads);
     cli_json_string(stdout, e->backend->desc, strlen(e->backend->desc));
     printf(", \"model\": ");
     cli_json_string(stdout, file, strlen(file));

@@ -86,8 +86,8 @@ static int set_option(const cli_opt *o, const char *value) {
     case CLI_F32: return parse_f32(o, value);
     case CLI_LIST: {
         cli_list *l = o->to;
-        if (l->n == CLI_MAX_LIST) return cli_usage("%s is given more than %d times", o->name,
-                                                   CLI_MAX_LIST);
+        if (l->n == CLI_MAX_LIST)
+            return cli_usage("%s is given more than %d times", o->name, CLI_MAX_LIST);
         l->item[l->n++] = value;
         return CLI_OK;
     }
@@ -151,7 +151,8 @@ static bool same_file(const struct stat *a, const char *path) {
     return path && stat(path, &b) == 0 && a->st_dev == b.st_dev && a->st_ino == b.st_ino;
 }
 
-/* Where the file is to stand: rename would replace a link, /dev/stdout even, not what it points to. */
+/* Where the file is to stand: rename would replace a link, /dev/stdout even, not what it points
+ * to. */
 static const char *place_of(const cli_out *o) { return o->real ? o->real : o->path; }
 
 /* Permissions of a file that is new. */
@@ -185,9 +186,11 @@ static bool in_list(const struct stat *a, const cli_list *l) {
     return false;
 }
 
-static bool is_read(const struct stat *a, const cli_model *m, const cli_prompt *p, const char *input) {
+static bool is_read(const struct stat *a, const cli_model *m, const cli_prompt *p,
+                    const char *input) {
     if (same_file(a, m->model) || same_file(a, m->mmproj) || same_file(a, input)) return true;
-    return p && (same_file(a, p->file) || in_list(a, p->image) || in_list(a, p->audio) || in_list(a, p->video));
+    return p && (same_file(a, p->file) || in_list(a, p->image) || in_list(a, p->audio) ||
+                 in_list(a, p->video));
 }
 
 /* The standard stream that is this file; -1: none. */

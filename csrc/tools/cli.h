@@ -13,7 +13,8 @@
 
 enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 
-/* Tokens of a pass. With 16 heads their rows are fewer than the 65,535 workgroups that any Vulkan device takes. */
+/* Tokens of a pass. With 16 heads their rows are fewer than the 65,535 workgroups that any Vulkan
+ * device takes. */
 enum { CLI_MAX_CHUNK = 4000 };
 
 /* Both print "gemma: ..." and return their status, so that commands can `return cli_fail(...)`. */
@@ -62,7 +63,7 @@ void cli_json_ids(FILE *f, const int32_t *ids, size_t n);
 typedef struct {
     const char *model, *mmproj, *device;
     int32_t threads, chunk, ctx; /* 0: default */
-    int32_t min_ctx; /* positions needed when ctx is 0 */
+    int32_t min_ctx;             /* positions needed when ctx is 0 */
     int32_t image_tokens; /* budget per image, 0: the model's; chunks hold at least as many */
 } cli_model;
 
@@ -73,21 +74,22 @@ int cli_check_device(const char *device);
 int cli_open(gm_engine **e, const cli_model *m);
 
 /* A prompt from exactly one of ids, text and file; text has its control tokens parsed and <bos> in
- * front, and every <|image|>, <|audio|> and <|video|> in it stands for the next file of that list. */
+ * front, and every <|image|>, <|audio|> and <|video|> in it stands for the next file of that
+ * list. */
 typedef struct {
     const char *ids, *text, *file;
     const cli_list *image, *audio, *video;
     gm_bytes read; /* what is in file; by cli_prompt_read */
 } cli_prompt;
 
-/* An output file that appears under its name only when it is complete, unless it is the standard output
- * or error. Refuses to be one of the files that are read: of m, of p (may be NULL), or `input` (may be
- * NULL). */
+/* An output file that appears under its name only when it is complete, unless it is the standard
+ * output or error. Refuses to be one of the files that are read: of m, of p (may be NULL), or
+ * `input` (may be NULL). */
 typedef struct {
     FILE *f;
     const char *path;
-    char *real; /* what path points to, from realpath, if it is a link; else NULL */
-    char *temp; /* NULL: path is a device or a stream of ours and written directly */
+    char *real;  /* what path points to, from realpath, if it is a link; else NULL */
+    char *temp;  /* NULL: path is a device or a stream of ours and written directly */
     bool shared; /* with whoever started us: what is written comes after what is there */
 } cli_out;
 
@@ -101,9 +103,9 @@ typedef struct {
     gm_attachments media;
 } cli_encoded;
 
-int cli_check_prompt(const cli_prompt *p); /* usage, before anything is loaded */
-int cli_prompt_read(cli_prompt *p); /* 0 or CLI_FAILED; the caller frees p->read */
-gm_str cli_prompt_text(const cli_prompt *p); /* of text or of what was read; borrows */
+int cli_check_prompt(const cli_prompt *p);     /* usage, before anything is loaded */
+int cli_prompt_read(cli_prompt *p);            /* 0 or CLI_FAILED; the caller frees p->read */
+gm_str cli_prompt_text(const cli_prompt *p);   /* of text or of what was read; borrows */
 int32_t cli_prompt_bound(const cli_prompt *p); /* at most so many tokens; no more than 4 million */
 int cli_encode_prompt(gm_engine *e, const cli_prompt *p, int32_t image_tokens, cli_encoded *out);
 void cli_encoded_finish(cli_encoded *c);

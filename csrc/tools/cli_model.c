@@ -150,8 +150,8 @@ static int encode_text(gm_engine *e, const cli_prompt *p, gm_str text, int32_t i
                           ph[k].option);
     }
     if (rc == CLI_OK) {
-        int code = gm_attachments_encode(&out->media, e, parts, n, NULL, image_tokens, &out->ids, err,
-                                         sizeof err);
+        int code = gm_attachments_encode(&out->media, e, parts, n, NULL, image_tokens, &out->ids,
+                                         err, sizeof err);
         if (code < 0) rc = cli_fail("%s", err[0] ? err : gm_err_text(code));
     }
     gm_free(parts);

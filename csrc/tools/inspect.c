@@ -125,8 +125,7 @@ int cmd_info(int n, char **argv) {
     char err[512] = "";
     /* Of the projector only that it is one: its tensors are looked at with a backend. */
     gm_gguf *projector = NULL;
-    if (mmproj && gm_gguf_open(&projector, mmproj, err, sizeof err) < 0)
-        rc = cli_fail("%s", err);
+    if (mmproj && gm_gguf_open(&projector, mmproj, err, sizeof err) < 0) rc = cli_fail("%s", err);
     if (projector && !gm_is_projector(projector)) rc = cli_fail("%s is no mmproj file", mmproj);
     gm_gguf_close(&projector);
     if (rc == CLI_OK) {

@@ -39,8 +39,8 @@ static int encode_chat(gm_engine *e, const run_args *a, cli_encoded *out) {
     part[n++] = (gm_part){.kind = GM_PART_TEXT, .text = cli_prompt_text(&a->prompt)};
     char err[512] = "";
     gm_turns_opts o = {.think = a->think};
-    int rc = gm_attachments_encode(&out->media, e, part, n, &o, a->model.image_tokens, &out->ids, err,
-                                   sizeof err);
+    int rc = gm_attachments_encode(&out->media, e, part, n, &o, a->model.image_tokens, &out->ids,
+                                   err, sizeof err);
     return rc < 0 ? cli_fail("%s", err[0] ? err : gm_err_text(rc)) : CLI_OK;
 }
 
@@ -76,8 +76,8 @@ static int print_json(const gm_gen *g, const gm_bytes *text) {
     cli_json_ids(stdout, g->tokens.v, g->tokens.n);
     printf(", \"text\": ");
     cli_json_string(stdout, text->p, text->n);
-    printf(", \"prefill_ms\": %.3f, \"decode_ms\": %.3f, \"stop_reason\": \"%s\"}\n",
-           g->prefill_ms, g->decode_ms, reason(g->stop_reason));
+    printf(", \"prefill_ms\": %.3f, \"decode_ms\": %.3f, \"stop_reason\": \"%s\"}\n", g->prefill_ms,
+           g->decode_ms, reason(g->stop_reason));
     return cli_flush();
 }
 
@@ -159,7 +159,8 @@ int cmd_run(int n, char **argv) {
     int rc = cli_parse("run", opts, n, argv);
     if (rc == CLI_OK) rc = check(&a);
     if (rc == CLI_OK) rc = cli_prompt_read(&a.prompt);
-    int64_t need = (int64_t)cli_prompt_bound(&a.prompt) + a.n + (a.system ? (int64_t)strlen(a.system) : 0);
+    int64_t need =
+        (int64_t)cli_prompt_bound(&a.prompt) + a.n + (a.system ? (int64_t)strlen(a.system) : 0);
     a.model.min_ctx = need < (1 << 22) ? (int32_t)need + 64 : 1 << 22;
     gm_engine *e = NULL;
     if (rc == CLI_OK) rc = cli_open(&e, &a.model);

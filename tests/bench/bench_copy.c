@@ -1,5 +1,5 @@
-/* bench_copy.c: how fast a device copies its own memory: the limit for a token that is written, which
- * reads every weight once.
+/* bench_copy.c: how fast a device copies its own memory: the limit for a token that is written,
+ * which reads every weight once.
  *
  *     bench_copy [DEVICE] [MIB]
  *

@@ -45,7 +45,8 @@ int main(int argc, char **argv) {
             return 1;
         const double t2 = now_ms();
         for (int32_t k = 0; k < n; k += GM_PROJECTOR_CHUNK)
-            gm_image_patches(rgb, cols, k, n - k < GM_PROJECTOR_CHUNK ? n - k : GM_PROJECTOR_CHUNK, out);
+            gm_image_patches(rgb, cols, k, n - k < GM_PROJECTOR_CHUNK ? n - k : GM_PROJECTOR_CHUNK,
+                             out);
         const double t3 = now_ms();
         keep_best(&decode, t1 - t0);
         keep_best(&resize, t2 - t1);
@@ -55,7 +56,8 @@ int main(int argc, char **argv) {
         gm_free(out);
         gm_free(img.rgb);
     }
-    printf("%d x %d to %d x %d: decode %.1f ms, resize %.1f ms, patches %.1f ms, together %.1f ms\n", img.w,
-           img.h, cols * GM_PATCH, rows * GM_PATCH, decode, resize, patches, all);
+    printf(
+        "%d x %d to %d x %d: decode %.1f ms, resize %.1f ms, patches %.1f ms, together %.1f ms\n",
+        img.w, img.h, cols * GM_PATCH, rows * GM_PATCH, decode, resize, patches, all);
     return 0;
 }

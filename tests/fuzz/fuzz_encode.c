@@ -134,9 +134,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     return 0;
 }
 
-static void seed(const char *s, size_t n) {
-    fuzz_seed(s, n);
-}
+static void seed(const char *s, size_t n) { fuzz_seed(s, n); }
 
 void fuzz_seeds(void) {
 #define SEED(s) seed(s, sizeof(s) - 1)

@@ -1,5 +1,5 @@
-/* fuzz_media.c: any bytes as a picture, or else as a sound and as a video. Seeds are the small files
- * of tests/golden/pictures and tests/fuzz/media. Without FFmpeg's libraries only WAV is read.
+/* fuzz_media.c: any bytes as a picture, or else as a sound and as a video. Seeds are the small
+ * files of tests/golden/pictures and tests/fuzz/media. Without FFmpeg's libraries only WAV is read.
  */
 #include <stdio.h>
 

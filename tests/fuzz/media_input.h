@@ -27,14 +27,16 @@ static inline int read_as_picture(const uint8_t *data, size_t size) {
     check_message(rc, err);
     FUZZ_CHECK((rc == 0) == (img.rgb != NULL));
     if (rc != 0) return rc;
-    FUZZ_CHECK(img.w > 0 && img.h > 0 && (int64_t)img.w * img.h <= (int64_t)GM_IMAGE_MAX_MPIXEL << 20);
+    FUZZ_CHECK(img.w > 0 && img.h > 0 &&
+               (int64_t)img.w * img.h <= (int64_t)GM_IMAGE_MAX_MPIXEL << 20);
     volatile uint8_t last = img.rgb[(size_t)img.w * (size_t)img.h * 3 - 1]; /* all of it is there */
     (void)last;
     gm_free(img.rgb);
     return 0;
 }
 
-static inline int see_frame(void *ud, double seconds, const gm_image *img, char *err, size_t errlen) {
+static inline int see_frame(void *ud, double seconds, const gm_image *img, char *err,
+                            size_t errlen) {
     int *n = ud;
     (void)err;
     (void)errlen;

@@ -42,9 +42,7 @@ static guarded matrix(int n, int d, int ld, fill how, uint64_t seed) {
     return g;
 }
 
-static int round_up(int n, int to) {
-    return (n + to - 1) / to * to;
-}
+static int round_up(int n, int to) { return (n + to - 1) / to * to; }
 
 /* A cache of n rows of d halves without gaps; *as_float gets what they mean, ld apart. */
 static guarded half_rows(int n, int d, int ld, fill how, uint64_t seed, guarded *as_float) {
@@ -63,17 +61,13 @@ static guarded half_rows(int n, int d, int ld, fill how, uint64_t seed, guarded 
 static void check_scores(const gm_attn_fns *f, bool f16, int n_q, int n_k, int d, fill how) {
     int ld = d + GM_ATTN_LANES;
     guarded q = matrix(n_q, d, ld, how, 1), k, half = {0};
-    if (f16)
-        half = half_rows(n_k, d, ld, how, 2, &k);
-    else
-        k = matrix(round_up(n_k, GM_ATTN_TILE), d, ld, how, 2);
+    if (f16) half = half_rows(n_k, d, ld, how, 2, &k);
+    else k = matrix(round_up(n_k, GM_ATTN_TILE), d, ld, how, 2);
     guarded s = guarded_new((size_t)n_q * GM_ATTN_KEYS * sizeof(float));
     float *got = s.p;
     for (int i = 0; i < n_q * GM_ATTN_KEYS; i++) got[i] = 77.0f;
-    if (f16)
-        f->scores_f16(got, q.p, half.p, n_q, n_k, d, ld);
-    else
-        f->scores(got, q.p, k.p, n_q, n_k, d, ld);
+    if (f16) f->scores_f16(got, q.p, half.p, n_q, n_k, d, ld);
+    else f->scores(got, q.p, k.p, n_q, n_k, d, ld);
     for (int i = 0; i < n_q; i++)
         for (int j = 0; j < GM_ATTN_KEYS; j++) {
             float value = got[i * GM_ATTN_KEYS + j];
@@ -99,17 +93,13 @@ static void check_mix(const gm_attn_fns *f, bool f16, int n_q, int n_k, int d, f
     int ld = d + GM_ATTN_LANES;
     size_t n_out = (size_t)(n_q - 1) * (size_t)ld + (size_t)d;
     guarded v, half = {0}, o = matrix(n_q, d, ld, RANDOM, 4);
-    if (f16)
-        half = half_rows(n_k, d, ld, how, 3, &v);
-    else
-        v = matrix(n_k, d, ld, how, 3);
+    if (f16) half = half_rows(n_k, d, ld, how, 3, &v);
+    else v = matrix(n_k, d, ld, how, 3);
     guarded s = matrix(n_q, n_k, GM_ATTN_KEYS, RANDOM, 5);
     float *before = malloc(n_out * sizeof *before), *got = o.p;
     memcpy(before, got, n_out * sizeof *before);
-    if (f16)
-        f->mix_f16(got, s.p, half.p, n_q, n_k, d, ld);
-    else
-        f->mix(got, s.p, v.p, n_q, n_k, d, ld);
+    if (f16) f->mix_f16(got, s.p, half.p, n_q, n_k, d, ld);
+    else f->mix(got, s.p, v.p, n_q, n_k, d, ld);
     for (size_t i = 0; i < n_out; i++) {
         int row = (int)(i / (size_t)ld), x = (int)(i % (size_t)ld);
         if (x >= d) {

@@ -46,7 +46,7 @@ static uint32_t random_u32(void) {
 
 static float random_float(void) { return (float)(int32_t)random_u32() / 2147483648.0f; }
 
-/* ---- weights ---------------------------------------------------------------------------------- */
+/* ---- weights --------------------------------------------------------------------------------- */
 
 typedef enum { RANDOM, ZEROS, ONES, EXTREMES } fill;
 static const char *const fill_names[] = {"random", "zeros", "all bits one", "extremes"};
@@ -105,10 +105,8 @@ static void fill_float(gm_dtype t, uint8_t *p, size_t n, fill how) {
         float f = how == ZEROS ? 0 : how == ONES ? 1 : random_float();
         if (how == EXTREMES) f = random_u32() & 1 ? 1000.0f : -1000.0f;
         uint16_t h = t == GM_F16 ? gm_f32_to_f16(f) : gm_f32_to_bf16(f);
-        if (t == GM_F32)
-            memcpy(p + 4 * i, &f, 4);
-        else
-            memcpy(p + 2 * i, &h, 2);
+        if (t == GM_F32) memcpy(p + 4 * i, &f, 4);
+        else memcpy(p + 2 * i, &h, 2);
     }
 }
 
@@ -122,17 +120,21 @@ static void fill_weights(gm_dtype t, uint8_t *p, size_t bytes, fill how) {
         p[i] = how == ZEROS    ? 0
                : how == ONES   ? 0xff
                : how == RANDOM ? (uint8_t)random_u32()
-                               : (uint8_t)(random_u32() & 1 ? 0x00 : random_u32() & 1 ? 0xff : 0x80);
+                               : (uint8_t)(random_u32() & 1   ? 0x00
+                                           : random_u32() & 1 ? 0xff
+                                                              : 0x80);
     for (size_t i = 0; i < bytes; i += info->block_bytes) set_scales(t, p + i, how);
 }
 
 static void fill_x(float *x, size_t n, fill how) {
     for (size_t i = 0; i < n; i++)
-        x[i] = how == ZEROS ? 0 : how == EXTREMES ? (random_u32() & 1 ? 50.0f : -50.0f)
-               : how == ONES ? -1.0f : random_float() * (random_u32() % 64 == 0 ? 20.0f : 1.0f);
+        x[i] = how == ZEROS      ? 0
+               : how == EXTREMES ? (random_u32() & 1 ? 50.0f : -50.0f)
+               : how == ONES     ? -1.0f
+                                 : random_float() * (random_u32() % 64 == 0 ? 20.0f : 1.0f);
 }
 
-/* ---- the judge ---------------------------------------------------------------------------------- */
+/* ---- the judge ------------------------------------------------------------------------------- */
 
 /* What an exact implementation of "8 bits per block of 32, nearest, amax / 127" sees of x. */
 static void round_activations(const float *x, float *y, int n) {
@@ -200,8 +202,9 @@ static void judge(const shape *s, operands *o, const char *variant) {
             if (!(fabs(got - tight) <= 2e-6 * size + 1e-30)) {
                 const gm_dtype_info *info = gm_dtype_get(s->dtype);
                 fail_msg("%s %s: %d x %d, %d tokens, %s: row %d token %d is %.9g, not %.9g "
-                         "(products up to %.3g in sum)", variant, info->name, s->n_out, s->n_in,
-                         s->n_tok, fill_names[s->how], r, t, got, tight, size);
+                         "(products up to %.3g in sum)",
+                         variant, info->name, s->n_out, s->n_in, s->n_tok, fill_names[s->how], r, t,
+                         got, tight, size);
             }
         }
     }
@@ -222,7 +225,7 @@ static void check_shape(gm_matmul_ctx *m, const shape *s, const char *variant) {
     free_operands(&o);
 }
 
-/* ---- cases -------------------------------------------------------------------------------------- */
+/* ---- cases ----------------------------------------------------------------------------------- */
 
 static gm_team *team;
 
@@ -253,7 +256,8 @@ static void tokens_and_rows(gm_matmul_ctx *m, const char *variant) {
     static const int rows[] = {1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 31, 32, 33, 48, 65, 70};
     for (int i = 0; i < N_TYPE; i++)
         for (size_t j = 0; j < sizeof toks / sizeof *toks; j++) {
-            shape s = {types[i], fit(types[i], 544), rows[(j * 5 + (size_t)i) % 16], toks[j], RANDOM};
+            shape s = {types[i], fit(types[i], 544), rows[(j * 5 + (size_t)i) % 16], toks[j],
+                       RANDOM};
             check_shape(m, &s, variant);
         }
 }
@@ -264,7 +268,8 @@ static void every_type_by_tokens_and_rows(void **state) {
 }
 
 static void widths(gm_matmul_ctx *m, const char *variant) {
-    static const int ins[] = {1, 31, 32, 33, 64, 67, 96, 128, 160, 192, 224, 256, 288, 515, 1056, 4096};
+    static const int ins[] = {1,   31,  32,  33,  64,  67,  96,   128,
+                              160, 192, 224, 256, 288, 515, 1056, 4096};
     static const int toks[] = {1, 8, 15, 22};
     for (int i = 0; i < N_TYPE; i++)
         for (size_t j = 0; j < sizeof ins / sizeof *ins; j++)
@@ -327,14 +332,17 @@ static void three_at_once(gm_matmul_ctx *m, const char *variant, const gm_dtype 
     }
 }
 
-/* Each type beside each, before and behind it: no kernel's order of activations may lie where another's is. */
+/* Each type beside each, before and behind it: no kernel's order of activations may lie where
+ * another's is. */
 static void mixes(gm_matmul_ctx *m, const char *variant) {
     for (int i = 0; i < N_TYPE; i++)
         for (int k = 0; k < N_TYPE; k++)
-            if (types[i] != types[k]) three_at_once(m, variant, (const gm_dtype[]){types[i], types[k], types[i]}, 3);
+            if (types[i] != types[k])
+                three_at_once(m, variant, (const gm_dtype[]){types[i], types[k], types[i]}, 3);
     for (int n_tok = 1; n_tok <= 30; n_tok += 29) {
         three_at_once(m, variant, (const gm_dtype[]){GM_Q4_K, GM_F16, GM_Q6_K}, n_tok);
-        three_at_once(m, variant, (const gm_dtype[]){GM_Q6_K, GM_Q4_0, GM_Q5_K}, n_tok); /* an order each */
+        /* an order each */
+        three_at_once(m, variant, (const gm_dtype[]){GM_Q6_K, GM_Q4_0, GM_Q5_K}, n_tok);
         three_at_once(m, variant, (const gm_dtype[]){GM_Q8_0, GM_Q2_K, GM_IQ4_XS}, n_tok);
         three_at_once(m, variant, (const gm_dtype[]){GM_IQ4_NL, GM_Q4_0, GM_Q8_0}, n_tok);
     }
@@ -397,11 +405,12 @@ static void alone_and_in_a_crowd(gm_matmul_ctx *m, const char *variant) {
         one_result(m, &one, &o, single);
         for (int r = 0; r < s.n_out; r++) {
             double size = 0;
-            gm_dequant_row(s.dtype, o.w.data + (size_t)r * gm_dtype_row_bytes(s.dtype, 512), o.row, 512);
+            gm_dequant_row(s.dtype, o.w.data + (size_t)r * gm_dtype_row_bytes(s.dtype, 512), o.row,
+                           512);
             for (int k = 0; k < 512; k++) size += fabs((double)o.row[k] * o.x[k]);
             if (fabs((double)single[r] - o.out[r]) > 1e-6 * size)
-                fail_msg("%s %s: alone %.9g, in a crowd %.9g", variant,
-                         gm_dtype_get(s.dtype)->name, single[r], o.out[r]);
+                fail_msg("%s %s: alone %.9g, in a crowd %.9g", variant, gm_dtype_get(s.dtype)->name,
+                         single[r], o.out[r]);
         }
         gm_free(single);
         free_operands(&o);
@@ -427,7 +436,8 @@ static void quantised_twice(gm_matmul_ctx *m, const char *variant) {
             for (int k = 0; k < s.n_tok * s.n_out; k++) {
                 const float *x = o.x + (size_t)(k / s.n_out) * (size_t)s.n_in;
                 double want = 0, size = 0;
-                gm_dequant_row(s.dtype, o.w.data + (size_t)(k % s.n_out) * row_bytes, o.row, s.n_in);
+                gm_dequant_row(s.dtype, o.w.data + (size_t)(k % s.n_out) * row_bytes, o.row,
+                               s.n_in);
                 for (int e = 0; e < s.n_in; e++) {
                     want += (double)o.row[e] * x[e];
                     size += fabs((double)o.row[e] * x[e]);
@@ -445,8 +455,8 @@ static void activations_quantised_twice_lose_next_to_nothing(void **state) {
     for_each_level(quantised_twice);
 }
 
-/* One NaN among the activations of a token makes all of its outputs NaN, and leaves those of the other
- * tokens as they were: a broken file must not end in numbers that look right. */
+/* One NaN among the activations of a token makes all of its outputs NaN, and leaves those of the
+ * other tokens as they were: a broken file must not end in numbers that look right. */
 static void one_nan(gm_matmul_ctx *m, const char *variant, int n_tok) {
     static uint32_t turn;
     for (int i = 0; i < N_TYPE; i++, turn++) {
@@ -461,7 +471,8 @@ static void one_nan(gm_matmul_ctx *m, const char *variant, int n_tok) {
         for (size_t k = 0; k < n; k++)
             if (k / (size_t)s.n_out == (size_t)bad ? !isnan(o.out[k]) : o.out[k] != without[k])
                 fail_msg("%s %s, %d tokens, NaN in token %d: number %zu is %.9g, was %.9g", variant,
-                         gm_dtype_get(s.dtype)->name, n_tok, bad, k, (double)o.out[k], (double)without[k]);
+                         gm_dtype_get(s.dtype)->name, n_tok, bad, k, (double)o.out[k],
+                         (double)without[k]);
         gm_free(without);
         free_operands(&o);
     }
@@ -493,7 +504,7 @@ static int teardown(void **state) {
     return 0;
 }
 
-/* ---- bench ---------------------------------------------------------------------------------------- */
+/* ---- bench ----------------------------------------------------------------------------------- */
 
 /* Weights larger than the last-level cache, so that one token runs at the speed of memory. */
 enum { BENCH_IN = 3840, BENCH_OUT = 15360, BENCH_MATS = 3, BENCH_RUNS = 5 };
@@ -523,7 +534,8 @@ static times bench_one(gm_matmul_ctx *m, gm_dtype t, uint8_t *weights, const flo
             gm_op_matmul op = {.n_mat = 1, .w = {&w}, .x = &x, .n_tok = n_tok, .out = {&out}};
             gm_matmul_run(m, &op, NULL);
         }
-        double ms = gm_ms_since(start) / mats, cpu = (cpu_ms() - start_cpu) / mats / gm_team_size(team);
+        double ms = gm_ms_since(start) / mats,
+               cpu = (cpu_ms() - start_cpu) / mats / gm_team_size(team);
         if (run > 0 && ms < best.wall_ms) best.wall_ms = ms;
         if (run > 0 && cpu < best.cpu_ms) best.cpu_ms = cpu;
     }
@@ -551,9 +563,9 @@ static void bench_type(gm_dtype t, const char *only_level, int only_tok) {
             times b = bench_one(m, t, w, x, out, toks[i]);
             double macs = (double)BENCH_IN * BENCH_OUT * toks[i];
             printf("%-8s %-11s tok %-4d %9.5f ms %8.1f GMAC/s %7.2f GB/s   cpu %9.3f ms %8.1f "
-                   "GMAC/s\n", gm_dtype_get(t)->name, name, toks[i], b.wall_ms,
-                   macs / b.wall_ms / 1e6, (double)bytes / b.wall_ms / 1e6, b.cpu_ms,
-                   macs / b.cpu_ms / 1e6);
+                   "GMAC/s\n",
+                   gm_dtype_get(t)->name, name, toks[i], b.wall_ms, macs / b.wall_ms / 1e6,
+                   (double)bytes / b.wall_ms / 1e6, b.cpu_ms, macs / b.cpu_ms / 1e6);
             fflush(stdout);
         }
         gm_matmul_destroy(&m);
@@ -567,14 +579,10 @@ static int bench(int argc, char **argv) {
     const char *type = NULL, *level = NULL;
     int threads = gm_cpu_physical_cores(), tok = 0;
     for (int i = 2; i < argc; i++) {
-        if (strcmp(argv[i], "--level") == 0 && i + 1 < argc)
-            level = argv[++i];
-        else if (strcmp(argv[i], "--threads") == 0 && i + 1 < argc)
-            threads = atoi(argv[++i]);
-        else if (strcmp(argv[i], "--tok") == 0 && i + 1 < argc)
-            tok = atoi(argv[++i]);
-        else
-            type = argv[i];
+        if (strcmp(argv[i], "--level") == 0 && i + 1 < argc) level = argv[++i];
+        else if (strcmp(argv[i], "--threads") == 0 && i + 1 < argc) threads = atoi(argv[++i]);
+        else if (strcmp(argv[i], "--tok") == 0 && i + 1 < argc) tok = atoi(argv[++i]);
+        else type = argv[i];
     }
     if (gm_team_create(&team, threads, NULL, 0) != GM_OK) return 1;
     for (int i = 0; i < N_TYPE; i++)

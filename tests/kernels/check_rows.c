@@ -333,21 +333,13 @@ static struct {
 
 static float sink; /* keeps results alive */
 
-static void bench_sum_squares(const gm_row_fns *f) {
-    sink += (float)f->sum_squares(b.x, BENCH_N);
-}
-static void bench_scale(const gm_row_fns *f) {
-    f->scale(b.y, b.x, b.w, 0.9f, BENCH_N);
-}
+static void bench_sum_squares(const gm_row_fns *f) { sink += (float)f->sum_squares(b.x, BENCH_N); }
+static void bench_scale(const gm_row_fns *f) { f->scale(b.y, b.x, b.w, 0.9f, BENCH_N); }
 static void bench_add_scaled(const gm_row_fns *f) {
     f->add_scaled(b.y, b.x, b.w, 0.9f, 0.5f, BENCH_N);
 }
-static void bench_rotate(const gm_row_fns *f) {
-    f->rotate(b.y, b.cosine, b.sine, BENCH_N / 2);
-}
-static void bench_geglu(const gm_row_fns *f) {
-    f->geglu(b.y, b.x, b.w, BENCH_N);
-}
+static void bench_rotate(const gm_row_fns *f) { f->rotate(b.y, b.cosine, b.sine, BENCH_N / 2); }
+static void bench_geglu(const gm_row_fns *f) { f->geglu(b.y, b.x, b.w, BENCH_N); }
 static void bench_softcap(const gm_row_fns *f) {
     memcpy(b.y, b.x, sizeof b.y);
     f->softcap(b.y, 30, BENCH_N);
@@ -356,21 +348,11 @@ static void bench_exp_sum(const gm_row_fns *f) {
     memcpy(b.y, b.x, sizeof b.y);
     sink += f->exp_sum(b.y, 5, BENCH_N);
 }
-static void bench_max(const gm_row_fns *f) {
-    sink += f->max(b.x, BENCH_N);
-}
-static void bench_to_f16(const gm_row_fns *f) {
-    f->to_f16(b.half, b.x, BENCH_N);
-}
-static void bench_from_f16(const gm_row_fns *f) {
-    f->from_f16(b.y, b.half, BENCH_N);
-}
-static void bench_to_q8_0(const gm_row_fns *f) {
-    f->to_q8_0(b.q8, b.x, BENCH_N);
-}
-static void bench_from_q8_0(const gm_row_fns *f) {
-    f->from_q8_0(b.y, b.q8, BENCH_N);
-}
+static void bench_max(const gm_row_fns *f) { sink += f->max(b.x, BENCH_N); }
+static void bench_to_f16(const gm_row_fns *f) { f->to_f16(b.half, b.x, BENCH_N); }
+static void bench_from_f16(const gm_row_fns *f) { f->from_f16(b.y, b.half, BENCH_N); }
+static void bench_to_q8_0(const gm_row_fns *f) { f->to_q8_0(b.q8, b.x, BENCH_N); }
+static void bench_from_q8_0(const gm_row_fns *f) { f->from_q8_0(b.y, b.q8, BENCH_N); }
 
 #define BENCH(name)                                                                                \
     { #name, bench_##name }

@@ -29,6 +29,4 @@ static inline guarded guarded_new(size_t n) {
     return g;
 }
 
-static inline void guarded_free(guarded *g) {
-    munmap(g->map, g->map_bytes);
-}
+static inline void guarded_free(guarded *g) { munmap(g->map, g->map_bytes); }

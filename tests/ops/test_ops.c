@@ -2,8 +2,9 @@
  *
  * A device is a backend as gm_backend_open makes it: the CPU at each level that this machine has,
  * with three threads, and at the best with one. OPS_DEVICE=vulkan (say) runs that one instead, and
- * skips when it is not there; what Vulkan's validation layer has to say, if GEMMA_VULKAN_CHECK turned
- * it on, is a failure. OPS_ONLY=matmul (say) leaves out the cases without that in their names. Everything goes through backend.h.
+ * skips when it is not there; what Vulkan's validation layer has to say, if GEMMA_VULKAN_CHECK
+ * turned it on, is a failure. OPS_ONLY=matmul (say) leaves out the cases without that in their
+ * names. Everything goes through backend.h.
  */
 #include <float.h>
 #include <stdio.h>
@@ -124,8 +125,8 @@ static void drop_weight(gm_backend *b, weight *w) {
 
 static void embed_takes_scaled_rows_of_every_type_and_leaves_the_others(void **state) {
     gm_backend *b = *state;
-    static const gm_dtype types[] = {GM_F32,  GM_F16,  GM_BF16, GM_Q8_0, GM_Q4_0,
-                                     GM_Q4_1, GM_Q5_0, GM_Q5_1, GM_Q4_K, GM_Q6_K,
+    static const gm_dtype types[] = {GM_F32,  GM_F16,  GM_BF16, GM_Q8_0,   GM_Q4_0,
+                                     GM_Q4_1, GM_Q5_0, GM_Q5_1, GM_Q4_K,   GM_Q6_K,
                                      GM_Q2_K, GM_Q3_K, GM_Q5_K, GM_IQ4_NL, GM_IQ4_XS};
     enum { N = 512, ROWS = 40, TOKENS = 66 };
     for (size_t k = 0; k < LENGTH(types); k++) {
@@ -355,8 +356,8 @@ static void damage(gm_dtype type, void *row, size_t n_byte, uint16_t scale) {
 #undef SET
 }
 
-/* NaN and infinity in a scale, as a damaged file has them, became ordinary numbers on Vulkan: what the CPU
- * calls a damaged file answered there. */
+/* NaN and infinity in a scale, as a damaged file has them, became ordinary numbers on Vulkan: what
+ * the CPU calls a damaged file answered there. */
 static void matmul_and_embed_of_a_damaged_scale_are_no_numbers(void **state) {
     gm_backend *b = *state;
     static const gm_dtype types[] = {GM_Q4_0, GM_Q5_1, GM_Q8_0, GM_Q3_K, GM_Q4_K, GM_Q6_K};
@@ -372,12 +373,11 @@ static void matmul_and_embed_of_a_damaged_scale_are_no_numbers(void **state) {
         assert_int_equal(gm_be_weight_import(b, &view, &w.t), 0);
         int32_t ids[ROWS];
         for (int r = 0; r < ROWS; r++) ids[r] = r;
-        assert_int_equal(gm_be_embed(b, &(gm_op_embed){.table = &w.t,
-                                                       .ids = ids,
-                                                       .n_tok = ROWS,
-                                                       .scale = 1,
-                                                       .out = &out}),
-                         0);
+        assert_int_equal(
+            gm_be_embed(
+                b,
+                &(gm_op_embed){.table = &w.t, .ids = ids, .n_tok = ROWS, .scale = 1, .out = &out}),
+            0);
         float *got = fetch(b, &out);
         for (int i = 0; i < ROWS; i++) assert_int_equal(!isfinite(got[i * N + 1]), i == BAD);
         free(got);
@@ -494,8 +494,8 @@ static void drop_cache(gm_backend *b, attn_cache *a) {
     free(a->v);
 }
 
-/* A key or a value without a number was stored as zeros where blocks are of bytes: a damaged file had
- * something to answer. */
+/* A key or a value without a number was stored as zeros where blocks are of bytes: a damaged file
+ * had something to answer. */
 static void attention_to_a_row_with_nan_is_nan(void **state) {
     gm_backend *b = *state;
     static const gm_dtype types[] = {GM_F32, GM_F16, GM_Q8_0};
@@ -507,8 +507,11 @@ static void attention_to_a_row_with_nan_is_nan(void **state) {
         gm_tensor good = dev_rows(b, row, 1, 2 * D);
         row[D + 37] = i % 2 ? -NAN : NAN; /* of the second head */
         gm_tensor bad = dev_rows(b, row, 1, 2 * D), out = dev_zero(b, 1, 2 * D);
-        gm_op_kv_write put = {
-            .k = i % 2 ? &good : &bad, .v = i % 2 ? &bad : &good, .n_tok = 1, .pos0 = POS, .cache = &a.cache};
+        gm_op_kv_write put = {.k = i % 2 ? &good : &bad,
+                              .v = i % 2 ? &bad : &good,
+                              .n_tok = 1,
+                              .pos0 = POS,
+                              .cache = &a.cache};
         assert_int_equal(gm_be_kv_write(b, &put), 0);
         gm_op_attention op = {.q = &good,
                               .cache = &a.cache,
@@ -601,8 +604,8 @@ static void attention_agrees_with_the_formula(void **state) {
     }
 }
 
-/* One dispatch for a chunk at the end of a long context took seconds on a small GPU, whose driver then
- * reset it. */
+/* One dispatch for a chunk at the end of a long context took seconds on a small GPU, whose driver
+ * then reset it. */
 static void attention_of_many_tokens_is_cut(void **state) {
     gm_backend *b = *state;
     if (strncmp(b->desc, "vulkan", 6) != 0) return;
@@ -682,8 +685,8 @@ static void geglu_is_accurate_from_tiny_to_huge_gates(void **state) {
     }
 }
 
-/* The decoder's work is one long row of which ops see parts. With 1,120 rows of an image that of the
- * 12B is longer than what one binding shows on some devices, and was refused as "no memory". */
+/* The decoder's work is one long row of which ops see parts. With 1,120 rows of an image that of
+ * the 12B is longer than what one binding shows on some devices, and was refused as "no memory". */
 static void geglu_in_a_row_longer_than_a_binding(void **state) {
     gm_backend *b = *state;
     enum { N_TOK = 1120, N = 15360 };
@@ -694,7 +697,8 @@ static void geglu_in_a_row_longer_than_a_binding(void **state) {
     const size_t at[] = {0, half, last, half + last}; /* gate, up; gate, up */
     for (size_t i = 0; i < LENGTH(at); i++) {
         assert_int_equal(gm_be_write(b, &work, at[i], x + i * n, n * sizeof *x), 0);
-        part[i] = gm_tensor_view(GM_F32, work.data ? (char *)work.data + at[i] : NULL, (int64_t)n, 1);
+        part[i] =
+            gm_tensor_view(GM_F32, work.data ? (char *)work.data + at[i] : NULL, (int64_t)n, 1);
         part[i].dmem = work.dmem;
         part[i].offset = at[i];
     }
@@ -702,7 +706,8 @@ static void geglu_in_a_row_longer_than_a_binding(void **state) {
         gm_op_geglu op = {.gate = &part[i], .up = &part[i + 1], .n_tok = 1, .out = &part[i]};
         assert_int_equal(gm_be_geglu(b, &op), 0);
         float *got = fetch(b, &part[i]), *want = x + i * n;
-        for (size_t k = 0; k < n; k++) want[k] = (float)(ref_gelu_tanh((double)want[k]) * (double)want[n + k]);
+        for (size_t k = 0; k < n; k++)
+            want[k] = (float)(ref_gelu_tanh((double)want[k]) * (double)want[n + k]);
         assert_rows_close(got, want, (int64_t)n, 2e-6);
         free(got);
     }
@@ -832,7 +837,8 @@ static void the_best_of_a_row_with_ties_and_without_numbers(void **state) {
         for (int i = 0; i < n; i++) x[i] = i < 1000 ? 1.0f + (float)i * 1e-3f : -(float)i;
         assert_true(check_top(b, x, n) > 0);
         /* The best are all in one block, the worst that can happen. */
-        for (int i = 0; i < n; i++) x[i] = i % 2048 == 5 ? 10.0f + (float)(i / 2048) : -(float)(i % 2048);
+        for (int i = 0; i < n; i++)
+            x[i] = i % 2048 == 5 ? 10.0f + (float)(i / 2048) : -(float)(i % 2048);
         check_top(b, x, n);
         free(x);
     }

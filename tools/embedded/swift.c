@@ -3,8 +3,8 @@
  * Rows are tokens or heads; all matrices are dense and row-major. Nothing here allocates or
  * has state. Products of matrices are left to the BLAS of PyTorch. Compiled by the chain for the
  * machine that trains (-O3 -march=native -ffast-math), so plain loops become vectors; twice, with
- * HALF for processors that multiply bfloat16. The residual stream, its gradient, scores and logits are
- * float32 in both: only what goes into a product, or comes out of one, is `num`.
+ * HALF for processors that multiply bfloat16. The residual stream, its gradient, scores and logits
+ * are float32 in both: only what goes into a product, or comes out of one, is `num`.
  */
 #include <math.h>
 #include <stdint.h>
@@ -92,9 +92,7 @@ static inline float quick_exp(float x) {
     return p * scale.f;
 }
 
-static inline float quick_tanh(float x) {
-    return 1.0f - 2.0f / (quick_exp(2.0f * x) + 1.0f);
-}
+static inline float quick_tanh(float x) { return 1.0f - 2.0f / (quick_exp(2.0f * x) + 1.0f); }
 
 /* ---- norms: x / rms(x) * weight; weight may be NULL, inverse is 1 / rms ---------------------- */
 
@@ -158,8 +156,8 @@ void norm_backward(const num *g, const float *x, const float *inverse, const flo
                    float *dx, float *dweight, long n, long w) {
     float room[WIDEST];
     for (long r = 0; r < n; r++)
-        slope_row(wide_const(g + r * w, w, room), x + r * w, inverse[r], weight, dx + r * w, dweight,
-                  w, 1.0f, 1);
+        slope_row(wide_const(g + r * w, w, room), x + r * w, inverse[r], weight, dx + r * w,
+                  dweight, w, 1.0f, 1);
 }
 
 /* Of the norm behind a branch, whose gradient counts `scale` times. dweight is added to. */
@@ -256,8 +254,8 @@ void heads_backward(const shape *s, const num *projected, const float *q_weight,
                 narrow(out_k, to, d);
                 if (s->shared) continue;
                 to = draft(out_v, out_room);
-                slope_row(gv, wide_const(row + (s->kv + h) * d, d, room), inv_v, ones, to, scratch, d,
-                          1.0f, 0);
+                slope_row(gv, wide_const(row + (s->kv + h) * d, d, room), inv_v, ones, to, scratch,
+                          d, 1.0f, 0);
                 narrow(out_v, to, d);
             }
         }
@@ -268,8 +266,8 @@ void heads_backward(const shape *s, const num *projected, const float *q_weight,
  */
 
 /* scores: [batch * kv, rows * groups, keys]; low, high: [batch, n], of the positions from `first`
- * on; keys are counted from `base`. Keys in [gap, gap_end) are not seen, if these are given: they are
- * in [low, high). weights: their softmax, zero elsewhere; may be the scores themselves. */
+ * on; keys are counted from `base`. Keys in [gap, gap_end) are not seen, if these are given: they
+ * are in [low, high). weights: their softmax, zero elsewhere; may be the scores themselves. */
 void softmax_forward(float *scores, num *weights, const int32_t *low, const int32_t *high,
                      const int32_t *gap, const int32_t *gap_end, long batch, long kv, long rows,
                      long groups, long keys, long n, long first, long base) {
@@ -336,8 +334,8 @@ void geglu_backward(const num *g, const num *both, num *dboth, long n, long w) {
 /* ---- loss -------------------------------------------------------------------------------------
  */
 
-/* Cross entropy behind a soft cap. logits: [n, w], lost; slope: the gradient of the sum of the losses,
- * each counted `count` times; may be the logits themselves. */
+/* Cross entropy behind a soft cap. logits: [n, w], lost; slope: the gradient of the sum of the
+ * losses, each counted `count` times; may be the logits themselves. */
 void loss_of_rows(float *logits, num *slope, const int64_t *target, const float *count,
                   float *losses, long n, long w, float cap) {
     float back = 1.0f / cap;

@@ -79,15 +79,11 @@ typedef struct {
     int32_t lo, hi;         /* inclusive; lo > hi: nothing */
 } attn_item;
 
-static int round_up(int n, int to) {
-    return (n + to - 1) / to * to;
-}
+static int round_up(int n, int to) { return (n + to - 1) / to * to; }
 
 /* Not a power of two: with rows 2048 bytes apart, a column of a block would fall into a handful of
  * sets of the first-level cache. */
-static int row_stride(int dim) {
-    return dim + GM_ATTN_LANES;
-}
+static int row_stride(int dim) { return dim + GM_ATTN_LANES; }
 
 /* ---- life -------------------------------------------------------------------------------- */
 

@@ -85,9 +85,7 @@ static int cpu_sync(gm_backend *b) {
     return GM_OK;
 }
 
-static void cpu_set_calm(gm_backend *b, bool calm) {
-    gm_team_set_calm(((gm_cpu *)b)->team, calm);
-}
+static void cpu_set_calm(gm_backend *b, bool calm) { gm_team_set_calm(((gm_cpu *)b)->team, calm); }
 
 static int cpu_matmul(gm_backend *b, const gm_op_matmul *op) {
     return gm_matmul_run(((gm_cpu *)b)->matmul, op, b->cancel);

@@ -34,9 +34,7 @@ static float *row_of(const gm_tensor *t, int64_t row, int64_t n) {
     return (float *)t->data + row * n;
 }
 
-static int done(const gm_cpu *c) {
-    return gm_cancelled(c->base.cancel) ? GM_ECANCELLED : GM_OK;
-}
+static int done(const gm_cpu *c) { return gm_cancelled(c->base.cancel) ? GM_ECANCELLED : GM_OK; }
 
 /* ---- embed ------------------------------------------------------------------------------- */
 
@@ -149,9 +147,7 @@ int gm_cpu_rope_reserve(gm_cpu *c, const gm_be_limits *lim) {
     return GM_OK;
 }
 
-void gm_cpu_rope_finish(gm_cpu *c) {
-    free_tables(c->rope);
-}
+void gm_cpu_rope_finish(gm_cpu *c) { free_tables(c->rope); }
 
 /* Angles in double: at position 262,143 a float32 product is off by up to 1/64 of a radian. */
 static void rope_rows(void *ud, int begin, int end, int thread) {
@@ -276,9 +272,7 @@ typedef struct {
     int64_t n; /* elements in all */
 } flat_job;
 
-static int64_t n_piece(int64_t n) {
-    return (n + PIECE - 1) / PIECE;
-}
+static int64_t n_piece(int64_t n) { return (n + PIECE - 1) / PIECE; }
 
 /* Elements of pieces [begin, end). */
 static int piece_len(const flat_job *j, int64_t piece) {

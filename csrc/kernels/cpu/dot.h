@@ -26,27 +26,28 @@ typedef void (*gm_xq_fn)(gm_xq *x, int32_t t);
 /* What the kernels of a level read between them, at most. */
 enum { GM_XQ_ORDERS = 4, GM_XQ_SCALES = 4 };
 
-/* The same activations in the orders in which the kernels of a level meet the weights. What lies where
- * is their own business: x86/x86.h. */
+/* The same activations in the orders in which the kernels of a level meet the weights. What lies
+ * where is their own business: x86/x86.h. */
 typedef struct {
-    gm_xq_fn fill[GM_XQ_ORDERS]; /* row t of what is wanted, from the other arrays of gm_xq; then NULL */
-    int8_t *q[GM_XQ_ORDERS];     /* [n_tok, n_pad] each */
-    float *d[GM_XQ_SCALES];      /* [n_tok, n_pad / 16] each; whole numbers of 32 bits in places */
+    /* row t of what is wanted, from the other arrays of gm_xq; then NULL */
+    gm_xq_fn fill[GM_XQ_ORDERS];
+    int8_t *q[GM_XQ_ORDERS]; /* [n_tok, n_pad] each */
+    float *d[GM_XQ_SCALES];  /* [n_tok, n_pad / 16] each; whole numbers of 32 bits in places */
 } gm_xq_few;
 
 /* The activations of one matmul: x = d * q per block of 32. Views into scratch. */
 struct gm_xq {
     int32_t n_tok, n_in;
-    int32_t n_pad;  /* n_in rounded up to GM_XQ_PAD */
+    int32_t n_pad;    /* n_in rounded up to GM_XQ_PAD */
     int32_t tile_tok; /* 0, or tokens whose rows are interleaved (gemm_tile.h) */
-    const float *x; /* [n_tok, n_in] */
-    int8_t *q;      /* [n_tok, n_pad], -127 .. 127 */
-    float *d;       /* [n_tok, n_pad / 32] */
-    int32_t *s32;   /* [n_tok, n_pad / 32], sums of q */
-    int32_t *s16;   /* [n_tok, n_pad / 16] */
-    float *ds32;    /* d * s32 */
-    float *ds16;    /* d * s16 */
-    gm_xq_few few;  /* zeroed for tiles */
+    const float *x;   /* [n_tok, n_in] */
+    int8_t *q;        /* [n_tok, n_pad], -127 .. 127 */
+    float *d;         /* [n_tok, n_pad / 32] */
+    int32_t *s32;     /* [n_tok, n_pad / 32], sums of q */
+    int32_t *s16;     /* [n_tok, n_pad / 16] */
+    float *ds32;      /* d * s32 */
+    float *ds16;      /* d * s16 */
+    gm_xq_few few;    /* zeroed for tiles */
 };
 
 typedef struct {
@@ -67,8 +68,8 @@ typedef struct {
     gm_xq_fn quantise;
     gm_dot_fn dot[GM_DTYPE_LIMIT];
     gm_xq_fn fill_few[GM_DTYPE_LIMIT]; /* of gm_xq_few what `dot` reads; NULL: nothing */
-    gm_dot_fn exact[GM_DTYPE_LIMIT]; /* quantised formats with the float32 activations themselves, for
-                                        gm_matmul_set_fine; NULL: dot does it in two goes */
+    gm_dot_fn exact[GM_DTYPE_LIMIT];   /* quantised formats with the float32 activations themselves,
+                                          for   gm_matmul_set_fine; NULL: dot does it in two goes */
     gm_unpack_fn unpack[GM_DTYPE_LIMIT]; /* quantised formats only */
 } gm_dot_fns;
 

@@ -1,5 +1,5 @@
-/* dot_rows.h: the loops over rows, tokens and steps of a row that the vector kernels of decode share
- * (dot_ymm.h, dot_zmm.h, dot_neon.h).
+/* dot_rows.h: the loops over rows, tokens and steps of a row that the vector kernels of decode
+ * share (dot_ymm.h, dot_zmm.h, dot_neon.h).
  *
  * Included after INLINE, `vec`, `vec_zero` and `store_sums` are defined, and
  *
@@ -11,11 +11,12 @@
 
 enum { MAX_TOK = GM_DOT_TOK };
 
-_Static_assert(!IN_STRETCHES || (int)TOGETHER_TOK == (int)MAX_TOK, "a stretch is always of AT_ONCE rows");
+_Static_assert(!IN_STRETCHES || (int)TOGETHER_TOK == (int)MAX_TOK,
+               "a stretch is always of AT_ONCE rows");
 
-/* Bytes between the weights that are computed and those that are called for. Less is too near where a core
- * reads 30 GB/s and memory answers after 150 ns (on Zen 5, 1.5 KiB cost an eighth of the speed), more brings
- * nothing and is lost at the end of a piece. */
+/* Bytes between the weights that are computed and those that are called for. Less is too near where
+ * a core reads 30 GB/s and memory answers after 150 ns (on Zen 5, 1.5 KiB cost an eighth of the
+ * speed), more brings nothing and is lost at the end of a piece. */
 enum { AHEAD = 6144 };
 
 INLINE void prefetch(const uint8_t *p, ptrdiff_t ahead, int bytes) {
@@ -39,21 +40,22 @@ INLINE size_t at(const tokens *k, int t, int e) {
     return (size_t)(k->tok + t) * (size_t)k->x->n_pad + (size_t)e;
 }
 
-/* Elements begin .. end - 1 of some rows: `begin` is a multiple of GM_XQ_PAD, `end` too or the rows' own. */
+/* Elements begin .. end - 1 of some rows: `begin` is a multiple of GM_XQ_PAD, `end` too or the
+ * rows' own. */
 typedef struct {
     int begin, end;
     ptrdiff_t ahead; /* bytes from what is computed to what is called for */
 } stretch;
 
-/* What the steps of some rows have in common. STEP reads BYTES bytes at w (and, for the other rows, at
- * multiples of `stride` from there) for ELEMS elements from e on. The last step of a row that is no multiple
- * goes on into the next row, whose blocks meet activations of zero. Behind the last row of a piece there
- * may be nothing to read: what is left of the rows is copied to steps of zeros. The sums are its own meanwhile:
- * those of the caller would be stored at every step, since for all that the compiler knows they are among what
- * is loaded. */
+/* What the steps of some rows have in common. STEP reads BYTES bytes at w (and, for the other rows,
+ * at multiples of `stride` from there) for ELEMS elements from e on. The last step of a row that is
+ * no multiple goes on into the next row, whose blocks meet activations of zero. Behind the last row
+ * of a piece there may be nothing to read: what is left of the rows is copied to steps of zeros.
+ * The sums are its own meanwhile: those of the caller would be stored at every step, since for all
+ * that the compiler knows they are among what is loaded. */
 #define ROWS_TOGETHER(NAME, BYTES, ELEMS, STEP)                                                    \
     INLINE void row_##NAME(const gm_dot_args *a, int r, const int rows, int apart, stretch s,      \
-                           const int n, vec (*to)[MAX_TOK]) {                                      \
+                           const int n, vec(*to)[MAX_TOK]) {                                       \
         vec sum[AT_ONCE][MAX_TOK];                                                                 \
         for (int i = 0; i < rows; i++)                                                             \
             for (int t = 0; t < n; t++) sum[i][t] = to[i][t];                                      \
@@ -95,7 +97,7 @@ typedef struct {
 /* A row of any quantised format by way of a buffer; for those who have step_unpacked. */
 #define ROW_ANY                                                                                    \
     INLINE void row_any(const gm_dot_args *a, int r, const int rows, int apart, stretch s,         \
-                        const int n, vec (*sum)[MAX_TOK]) {                                        \
+                        const int n, vec(*sum)[MAX_TOK]) {                                         \
         const tokens k = {a->x, a->tok};                                                           \
         const gm_unpack_info *info = gm_unpack_info_get(a->dtype);                                 \
         unpacked u;                                                                                \
@@ -113,19 +115,22 @@ typedef struct {
 /* Rows of which a stretch is computed before the next one is. */
 enum { GROUP = 8 };
 
-/* Bytes of activations that stay in the first-level cache beside the weights on their way through it. */
+/* Bytes of activations that stay in the first-level cache beside the weights on their way through
+ * it. */
 enum { X_BYTES = 24 * 1024 };
 
-/* Length of the stretches: all of a row unless the activations are too long for the cache. (Those of one token
- * are taken as they come: it waits for memory anyway, which likes rows in one piece.) */
+/* Length of the stretches: all of a row unless the activations are too long for the cache. (Those
+ * of one token are taken as they come: it waits for memory anyway, which likes rows in one
+ * piece.) */
 INLINE int stretch_length(const gm_xq *x, const int n) {
     const int parts = (n * x->n_in + X_BYTES - 1) / X_BYTES;
     const int even = (x->n_in + parts - 1) / parts;
     return (even + GM_XQ_PAD - 1) / GM_XQ_PAD * GM_XQ_PAD;
 }
 
-/* The stretch from `begin` on of row i of a group of m. What is called for are weights of the same rows or,
- * if rows are cut, of the same stretch some rows on or, behind the group's last row, of the next one. */
+/* The stretch from `begin` on of row i of a group of m. What is called for are weights of the same
+ * rows or, if rows are cut, of the same stretch some rows on or, behind the group's last row, of
+ * the next one. */
 INLINE stretch stretch_at(const gm_dot_args *a, int begin, int length, int i, int m) {
     const int n_in = a->x->n_in, end = n_in - begin < length ? n_in : begin + length;
     const ptrdiff_t row = (ptrdiff_t)a->row_bytes, bytes = row * length / n_in;
@@ -135,11 +140,12 @@ INLINE stretch stretch_at(const gm_dot_args *a, int begin, int length, int i, in
     return (stretch){begin, end, ahead};
 }
 
-/* Rows that are computed together lie far apart, so that each is a stream of memory which the hardware
- * can follow: two of them read a seventh faster than one (Zen 3, Zen 5; four no faster than two), and neighbours a
- * seventh more slowly. */
+/* Rows that are computed together lie far apart, so that each is a stream of memory which the
+ * hardware can follow: two of them read a seventh faster than one (Zen 3, Zen 5; four no faster
+ * than two), and neighbours a seventh more slowly. */
 #define ROWS_N(NAME, N)                                                                            \
-    /* Not in line: registers are scarce, and the loop over whole rows would lose some to this one. */\
+    /* Not in line: registers are scarce, and the loop over whole rows would lose some to this     \
+     * one. */                                                                                     \
     static __attribute__((noinline)) void cut_##NAME##_##N(const gm_dot_args *a, int apart,        \
                                                            int length) {                           \
         for (int r = 0, m; r < apart; r += m) {                                                    \
@@ -150,7 +156,8 @@ INLINE stretch stretch_at(const gm_dot_args *a, int begin, int length, int i, in
                     for (int t = 0; t < (N); t++) sum[i][j][t] = vec_zero();                       \
             for (int e = 0; e < a->x->n_in; e += length)                                           \
                 for (int i = 0; i < m; i++)                                                        \
-                    row_##NAME(a, r + i, AT_ONCE, apart, stretch_at(a, e, length, i, m), N, sum[i]);\
+                    row_##NAME(a, r + i, AT_ONCE, apart, stretch_at(a, e, length, i, m), N,        \
+                               sum[i]);                                                            \
             for (int i = 0; i < m; i++)                                                            \
                 for (int j = 0; j < AT_ONCE; j++)                                                  \
                     store_sums(sum[i][j], N, a->out + r + i + j * apart, a->out_stride);           \
@@ -167,8 +174,7 @@ INLINE stretch stretch_at(const gm_dot_args *a, int begin, int length, int i, in
     static void rows_##NAME##_##N(const gm_dot_args *a) {                                          \
         const int once = (N) <= TOGETHER_TOK ? AT_ONCE : 1, apart = a->n_row / once;               \
         const int length = stretch_length(a->x, N);                                                \
-        if (IN_STRETCHES && (N) > 1 && length < a->x->n_in)                                        \
-            cut_##NAME##_##N(a, apart, length);                                                    \
+        if (IN_STRETCHES && (N) > 1 && length < a->x->n_in) cut_##NAME##_##N(a, apart, length);    \
         else                                                                                       \
             for (int r = 0; r < apart; r++) whole_##NAME##_##N(a, r, once, apart);                 \
         for (int r = apart * once; r < a->n_row; r++) whole_##NAME##_##N(a, r, 1, 1);              \

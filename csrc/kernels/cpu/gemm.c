@@ -38,9 +38,9 @@ enum { BLAS_K = 1024 };
 /* What one thread needs for tiles. */
 typedef struct {
     gm_tile_scratch pack;
-    float *sums; /* [MAX_PANELS, tok, GM_TILE_ROWS] */
-    float *rows; /* [GM_TILE_ROWS, BLAS_K], only for BLAS */
-    float *rest; /* [GM_DOT_TOK, FINE_ROWS], only for fine activations */
+    float *sums;     /* [MAX_PANELS, tok, GM_TILE_ROWS] */
+    float *rows;     /* [GM_TILE_ROWS, BLAS_K], only for BLAS */
+    float *rest;     /* [GM_DOT_TOK, FINE_ROWS], only for fine activations */
     uint32_t *order; /* [GM_TILE_TOK, padded width / 4], where tiles take interleaved rows */
 } thread_scratch;
 
@@ -49,7 +49,8 @@ typedef struct {
     gm_xq xq; /* n_tok and n_in are the op's, capacities below */
     gm_xq_few few;
     int32_t max_tok, max_in;
-    float *fine_x;           /* for fine activations: the floats of both rows, [2 * max_tok, max_in] */
+    /* for fine activations: the floats of both rows, [2 * max_tok, max_in] */
+    float *fine_x;
     thread_scratch *threads; /* [gm_team_size] */
 } scratch;
 
@@ -58,8 +59,8 @@ struct gm_matmul_ctx {
     gm_dot_fns dot;
     gm_tile_fns tile;
     scratch s;
-    /* Fine activations: row n_tok + t of xq holds what 8 bits lost of row t, in 8 bits more, and the
-     * products of both rows are added. */
+    /* Fine activations: row n_tok + t of xq holds what 8 bits lost of row t, in 8 bits more, and
+     * the products of both rows are added. */
     bool fine;
     bool use_blas; /* for float weights */
 };
@@ -69,9 +70,10 @@ typedef struct {
     gm_matmul_ctx *m;
     const gm_op_matmul *op;
     const gm_cancel *cancel;
-    int32_t tok0, n_tok;      /* tokens of this pass */
-    bool tiles;               /* rather than dot products */
-    bool exact;               /* fine, and the kernels take float activations: nothing is quantised */
+    int32_t tok0, n_tok; /* tokens of this pass */
+    bool tiles;          /* rather than dot products */
+    /* fine, and the kernels take float activations: nothing is quantised */
+    bool exact;
     bool twice;               /* fine, and they do not: x is quantised, and what that lost of it */
     int rows[GM_MATMUL_MAX];  /* rows per piece */
     int first[GM_MATMUL_MAX]; /* number of the matrix's first piece */
@@ -149,7 +151,8 @@ static bool alloc_scratch(const gm_matmul_ctx *m, scratch *s, size_t tok, size_t
     s->fine_x = gm_malloc(m->fine ? n : 0, sizeof *s->fine_x);
     s->threads = gm_calloc((size_t)gm_team_size(m->team), sizeof *s->threads);
     ok = ok && x->q && x->d && x->s32 && x->s16 && x->ds32 && x->ds16 && s->fine_x && s->threads;
-    for (int i = 0; ok && i < gm_team_size(m->team); i++) ok = alloc_thread(m, &s->threads[i], tok, pad);
+    for (int i = 0; ok && i < gm_team_size(m->team); i++)
+        ok = alloc_thread(m, &s->threads[i], tok, pad);
     return ok;
 }
 
@@ -250,8 +253,7 @@ static void copy_sums(const float *sums, int n_tok, int n_row, float *out, size_
     for (int t = 0; t < n_tok; t++, sums += GM_TILE_ROWS, out += n_out) {
         if (n_row >= GM_TILE_ROWS)
             memcpy(out, sums, GM_TILE_ROWS * sizeof *out); /* a constant size needs no call */
-        else
-            memcpy(out, sums, (size_t)n_row * sizeof *out);
+        else memcpy(out, sums, (size_t)n_row * sizeof *out);
     }
 }
 
@@ -270,9 +272,10 @@ static void add_by_blas(const job *j, const gm_tensor *w, int row, int n_row, in
 
 static int min_int(int a, int b) { return a < b ? a : b; }
 
-/* What to call for while panel `first` is multiplied with elements k and on: the same rows a stretch later, or
- * where the rows begin, two stretches of the next ones. Nearer is slower. */
-static gm_ahead panel_ahead(const gm_tensor *w, int row, int n_row, int first, int k, int stretch, int n_step) {
+/* What to call for while panel `first` is multiplied with elements k and on: the same rows a
+ * stretch later, or where the rows begin, two stretches of the next ones. Nearer is slower. */
+static gm_ahead panel_ahead(const gm_tensor *w, int row, int n_row, int first, int k, int stretch,
+                            int n_step) {
     const int n_in = (int)w->ne[0];
     int from = k + stretch, to = k + 2 * stretch;
     if (k == 0) {
@@ -281,8 +284,9 @@ static gm_ahead panel_ahead(const gm_tensor *w, int row, int n_row, int first, i
         if (first >= n_row) first = 0, from = stretch;
     }
     if (from >= n_in) return (gm_ahead){0};
-    return gm_tile_ahead(w->dtype, gm_tensor_row(w, row + first), w->row_bytes, min_int(n_row - first, GM_TILE_ROWS),
-                         from, min_int(n_in, to) - from, n_step);
+    return gm_tile_ahead(w->dtype, gm_tensor_row(w, row + first), w->row_bytes,
+                         min_int(n_row - first, GM_TILE_ROWS), from, min_int(n_in, to) - from,
+                         n_step);
 }
 
 /* Rows row .. row + n_row - 1 of one piece for all tokens, through tiles. */
@@ -297,11 +301,12 @@ static void compute_tiles(const job *j, int mat, int row, int n_row, thread_scra
     size_t panel_sums = (size_t)j->n_tok * GM_TILE_ROWS;
     memset(s->sums, 0, (size_t)n_panel * panel_sums * sizeof *s->sums);
     if (!blas) {
-        gm_ahead all = gm_tile_ahead(w->dtype, gm_tensor_row(w, row), w->row_bytes, min_int(n_row, GM_TILE_ROWS), 0,
-                                     min_int(n_in, stretch), 1);
+        gm_ahead all = gm_tile_ahead(w->dtype, gm_tensor_row(w, row), w->row_bytes,
+                                     min_int(n_row, GM_TILE_ROWS), 0, min_int(n_in, stretch), 1);
         gm_ahead_step(&all);
     }
-    const int width = m->s.xq.tile_tok ? m->s.xq.tile_tok : GM_TILE_TOK, n_tile = (j->n_tok + width - 1) / width;
+    const int width = m->s.xq.tile_tok ? m->s.xq.tile_tok : GM_TILE_TOK,
+              n_tile = (j->n_tok + width - 1) / width;
     for (int k = 0; k < n_in; k += stretch) {
         int kc = min_int(n_in - k, stretch);
         for (int i = 0; i < n_panel; i++) {
@@ -337,10 +342,8 @@ static void compute_pieces(void *ud, int begin, int end, int thread) {
         int n_out = (int)gm_tensor_rows(j->op->w[mat]);
         int row = (i - j->first[mat]) * j->rows[mat], n_row = (next - i) * j->rows[mat];
         if (n_row > n_out - row) n_row = n_out - row;
-        if (j->tiles)
-            compute_tiles(j, mat, row, n_row, &j->m->s.threads[thread]);
-        else
-            compute_rows(j, mat, row, n_row, &j->m->s.threads[thread]);
+        if (j->tiles) compute_tiles(j, mat, row, n_row, &j->m->s.threads[thread]);
+        else compute_rows(j, mat, row, n_row, &j->m->s.threads[thread]);
     }
 }
 
@@ -368,9 +371,9 @@ static int cut(job *j) {
     return n;
 }
 
-/* Pieces that a thread takes at once. In products of a few tokens they are one stream of memory: what
- * was called for ahead of time at the end of one is used in the next. Where a piece is read more than
- * once it must stay in the cache of its core, and one of tiles is work enough. */
+/* Pieces that a thread takes at once. In products of a few tokens they are one stream of memory:
+ * what was called for ahead of time at the end of one is used in the next. Where a piece is read
+ * more than once it must stay in the cache of its core, and one of tiles is work enough. */
 static int most_pieces(const job *j) {
     return j->tiles || j->twice || j->n_tok > GM_DOT_TOK ? 1 : 16;
 }

@@ -48,12 +48,19 @@ static void tile_float_ref(const gm_panel *p, const gm_xq *x, int tok, int n_tok
 
 static void turn_ref(const uint32_t *src, size_t stride, int n, uint32_t *dst) {
     for (int d = 0; d < n; d++)
-        for (int r = 0; r < GM_TILE_PACK; r++) dst[d * GM_TILE_ROWS + r] = src[(size_t)r * stride + (size_t)d];
+        for (int r = 0; r < GM_TILE_PACK; r++)
+            dst[d * GM_TILE_ROWS + r] = src[(size_t)r * stride + (size_t)d];
 }
 
-static void widen_f32(const uint8_t *src, int n, float *dst) { gm_dequant_row(GM_F32, src, dst, n); }
-static void widen_f16(const uint8_t *src, int n, float *dst) { gm_dequant_row(GM_F16, src, dst, n); }
-static void widen_bf16(const uint8_t *src, int n, float *dst) { gm_dequant_row(GM_BF16, src, dst, n); }
+static void widen_f32(const uint8_t *src, int n, float *dst) {
+    gm_dequant_row(GM_F32, src, dst, n);
+}
+static void widen_f16(const uint8_t *src, int n, float *dst) {
+    gm_dequant_row(GM_F16, src, dst, n);
+}
+static void widen_bf16(const uint8_t *src, int n, float *dst) {
+    gm_dequant_row(GM_BF16, src, dst, n);
+}
 
 void gm_tile_fill(gm_tile_fns *f, gm_cpu_level level) {
     memset(f, 0, sizeof *f);
@@ -89,8 +96,7 @@ static inline void interleave_n(const uint32_t *rows, size_t words, int n, uint3
 static void interleave(void *rows, size_t words, int n, uint32_t *scratch) {
     if (n == GM_TILE_TOK)
         interleave_n(rows, words, GM_TILE_TOK, scratch); /* a constant is twice as fast */
-    else
-        interleave_n(rows, words, n, scratch);
+    else interleave_n(rows, words, n, scratch);
     memcpy(rows, scratch, words * (size_t)n * sizeof *scratch);
 }
 
@@ -104,7 +110,8 @@ void gm_tile_interleave(gm_xq *x, int tok, int n, uint32_t *scratch) {
     interleave(x->ds16 + t * (row / 16), row / 16, n, scratch);
 }
 
-gm_ahead gm_tile_ahead(gm_dtype t, const uint8_t *w, size_t row_bytes, int n_row, int k0, int kc, int n_step) {
+gm_ahead gm_tile_ahead(gm_dtype t, const uint8_t *w, size_t row_bytes, int n_row, int k0, int kc,
+                       int n_step) {
     const gm_dtype_info *info = gm_dtype_get(t);
     gm_ahead a = {
         .row_bytes = row_bytes,
@@ -126,10 +133,8 @@ static gm_panel pack_float(const gm_tile_fns *f, gm_dtype t, const uint8_t *w, s
         for (int r = 0; r < GM_TILE_PACK; r++) {
             float *row = rows + r * GM_TILE_K_FLOAT;
             const uint8_t *src = w + (size_t)(h + r) * row_bytes + (size_t)k0 * elem;
-            if (h + r < n_row)
-                f->widen[t](src, kc, row);
-            else
-                memset(row, 0, (size_t)kc * sizeof *row);
+            if (h + r < n_row) f->widen[t](src, kc, row);
+            else memset(row, 0, (size_t)kc * sizeof *row);
         }
         f->turn((const uint32_t *)(const void *)rows, GM_TILE_K_FLOAT, kc,
                 (uint32_t *)(void *)(panel + h));
@@ -171,8 +176,7 @@ gm_panel gm_tile_pack(const gm_tile_fns *f, const gm_dot_fns *dot, gm_dtype t, c
         if (f->pack[t] && h + GM_TILE_PACK <= n_row)
             f->pack[t](w + (size_t)h * row_bytes, row_bytes, k0, kc, s->q + 4 * h, s->scale + h,
                        s->min + h);
-        else
-            pack_slowly(f, dot->unpack[t], u, w, row_bytes, h, n_row, k0, kc, s);
+        else pack_slowly(f, dot->unpack[t], u, w, row_bytes, h, n_row, k0, kc, s);
     }
     return (gm_panel){.info = u, .k0 = k0, .kc = kc, .q = s->q, .scale = s->scale, .min = s->min};
 }

@@ -29,10 +29,11 @@ enum {
     GM_TILE_TOK = 6,       /* tokens of a tile of interleaved rows, at most */
 };
 
-/* Weights that a later panel is made of, called for while tiles compute. A few lines of the cache at a
- * time: a core can wait for some dozens at once, and a burst of more stops everything else. */
+/* Weights that a later panel is made of, called for while tiles compute. A few lines of the cache
+ * at a time: a core can wait for some dozens at once, and a burst of more stops everything else. */
 typedef struct {
-    const uint8_t *row, *line, *end; /* of the row's part: its first byte, the next line, its last byte + 1 */
+    /* of the row's part: its first byte, the next line, its last byte + 1 */
+    const uint8_t *row, *line, *end;
     size_t row_bytes, part_bytes;
     int n_row;    /* rows after this one */
     int skip;     /* 63: a first line that is not whole came with the part before; else 0 */
@@ -62,8 +63,8 @@ typedef struct {
     const gm_unpack_info *info; /* group 0: a float panel */
     int k0, kc;                 /* elements k0 .. k0 + kc - 1 of the rows */
     /* Quantised: */
-    uint8_t *q;          /* [kc / 4, GM_TILE_ROWS, 4] */
-    float *scale, *min;  /* [kc / group, GM_TILE_ROWS] */
+    uint8_t *q;         /* [kc / 4, GM_TILE_ROWS, 4] */
+    float *scale, *min; /* [kc / group, GM_TILE_ROWS] */
     /* Float: */
     float *f; /* [kc, GM_TILE_ROWS] */
     /* Not the tile's own: */
@@ -88,19 +89,19 @@ typedef void (*gm_pack_fn)(const uint8_t *w, size_t row_bytes, int k0, int kc, u
 
 typedef struct {
     gm_tile_fn tile_quant, tile_float;
-    int tok; /* tokens of a tile of tile_quant at most; 0: it takes rows */
+    int tok;                         /* tokens of a tile of tile_quant at most; 0: it takes rows */
     gm_pack_fn pack[GM_DTYPE_LIMIT]; /* NULL: unpack, then turn */
     gm_turn_fn turn;
     gm_widen_fn widen[GM_DTYPE_LIMIT]; /* float formats only */
     bool slow_float; /* tile_float is the plain C one: a BLAS is faster, if there is one */
-    int min_tok[GM_DTYPE_LIMIT]; /* from this many tokens on, tiles beat the kernels of dot.h, as measured;
-                                    at most GM_XQ_FEW + 1 */
+    int min_tok[GM_DTYPE_LIMIT]; /* from this many tokens on, tiles beat the kernels of dot.h, as
+                                    measured; at most GM_XQ_FEW + 1 */
 } gm_tile_fns;
 
 void gm_tile_fill(gm_tile_fns *f, gm_cpu_level level);
 
-/* Tokens of a tile, so that all tiles are nearly full: 8 tokens are 4 + 4 rather than 6 + 2, since short
- * tiles leave ports idle. 0 if rows are wanted. */
+/* Tokens of a tile, so that all tiles are nearly full: 8 tokens are 4 + 4 rather than 6 + 2, since
+ * short tiles leave ports idle. 0 if rows are wanted. */
 int gm_tile_width(const gm_tile_fns *f, int n_tok);
 
 /* Interleaves the rows tok .. tok + n - 1 of x, n <= GM_TILE_TOK. scratch: n * n_pad bytes. */
@@ -122,6 +123,7 @@ typedef struct {
 gm_panel gm_tile_pack(const gm_tile_fns *f, const gm_dot_fns *dot, gm_dtype t, const uint8_t *w,
                       size_t row_bytes, int n_row, int k0, int kc, gm_tile_scratch *s);
 
-/* The bytes of such a panel, to be called for in n_step steps or more: its rows lie too far apart for the
- * hardware to see it coming. */
-gm_ahead gm_tile_ahead(gm_dtype t, const uint8_t *w, size_t row_bytes, int n_row, int k0, int kc, int n_step);
+/* The bytes of such a panel, to be called for in n_step steps or more: its rows lie too far apart
+ * for the hardware to see it coming. */
+gm_ahead gm_tile_ahead(gm_dtype t, const uint8_t *w, size_t row_bytes, int n_row, int k0, int kc,
+                       int n_step);

@@ -66,21 +66,15 @@ static float max_ref(const float *x, int n) {
     return top;
 }
 
-static void to_f16_ref(uint16_t *out, const float *x, int n) {
-    gm_quant_row(GM_F16, x, out, n);
-}
+static void to_f16_ref(uint16_t *out, const float *x, int n) { gm_quant_row(GM_F16, x, out, n); }
 
 static void from_f16_ref(float *out, const uint16_t *x, int n) {
     gm_dequant_row(GM_F16, x, out, n);
 }
 
-static void to_q8_0_ref(void *out, const float *x, int n) {
-    gm_quant_row(GM_Q8_0, x, out, n);
-}
+static void to_q8_0_ref(void *out, const float *x, int n) { gm_quant_row(GM_Q8_0, x, out, n); }
 
-static void from_q8_0_ref(float *out, const void *x, int n) {
-    gm_dequant_row(GM_Q8_0, x, out, n);
-}
+static void from_q8_0_ref(float *out, const void *x, int n) { gm_dequant_row(GM_Q8_0, x, out, n); }
 
 void gm_rows_fill(gm_row_fns *f, gm_cpu_level level) {
     *f = (gm_row_fns){

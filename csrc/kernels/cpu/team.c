@@ -1,7 +1,7 @@
 /* team.c: worker threads that take runs of items from one counter.
  *
- * A team has two crews. The caller works in the first; in the calm one it only waits, since a thread
- * that has made itself less urgent may not become urgent again without privileges.
+ * A team has two crews. The caller works in the first; in the calm one it only waits, since a
+ * thread that has made itself less urgent may not become urgent again without privileges.
  *
  * How a job is handed over. `ticket` holds a generation (high half) and the next item (low half).
  * An even generation is open, an odd one is being written:
@@ -214,7 +214,7 @@ void gm_team_run(gm_team *t, gm_team_fn fn, void *ud, int n_item, int grain, int
 
 int gm_team_size(const gm_team *t) { return t->first.n_threads; }
 
-/* ---- life ---------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static void init_crew(crew *c, bool calm) {
     c->calm = calm;
@@ -263,9 +263,10 @@ static int try_helpers(crew *c, int first, int end) {
     return rc;
 }
 
-/* A container's limit may be lower than its host's number of cores: the items are for whoever comes. A
- * limit that is reached is the editor's too, which could start no shell and no language server: a part
- * is left to it. limited: it was reached before, and the first to come may be that part. */
+/* A container's limit may be lower than its host's number of cores: the items are for whoever
+ * comes. A limit that is reached is the editor's too, which could start no shell and no language
+ * server: a part is left to it. limited: it was reached before, and the first to come may be that
+ * part. */
 static int start_helpers(crew *c, int first, int end, bool limited) {
     int rc = try_helpers(c, first, limited ? end + MIN_ROOM : end);
     if (rc < 0 || (rc == 0 && !limited)) return rc;
@@ -276,8 +277,9 @@ static int start_helpers(crew *c, int first, int end, bool limited) {
     const int again = try_helpers(c, first, first + n);
     if (again < 0) return again;
     if (rc > 0)
-        gm_log(GM_LOG_WARN, "kernels", "of %d threads%s %d are used, as the system gives %d: %s", end,
-               c->calm ? " for the background" : "", c->n_threads, first + given, strerror(rc));
+        gm_log(GM_LOG_WARN, "kernels", "of %d threads%s %d are used, as the system gives %d: %s",
+               end, c->calm ? " for the background" : "", c->n_threads, first + given,
+               strerror(rc));
     return GM_OK;
 }
 
@@ -298,8 +300,8 @@ int gm_team_create(gm_team **out, int n_threads, char *err, size_t errlen) {
     return GM_OK;
 }
 
-/* Helpers that were not to be had are tried again with the next work that is calm, not with each token
- * of this one. */
+/* Helpers that were not to be had are tried again with the next work that is calm, not with each
+ * token of this one. */
 void gm_team_set_calm(gm_team *t, bool calm) {
     crew *c = &t->calm;
     if (calm && !t->wants_calm && c->n_started == 0) {

@@ -24,11 +24,11 @@ void gm_team_destroy(gm_team **t);
 int gm_team_size(const gm_team *t);
 
 /* Whether what follows is for threads of a lower priority, of which there are as many (started when
- * first asked for): nobody waits for it, and what else the machine does comes first. The caller then
- * sleeps meanwhile. Without them (no memory, no threads) everything stays as it was. */
+ * first asked for): nobody waits for it, and what else the machine does comes first. The caller
+ * then sleeps meanwhile. Without them (no memory, no threads) everything stays as it was. */
 void gm_team_set_calm(gm_team *t, bool calm);
 
-/* Runs fn over items 0 .. n_item - 1 and returns when all are done. A run has `grain` items (the last
- * one fewer), which should be worth waking a thread, or more while much is left, up to `most`. Called
- * from one thread at a time, not from inside fn. Never allocates. */
+/* Runs fn over items 0 .. n_item - 1 and returns when all are done. A run has `grain` items (the
+ * last one fewer), which should be worth waking a thread, or more while much is left, up to `most`.
+ * Called from one thread at a time, not from inside fn. Never allocates. */
 void gm_team_run(gm_team *t, gm_team_fn fn, void *ud, int n_item, int grain, int most);

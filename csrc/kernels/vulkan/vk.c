@@ -18,9 +18,7 @@
 
 enum { MAX_PART_ROWS = 1024 };
 
-static vk_backend *of(gm_backend *b) {
-    return (vk_backend *)b;
-}
+static vk_backend *of(gm_backend *b) { return (vk_backend *)b; }
 
 int gm_vk_ready(const vk_backend *k) {
     if (k->v.lost) return GM_EDEVICE;
@@ -52,7 +50,7 @@ static void vk_tensor_free(gm_backend *b, gm_tensor *t) {
 }
 
 gm_vk_bind gm_vk_bind_piece(const vk_backend *k, gm_dmem *m, int32_t piece, size_t at, bool write,
-                             uint32_t *word) {
+                            uint32_t *word) {
     const gm_vk_span *s = &m->piece[piece];
     VkDeviceSize from = (s->at + at) / k->v.align * k->v.align;
     VkDeviceSize size = s->at + s->size - from, most = gm_vk_max_bind(&k->v);
@@ -88,7 +86,8 @@ static int vk_tensor_alloc(gm_backend *b, gm_tensor *t) {
     m->stride = stride_of(t);
     size_t n;
     int rc = gm_mul_size((size_t)gm_tensor_rows(t), m->stride, &n) ? GM_OK : GM_ENOMEM;
-    /* Rows are bound together. A single long one is memory for views, which are bound one by one. */
+    /* Rows are bound together. A single long one is memory for views, which are bound one by
+     * one. */
     if (!rc && gm_tensor_rows(t) > 1 && n > gm_vk_max_bind(&k->v)) rc = GM_ENOMEM;
     if (!rc) rc = gm_vk_take(&k->heap, GM_VK_LOCAL, n, &m->piece[0]);
     if (!rc) {
@@ -118,7 +117,8 @@ static int vk_write(gm_backend *b, gm_tensor *t, size_t offset, const void *src,
     }
     for (size_t done = 0; done < n;) {
         size_t part = n - done < GM_VK_UPLOAD_BYTES ? n - done : GM_VK_UPLOAD_BYTES;
-        gm_vk_bind from, to = {m->piece[0].buffer, m->piece[0].at + at + done, part, &m->access, true};
+        gm_vk_bind from,
+            to = {m->piece[0].buffer, m->piece[0].at + at + done, part, &m->access, true};
         void *host;
         int rc = gm_vk_cmd_space(&k->cmd, part, &host, &from);
         if (rc) return rc;
@@ -152,30 +152,28 @@ static int vk_read(gm_backend *b, const gm_tensor *t, size_t offset, void *dst, 
     return GM_OK;
 }
 
-static int vk_copy(gm_backend *b, gm_tensor *dst, size_t dst_at, const gm_tensor *src, size_t src_at,
-                   size_t n) {
+static int vk_copy(gm_backend *b, gm_tensor *dst, size_t dst_at, const gm_tensor *src,
+                   size_t src_at, size_t n) {
     vk_backend *k = of(b);
     gm_dmem *d = dst->dmem, *s = src->dmem;
     size_t row = d->row_bytes;
-    if (d->packed || s->packed || row != s->row_bytes || d->stride != s->stride) return GM_EUNSUPPORTED;
+    if (d->packed || s->packed || row != s->row_bytes || d->stride != s->stride)
+        return GM_EUNSUPPORTED;
     if (d->stride != row) { /* whole rows only */
         if (dst_at % row || src_at % row || n % row) return GM_EUNSUPPORTED;
         dst_at = dst_at / row * d->stride;
         src_at = src_at / row * d->stride;
         n = n / row * d->stride;
     }
-    gm_vk_bind from = {s->piece[0].buffer, s->piece[0].at + place(src) + src_at, n, &s->access, false};
+    gm_vk_bind from = {s->piece[0].buffer, s->piece[0].at + place(src) + src_at, n, &s->access,
+                       false};
     gm_vk_bind to = {d->piece[0].buffer, d->piece[0].at + place(dst) + dst_at, n, &d->access, true};
     return gm_vk_cmd_copy(&k->cmd, &from, &to, n);
 }
 
-static int vk_sync(gm_backend *b) {
-    return gm_vk_cmd_wait(&of(b)->cmd);
-}
+static int vk_sync(gm_backend *b) { return gm_vk_cmd_wait(&of(b)->cmd); }
 
-static uint64_t vk_memory_free(gm_backend *b) {
-    return gm_vk_device_free(&of(b)->v);
-}
+static uint64_t vk_memory_free(gm_backend *b) { return gm_vk_device_free(&of(b)->v); }
 
 /* ---- weights ----------------------------------------------------------------------------- */
 
@@ -229,7 +227,8 @@ static int vk_weight_import(gm_backend *b, const gm_tensor *host, gm_tensor *out
     for (int32_t i = 0; !rc && i < n_piece; i++) {
         int64_t left = n_tile - i * per_piece;
         rc = gm_vk_take(&k->heap, GM_VK_LOCAL,
-                        (VkDeviceSize)(left < per_piece ? left : per_piece) * tile_bytes, &m->piece[i]);
+                        (VkDeviceSize)(left < per_piece ? left : per_piece) * tile_bytes,
+                        &m->piece[i]);
         if (rc) break;
         m->n_piece++;
         rc = fill_piece(k, m, i, host);
@@ -296,8 +295,8 @@ static int vk_reserve(gm_backend *b, const gm_be_limits *lim) {
 /* ---- rows -------------------------------------------------------------------------------- */
 
 int gm_vk_record(vk_backend *k, const char *shader, const uint32_t spec[GM_VK_SPECS],
-                  const gm_vk_bind *binds, uint32_t n_bind, const void *push, size_t n_push, uint32_t x,
-                  uint32_t y, uint32_t z, double cost) {
+                 const gm_vk_bind *binds, uint32_t n_bind, const void *push, size_t n_push,
+                 uint32_t x, uint32_t y, uint32_t z, double cost) {
     for (uint32_t i = 0; i < n_bind; i++)
         if (binds[i].size == 0) {
             gm_log(GM_LOG_ERROR, "vulkan", "%s: rows of more than %llu MiB", shader,
@@ -323,11 +322,12 @@ static int norm(vk_backend *k, const gm_tensor *x, const gm_tensor *w, float eps
         uint32_t n, x_at, w_at, out_at, weighted;
         float eps, scale;
     } p = {.n = (uint32_t)x->ne[0], .weighted = w != NULL, .eps = eps, .scale = scale};
-    gm_vk_bind b[3] = {gm_vk_bind_rows(k, x, false, &p.x_at), gm_vk_bind_rows(k, w ? w : x, false, &p.w_at),
+    gm_vk_bind b[3] = {gm_vk_bind_rows(k, x, false, &p.x_at),
+                       gm_vk_bind_rows(k, w ? w : x, false, &p.w_at),
                        gm_vk_bind_rows(k, out, true, &p.out_at)};
     const uint32_t spec[GM_VK_SPECS] = {k->width, add};
     return gm_vk_record(k, "norm", spec, b, 3, &p, sizeof p, (uint32_t)n_tok, 1, 1,
-                  (double)n_tok * (double)p.n * 3);
+                        (double)n_tok * (double)p.n * 3);
 }
 
 static int vk_rms_norm(gm_backend *b, const gm_op_rms_norm *op) {
@@ -356,14 +356,17 @@ static int vk_embed(gm_backend *b, const gm_op_embed *op) {
         gm_vk_bind binds[3];
         p.row0 = (uint32_t)(i * m->per_piece * GM_VK_TILE);
         p.n_row = linear ? 1 : (uint32_t)(m->per_piece * GM_VK_TILE);
-        if (p.row0 + (int64_t)p.n_row > op->table->ne[1]) p.n_row = (uint32_t)op->table->ne[1] - p.row0;
-        if ((rc = gm_vk_cmd_space(&k->cmd, (size_t)op->n_tok * sizeof *op->ids, &ids, &binds[1]))) break;
+        if (p.row0 + (int64_t)p.n_row > op->table->ne[1])
+            p.n_row = (uint32_t)op->table->ne[1] - p.row0;
+        if ((rc = gm_vk_cmd_space(&k->cmd, (size_t)op->n_tok * sizeof *op->ids, &ids, &binds[1])))
+            break;
         memcpy(ids, op->ids, (size_t)op->n_tok * sizeof *op->ids);
         uint32_t word = 0;
         binds[0] = gm_vk_bind_piece(k, m, i, 0, false, &word);
         binds[2] = gm_vk_bind_rows(k, op->out, true, &p.out_at);
-        rc = gm_vk_record(k, gm_vk_named(name, sizeof name, "embed", op->table->dtype), spec, binds, 3, &p, sizeof p,
-                    (p.n_in / 8 + 64) / 64, (uint32_t)op->n_tok, 1, (double)op->n_tok * p.n_in);
+        rc = gm_vk_record(k, gm_vk_named(name, sizeof name, "embed", op->table->dtype), spec, binds,
+                          3, &p, sizeof p, (p.n_in / 8 + 64) / 64, (uint32_t)op->n_tok, 1,
+                          (double)op->n_tok * p.n_in);
     }
     return rc;
 }
@@ -373,7 +376,8 @@ static int flat(vk_backend *k, const char *shader, gm_vk_bind *b, uint32_t n_bin
     const uint32_t spec[GM_VK_SPECS] = {k->width};
     double groups = ceil(n / k->width);
     *per = (uint32_t)ceil(groups / 32768);
-    return gm_vk_record(k, shader, spec, b, n_bind, push, n_push, (uint32_t)ceil(groups / *per), 1, 1, n * 8);
+    return gm_vk_record(k, shader, spec, b, n_bind, push, n_push, (uint32_t)ceil(groups / *per), 1,
+                        1, n * 8);
 }
 
 static int vk_geglu(gm_backend *b, const gm_op_geglu *op) {
@@ -384,7 +388,8 @@ static int vk_geglu(gm_backend *b, const gm_op_geglu *op) {
     struct {
         uint32_t n, gate_at, up_at, out_at, per;
     } p = {.n = (uint32_t)n};
-    gm_vk_bind binds[3] = {gm_vk_bind_rows(k, op->gate, false, &p.gate_at), gm_vk_bind_rows(k, op->up, false, &p.up_at),
+    gm_vk_bind binds[3] = {gm_vk_bind_rows(k, op->gate, false, &p.gate_at),
+                           gm_vk_bind_rows(k, op->up, false, &p.up_at),
                            gm_vk_bind_rows(k, op->out, true, &p.out_at)};
     return flat(k, "geglu", binds, 3, &p, sizeof p, &p.per, n);
 }
@@ -406,7 +411,8 @@ static int vk_softcap(gm_backend *b, const gm_op_softcap *op) {
 
 /* Angles in double, as on the CPU: at position 262,143 a float32 product is off by 1/64 of a
  * radian. */
-static void fill_turns(float *turn, int32_t pos0, int32_t n_tok, const float *inv_freq, int32_t half) {
+static void fill_turns(float *turn, int32_t pos0, int32_t n_tok, const float *inv_freq,
+                       int32_t half) {
     for (int32_t t = 0; t < n_tok; t++, turn += 2 * half)
         for (int32_t i = 0; i < half; i++) {
             double angle = (double)(pos0 + t) * (double)inv_freq[i];
@@ -421,8 +427,8 @@ static int upload_turns(vk_backend *k, rope_table *r) {
     int32_t most = (int32_t)((GM_VK_UPLOAD_BYTES / 4) / row);
     for (int32_t t = 0; t < r->n_tok; t += most) {
         int32_t n = r->n_tok - t < most ? r->n_tok - t : most;
-        gm_vk_bind from, to = {m->piece[0].buffer, m->piece[0].at + (size_t)t * row, (size_t)n * row,
-                               &m->access, true};
+        gm_vk_bind from, to = {m->piece[0].buffer, m->piece[0].at + (size_t)t * row,
+                               (size_t)n * row, &m->access, true};
         void *host;
         int rc = gm_vk_cmd_space(&k->cmd, (size_t)n * row, &host, &from);
         if (rc) return rc;
@@ -438,7 +444,8 @@ static int find_turns(vk_backend *k, const gm_op_head_norm_rope *op, rope_table 
     for (int i = 0; i < ROPE_TABLES; i++) {
         rope_table *r = *out = &k->rope[i];
         if (r->n_tok > 0 && r->half == half && op->pos0 >= r->pos0 &&
-            op->pos0 + op->n_tok <= r->pos0 + r->n_tok && memcmp(r->inv_freq, op->inv_freq, key) == 0)
+            op->pos0 + op->n_tok <= r->pos0 + r->n_tok &&
+            memcmp(r->inv_freq, op->inv_freq, key) == 0)
             return GM_OK;
     }
     rope_table *r = *out = &k->rope[k->rope_next];
@@ -472,12 +479,13 @@ static int vk_head_norm_rope(gm_backend *b, const gm_op_head_norm_rope *op) {
            .turning = r != NULL,
            .eps = op->eps};
     uint32_t turn_word = 0;
-    gm_vk_bind binds[3] = {gm_vk_bind_rows(k, op->x, true, &p.x_at), gm_vk_bind_rows(k, op->w ? op->w : op->x, false, &p.w_at),
+    gm_vk_bind binds[3] = {gm_vk_bind_rows(k, op->x, true, &p.x_at),
+                           gm_vk_bind_rows(k, op->w ? op->w : op->x, false, &p.w_at),
                            gm_vk_bind_rows(k, r ? &r->turn : op->x, false, &turn_word)};
     if (r) p.turn_at = turn_word + (uint32_t)(op->pos0 - r->pos0) * p.d;
     const uint32_t spec[GM_VK_SPECS] = {k->v.software ? 32 : 64};
     return gm_vk_record(k, "heads", spec, binds, 3, &p, sizeof p, p.n_head, (uint32_t)op->n_tok, 1,
-                  (double)op->n_tok * p.n_head * p.d * 4);
+                        (double)op->n_tok * p.n_head * p.d * 4);
 }
 
 static uint32_t cache_units(gm_dtype t, uint32_t d) {
@@ -498,12 +506,13 @@ static int vk_kv_write(gm_backend *b, const gm_op_kv_write *op) {
            .n_slot = (uint32_t)c->n_slot,
            .pos0 = (uint32_t)op->pos0,
            .stride = (uint32_t)(c->k.dmem->stride / 4)};
-    gm_vk_bind binds[4] = {gm_vk_bind_rows(k, op->k, false, &p.k_at), gm_vk_bind_rows(k, op->v, false, &p.v_at),
-                           gm_vk_bind_rows(k, &c->k, true, &p.kc_at), gm_vk_bind_rows(k, &c->v, true, &p.vc_at)};
+    gm_vk_bind binds[4] = {
+        gm_vk_bind_rows(k, op->k, false, &p.k_at), gm_vk_bind_rows(k, op->v, false, &p.v_at),
+        gm_vk_bind_rows(k, &c->k, true, &p.kc_at), gm_vk_bind_rows(k, &c->v, true, &p.vc_at)};
     const uint32_t spec[GM_VK_SPECS] = {32};
-    return gm_vk_record(k, gm_vk_named(name, sizeof name, "kv_write", c->k.dtype), spec, binds, 4, &p, sizeof p,
-                  (cache_units(c->k.dtype, p.d) + 31) / 32, p.n_kv, p.n_tok,
-                  (double)p.n_tok * p.n_kv * p.d * 2);
+    return gm_vk_record(k, gm_vk_named(name, sizeof name, "kv_write", c->k.dtype), spec, binds, 4,
+                        &p, sizeof p, (cache_units(c->k.dtype, p.d) + 31) / 32, p.n_kv, p.n_tok,
+                        (double)p.n_tok * p.n_kv * p.d * 2);
 }
 
 /* ---- attention --------------------------------------------------------------------------- */
@@ -513,7 +522,8 @@ typedef struct {
     uint32_t width, tokens; /* of a workgroup: its invocations, one key each, and its tokens */
     int32_t most;           /* tokens of a dispatch */
     int32_t n_key;          /* that a token sees at most */
-    bool near;              /* what the tokens see lies close enough together to be walked over as one */
+    /* what the tokens see lies close enough together to be walked over as one */
+    bool near;
 } attn_plan;
 
 typedef struct {
@@ -532,7 +542,8 @@ static double token_cost(const gm_op_attention *op, int32_t n_key) {
 }
 
 static attn_plan plan_attention(const vk_backend *k, const gm_op_attention *op) {
-    attn_plan a = {.width = k->v.software ? 32 : 64, .tokens = gm_vk_power_of_two((uint32_t)op->n_tok, 4)};
+    attn_plan a = {.width = k->v.software ? 32 : 64,
+                   .tokens = gm_vk_power_of_two((uint32_t)op->n_tok, 4)};
     int32_t first = op->lo[0], last = op->hi[0];
     for (int32_t t = 0; t < op->n_tok; t++) {
         if (op->hi[t] - op->lo[t] + 1 > a.n_key) a.n_key = op->hi[t] - op->lo[t] + 1;
@@ -548,7 +559,8 @@ static attn_plan plan_attention(const vk_backend *k, const gm_op_attention *op) 
 }
 
 /* Tokens t0 .. t0 + n_tok - 1 of the op's q or out. */
-static gm_tensor tokens_of(const gm_op_attention *op, const gm_tensor *x, int32_t t0, int32_t n_tok) {
+static gm_tensor tokens_of(const gm_op_attention *op, const gm_tensor *x, int32_t t0,
+                           int32_t n_tok) {
     gm_tensor some = gm_tensor_view(GM_F32, NULL, (int64_t)op->n_head * op->cache->head_dim, n_tok);
     some.dmem = x->dmem;
     some.offset = x->offset + (size_t)t0 * some.row_bytes;
@@ -559,22 +571,25 @@ static int join_parts(vk_backend *k, const gm_tensor *out, const attn_push *a) {
     struct {
         uint32_t d, n_part, part_at, out_at;
     } p = {.d = a->d, .n_part = a->n_part};
-    gm_vk_bind b[2] = {gm_vk_bind_rows(k, &k->part, false, &p.part_at), gm_vk_bind_rows(k, out, true, &p.out_at)};
+    gm_vk_bind b[2] = {gm_vk_bind_rows(k, &k->part, false, &p.part_at),
+                       gm_vk_bind_rows(k, out, true, &p.out_at)};
     const uint32_t spec[GM_VK_SPECS] = {64};
     return gm_vk_record(k, "attention_join", spec, b, 2, &p, sizeof p, a->n_tok * a->n_head, 1, 1,
-                  (double)a->n_tok * a->n_head * a->d * a->n_part);
+                        (double)a->n_tok * a->n_head * a->d * a->n_part);
 }
 
 /* Few heads over many keys would leave a device idle: then the keys are shared as well. */
 static uint32_t count_parts(const vk_backend *k, uint32_t rows, int32_t n_key, uint32_t width) {
     uint32_t blocks = ((uint32_t)n_key + width - 1) / width, parts = 1;
     uint32_t wanted = k->v.software ? 16 : 256;
-    while (parts * 2 <= blocks && rows * parts < wanted && rows * parts * 2 <= MAX_PART_ROWS) parts *= 2;
+    while (parts * 2 <= blocks && rows * parts < wanted && rows * parts * 2 <= MAX_PART_ROWS)
+        parts *= 2;
     return parts;
 }
 
 /* Tokens t0 .. t0 + n_tok - 1. */
-static int attend(vk_backend *k, const gm_op_attention *op, const attn_plan *a, int32_t t0, int32_t n_tok) {
+static int attend(vk_backend *k, const gm_op_attention *op, const attn_plan *a, int32_t t0,
+                  int32_t n_tok) {
     const gm_kv_layer *c = op->cache;
     char name[32];
     attn_push p = {.d = (uint32_t)c->head_dim,
@@ -598,8 +613,9 @@ static int attend(vk_backend *k, const gm_op_attention *op, const attn_plan *a, 
     binds[2] = gm_vk_bind_rows(k, &c->v, false, &p.vc_at);
     binds[4] = gm_vk_bind_rows(k, p.n_part > 1 ? &k->part : &out, true, &p.out_at);
     const uint32_t spec[GM_VK_SPECS] = {a->width, (p.d / 2 + a->width - 1) / a->width, a->tokens};
-    rc = gm_vk_record(k, gm_vk_named(name, sizeof name, "attention", c->k.dtype), spec, binds, 5, &p, sizeof p,
-                p.n_head, (p.n_tok + a->tokens - 1) / a->tokens, p.n_part, n_tok * token_cost(op, a->n_key));
+    rc = gm_vk_record(k, gm_vk_named(name, sizeof name, "attention", c->k.dtype), spec, binds, 5,
+                      &p, sizeof p, p.n_head, (p.n_tok + a->tokens - 1) / a->tokens, p.n_part,
+                      n_tok * token_cost(op, a->n_key));
     return rc || p.n_part == 1 ? rc : join_parts(k, &out, &p);
 }
 

@@ -9,12 +9,14 @@
 
 /* Milliseconds of device time per submit: about half a frame of a desktop at 60 Hz. */
 static const double SLICE_MS = 8;
-static const double FIRST_BUDGET = 2e8; /* words; a slow device's worth, until something was measured */
+/* words; a slow device's worth, until something was measured */
+static const double FIRST_BUDGET = 2e8;
 static const double MIN_BUDGET = 1e5;
 
 /* A device that has not answered for this long never will. Software compiles on the first dispatch,
  * and shares its cores with everybody. */
-static const uint64_t HUNG_NS = UINT64_C(60) * 1000000000, SOFTWARE_HUNG_NS = UINT64_C(900) * 1000000000;
+static const uint64_t HUNG_NS = UINT64_C(60) * 1000000000,
+                      SOFTWARE_HUNG_NS = UINT64_C(900) * 1000000000;
 
 /* ---- life -------------------------------------------------------------------------------- */
 
@@ -108,8 +110,9 @@ static int wait_frame(gm_vk_cmd *c, gm_vk_frame *f) {
     gm_vk *v = c->v;
     if (!f->pending) return GM_OK;
     uint64_t limit = v->software ? SOFTWARE_HUNG_NS : HUNG_NS;
-    int rc = VK_TRY(v, gm_vk_inject_hang() ? VK_TIMEOUT
-                                           : v->fn.WaitForFences(v->device, 1, &f->fence, VK_TRUE, limit));
+    int rc = VK_TRY(v, gm_vk_inject_hang()
+                           ? VK_TIMEOUT
+                           : v->fn.WaitForFences(v->device, 1, &f->fence, VK_TRUE, limit));
     if (!rc && v->result == VK_TIMEOUT) {
         gm_log(GM_LOG_ERROR, "vulkan", "%s has not answered for %d seconds", v->name,
                (int)(limit / 1000000000));
@@ -130,9 +133,7 @@ bool gm_vk_cmd_idle(const gm_vk_cmd *c, const gm_vk_access *a) {
 /* ---- recording --------------------------------------------------------------------------- */
 
 /* Errors while computing are the device's, whatever they are called. */
-static int device_error(int rc) {
-    return rc ? GM_EDEVICE : GM_OK;
-}
+static int device_error(int rc) { return rc ? GM_EDEVICE : GM_OK; }
 
 static int open_frame(gm_vk_cmd *c) {
     gm_vk *v = c->v;
@@ -152,7 +153,8 @@ static int open_frame(gm_vk_cmd *c) {
     c->open = true;
     if (!f->query) return GM_OK;
     v->fn.CmdResetQueryPool(f->buffer, f->query, 0, GM_VK_QUERIES);
-    v->fn.CmdWriteTimestamp(f->buffer, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, f->query, f->n_query++);
+    v->fn.CmdWriteTimestamp(f->buffer, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, f->query,
+                            f->n_query++);
     return GM_OK;
 }
 
@@ -160,12 +162,12 @@ static int open_frame(gm_vk_cmd *c) {
 static void barrier(gm_vk_cmd *c, bool to_host) {
     const VkPipelineStageFlags stages =
         VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT;
-    VkMemoryBarrier m = {.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
-                         .srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT,
-                         .dstAccessMask = to_host ? VK_ACCESS_HOST_READ_BIT
-                                                  : VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT |
-                                                        VK_ACCESS_TRANSFER_READ_BIT |
-                                                        VK_ACCESS_TRANSFER_WRITE_BIT};
+    VkMemoryBarrier m = {
+        .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
+        .srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT,
+        .dstAccessMask = to_host ? VK_ACCESS_HOST_READ_BIT
+                                 : VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT |
+                                       VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT};
     c->v->fn.CmdPipelineBarrier(c->frame[c->now].buffer, stages,
                                 to_host ? VK_PIPELINE_STAGE_HOST_BIT : stages, 0, 1, &m, 0, NULL, 0,
                                 NULL);
@@ -195,7 +197,8 @@ static void time_command(gm_vk_cmd *c, gm_vk_pipe *pipe) {
     gm_vk_frame *f = &c->frame[c->now];
     if (!c->profile || !f->query || f->n_query >= GM_VK_QUERIES - 1) return;
     f->timed[f->n_query] = pipe;
-    c->v->fn.CmdWriteTimestamp(f->buffer, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, f->query, f->n_query++);
+    c->v->fn.CmdWriteTimestamp(f->buffer, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, f->query,
+                               f->n_query++);
 }
 
 int gm_vk_cmd_submit(gm_vk_cmd *c) {
@@ -203,7 +206,8 @@ int gm_vk_cmd_submit(gm_vk_cmd *c) {
     if (!c->open) return GM_OK;
     gm_vk_frame *f = &c->frame[c->now];
     if (f->query && !c->profile)
-        v->fn.CmdWriteTimestamp(f->buffer, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, f->query, f->n_query++);
+        v->fn.CmdWriteTimestamp(f->buffer, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, f->query,
+                                f->n_query++);
     barrier(c, true);
     c->open = false;
     int rc = VK_TRY(v, v->fn.EndCommandBuffer(f->buffer));
@@ -230,7 +234,8 @@ int gm_vk_cmd_wait(gm_vk_cmd *c) {
 
 int gm_vk_cmd_space(gm_vk_cmd *c, size_t n, void **host, gm_vk_bind *b) {
     if (n == 0 || n > GM_VK_UPLOAD_BYTES) return GM_EINVAL;
-    size_t at = (c->frame[c->now].n_upload + GM_VK_SPAN_ALIGN - 1) / GM_VK_SPAN_ALIGN * GM_VK_SPAN_ALIGN;
+    size_t at =
+        (c->frame[c->now].n_upload + GM_VK_SPAN_ALIGN - 1) / GM_VK_SPAN_ALIGN * GM_VK_SPAN_ALIGN;
     if (c->open && at + n > GM_VK_UPLOAD_BYTES) {
         int rc = gm_vk_cmd_submit(c);
         if (rc) return rc;
@@ -245,9 +250,7 @@ int gm_vk_cmd_space(gm_vk_cmd *c, size_t n, void **host, gm_vk_bind *b) {
     return GM_OK;
 }
 
-double gm_vk_cmd_budget(const gm_vk_cmd *c) {
-    return gm_vk_inject_slice(c->budget);
-}
+double gm_vk_cmd_budget(const gm_vk_cmd *c) { return gm_vk_inject_slice(c->budget); }
 
 int gm_vk_cmd_dispatch(gm_vk_cmd *c, gm_vk_pipe *pipe, const gm_vk_bind *bind, uint32_t n_bind,
                        const void *push, size_t n_push, const uint32_t groups[3], double cost) {
@@ -276,8 +279,8 @@ int gm_vk_cmd_dispatch(gm_vk_cmd *c, gm_vk_pipe *pipe, const gm_vk_bind *bind, u
     v->fn.UpdateDescriptorSets(v->device, n_bind, write, 0, NULL);
     track(c, bind, n_bind);
     v->fn.CmdBindPipeline(f->buffer, VK_PIPELINE_BIND_POINT_COMPUTE, pipe->handle);
-    v->fn.CmdBindDescriptorSets(f->buffer, VK_PIPELINE_BIND_POINT_COMPUTE, c->pipes->layout, 0, 1, &set,
-                                0, NULL);
+    v->fn.CmdBindDescriptorSets(f->buffer, VK_PIPELINE_BIND_POINT_COMPUTE, c->pipes->layout, 0, 1,
+                                &set, 0, NULL);
     v->fn.CmdPushConstants(f->buffer, c->pipes->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0,
                            (uint32_t)n_push, push);
     v->fn.CmdDispatch(f->buffer, groups[0], groups[1], groups[2]);

@@ -1,9 +1,9 @@
 /* vk_cmd.h: recording, submitting and waiting.
  *
- * Work is recorded into one of a few frames, each with a command buffer, descriptor sets and a piece
- * of mapped memory for small data of the host. A frame is submitted when its estimated time is up,
- * so that the desktop gets its turn and a cancel is seen, and taken again when its fence has come.
- * Every buffer remembers the last command that read and wrote it; barriers follow from that.
+ * Work is recorded into one of a few frames, each with a command buffer, descriptor sets and a
+ * piece of mapped memory for small data of the host. A frame is submitted when its estimated time
+ * is up, so that the desktop gets its turn and a cancel is seen, and taken again when its fence has
+ * come. Every buffer remembers the last command that read and wrote it; barriers follow from that.
  */
 #pragma once
 
@@ -51,7 +51,7 @@ typedef struct {
     bool profile;
     gm_vk_span readback;
     uint64_t n_command, barrier_at, finished; /* numbers of commands */
-    double budget; /* cost that takes SLICE_MS, by what was measured */
+    double budget;                            /* cost that takes SLICE_MS, by what was measured */
 } gm_vk_cmd;
 
 int gm_vk_cmd_init(gm_vk_cmd *c, gm_vk *v, gm_vk_heap *heap, gm_vk_pipes *pipes);

@@ -11,7 +11,13 @@
 #include "base/mem.h"
 #include "kernels/vulkan/vk_util.h"
 
-enum { MAX_DEVICE = 32, NEEDED_BINDINGS = 5, NEEDED_PUSH = 64, NEEDED_GROUP = 128, NEEDED_SHARED = 16384 };
+enum {
+    MAX_DEVICE = 32,
+    NEEDED_BINDINGS = 5,
+    NEEDED_PUSH = 64,
+    NEEDED_GROUP = 128,
+    NEEDED_SHARED = 16384
+};
 
 /* What is left to the desktop and to others: an eighth, but no more than this. */
 static const uint64_t RESERVE = UINT64_C(768) << 20;
@@ -26,7 +32,8 @@ static int open_library(gm_vk *v, char *err, size_t errlen) {
     if (!v->library)
         return gm_fail(err, errlen, GM_EUNSUPPORTED, "no Vulkan loader (libvulkan.so.1) was found");
     PFN_vkGetInstanceProcAddr get;
-    if (!gm_dynlib_find(v->library, "vkGetInstanceProcAddr", &get)) return gm_fail(err, errlen, GM_EUNSUPPORTED, "the Vulkan loader is of no known kind");
+    if (!gm_dynlib_find(v->library, "vkGetInstanceProcAddr", &get))
+        return gm_fail(err, errlen, GM_EUNSUPPORTED, "the Vulkan loader is of no known kind");
     bool all = true;
 #define LOAD(name)                                                                                 \
     v->fn.name = (PFN_vk##name)get(NULL, "vk" #name);                                              \
@@ -133,7 +140,8 @@ static int choose(gm_vk *v, int which, bool real_only, char *err, size_t errlen)
     int seen = 0;
     for (int r = 0; r <= 3; r++)
         for (uint32_t i = 0; i < n; i++) {
-            VkPhysicalDeviceProperties2 p = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2};
+            VkPhysicalDeviceProperties2 p = {.sType =
+                                                 VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2};
             v->fn.GetPhysicalDeviceProperties2(list[i], &p);
             if (rank(&p.properties) != r) continue;
             list_device(v, seen, p.properties.deviceName);
@@ -142,8 +150,8 @@ static int choose(gm_vk *v, int which, bool real_only, char *err, size_t errlen)
         }
     if (v->physical) return GM_OK;
     if (real_only) return gm_fail(err, errlen, GM_EUNSUPPORTED, "Vulkan has no GPU, only software");
-    return gm_fail(err, errlen, GM_EUNSUPPORTED, "there is no device vulkan:%d, the last one is vulkan:%d",
-                   which, seen - 1);
+    return gm_fail(err, errlen, GM_EUNSUPPORTED,
+                   "there is no device vulkan:%d, the last one is vulkan:%d", which, seen - 1);
 }
 
 /* ---- what it can do ---------------------------------------------------------------------- */
@@ -216,7 +224,8 @@ static int read_limits(gm_vk *v, char *err, size_t errlen) {
                                         VK_SUBGROUP_FEATURE_ARITHMETIC_BIT |
                                         VK_SUBGROUP_FEATURE_BALLOT_BIT;
     if (p.properties.apiVersion < VK_API_VERSION_1_2) return lacks(v, err, errlen, "Vulkan 1.2");
-    if ((sub.supportedOperations & need) != need || !(sub.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT) || sub.subgroupSize < 8)
+    if ((sub.supportedOperations & need) != need ||
+        !(sub.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT) || sub.subgroupSize < 8)
         return lacks(v, err, errlen, "arithmetic of subgroups of eight or more");
     if (l->maxPerStageDescriptorStorageBuffers < NEEDED_BINDINGS || v->max_group < NEEDED_GROUP ||
         v->max_shared < NEEDED_SHARED || l->maxPushConstantsSize < NEEDED_PUSH)
@@ -241,11 +250,13 @@ typedef struct {
 static void ask_dot(gm_vk *v, extras *x) {
     if (!has_extension(v, VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME)) return;
     x->dot.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES_KHR;
-    VkPhysicalDeviceFeatures2 f = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &x->dot};
+    VkPhysicalDeviceFeatures2 f = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
+                                   .pNext = &x->dot};
     v->fn.GetPhysicalDeviceFeatures2(v->physical, &f);
     VkPhysicalDeviceShaderIntegerDotProductPropertiesKHR p = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_PROPERTIES_KHR};
-    VkPhysicalDeviceProperties2 all = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &p};
+    VkPhysicalDeviceProperties2 all = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2,
+                                       .pNext = &p};
     v->fn.GetPhysicalDeviceProperties2(v->physical, &all);
     v->dot = x->dot.shaderIntegerDotProduct;
     v->dot_fast = v->dot && p.integerDotProduct4x8BitPackedSignedAccelerated;
@@ -266,12 +277,17 @@ static void find_matrix(gm_vk *v) {
     VkCooperativeMatrixPropertiesKHR p[64];
     uint32_t n = 64;
     for (uint32_t i = 0; i < n; i++)
-        p[i] = (VkCooperativeMatrixPropertiesKHR){.sType = VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR};
+        p[i] = (VkCooperativeMatrixPropertiesKHR){
+            .sType = VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR};
     if (!get || get(v->physical, &n, p) < 0) return;
     for (uint32_t i = 0; i < n && !v->matrix[0]; i++) {
-        bool types = p[i].AType == VK_COMPONENT_TYPE_FLOAT16_KHR && p[i].BType == VK_COMPONENT_TYPE_FLOAT16_KHR &&
-                     p[i].CType == VK_COMPONENT_TYPE_FLOAT32_KHR && p[i].ResultType == VK_COMPONENT_TYPE_FLOAT32_KHR;
-        if (!types || p[i].scope != VK_SCOPE_SUBGROUP_KHR || !p[i].MSize || !p[i].NSize || !p[i].KSize) continue;
+        bool types = p[i].AType == VK_COMPONENT_TYPE_FLOAT16_KHR &&
+                     p[i].BType == VK_COMPONENT_TYPE_FLOAT16_KHR &&
+                     p[i].CType == VK_COMPONENT_TYPE_FLOAT32_KHR &&
+                     p[i].ResultType == VK_COMPONENT_TYPE_FLOAT32_KHR;
+        if (!types || p[i].scope != VK_SCOPE_SUBGROUP_KHR || !p[i].MSize || !p[i].NSize ||
+            !p[i].KSize)
+            continue;
         if (64 % p[i].MSize || 64 % p[i].NSize || 32 % p[i].KSize) continue;
         v->matrix[0] = p[i].MSize;
         v->matrix[1] = p[i].NSize;
@@ -286,9 +302,11 @@ static void ask_matrix(gm_vk *v, extras *x) {
     x->model.pNext = &x->half_float;
     x->matrix.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR;
     x->matrix.pNext = &x->model;
-    VkPhysicalDeviceFeatures2 f = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &x->matrix};
+    VkPhysicalDeviceFeatures2 f = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
+                                   .pNext = &x->matrix};
     v->fn.GetPhysicalDeviceFeatures2(v->physical, &f);
-    if (!x->matrix.cooperativeMatrix || !x->model.vulkanMemoryModel || !x->half_float.shaderFloat16) return;
+    if (!x->matrix.cooperativeMatrix || !x->model.vulkanMemoryModel || !x->half_float.shaderFloat16)
+        return;
     x->matrix.cooperativeMatrixRobustBufferAccess = VK_FALSE;
     x->half_float.shaderInt8 = VK_FALSE;
     find_matrix(v);
@@ -387,7 +405,8 @@ uint64_t gm_vk_device_free(const gm_vk *v) {
 
 void gm_vk_name(gm_vk *v, VkObjectType type, uint64_t handle, const char *name) {
     if (!v->fn.SetDebugUtilsObjectNameEXT || !handle) return;
-    VkDebugUtilsObjectNameInfoEXT info = {.sType = VK_STRUCTURE_TYPE_DEBUG_UTILS_OBJECT_NAME_INFO_EXT,
+    VkDebugUtilsObjectNameInfoEXT info = {.sType =
+                                              VK_STRUCTURE_TYPE_DEBUG_UTILS_OBJECT_NAME_INFO_EXT,
                                           .objectType = type,
                                           .objectHandle = handle,
                                           .pObjectName = name};

@@ -11,8 +11,10 @@
 #define VK_NO_PROTOTYPES
 #include <vulkan/vulkan.h>
 
+/* clang-format off */
 /* Functions by the level at which their addresses are asked for. */
-#define GM_VK_GLOBAL(X) X(CreateInstance) X(EnumerateInstanceVersion) X(EnumerateInstanceLayerProperties)
+#define GM_VK_GLOBAL(X)                                                                            \
+    X(CreateInstance) X(EnumerateInstanceVersion) X(EnumerateInstanceLayerProperties)
 #define GM_VK_INSTANCE(X)                                                                          \
     X(DestroyInstance) X(EnumeratePhysicalDevices) X(GetPhysicalDeviceProperties2)                 \
     X(GetPhysicalDeviceFeatures2) X(GetPhysicalDeviceMemoryProperties2)                            \
@@ -36,8 +38,9 @@ typedef struct {
 #define GM_VK_MEMBER(name) PFN_vk##name name;
     GM_VK_GLOBAL(GM_VK_MEMBER) GM_VK_INSTANCE(GM_VK_MEMBER) GM_VK_DEVICE(GM_VK_MEMBER)
 #undef GM_VK_MEMBER
-    PFN_vkSetDebugUtilsObjectNameEXT SetDebugUtilsObjectNameEXT;         /* NULL: no debug names */
-    PFN_vkCreateDebugUtilsMessengerEXT CreateDebugUtilsMessengerEXT;     /* with validation */
+        /* clang-format on */
+        PFN_vkSetDebugUtilsObjectNameEXT SetDebugUtilsObjectNameEXT; /* NULL: no debug names */
+    PFN_vkCreateDebugUtilsMessengerEXT CreateDebugUtilsMessengerEXT; /* with validation */
     PFN_vkDestroyDebugUtilsMessengerEXT DestroyDebugUtilsMessengerEXT;
 } gm_vk_fn;
 
@@ -62,8 +65,8 @@ typedef struct {
     VkPhysicalDeviceMemoryProperties memory;
     VkDeviceSize max_range, max_alloc, align; /* of storage buffers, memory blocks and offsets */
     uint32_t subgroup, max_group, max_shared, max_bindings;
-    bool dot, dot_fast;  /* integer dot products of packed bytes, and in hardware */
-    uint32_t matrix[3];  /* m, n, k of its products of half matrices into float32; 0: none */
+    bool dot, dot_fast; /* integer dot products of packed bytes, and in hardware */
+    uint32_t matrix[3]; /* m, n, k of its products of half matrices into float32; 0: none */
     double ns_per_tick; /* 0: no timestamps */
     uint8_t cache_key[VK_UUID_SIZE];
     uint32_t vendor, device_id, driver_version;

@@ -1,5 +1,5 @@
-/* vk_in.h: what the files of this backend share: a tensor's memory, the backend's state, and how an op
- * is bound and recorded.
+/* vk_in.h: what the files of this backend share: a tensor's memory, the backend's state, and how an
+ * op is bound and recorded.
  */
 #pragma once
 
@@ -19,10 +19,10 @@ typedef enum {
 struct gm_dmem {
     gm_dmem *next, *prev;
     gm_vk_access access;
-    bool packed;              /* tiles of vk_repack.h */
-    uint32_t row_words;       /* packed: of one row */
+    bool packed;               /* tiles of vk_repack.h */
+    uint32_t row_words;        /* packed: of one row */
     int64_t n_tile, per_piece; /* packed: tiles in all, in each piece but the last */
-    size_t row_bytes, stride; /* rows as the caller counts them, and as they lie here */
+    size_t row_bytes, stride;  /* rows as the caller counts them, and as they lie here */
     int32_t n_piece;
     gm_vk_span piece[];
 };
@@ -46,11 +46,11 @@ typedef struct {
     gm_be_limits lim;
     rope_table rope[ROPE_TABLES];
     int rope_next;
-    gm_tensor part; /* sums of parts of keys, for attention */
-    gm_vk_way way;       /* asked for by GEMMA_VULKAN_MATMUL */
-    gm_tensor packed;    /* x as pack_x.comp writes it; empty where no way needs it */
+    gm_tensor part;              /* sums of parts of keys, for attention */
+    gm_vk_way way;               /* asked for by GEMMA_VULKAN_MATMUL */
+    gm_tensor packed;            /* x as pack_x.comp writes it; empty where no way needs it */
     gm_tensor top_stat, top_out; /* of vk_top.c */
-    uint32_t width; /* of workgroups that work on rows */
+    uint32_t width;              /* of workgroups that work on rows */
 } vk_backend;
 
 /* 0, GM_EDEVICE or GM_ECANCELLED: whether another op may be recorded. */
@@ -75,16 +75,17 @@ static inline uint32_t gm_vk_power_of_two(uint32_t n, uint32_t most) {
 }
 
 int gm_vk_record(vk_backend *k, const char *shader, const uint32_t spec[GM_VK_SPECS],
-                 const gm_vk_bind *binds, uint32_t n_bind, const void *push, size_t n_push, uint32_t x,
-                 uint32_t y, uint32_t z, double cost);
+                 const gm_vk_bind *binds, uint32_t n_bind, const void *push, size_t n_push,
+                 uint32_t x, uint32_t y, uint32_t z, double cost);
 
 /* "shader_Q4_0" in out */
 const char *gm_vk_named(char *out, size_t n, const char *shader, gm_dtype t);
 
 /* vk_matmul.c */
 int gm_vk_matmul(gm_backend *b, const gm_op_matmul *op);
-int gm_vk_matmul_reserve(vk_backend *k, const gm_be_limits *lim); /* room for x as pack_x.comp writes it */
-int gm_vk_matmul_way(vk_backend *k, char *err, size_t errlen);    /* reads GEMMA_VULKAN_MATMUL */
+/* room for x as pack_x.comp writes it */
+int gm_vk_matmul_reserve(vk_backend *k, const gm_be_limits *lim);
+int gm_vk_matmul_way(vk_backend *k, char *err, size_t errlen); /* reads GEMMA_VULKAN_MATMUL */
 
 /* vk_top.c */
 int gm_vk_top(gm_backend *b, const gm_op_top *op);

@@ -1,8 +1,8 @@
 /* vk_matmul.c: products with weights: which way, and how they are cut.
  *
  * Few tokens are bound by reading weights, many by arithmetic, so there is a shader for the one and
- * three for the other; the best one that device and type allow is taken. Rows are taken in pieces that
- * one binding can show and in runs that keep a submit short.
+ * three for the other; the best one that device and type allow is taken. Rows are taken in pieces
+ * that one binding can show and in runs that keep a submit short.
  */
 #include <string.h>
 #include "base/env.h"
@@ -44,19 +44,21 @@ static bool has_tile(const vk_backend *k) {
 }
 
 static bool has_dot(const vk_backend *k, gm_dtype t) {
-    bool type = t == GM_Q4_0 || t == GM_Q5_0 || t == GM_Q8_0 || t == GM_Q4_K || t == GM_Q5_K || t == GM_Q6_K;
+    bool type = t == GM_Q4_0 || t == GM_Q5_0 || t == GM_Q8_0 || t == GM_Q4_K || t == GM_Q5_K ||
+                t == GM_Q6_K;
     return k->v.dot && type && has_tile(k);
 }
 
 static bool has_matrix(const vk_backend *k, gm_dtype t) {
-    return k->v.matrix[0] && k->v.max_shared >= MATRIX_SHARED && has_tile(k) && t != GM_F32 && t != GM_F16 &&
-           t != GM_BF16 && gm_vk_pipes_has("matrix_Q4_0");
+    return k->v.matrix[0] && k->v.max_shared >= MATRIX_SHARED && has_tile(k) && t != GM_F32 &&
+           t != GM_F16 && t != GM_BF16 && gm_vk_pipes_has("matrix_Q4_0");
 }
 
 static gm_vk_way choose(const vk_backend *k, gm_dtype t, int32_t n_tok, bool linear) {
     if (linear || k->way == GM_VK_WAY_ROWS || !has_tile(k)) return GM_VK_WAY_ROWS;
     if (k->way != GM_VK_WAY_AUTO) {
-        bool can = k->way == GM_VK_WAY_MATRIX ? has_matrix(k, t) : k->way == GM_VK_WAY_DOT && has_dot(k, t);
+        bool can = k->way == GM_VK_WAY_MATRIX ? has_matrix(k, t)
+                                              : k->way == GM_VK_WAY_DOT && has_dot(k, t);
         return can ? k->way : GM_VK_WAY_TILE;
     }
     if (k->v.software || n_tok <= FEW_TOKENS) return GM_VK_WAY_ROWS;
@@ -78,13 +80,16 @@ static int pack_x(vk_backend *k, const gm_tensor *x, int32_t n_tok, packing as) 
     struct {
         uint32_t n, n_tok, x_at, out_at;
     } p = {.n = (uint32_t)x->ne[0], .n_tok = (uint32_t)n_tok};
-    if (!k->packed.dmem || (x->ne[0] + 31) / 32 * 16 + 1 > k->packed.ne[0] || n_tok > k->packed.ne[1]) {
+    if (!k->packed.dmem || (x->ne[0] + 31) / 32 * 16 + 1 > k->packed.ne[0] ||
+        n_tok > k->packed.ne[1]) {
         gm_log(GM_LOG_ERROR, "vulkan", "matmul: %d rows of %u were never reserved", n_tok, p.n);
         return GM_EINVAL;
     }
-    gm_vk_bind b[2] = {gm_vk_bind_rows(k, x, false, &p.x_at), gm_vk_bind_rows(k, &k->packed, true, &p.out_at)};
+    gm_vk_bind b[2] = {gm_vk_bind_rows(k, x, false, &p.x_at),
+                       gm_vk_bind_rows(k, &k->packed, true, &p.out_at)};
     const uint32_t spec[GM_VK_SPECS] = {as == AS_HALVES ? k->width : 32, as == AS_HALVES};
-    return gm_vk_record(k, "pack_x", spec, b, 2, &p, sizeof p, p.n_tok, 1, 1, (double)n_tok * p.n * 3);
+    return gm_vk_record(k, "pack_x", spec, b, 2, &p, sizeof p, p.n_tok, 1, 1,
+                        (double)n_tok * p.n * 3);
 }
 
 /* ---- cutting ----------------------------------------------------------------------------- */
@@ -96,37 +101,39 @@ typedef struct {
     packing as;
 } cut;
 
-/* More invocations share a sum where there are few rows of x to keep a device busy. Software has few
- * cores, and subgroups for which everything but the weights is the same; its registers hold two rows. */
+/* More invocations share a sum where there are few rows of x to keep a device busy. Software has
+ * few cores, and subgroups for which everything but the weights is the same; its registers hold two
+ * rows. */
 static cut plan_rows(const vk_backend *k, int32_t n_tok, bool aligned, bool linear) {
     uint32_t tokens = gm_vk_power_of_two((uint32_t)n_tok, k->v.software ? 4 : 16);
     uint32_t slices = k->v.software ? 1 : tokens <= 4 ? 8 : 4;
     while (slices * GM_VK_TILE > k->v.max_group) slices /= 2;
     uint32_t rows = k->v.software && !linear ? 2 : 1;
     return (cut){.shader = "matmul",
-                  .spec = {slices * GM_VK_TILE, slices, tokens, aligned, rows, k->v.software,
-                           [7] = linear ? 1 : GM_VK_TILE},
-                  .tiles = rows,
-                  .tokens = tokens};
+                 .spec = {slices * GM_VK_TILE, slices, tokens, aligned, rows,
+                          k->v.software, [7] = linear ? 1 : GM_VK_TILE},
+                 .tiles = rows,
+                 .tokens = tokens};
 }
 
-static cut plan_product(const vk_backend *k, gm_vk_way way, int32_t n_tok, bool aligned, bool linear) {
+static cut plan_product(const vk_backend *k, gm_vk_way way, int32_t n_tok, bool aligned,
+                        bool linear) {
     uint32_t tokens = n_tok <= 32 ? 2 : 4;
     switch (way) {
     case GM_VK_WAY_TILE:
     case GM_VK_WAY_DOT:
         return (cut){.shader = way == GM_VK_WAY_DOT ? "dot" : "tile",
-                      .spec = {TILE_WIDTH, aligned, tokens, [7] = GM_VK_TILE},
-                      .tiles = TILE_ROWS / GM_VK_TILE,
-                      .tokens = 16 * tokens,
-                      .as = way == GM_VK_WAY_DOT ? AS_BYTES : AS_IT_IS};
+                     .spec = {TILE_WIDTH, aligned, tokens, [7] = GM_VK_TILE},
+                     .tiles = TILE_ROWS / GM_VK_TILE,
+                     .tokens = 16 * tokens,
+                     .as = way == GM_VK_WAY_DOT ? AS_BYTES : AS_IT_IS};
     case GM_VK_WAY_MATRIX:
         return (cut){.shader = "matrix",
-                      .spec = {TILE_WIDTH, k->v.matrix[0], k->v.matrix[1], k->v.matrix[2],
-                               TILE_WIDTH / k->v.subgroup, [7] = GM_VK_TILE},
-                      .tiles = TILE_ROWS / GM_VK_TILE,
-                      .tokens = 64,
-                      .as = AS_HALVES};
+                     .spec = {TILE_WIDTH, k->v.matrix[0], k->v.matrix[1], k->v.matrix[2],
+                              TILE_WIDTH / k->v.subgroup, [7] = GM_VK_TILE},
+                     .tiles = TILE_ROWS / GM_VK_TILE,
+                     .tokens = 64,
+                     .as = AS_HALVES};
     default: return plan_rows(k, n_tok, aligned, linear);
     }
 }
@@ -139,8 +146,8 @@ static int64_t most_tiles(const vk_backend *k, double tile_cost) {
 }
 
 /* *packed: how x lies in k->packed, kept from matrix to matrix of an op. */
-static int product(vk_backend *k, const gm_tensor *w, const gm_tensor *x, const gm_tensor *out, int32_t n_tok,
-                   packing *packed) {
+static int product(vk_backend *k, const gm_tensor *w, const gm_tensor *x, const gm_tensor *out,
+                   int32_t n_tok, packing *packed) {
     gm_dmem *m = w->dmem;
     char name[32];
     push_product p = {.n_in = (uint32_t)w->ne[0],
@@ -148,7 +155,8 @@ static int product(vk_backend *k, const gm_tensor *w, const gm_tensor *x, const 
                       .n_tok = (uint32_t)n_tok,
                       .row_words = m->row_words};
     uint32_t word = 0;
-    gm_vk_bind b[3] = {{0}, gm_vk_bind_rows(k, x, false, &p.x_at), gm_vk_bind_rows(k, out, true, &p.out_at)};
+    gm_vk_bind b[3] = {
+        {0}, gm_vk_bind_rows(k, x, false, &p.x_at), gm_vk_bind_rows(k, out, true, &p.out_at)};
     gm_vk_way way = choose(k, w->dtype, n_tok, !m->packed);
     cut plan = plan_product(k, way, n_tok, p.n_in % 8 == 0 && p.x_at % 4 == 0, !m->packed);
     if (plan.as != AS_IT_IS) {
@@ -172,7 +180,8 @@ static int product(vk_backend *k, const gm_tensor *w, const gm_tensor *x, const 
         p.n_tile = (uint32_t)(end - piece * per_piece);
         int rc = gm_vk_record(k, name, plan.spec, b, 3, &p, sizeof p,
                               ((uint32_t)(end - tile) + plan.tiles - 1) / plan.tiles,
-                              (p.n_tok + plan.tokens - 1) / plan.tokens, 1, tile_cost * (double)(end - tile));
+                              (p.n_tok + plan.tokens - 1) / plan.tokens, 1,
+                              tile_cost * (double)(end - tile));
         if (!rc) rc = gm_vk_ready(k);
         if (rc) return rc;
         tile = end;

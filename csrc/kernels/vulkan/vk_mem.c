@@ -54,7 +54,8 @@ static int choose_type(const gm_vk *v, uint32_t allowed, gm_vk_kind kind) {
     int t = -1;
     if (kind == GM_VK_LOCAL && v->unified) t = find_type(v, allowed, local | host);
     if (kind == GM_VK_LOCAL && t < 0) t = find_type(v, allowed, local);
-    if (kind == GM_VK_READBACK) t = find_type(v, allowed, host | VK_MEMORY_PROPERTY_HOST_CACHED_BIT);
+    if (kind == GM_VK_READBACK)
+        t = find_type(v, allowed, host | VK_MEMORY_PROPERTY_HOST_CACHED_BIT);
     return t >= 0 ? t : find_type(v, allowed, kind == GM_VK_LOCAL ? 0 : host);
 }
 

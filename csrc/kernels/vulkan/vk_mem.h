@@ -29,7 +29,8 @@ typedef struct {
     gm_vk_slab *slabs[GM_VK_KINDS];
 } gm_vk_heap;
 
-#define GM_VK_SPAN_ALIGN 256 /* the largest offset alignment that Vulkan allows a device to ask for */
+/* the largest offset alignment that Vulkan allows a device to ask for */
+#define GM_VK_SPAN_ALIGN 256
 
 int gm_vk_take(gm_vk_heap *h, gm_vk_kind kind, VkDeviceSize size, gm_vk_span *out);
 void gm_vk_give(gm_vk_heap *h, gm_vk_span *s); /* clears it */

@@ -27,14 +27,16 @@ enum { N_SHADER = sizeof shaders / sizeof *shaders, MAX_CACHE = 64 << 20 };
 static uint64_t build_key(void) {
     uint64_t h = 0xcbf29ce484222325u;
     for (size_t i = 0; i < N_SHADER; i++)
-        for (size_t k = 0; k < shaders[i].n_byte / 4; k++) h = (h ^ shaders[i].code[k]) * 0x100000001b3u;
+        for (size_t k = 0; k < shaders[i].n_byte / 4; k++)
+            h = (h ^ shaders[i].code[k]) * 0x100000001b3u;
     return h;
 }
 
 static bool cache_dir(char *path, size_t n) {
     const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    int len = xdg && *xdg ? snprintf(path, n, "%s/gemma.nvim", xdg)
-              : home && *home ? snprintf(path, n, "%s/.cache/gemma.nvim", home) : -1;
+    int len = xdg && *xdg     ? snprintf(path, n, "%s/gemma.nvim", xdg)
+              : home && *home ? snprintf(path, n, "%s/.cache/gemma.nvim", home)
+                              : -1;
     return len > 0 && (size_t)len < n;
 }
 
@@ -55,10 +57,10 @@ static void *read_cache(const gm_vk *v, size_t *n) {
     if (!f) return NULL;
     struct stat st;
     size_t size = fstat(fileno(f), &st) == 0 && st.st_size > 0 && st.st_size <= MAX_CACHE
-                      ? (size_t)st.st_size : 0;
+                      ? (size_t)st.st_size
+                      : 0;
     void *data = size ? gm_malloc(size, 1) : NULL;
-    if (data && fread(data, 1, size, f) == size)
-        *n = size;
+    if (data && fread(data, 1, size, f) == size) *n = size;
     fclose(f);
     if (*n == 0) {
         gm_free(data);
@@ -83,8 +85,8 @@ static void write_file(const gm_vk *v, const void *data, size_t n) {
 static void write_cache(gm_vk_pipes *p) {
     gm_vk *v = p->v;
     size_t n = 0;
-    if (VK_TRY(v, v->fn.GetPipelineCacheData(v->device, p->cache, &n, NULL)) || n <= p->cache_size ||
-        n > MAX_CACHE)
+    if (VK_TRY(v, v->fn.GetPipelineCacheData(v->device, p->cache, &n, NULL)) ||
+        n <= p->cache_size || n > MAX_CACHE)
         return;
     void *data = gm_malloc(n, 1);
     if (!data) return;
@@ -119,10 +121,10 @@ int gm_vk_pipes_init(gm_vk_pipes *p, gm_vk *v) {
                                               .descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
                                               .descriptorCount = 1,
                                               .stageFlags = VK_SHADER_STAGE_COMPUTE_BIT};
-    VkDescriptorSetLayoutCreateInfo set = {
-        .sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_CREATE_INFO,
-        .bindingCount = GM_VK_BINDINGS,
-        .pBindings = b};
+    VkDescriptorSetLayoutCreateInfo set = {.sType =
+                                               VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_CREATE_INFO,
+                                           .bindingCount = GM_VK_BINDINGS,
+                                           .pBindings = b};
     int rc = VK_TRY(v, v->fn.CreateDescriptorSetLayout(v->device, &set, NULL, &p->set_layout));
     if (rc) return rc;
     VkPushConstantRange push = {VK_SHADER_STAGE_COMPUTE_BIT, 0, GM_VK_PUSH};
@@ -169,7 +171,8 @@ static int create(gm_vk_pipes *p, gm_vk_pipe *pipe) {
                   .pName = "main",
                   .pSpecializationInfo = &spec},
         .layout = p->layout};
-    rc = VK_TRY(v, v->fn.CreateComputePipelines(v->device, p->cache, 1, &info, NULL, &pipe->handle));
+    rc =
+        VK_TRY(v, v->fn.CreateComputePipelines(v->device, p->cache, 1, &info, NULL, &pipe->handle));
     v->fn.DestroyShaderModule(v->device, module, NULL);
     if (!rc) gm_vk_name(v, VK_OBJECT_TYPE_PIPELINE, (uint64_t)pipe->handle, s->name);
     return rc;
@@ -181,15 +184,14 @@ static int find_shader(const char *name) {
     return i;
 }
 
-bool gm_vk_pipes_has(const char *shader) {
-    return find_shader(shader) < (int)N_SHADER;
-}
+bool gm_vk_pipes_has(const char *shader) { return find_shader(shader) < (int)N_SHADER; }
 
 int gm_vk_pipes_get(gm_vk_pipes *p, const char *shader, const uint32_t spec[GM_VK_SPECS],
                     gm_vk_pipe **out) {
     for (int i = 0; i < p->n_pipe; i++) {
         *out = &p->pipe[i];
-        if (strcmp((*out)->name, shader) == 0 && memcmp((*out)->spec, spec, sizeof (*out)->spec) == 0)
+        if (strcmp((*out)->name, shader) == 0 &&
+            memcmp((*out)->spec, spec, sizeof(*out)->spec) == 0)
             return GM_OK;
     }
     gm_vk_pipe *pipe = &p->pipe[p->n_pipe];

@@ -1,7 +1,7 @@
 /* vk_repack.c: see vk_repack.h.
  *
- * Blocks of 256 values are taken apart into their integers and packed again. What a block looks like
- * in a file is in tensor/blocks.h and, value by value, in tensor/quant.c.
+ * Blocks of 256 values are taken apart into their integers and packed again. What a block looks
+ * like in a file is in tensor/blocks.h and, value by value, in tensor/quant.c.
  */
 #include "kernels/vulkan/vk_repack.h"
 
@@ -40,9 +40,9 @@ uint32_t gm_vk_row_words(gm_dtype t, int64_t n) {
 
 /* ---- packing -----------------------------------------------------------------------------
  *
- * A model has billions of values and its user waits for them, so eight are moved at a time, in the bytes
- * of one number. Little-endian, like the file.
- */
+ * A model has billions of values and its user waits for them, so eight are moved at a time, in the
+ * bytes of one number. Little-endian, like the
+ * file. */
 
 static inline uint64_t eight(const void *p) {
     uint64_t x;
@@ -120,8 +120,8 @@ static void small_q8_0(const gm_block_q8_0 *b, int n, uint32_t *out) {
 /* ---- blocks of 256 ----------------------------------------------------------------------- */
 
 /* Scales and minima of eight groups, six bits each (quant.c), as two words of low nibbles and one
- * of high pairs. The first four groups have theirs in bytes 0..3 and 4..7; the low nibbles of the others
- * are in bytes 8..11 and their high pairs on top of the first ones'. */
+ * of high pairs. The first four groups have theirs in bytes 0..3 and 4..7; the low nibbles of the
+ * others are in bytes 8..11 and their high pairs on top of the first ones'. */
 static void k_scales(const uint8_t *sc, uint32_t *out) {
     uint32_t s, m, rest;
     memcpy(&s, sc, 4);
@@ -156,7 +156,8 @@ static void k_pairs(const uint8_t *q, uint32_t *out) {
     for (int h = 0; h < 2; h++)
         for (int j = 0; j < 2; j++) {
             uint64_t a = eight(q + 32 * h + 16 * j), b = eight(q + 32 * h + 16 * j + 8);
-            for (int s = 0; s < 4; s++) out[8 * h + 2 * s + j] = pairs(a >> (2 * s)) | pairs(b >> (2 * s)) << 16;
+            for (int s = 0; s < 4; s++)
+                out[8 * h + 2 * s + j] = pairs(a >> (2 * s)) | pairs(b >> (2 * s)) << 16;
         }
 }
 
@@ -237,8 +238,9 @@ static void repack_block(gm_dtype t, const void *src, int n32, uint32_t *out) {
 
 /* ---- tiles ------------------------------------------------------------------------------- */
 
-/* n_word words of each of n_row rows, collected in word[row][], to the interleaved order; rows that are
- * not there are zero. Written from first to last, since the memory may be one that is not cached. */
+/* n_word words of each of n_row rows, collected in word[row][], to the interleaved order; rows that
+ * are not there are zero. Written from first to last, since the memory may be one that is not
+ * cached. */
 static void interleave(uint32_t word[GM_VK_TILE][MAX_BLOCK_WORDS], int64_t n_row, uint32_t n_word,
                        uint32_t *out) {
     if (n_row < GM_VK_TILE) memset(word[n_row], 0, (size_t)(GM_VK_TILE - n_row) * sizeof *word);
@@ -258,7 +260,8 @@ static void tile_of_blocks(gm_dtype t, const char *row, size_t row_bytes, int64_
     for (int64_t k = 0; k < n; k += GM_QKK, out += n_word * GM_VK_TILE) {
         int n32 = (int)((n - k < GM_QKK ? n - k : GM_QKK) / GM_QK);
         const char *at = row + (size_t)(k / GM_QKK) * step;
-        for (int64_t r = 0; r < n_row; r++) repack_block(t, at + (size_t)r * row_bytes, n32, word[r]);
+        for (int64_t r = 0; r < n_row; r++)
+            repack_block(t, at + (size_t)r * row_bytes, n32, word[r]);
         interleave(word, n_row, n_word, out);
     }
 }
@@ -288,9 +291,8 @@ void gm_vk_repack_tile(gm_dtype t, const void *src, size_t row_bytes, int64_t n,
                        int64_t n_row, uint32_t *out) {
     const char *row = (const char *)src + (size_t)row0 * row_bytes;
     int64_t rows = n_row - row0 < GM_VK_TILE ? n_row - row0 : GM_VK_TILE;
-    if (block_words(t))
-        tile_of_blocks(t, row, row_bytes, n, rows, out);
+    if (block_words(t)) tile_of_blocks(t, row, row_bytes, n, rows, out);
     else
-        tile_of_floats(row, row_bytes, (size_t)n * (t == GM_F32 ? 4 : 2), gm_vk_row_words(t, n), rows,
-                       out);
+        tile_of_floats(row, row_bytes, (size_t)n * (t == GM_F32 ? 4 : 2), gm_vk_row_words(t, n),
+                       rows, out);
 }

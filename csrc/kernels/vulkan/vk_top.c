@@ -1,9 +1,9 @@
-/* vk_top.c: the best of a row of logits, so that a step of decoding sends back a few kilobytes and not a
- * vocabulary.
+/* vk_top.c: the best of a row of logits, so that a step of decoding sends back a few kilobytes and
+ * not a vocabulary.
  *
- * Three shaders: what each of 2048 blocks of the row has at most (top_blocks.comp), from that a bound
- * which enough ids reach (top_bound.comp), and these ids (top_list.comp). No sorting: the bound makes the
- * list exact however many are alike, and the host sorts a few hundred in no time.
+ * Three shaders: what each of 2048 blocks of the row has at most (top_blocks.comp), from that a
+ * bound which enough ids reach (top_bound.comp), and these ids (top_list.comp). No sorting: the
+ * bound makes the list exact however many are alike, and the host sorts a few hundred in no time.
  */
 #include <string.h>
 #include "base/err.h"

@@ -28,22 +28,16 @@ uint64_t gm_vk_slice_at(uint64_t cost) {
     return atomic_exchange(&n_submit, 0);
 }
 
-bool gm_vk_inject_hang(void) {
-    return atomic_fetch_add(&n_wait, 1) + 1 == atomic_load(&hang_at);
-}
+bool gm_vk_inject_hang(void) { return atomic_fetch_add(&n_wait, 1) + 1 == atomic_load(&hang_at); }
 
 double gm_vk_inject_slice(double cost) {
     uint64_t forced = atomic_load(&slice_at);
     return forced > 0 ? (double)forced : cost;
 }
 
-void gm_vk_count_submit(void) {
-    atomic_fetch_add(&n_submit, 1);
-}
+void gm_vk_count_submit(void) { atomic_fetch_add(&n_submit, 1); }
 
-bool gm_vk_built(void) {
-    return true;
-}
+bool gm_vk_built(void) { return true; }
 
 bool gm_vk_inject(gm_vk *v, VkResult *r) {
     uint64_t n = atomic_fetch_add(&n_call, 1) + 1;

@@ -26,5 +26,4 @@ int gm_vk_check(gm_vk *v, VkResult r, const char *call, const char *file, int li
 
 /* The same without a device; r_ is the caller's. */
 #define VK_RESULT(v, r_, call) (gm_vk_inject(v, &(r_)) ? (r_) : ((r_) = (call)))
-#define VK_TRY(v, call)                                                                            \
-    gm_vk_check(v, VK_RESULT(v, (v)->result, call), #call, __FILE__, __LINE__)
+#define VK_TRY(v, call) gm_vk_check(v, VK_RESULT(v, (v)->result, call), #call, __FILE__, __LINE__)

@@ -1,8 +1,8 @@
 /* test_gemma.c: the exported functions, as an editor uses them: submit, watch the descriptor,
  * drain, cancel, leave. Every wait is for an event; a minute without one fails the test.
  *
- * API_QUICK=1 leaves out the tests of every_... case, which take most of the time and say least about
- * threads.
+ * API_QUICK=1 leaves out the tests of every_... case, which take most of the time and say least
+ * about threads.
  */
 #include "helper/cm.h"
 
@@ -43,8 +43,8 @@ static int end(void **state) {
 /* ---- an editor ---- */
 
 typedef struct {
-    int ended;  /* DONE and ERROR events */
-    int order;  /* place of the last event among all */
+    int ended; /* DONE and ERROR events */
+    int order; /* place of the last event among all */
     int n_text, n_progress, n_thought;
     uint64_t done; /* of the last progress */
     gemma_event last;
@@ -123,9 +123,11 @@ static record *wait_end(gemma *g, int64_t job) {
 }
 
 static int64_t load(gemma *g, const char *path) {
-    return gemma_load(g, &(gemma_load_opts){.size = sizeof(gemma_load_opts), .model_path = path,
-                                            .n_ctx = N_CTX, .n_threads = 1},
-                      err, sizeof err);
+    return gemma_load(
+        g,
+        &(gemma_load_opts){
+            .size = sizeof(gemma_load_opts), .model_path = path, .n_ctx = N_CTX, .n_threads = 1},
+        err, sizeof err);
 }
 
 static gemma *open_loaded(void) {
@@ -341,8 +343,13 @@ static void stops_and_healing_work_through_the_api(void **state) {
     memcpy(stop, all->text + 5, 3);
     const char *stops[] = {stop};
     gemma_part part = {.kind = GEMMA_PART_TEXT, .data = "local fun", .len = 9};
-    gemma_generate_opts o = {.size = sizeof o, .n_part = 1, .parts = &part, .max_tokens = 30,
-                             .flags = GEMMA_GEN_IGNORE_EOG, .stops = stops, .n_stop = 1};
+    gemma_generate_opts o = {.size = sizeof o,
+                             .n_part = 1,
+                             .parts = &part,
+                             .max_tokens = 30,
+                             .flags = GEMMA_GEN_IGNORE_EOG,
+                             .stops = stops,
+                             .n_stop = 1};
     record *r = wait_end(g, gemma_generate(g, &o, err, sizeof err));
     assert_int_equal(r->last.stop_reason, GEMMA_STOP_STRING);
     assert_true(r->n <= 5);
@@ -387,7 +394,10 @@ static void thoughts_are_events_of_their_own_when_asked_for(void **state) {
     assert_true(apart->n > 0);
     assert_string_equal(apart->text, plain->text);
     /* What heals is the prompt's own text, in a thought too. */
-    gemma_part open[] = {parts[0], parts[1], parts[2], parts[3],
+    gemma_part open[] = {parts[0],
+                         parts[1],
+                         parts[2],
+                         parts[3],
                          {.kind = GEMMA_PART_TEXT, .data = "The functio", .len = 11}};
     o.parts = open;
     o.n_part = 5;
@@ -511,8 +521,9 @@ static const char *slow_model(void) {
 
 /* Progress is told after each chunk. So a job that is stopped after the first one, while the second
  * is under way, and tells of no other, was stopped inside it. That the second is under way nothing
- * tells; a quarter of the time that the first one took is waited for it. A busy machine may wait too
- * long, hence several tries of which some must succeed; without interruption hardly one does. */
+ * tells; a quarter of the time that the first one took is waited for it. A busy machine may wait
+ * too long, hence several tries of which some must succeed; without interruption hardly one
+ * does. */
 enum { TRIES = 10, ENOUGH = 4 };
 
 static void wait_into_second_chunk(gemma *g, int64_t job) {
@@ -582,7 +593,8 @@ static cpu_time cpu_by_priority(void) {
         const char *after = fgets(line, sizeof line, f) ? strrchr(line, ')') : NULL;
         long user, system, nice;
         /* Fields 14, 15 and 19 of proc(5); 3 comes after the name. */
-        if (after && sscanf(after + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %ld %ld %*d %*d %*d %ld",
+        if (after && sscanf(after + 1,
+                            " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %ld %ld %*d %*d %*d %ld",
                             &user, &system, &nice) == 3)
             *(nice > mine ? &sum.calm : &sum.usual) += user + system;
         fclose(f);
@@ -609,8 +621,8 @@ static void what_nobody_waits_for_is_computed_at_a_lower_priority(void **state) 
     close_editor(g);
 }
 
-/* What was begun for nobody was computed in the calm threads to its end, although a question had come
- * that needs its session and waited for it. */
+/* What was begun for nobody was computed in the calm threads to its end, although a question had
+ * come that needs its session and waited for it. */
 static void what_an_urgent_request_waits_for_is_not_computed_at_a_lower_priority(void **state) {
     (void)state;
     gemma *g = open_editor();
@@ -747,7 +759,8 @@ static void a_full_ring_makes_the_worker_wait(void **state) {
     /* Each job makes up to three events, so some 85 jobs fill the 256 slots. That it stops there
      * shows by a queue that never empties; that it got so far, by one that is not full. */
     uint64_t start = gm_now_ns();
-    while (status(g).n_queued > N - 80 && gm_ms_since(start) < 60000) {}
+    while (status(g).n_queued > N - 80 && gm_ms_since(start) < 60000) {
+    }
     assert_true(status(g).n_queued > 0);
     for (int i = 0; i < N; i++) assert_int_equal(wait_end(g, job[i])->last.kind, GEMMA_EV_DONE);
     for (int i = 1; i < N; i++) assert_string_equal(records[job[i]].text, records[job[0]].text);
@@ -781,7 +794,7 @@ static void leaving_is_quick_whatever_goes_on(void **state) {
         if (i == 3) job = load(g, model);
         for (int k = 0; i == 4 && k < 250; k++)
             job = generate(g, "hi", 1, 1, 3, GEMMA_GEN_IGNORE_EOG); /* the ring fills */
-        if (i == 1) /* in the middle of it */
+        if (i == 1)                                                 /* in the middle of it */
             while (records[job].n_text == 0) wait_for_events(g);
         uint64_t start = gm_now_ns();
         assert_int_equal(gemma_destroy(&g, 30000), GEMMA_OK);
@@ -844,9 +857,14 @@ static bool round_with_failure(uint64_t n) {
         const char *stops[] = {"\n\n"};
         gemma_part part[] = {{.kind = GEMMA_PART_USER},
                              {.kind = GEMMA_PART_TEXT, .data = "local fun", .len = 9}};
-        gemma_generate_opts o = {.size = sizeof o, .n_part = 2, .parts = part, .max_tokens = 4,
-                                 .flags = GEMMA_GEN_IGNORE_EOG | GEMMA_GEN_HEAL, .stops = stops,
-                                 .n_stop = 1, .repeat_penalty = 1.1f};
+        gemma_generate_opts o = {.size = sizeof o,
+                                 .n_part = 2,
+                                 .parts = part,
+                                 .max_tokens = 4,
+                                 .flags = GEMMA_GEN_IGNORE_EOG | GEMMA_GEN_HEAL,
+                                 .stops = stops,
+                                 .n_stop = 1,
+                                 .repeat_penalty = 1.1f};
         job = gemma_generate(g, &o, err, sizeof err);
         if (job > 0) wait_end(g, job);
         else assert_int_equal(job, GEMMA_ENOMEM);
@@ -907,12 +925,11 @@ static void a_second_question_about_a_sound_computes_no_row_again(void **state) 
     /* Other questions in other sessions take nothing away, nor does a new session decode the file
      * again; but it has to prefill its rows. */
     for (uint32_t session = 0; session < 4; session++) {
-        const gemma_part parts[] = {
-            {.kind = GEMMA_PART_USER},
-            {.kind = session == 0 ? GEMMA_PART_TEXT : GEMMA_PART_AUDIO,
-             .data = session == 0 ? "no sound" : names[0],
-             .len = session == 0 ? 8 : strlen(names[0])},
-            {.kind = GEMMA_PART_TEXT, .data = "Once more?", .len = 10}};
+        const gemma_part parts[] = {{.kind = GEMMA_PART_USER},
+                                    {.kind = session == 0 ? GEMMA_PART_TEXT : GEMMA_PART_AUDIO,
+                                     .data = session == 0 ? "no sound" : names[0],
+                                     .len = session == 0 ? 8 : strlen(names[0])},
+                                    {.kind = GEMMA_PART_TEXT, .data = "Once more?", .len = 10}};
         static const uint32_t want[] = {0, 0, 34, 0}; /* the last one asks session 1 again */
         gemma_generate_opts o = {.size = sizeof o,
                                  .session = session % 3 + session / 3,
@@ -952,11 +969,13 @@ static void the_hash_of_a_file_needs_no_model(void **state) {
     write_file(path, "abc", 3);
     const record *r = wait_end(g, gemma_hash_file(g, path, err, sizeof err));
     assert_int_equal(r->last.kind, GEMMA_EV_DONE);
-    assert_string_equal(r->text, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    assert_string_equal(r->text,
+                        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     assert_int_equal(r->done, 3);
     write_file(path, "", 0);
     r = wait_end(g, gemma_hash_file(g, path, err, sizeof err));
-    assert_string_equal(r->text, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    assert_string_equal(r->text,
+                        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
     assert_int_equal(status(g).state, GEMMA_STATE_EMPTY);
     close_editor(g);
 }

@@ -78,7 +78,8 @@ FILE *fopen(const char *path, const char *mode) {
     FILE *(*real)(const char *, const char *);
     *(void **)&real = dlsym(RTLD_NEXT, "fopen");
     int cpu, end = 0;
-    if (!machine || sscanf(path, "/sys/devices/system/cpu/cpu%d/topology/%n", &cpu, &end) != 1 || end == 0)
+    if (!machine || sscanf(path, "/sys/devices/system/cpu/cpu%d/topology/%n", &cpu, &end) != 1 ||
+        end == 0)
         return real(path, mode);
     const char *name = path + end, *list = machine[cpu];
     /* As an ARM with two clusters of four has them. */
@@ -100,9 +101,10 @@ static int cores_of(const char *const *lists, int n) {
 static void cores_are_told_apart_by_who_shares_them(void **state) {
     (void)state;
     static const char *const clusters[] = {"0", "1", "2", "3", "4", "5", "6", "7"},
-                            *const threads[] = {"0,4", "1,5", "2,6", "3,7", "0,4", "1,5", "2,6", "3,7"},
-                            *const pairs[] = {"0-1", "0-1", "2-3", "2-3", "4", "5", "6", "7"},
-                            *const unknown[8] = {NULL};
+                             *const threads[] = {"0,4", "1,5", "2,6", "3,7",
+                                                 "0,4", "1,5", "2,6", "3,7"},
+                             *const pairs[] = {"0-1", "0-1", "2-3", "2-3", "4", "5", "6", "7"},
+                             *const unknown[8] = {NULL};
     assert_int_equal(cores_of(clusters, 8), 8);
     assert_int_equal(cores_of(threads, 8), 4);
     assert_int_equal(cores_of(threads, 5), 4);

@@ -21,10 +21,8 @@ static void record(void *ud, gm_log_level level, const char *room, const char *l
 
 /* Sets GEMMA_LOG (NULL: unset) and installs the sink anew. */
 static void with_levels(const char *value) {
-    if (value)
-        setenv("GEMMA_LOG", value, 1);
-    else
-        unsetenv("GEMMA_LOG");
+    if (value) setenv("GEMMA_LOG", value, 1);
+    else unsetenv("GEMMA_LOG");
     gm_env_reload();
     gm_log_set_sink(record, &n_line);
     n_line = 0;

@@ -134,12 +134,14 @@ static void reading_ends_when_it_is_cancelled(void **state) {
     assert_int_equal(truncate(path, size), 0);
     reader r = {.n = 0};
     char err[128] = "";
-    assert_int_equal(gm_map_each(path, (size_t)size, cancel_at_second, &r, &r.cancel, err, sizeof err),
-                     GM_ECANCELLED);
+    assert_int_equal(
+        gm_map_each(path, (size_t)size, cancel_at_second, &r, &r.cancel, err, sizeof err),
+        GM_ECANCELLED);
     assert_int_equal(r.n, 2);
     assert_string_equal(err, gm_err_text(GM_ECANCELLED));
     gm_map *m = (gm_map *)&tmp;
-    assert_int_equal(gm_map_read(&m, path, (size_t)size, &r.cancel, err, sizeof err), GM_ECANCELLED);
+    assert_int_equal(gm_map_read(&m, path, (size_t)size, &r.cancel, err, sizeof err),
+                     GM_ECANCELLED);
     assert_null(m);
     assert_int_equal(gm_map_read(&m, path, (size_t)size, NULL, err, sizeof err), GM_OK);
     assert_int_equal(gm_map_size(m), size);

@@ -33,7 +33,8 @@ static int close_engine(void **state) {
 
 static gm_ids encode(const char *text) {
     gm_ids ids = {0};
-    assert_int_equal(gm_encode(engine->vocab, text, strlen(text), GM_ENC_SPECIAL, NULL, &ids), GM_OK);
+    assert_int_equal(gm_encode(engine->vocab, text, strlen(text), GM_ENC_SPECIAL, NULL, &ids),
+                     GM_OK);
     return ids;
 }
 
@@ -69,7 +70,8 @@ static void thoughts_are_what_stands_between_the_two_marks(void **state) {
         {"<|turn>model\n", "<|channel>thought\n<channel|>yes", "", "yes"},
         {"<|turn>model\n<|channel>thought\n<channel|>", "yes<channel|> no", "", "yes no"},
         /* A second one, and one that never ends. */
-        {"<|turn>model\n", "<|channel>thought\na<channel|>b<|channel>thought\nc<channel|>d", "ac", "bd"},
+        {"<|turn>model\n", "<|channel>thought\na<channel|>b<|channel>thought\nc<channel|>d", "ac",
+         "bd"},
         {"<|turn>model\n", "a<|channel>thought\nb", "b", "a"},
         {"<|turn>model\n", "<|channel>thought\na<|channel>thought\nb<channel|>c", "ab", "c"},
         /* The prompt ends inside a thought, with its name or before it. */

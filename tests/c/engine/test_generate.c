@@ -23,11 +23,8 @@ static int open_engine(void **state) {
     (void)state;
     if (tmp_begin(&tmp) != 0) return -1;
     if (!tiny_model_write(tmp_path(&tmp, "tiny.gguf"), &(tiny_opts){.seed = 3})) return -1;
-    gm_engine_opts o = {.model_path = tmp.path,
-                        .n_ctx = 300,
-                        .n_threads = 1,
-                        .kv_type = -1,
-                        .cancel = &cancel};
+    gm_engine_opts o = {
+        .model_path = tmp.path, .n_ctx = 300, .n_threads = 1, .kv_type = -1, .cancel = &cancel};
     if (gm_engine_open(&engine, &o, err, sizeof err) != GM_OK) return -1;
     return gm_heal_index_create(&index_, engine->vocab);
 }
@@ -256,8 +253,9 @@ static void a_stop_string_cuts_the_text_wherever_it_falls(void **state) {
         if (((unsigned char)all.text.p[at] & 0xC0) == 0x80) continue;
         gm_str stop = {all.text.p + at, 4};
         const char *first = memmem(all.text.p, all.text.n, stop.p, stop.n);
-        answer a = ask(s, "hello", &(gm_gen_opts){.max_tokens = 40, .ignore_eog = true,
-                                                  .stops = &stop, .n_stop = 1});
+        answer a =
+            ask(s, "hello",
+                &(gm_gen_opts){.max_tokens = 40, .ignore_eog = true, .stops = &stop, .n_stop = 1});
         assert_int_equal(a.reason, GM_STOP_STRING);
         assert_int_equal(a.text.n, first - all.text.p);
         assert_memory_equal(a.text.p, all.text.p, a.text.n);
@@ -273,8 +271,8 @@ static void thoughts_come_apart_from_the_answer(void **state) {
     int both = 0;
     for (uint64_t seed = 0; seed < 30; seed++) {
         gm_session *s = new_session();
-        gm_gen_opts o = {.max_tokens = 200, .ignore_eog = true,
-                         .sampling = {.temperature = 30, .seed = seed}};
+        gm_gen_opts o = {
+            .max_tokens = 200, .ignore_eog = true, .sampling = {.temperature = 30, .seed = seed}};
         /* Left open in a thought, whose end is somewhere in a long random answer, or nowhere. */
         const char *prompt = "<|turn>model\n<|channel>thought\n";
         gm_ids ids = encode(prompt, GM_ENC_SPECIAL);
@@ -324,7 +322,8 @@ static void thoughts_come_apart_from_the_answer(void **state) {
  * of the whole text spell prompt and answer. */
 static void a_healed_answer_continues_the_typed_text(void **state) {
     (void)state;
-    static const char *const prompts[] = {"local function zq", "x = ", "foo(ba", "\xC3\xA4\xC3\xB6"};
+    static const char *const prompts[] = {"local function zq", "x = ", "foo(ba",
+                                          "\xC3\xA4\xC3\xB6"};
     for (size_t i = 0; i < 4; i++)
         for (uint64_t seed = 0; seed < 8; seed++) {
             gm_session *s = new_session();
@@ -423,15 +422,20 @@ static void every_failed_allocation_is_an_error_and_no_leak(void **state) {
     gm_ids ids = encode("hello wo", GM_ENC_BOS);
     gm_prompt p = {.ids = ids.v, .n = ids.n};
     gm_str stop = str("\n\n");
-    gm_gen_opts o = {.max_tokens = 3, .ignore_eog = true, .heal = index_, .tail = str("hello wo"),
-                     .stops = &stop, .n_stop = 1};
+    gm_gen_opts o = {.max_tokens = 3,
+                     .ignore_eog = true,
+                     .heal = index_,
+                     .tail = str("hello wo"),
+                     .stops = &stop,
+                     .n_stop = 1};
     int failed = 0, rc = GM_ENOMEM;
     for (uint64_t n = 1; n < 100 && rc != 0; n++) {
         gm_gen g;
         gm_mem_fail_at(n);
         rc = gm_gen_init(&g, s, engine->vocab, &p, &o, err, sizeof err);
         if (rc == GM_OK) {
-            while ((rc = gm_gen_step(&g, 0)) == 1) {}
+            while ((rc = gm_gen_step(&g, 0)) == 1) {
+            }
             gm_gen_finish(&g);
         }
         gm_mem_fail_at(0);

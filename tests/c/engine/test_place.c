@@ -87,8 +87,8 @@ static uint64_t cache_bytes(gm_dtype type) {
     return n;
 }
 
-/* A cache of floats was taken for one of half its size, and the second session of a model with float
- * weights found no memory. */
+/* A cache of floats was taken for one of half its size, and the second session of a model with
+ * float weights found no memory. */
 static void layers_leave_room_for_two_caches_of_the_type_that_they_get(void **state) {
     (void)state;
     static const gm_dtype types[] = {GM_F32, GM_Q8_0};

@@ -127,8 +127,7 @@ static void draws_follow_the_distribution(void **state) {
 
 static void filters_keep_what_their_definition_says(void **state) {
     (void)state;
-    const float x[6] = {logf(0.05f), logf(0.3f),  logf(0.02f),
-                        logf(0.4f),  logf(0.15f), logf(0.08f)};
+    const float x[6] = {logf(0.05f), logf(0.3f), logf(0.02f), logf(0.4f), logf(0.15f), logf(0.08f)};
     static const struct {
         gm_sampler_opts o;
         bool kept[6];
@@ -243,8 +242,8 @@ static void top_p_of_a_flat_row_keeps_its_share(void **state) {
     static float x[N], copy[N];
     for (int i = 0; i < N; i++) x[i] = i % 2 ? 0.0f : 1e-3f;
     gm_sampler *s;
-    assert_int_equal(
-        gm_sampler_create(&s, &(gm_sampler_opts){.temperature = 1, .top_p = 0.25f}, N), GM_OK);
+    assert_int_equal(gm_sampler_create(&s, &(gm_sampler_opts){.temperature = 1, .top_p = 0.25f}, N),
+                     GM_OK);
     int32_t highest = 0;
     for (int i = 0; i < 2000; i++) {
         memcpy(copy, x, sizeof x);
@@ -264,8 +263,8 @@ static int descending(const void *a, const void *b) {
     return (x < y) - (x > y);
 }
 
-/* What a device may say about x: all that reach the wanted-th highest logit, in no order, and a sum that
- * is off by no more than allowed. */
+/* What a device may say about x: all that reach the wanted-th highest logit, in no order, and a sum
+ * that is off by no more than allowed. */
 static void make_top(test_rng *r, const float *x, int32_t n, int32_t wanted, gm_top *t) {
     static float sorted[MAX_N];
     int32_t n_finite = 0;
@@ -291,13 +290,14 @@ typedef struct {
     const char *name;
     gm_sampler_opts o;
     int32_t n, wanted;
-    float scale;   /* of the logits */
+    float scale;    /* of the logits */
     bool ties, odd; /* equal logits; infinities and NaN */
     int n_suppressed;
-    int mask;      /* one token in so many is allowed; 0: no mask */
-    int least;     /* of 50 choices, how many must come from the best alone */
+    int mask;  /* one token in so many is allowed; 0: no mask */
+    int least; /* of 50 choices, how many must come from the best alone */
 } top_case;
 
+/* clang-format off */
 static const top_case top_cases[] = {
     {"greedy", {.temperature = 0}, 3000, 256, 4, 0, 0, 3, 0, 50},
     {"greedy, ties", {.temperature = 0}, 3000, 30, 4, 1, 0, 3, 0, 25},
@@ -330,6 +330,7 @@ static const top_case top_cases[] = {
     {"no filter", {.temperature = 1}, 3000, 256, 4, 0, 0, 3, 0, 0},
     {"a penalty that lifts", {.repeat_penalty = 0.7f}, 3000, 256, 4, 0, 0, 3, 0, 0},
 };
+/* clang-format on */
 
 static void fill_row(test_rng *r, const top_case *c, float *x) {
     for (int32_t i = 0; i < c->n; i++) {
@@ -369,7 +370,8 @@ static void compare_choices(const top_case *c) {
         make_top(&r, x, c->n, c->wanted, &top);
         memcpy(copy, x, sizeof copy);
         want = gm_sampler_pick(b, copy, c->n, suppressed, (size_t)c->n_suppressed, m, &want_p);
-        if (gm_sampler_pick_top(a, &top, c->n, suppressed, (size_t)c->n_suppressed, m, &got, &got_p)) {
+        if (gm_sampler_pick_top(a, &top, c->n, suppressed, (size_t)c->n_suppressed, m, &got,
+                                &got_p)) {
             enough++;
         } else {
             memcpy(copy, x, sizeof copy);
@@ -390,12 +392,14 @@ static void compare_choices(const top_case *c) {
 
 static void the_best_of_a_row_give_the_choice_of_the_whole_row_or_none(void **state) {
     (void)state;
-    for (size_t i = 0; i < sizeof top_cases / sizeof *top_cases; i++) compare_choices(&top_cases[i]);
+    for (size_t i = 0; i < sizeof top_cases / sizeof *top_cases; i++)
+        compare_choices(&top_cases[i]);
 }
 
 static void a_list_of_another_row_or_without_room_is_not_used(void **state) {
     (void)state;
-    static gm_top t = {.n_row = 10, .max = 1, .sum = 2, .bound = -INFINITY, .n = 2, .entry = {{1, 3}, {0, 4}}};
+    static gm_top t = {
+        .n_row = 10, .max = 1, .sum = 2, .bound = -INFINITY, .n = 2, .entry = {{1, 3}, {0, 4}}};
     gm_sampler *s;
     int32_t id = -1;
     assert_int_equal(gm_sampler_create(&s, &(gm_sampler_opts){0}, 10), GM_OK);

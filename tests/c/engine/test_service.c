@@ -36,7 +36,7 @@ static int end(void **state) {
 /* ---- a worker without a queue ---- */
 
 typedef struct {
-    gm_event last; /* DONE or ERROR */
+    gm_event last;  /* DONE or ERROR */
     char text[512]; /* of the answer, or of the error */
     size_t n;
 } answer;
@@ -123,8 +123,8 @@ static gm_job *fill_sessions(void) {
     return under_way;
 }
 
-/* A device that was filled up to the second session refused the third one for as long as the model was
- * loaded, although nobody used the others. */
+/* A device that was filled up to the second session refused the third one for as long as the model
+ * was loaded, although nobody used the others. */
 static void a_session_without_memory_gets_that_of_the_one_used_longest_ago(void **state) {
     (void)state;
     gm_job *under_way = fill_sessions();
@@ -181,8 +181,8 @@ static void the_session_to_fork_from_is_given_up_last(void **state) {
     }
 }
 
-/* A picture that is longer than the chunks of its session needs a wider one. When both do not fit, the
- * old one goes first, and what it held is computed again. */
+/* A picture that is longer than the chunks of its session needs a wider one. When both do not fit,
+ * the old one goes first, and what it held is computed again. */
 static void a_session_that_must_grow_gives_up_what_it_has(void **state) {
     (void)state;
     static const char photo[] = "tests/golden/sets/nano/media/photo.png";
@@ -205,8 +205,8 @@ static void a_session_that_must_grow_gives_up_what_it_has(void **state) {
     assert_true(n_ok >= 3);
 }
 
-/* A picture for which there was no memory left the engine wide: the sessions of text that came after it
- * were larger, and may have found no memory either. */
+/* A picture for which there was no memory left the engine wide: the sessions of text that came
+ * after it were larger, and may have found no memory either. */
 static void a_picture_without_memory_leaves_sessions_as_small_as_they_were(void **state) {
     (void)state;
     static const char photo[] = "tests/golden/sets/nano/media/photo.png";
@@ -221,7 +221,8 @@ static void a_picture_without_memory_leaves_sessions_as_small_as_they_were(void 
             gm_service_describe(service, &st);
             want = st.cache_bytes;
             gm_service_destroy(&service);
-            load("tests/golden/sets/nano/model-F16.gguf", "tests/golden/sets/nano/mmproj-BF16.gguf");
+            load("tests/golden/sets/nano/model-F16.gguf",
+                 "tests/golden/sets/nano/mmproj-BF16.gguf");
         }
         gm_job *j = ask(1, GM_PART_IMAGE, photo);
         j->gen.image_tokens = 560;
@@ -260,7 +261,8 @@ static bool has_vulkan(void) {
     return there;
 }
 
-/* The CPU that was to stand in was looked for where GEMMA_BACKEND says, too, and the load failed. */
+/* The CPU that was to stand in was looked for where GEMMA_BACKEND says, too, and the load
+ * failed. */
 static void a_device_of_the_environment_that_is_not_there_is_replaced_by_the_cpu(void **state) {
     (void)state;
     gm_status st;
@@ -283,8 +285,9 @@ static void hear(void *ud, gm_log_level level, const char *room, const char *lin
     if (level == GM_LOG_ERROR && strcmp(room, "vulkan") == 0) gm_mem_fail_at(1);
 }
 
-/* A picture for which there was no memory, and then not even for sessions of text, took the model with it.
- * The other answers were told that the device had failed, and people read of a lost driver. */
+/* A picture for which there was no memory, and then not even for sessions of text, took the model
+ * with it. The other answers were told that the device had failed, and people read of a lost
+ * driver. */
 static void a_model_unloaded_for_want_of_memory_blames_no_device(void **state) {
     (void)state;
     static const char photo[] = "tests/golden/sets/nano/media/photo.png";

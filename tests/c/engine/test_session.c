@@ -20,7 +20,7 @@ static const double CLOSE = 2e-5; /* relative */
 static test_tmp tmp;
 static gm_cancel cancel;
 static gm_engine *engine;
-static int32_t text[N_MAX];     /* some prompt */
+static int32_t text[N_MAX];       /* some prompt */
 static float rows[2][N_ROW * 64]; /* two pictures, [N_ROW, n_embd] */
 static char err[256];
 
@@ -290,7 +290,8 @@ static void a_cancelled_step_can_be_repeated(void **state) {
         engine->backend->vt = real_vt;
         atomic_store(&cancel.set, false);
         int64_t left;
-        while ((left = gm_session_step(s, 40)) > 0) {}
+        while ((left = gm_session_step(s, 40)) > 0) {
+        }
         assert_int_equal(left, 0);
         assert_like_fresh_text(s, text, 700);
         /* and so can an appended token */
@@ -523,8 +524,8 @@ static void creation_survives_every_failed_allocation(void **state) {
 static void a_widening_that_fails_changes_nothing(void **state) {
     (void)state;
     gm_engine *wide;
-    gm_engine_opts o = {.model_path = tmp.path, .n_ctx = N_CTX, .n_batch = N_BATCH, .n_threads = 1,
-                        .kv_type = -1};
+    gm_engine_opts o = {
+        .model_path = tmp.path, .n_ctx = N_CTX, .n_batch = N_BATCH, .n_threads = 1, .kv_type = -1};
     assert_int_equal(gm_engine_open(&wide, &o, err, sizeof err), GM_OK);
     int failed = 0;
     for (uint64_t n = 1;; n++) {

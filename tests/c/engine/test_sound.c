@@ -53,7 +53,8 @@ static recording record(uint32_t rate, uint32_t channels, size_t n_frame) {
     test_rng rng = {rate + channels};
     for (size_t i = 0; i < n_frame; i++) {
         const double t = (double)i / rate;
-        const double v = sin(t * 2764.6) + sin(t * 1193.8 * (1 + t)) + 0.1 * (double)rng_gauss(&rng);
+        const double v =
+            sin(t * 2764.6) + sin(t * 1193.8 * (1 + t)) + 0.1 * (double)rng_gauss(&rng);
         for (uint32_t c = 0; c < channels; c++)
             r.pcm[i * channels + c] = (int16_t)(v * 9000 / (1 + c));
     }
@@ -146,9 +147,9 @@ static void a_growing_sound_gives_the_rows_of_its_file(void **state) {
     static const struct {
         uint32_t rate, channels;
         size_t n_frame;
-    } cases[] = {{16000, 1, 1},     {16000, 1, 640},    {16000, 2, 641},    {8000, 1, 12345},
-                 {44100, 2, 70000}, {48000, 1, 100000}, {22050, 6, 30001}, {11025, 1, 3},
-                 {16000, 1, 480000}};
+    } cases[] = {{16000, 1, 1},     {16000, 1, 640},   {16000, 2, 641},
+                 {8000, 1, 12345},  {44100, 2, 70000}, {48000, 1, 100000},
+                 {22050, 6, 30001}, {11025, 1, 3},     {16000, 1, 480000}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         compare_with_file(cases[i].rate, cases[i].channels, cases[i].n_frame);
 }

@@ -1,8 +1,8 @@
-/* test_top.c: answers whose tokens are chosen from the best logits of a device are the answers that whole
- * rows give.
+/* test_top.c: answers whose tokens are chosen from the best logits of a device are the answers that
+ * whole rows give.
  *
- * On the CPU with a `top` that is made here, so that sessions and answers are tested everywhere, and on
- * Vulkan with its own where there is a device, in software too.
+ * On the CPU with a `top` that is made here, so that sessions and answers are tested everywhere,
+ * and on Vulkan with its own where there is a device, in software too.
  */
 #include "helper/cm.h"
 
@@ -115,7 +115,8 @@ typedef struct {
 static void begin_answer(answer *a, const char *prompt, gm_gen_opts o) {
     *a = (answer){0};
     assert_int_equal(gm_session_create(&a->s, engine, err, sizeof err), GM_OK);
-    assert_int_equal(gm_encode(engine->vocab, prompt, strlen(prompt), GM_ENC_BOS, NULL, &a->ids), GM_OK);
+    assert_int_equal(gm_encode(engine->vocab, prompt, strlen(prompt), GM_ENC_BOS, NULL, &a->ids),
+                     GM_OK);
     gm_prompt p = {.ids = a->ids.v, .n = a->ids.n};
     o.max_tokens = N_TOKEN;
     o.ignore_eog = true;
@@ -138,13 +139,15 @@ static void end_answer(answer *a) {
 }
 
 static void same_answers(const char *name, const answer *a, const answer *b) {
-    if (a->g.tokens.n != b->g.tokens.n) fail_msg("%s: %zu and %zu tokens", name, a->g.tokens.n, b->g.tokens.n);
+    if (a->g.tokens.n != b->g.tokens.n)
+        fail_msg("%s: %zu and %zu tokens", name, a->g.tokens.n, b->g.tokens.n);
     for (size_t i = 0; i < a->g.tokens.n; i++) {
         if (a->g.tokens.v[i] != b->g.tokens.v[i])
-            fail_msg("%s: token %zu is %d, from whole rows %d", name, i, a->g.tokens.v[i], b->g.tokens.v[i]);
+            fail_msg("%s: token %zu is %d, from whole rows %d", name, i, a->g.tokens.v[i],
+                     b->g.tokens.v[i]);
         if (i < a->n && !(fabsf(a->logprob[i] - b->logprob[i]) <= 1e-4f))
-            fail_msg("%s: log p of token %zu is %g, from whole rows %g", name, i, (double)a->logprob[i],
-                     (double)b->logprob[i]);
+            fail_msg("%s: log p of token %zu is %g, from whole rows %g", name, i,
+                     (double)a->logprob[i], (double)b->logprob[i]);
     }
 }
 
@@ -152,7 +155,8 @@ static const struct {
     const char *name;
     gm_sampler_opts o;
     bool heal;
-    int most_rows; /* that may be fetched, the one after the prompt included; -1: as many as it takes */
+    /* that may be fetched, the one after the prompt included; -1: as many as it takes */
+    int most_rows;
 } cases[] = {
     {"greedy", {.temperature = 0}, false, 1},
     {"greedy, healing", {.temperature = 0}, true, -1},
@@ -165,7 +169,7 @@ static const struct {
     {"top-p", {.temperature = 1, .top_p = 0.5f}, false, -1},
     {"min-p", {.temperature = 2, .min_p = 0.7f}, false, -1},
     {"min-p, penalty", {.temperature = 2, .min_p = 0.7f, .repeat_penalty = 1.1f}, false, -1},
-    {"top-p, penalty, healing", {.temperature = 1, .top_p = 0.3f, .repeat_penalty = 1.1f}, true, -1},
+    {"top-p, penalty, heal", {.temperature = 1, .top_p = 0.3f, .repeat_penalty = 1.1f}, true, -1},
     {"no filter", {.temperature = 1}, false, -1},
 };
 
@@ -187,7 +191,8 @@ static void the_best_logits_give_the_answers_of_whole_rows(void **state) {
             while (step_answer(&a)) continue;
             same_answers(cases[i].name, &a, &b);
             if (seed == 1) print_message("  %s: %d lists, %d rows\n", cases[i].name, n_top, n_row);
-            bool plain = o.sampling.temperature > 0 && !o.sampling.top_k && o.sampling.top_p == 0 && o.sampling.min_p == 0;
+            bool plain = o.sampling.temperature > 0 && !o.sampling.top_k && o.sampling.top_p == 0 &&
+                         o.sampling.min_p == 0;
             assert_int_equal(n_top, plain ? 0 : a.g.tokens.n - 1);
             if (cases[i].most_rows >= 0) assert_in_range(n_row, 1, cases[i].most_rows);
             n_healed += a.g.tokens.n - a.g.n_generated;
@@ -197,8 +202,8 @@ static void the_best_logits_give_the_answers_of_whole_rows(void **state) {
     assert_true(n_healed >= 8); /* so masks come after the first token as well */
 }
 
-/* Ghost text comes between two tokens of a conversation: the row of the one is gone then, but no token is
- * chosen so late. */
+/* Ghost text comes between two tokens of a conversation: the row of the one is gone then, but no
+ * token is chosen so late. */
 static void answers_that_take_turns_are_as_they_would_be_alone(void **state) {
     (void)state;
     const gm_gen_opts o[2] = {{.sampling = {.temperature = 1, .top_k = 1000, .seed = 4}},
@@ -303,6 +308,7 @@ int main(void) {
         cmocka_unit_test(the_row_can_be_fetched_until_something_else_is_computed),
     };
     int failed = cmocka_run_group_tests_name("cpu", tests, open_cpu, close_engine);
-    if (has_vulkan()) failed += cmocka_run_group_tests_name("vulkan", tests, open_vulkan, close_engine);
+    if (has_vulkan())
+        failed += cmocka_run_group_tests_name("vulkan", tests, open_vulkan, close_engine);
     return failed || n_validation;
 }

@@ -136,8 +136,8 @@ static void what_is_no_video_says_so(void **state) {
     /* A silent video is none for those who ask for its sound. */
     gm_rows *r;
     const char *clip = SET "media/clip.webm";
-    assert_int_equal(gm_rows_open(&r, engine, GM_PART_AUDIO, (gm_str){clip, strlen(clip)}, 0, NULL, err,
-                                  sizeof err),
+    assert_int_equal(gm_rows_open(&r, engine, GM_PART_AUDIO, (gm_str){clip, strlen(clip)}, 0, NULL,
+                                  err, sizeof err),
                      GM_ENOENT);
     assert_non_null(strstr(err, "no sound track"));
 }
@@ -150,13 +150,14 @@ static void rows_are_kept_by_content_and_given_up_by_age(void **state) {
     const gm_str name = {SET "media/photo.png", strlen(SET "media/photo.png")};
     const gm_str other = {SET "media/tall.png", strlen(SET "media/tall.png")};
     static const int32_t budget[] = {70, 140, 280, 560, 1120};
-    assert_int_equal(gm_rows_open(&photo, engine, GM_PART_IMAGE, name, 70, NULL, err, sizeof err), 0);
+    assert_int_equal(gm_rows_open(&photo, engine, GM_PART_IMAGE, name, 70, NULL, err, sizeof err),
+                     0);
     for (int i = 0; i < 5; i++) {
         assert_int_equal(
             gm_rows_open(&r, engine, GM_PART_IMAGE, other, budget[i], NULL, err, sizeof err), 0);
         gm_rows_release(&r);
-        assert_int_equal(gm_rows_open(&again, engine, GM_PART_IMAGE, name, 70, NULL, err, sizeof err),
-                         0);
+        assert_int_equal(
+            gm_rows_open(&again, engine, GM_PART_IMAGE, name, 70, NULL, err, sizeof err), 0);
         assert_ptr_equal(again, photo);
         gm_rows_release(&again);
     }
@@ -208,7 +209,8 @@ static void an_interrupted_video_goes_on_where_it_was(void **state) {
         gm_rows *want, *r = NULL;
         for (int k = 0; k < GM_RECENT_ROWS; k++) gm_rows_release(&engine->recent[k]);
         const uint64_t start = gm_now_ns();
-        assert_int_equal(gm_rows_open(&want, engine, GM_PART_VIDEO, name, 0, NULL, err, sizeof err), 0);
+        assert_int_equal(gm_rows_open(&want, engine, GM_PART_VIDEO, name, 0, NULL, err, sizeof err),
+                         0);
         const double whole = gm_ms_since(start);
         for (int k = 0; k < GM_RECENT_ROWS; k++) gm_rows_release(&engine->recent[k]);
         int n = 0, rc = GM_ECANCELLED;
@@ -292,7 +294,8 @@ static gm_service *serve(void) {
     return s;
 }
 
-/* A question about another video that failed or was cancelled threw away what one had read of this. */
+/* A question about another video that failed or was cancelled threw away what one had read of
+ * this. */
 static void the_end_of_another_job_leaves_an_interrupted_video(void **state) {
     (void)state;
     need_engine();

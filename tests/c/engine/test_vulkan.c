@@ -1,5 +1,6 @@
-/* test_vulkan.c: a whole model on a Vulkan device: splits, small memory, calls that fail and a device that
- * hangs. What the validation layer has to say, if GEMMA_VULKAN_CHECK turned it on, is a failure.
+/* test_vulkan.c: a whole model on a Vulkan device: splits, small memory, calls that fail and a
+ * device that hangs. What the validation layer has to say, if GEMMA_VULKAN_CHECK turned it on, is a
+ * failure.
  *
  * Runs on whatever device there is, in software too; skips without one.
  */
@@ -21,8 +22,12 @@
 enum { N_PROMPT = 7, N_TOKEN = 10, LOST = -4, NO_DEVICE_MEMORY = -2 };
 
 static int open_on(gm_engine **e, const char *device, char *err, size_t errlen) {
-    gm_engine_opts o = {
-        .model_path = MODEL, .device = device, .n_threads = 1, .n_ctx = 64, .n_batch = 16, .kv_type = -1};
+    gm_engine_opts o = {.model_path = MODEL,
+                        .device = device,
+                        .n_threads = 1,
+                        .n_ctx = 64,
+                        .n_batch = 16,
+                        .kv_type = -1};
     return gm_engine_open(e, &o, err, errlen);
 }
 
@@ -66,7 +71,8 @@ static int32_t n_vocab(void) {
 
 static void every_split_gives_the_logits_of_the_cpu(void **state) {
     (void)state;
-    static const char *const devices[] = {"vulkan", "split:0", "split:1", "split:3", "split:99", "auto"};
+    static const char *const devices[] = {"vulkan",  "split:0",  "split:1",
+                                          "split:3", "split:99", "auto"};
     char err[256];
     float *want = NULL;
     assert_int_equal(whole_life("cpu", &want, err, sizeof err), 0);
@@ -91,8 +97,13 @@ static void a_device_that_does_not_exist_gives_one_sentence(void **state) {
     assert_non_null(strstr(err, "vulkan:77"));
     assert_null(strchr(err, '\n'));
     /* In the editor the model comes up all the same: a second GPU is not always plugged in. */
-    gm_engine_opts o = {.model_path = MODEL, .device = "vulkan:77", .or_cpu = true, .n_threads = 1,
-                        .n_ctx = 64, .n_batch = 16, .kv_type = -1};
+    gm_engine_opts o = {.model_path = MODEL,
+                        .device = "vulkan:77",
+                        .or_cpu = true,
+                        .n_threads = 1,
+                        .n_ctx = 64,
+                        .n_batch = 16,
+                        .kv_type = -1};
     assert_int_equal(gm_engine_open(&e, &o, err, sizeof err), GM_OK);
     gm_engine_close(&e);
 }
@@ -129,8 +140,8 @@ static void a_model_that_does_not_fit_is_split_or_stays_on_the_cpu_with_a_note(v
     with_memory(NULL);
 }
 
-/* Calls of a load and ten tokens fail, one in each run: an error or, where the call was not needed, a
- * result, and the devices work afterwards. */
+/* Calls of a load and ten tokens fail, one in each run: an error or, where the call was not needed,
+ * a result, and the devices work afterwards. */
 static void fail_everywhere(int result, uint64_t n_call, uint64_t every) {
     char err[256];
     uint64_t n_failed = 0;
@@ -164,15 +175,16 @@ static void any_call_may_fail(void **state) {
     free(logits);
     uint64_t n_call = gm_vk_fail_at(0, 0);
     print_message("  %llu calls\n", (unsigned long long)n_call);
-    const char *runs = getenv("VULKAN_FAULTS"); /* how many calls to try, evenly; 0: every single one */
+    /* how many calls to try, evenly; 0: every single one */
+    const char *runs = getenv("VULKAN_FAULTS");
     uint64_t wanted = runs ? strtoull(runs, NULL, 10) : 5;
     uint64_t every = wanted ? n_call / wanted + 1 : 1;
     fail_everywhere(LOST, n_call, every);
     fail_everywhere(NO_DEVICE_MEMORY, n_call, every);
 }
 
-/* A prompt, and a token of which the device gives the best logits, and then all of them. `fail` is the
- * call behind the prompt that fails; 0: none. Returns how many calls there were. */
+/* A prompt, and a token of which the device gives the best logits, and then all of them. `fail` is
+ * the call behind the prompt that fails; 0: none. Returns how many calls there were. */
 static uint64_t append_and_fetch(uint64_t fail, int result) {
     gm_engine *e;
     gm_session *s;
@@ -182,7 +194,8 @@ static uint64_t append_and_fetch(uint64_t fail, int result) {
     assert_int_equal(open_on(&e, "vulkan", err, sizeof err), 0);
     e->backend->top_pays = true; /* in software too */
     assert_int_equal(gm_session_create(&s, e, err, sizeof err), 0);
-    assert_int_equal(gm_session_begin(s, &(gm_prompt){.ids = ids, .n = 4}, &reused, err, sizeof err), 0);
+    assert_int_equal(
+        gm_session_begin(s, &(gm_prompt){.ids = ids, .n = 4}, &reused, err, sizeof err), 0);
     while (gm_session_step(s, 0) > 0) continue;
     gm_vk_fail_at(fail, result);
     int rc = gm_session_append_top(s, 40);
@@ -218,8 +231,8 @@ static void hear(void *ud, gm_log_level level, const char *room, const char *lin
     if (strncmp(line, "validation", 10) == 0 && n_validation++ < 10) fprintf(stderr, "%s\n", line);
 }
 
-/* A device that never answers again is left alone with what it holds, since its driver would wait in
- * every call: that memory stays, by intention. */
+/* A device that never answers again is left alone with what it holds, since its driver would wait
+ * in every call: that memory stays, by intention. */
 #ifdef __SANITIZE_ADDRESS__
 void __lsan_disable(void);
 void __lsan_enable(void);

@@ -99,8 +99,8 @@ static bool is_interrupted(int32_t priority, int32_t by, int ms) {
     return interrupted;
 }
 
-/* Pictures that were embedded for nobody in particular went on in the slow threads, to their end, when
- * somebody asked about them. */
+/* Pictures that were embedded for nobody in particular went on in the slow threads, to their end,
+ * when somebody asked about them. */
 static void a_calm_step_ends_when_somebody_waits_for_it(void **state) {
     (void)state;
     assert_true(is_interrupted(GM_PRIO_BACKGROUND, GM_PRIO_ASK, 10000));
@@ -117,7 +117,8 @@ static void *ask_while_dropping(void *ud) {
     return NULL;
 }
 
-/* Freeing what a job has, a video even, takes a while, and who asks for the status does not wait for it. */
+/* Freeing what a job has, a video even, takes a while, and who asks for the status does not wait
+ * for it. */
 static void the_lock_is_free_while_the_jobs_of_a_worker_that_ends_are_dropped(void **state) {
     (void)state;
     gm_worker *w;

@@ -13,24 +13,16 @@ static void need(bool ok) {
     abort();
 }
 
-void gw_put(gm_bytes *b, const void *p, size_t n) {
-    need(gm_bytes_append(b, p, n) == 0);
-}
-void gw_put_u32(gm_bytes *b, uint32_t v) {
-    gw_put(b, &v, sizeof v);
-}
-void gw_put_u64(gm_bytes *b, uint64_t v) {
-    gw_put(b, &v, sizeof v);
-}
+void gw_put(gm_bytes *b, const void *p, size_t n) { need(gm_bytes_append(b, p, n) == 0); }
+void gw_put_u32(gm_bytes *b, uint32_t v) { gw_put(b, &v, sizeof v); }
+void gw_put_u64(gm_bytes *b, uint64_t v) { gw_put(b, &v, sizeof v); }
 
 static void put_str(gm_bytes *b, gm_str s) {
     gw_put_u64(b, s.n);
     gw_put(b, s.p, s.n);
 }
 
-void gw_put_str(gm_bytes *b, const char *s) {
-    put_str(b, (gm_str){s, strlen(s)});
-}
+void gw_put_str(gm_bytes *b, const char *s) { put_str(b, (gm_str){s, strlen(s)}); }
 
 static void pad(gm_bytes *b, uint64_t alignment, size_t from) {
     while ((b->n - from) % alignment != 0) gw_put(b, "", 1);
@@ -63,36 +55,16 @@ static void scalar(gguf_writer *w, const char *key, uint32_t type, const void *v
     gw_put(&w->keys, v, n);
 }
 
-void gw_u8(gguf_writer *w, const char *key, uint8_t v) {
-    scalar(w, key, GM_GGUF_U8, &v, 1);
-}
-void gw_i8(gguf_writer *w, const char *key, int8_t v) {
-    scalar(w, key, GM_GGUF_I8, &v, 1);
-}
-void gw_u16(gguf_writer *w, const char *key, uint16_t v) {
-    scalar(w, key, GM_GGUF_U16, &v, 2);
-}
-void gw_i16(gguf_writer *w, const char *key, int16_t v) {
-    scalar(w, key, GM_GGUF_I16, &v, 2);
-}
-void gw_u32(gguf_writer *w, const char *key, uint32_t v) {
-    scalar(w, key, GM_GGUF_U32, &v, 4);
-}
-void gw_i32(gguf_writer *w, const char *key, int32_t v) {
-    scalar(w, key, GM_GGUF_I32, &v, 4);
-}
-void gw_u64(gguf_writer *w, const char *key, uint64_t v) {
-    scalar(w, key, GM_GGUF_U64, &v, 8);
-}
-void gw_i64(gguf_writer *w, const char *key, int64_t v) {
-    scalar(w, key, GM_GGUF_I64, &v, 8);
-}
-void gw_f32(gguf_writer *w, const char *key, float v) {
-    scalar(w, key, GM_GGUF_F32, &v, 4);
-}
-void gw_f64(gguf_writer *w, const char *key, double v) {
-    scalar(w, key, GM_GGUF_F64, &v, 8);
-}
+void gw_u8(gguf_writer *w, const char *key, uint8_t v) { scalar(w, key, GM_GGUF_U8, &v, 1); }
+void gw_i8(gguf_writer *w, const char *key, int8_t v) { scalar(w, key, GM_GGUF_I8, &v, 1); }
+void gw_u16(gguf_writer *w, const char *key, uint16_t v) { scalar(w, key, GM_GGUF_U16, &v, 2); }
+void gw_i16(gguf_writer *w, const char *key, int16_t v) { scalar(w, key, GM_GGUF_I16, &v, 2); }
+void gw_u32(gguf_writer *w, const char *key, uint32_t v) { scalar(w, key, GM_GGUF_U32, &v, 4); }
+void gw_i32(gguf_writer *w, const char *key, int32_t v) { scalar(w, key, GM_GGUF_I32, &v, 4); }
+void gw_u64(gguf_writer *w, const char *key, uint64_t v) { scalar(w, key, GM_GGUF_U64, &v, 8); }
+void gw_i64(gguf_writer *w, const char *key, int64_t v) { scalar(w, key, GM_GGUF_I64, &v, 8); }
+void gw_f32(gguf_writer *w, const char *key, float v) { scalar(w, key, GM_GGUF_F32, &v, 4); }
+void gw_f64(gguf_writer *w, const char *key, double v) { scalar(w, key, GM_GGUF_F64, &v, 8); }
 
 void gw_bool(gguf_writer *w, const char *key, bool v) {
     uint8_t byte = v;

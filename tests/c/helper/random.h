@@ -17,14 +17,10 @@ static inline uint64_t rng_u64(test_rng *r) {
 }
 
 /* 0 .. n-1 */
-static inline uint64_t rng_below(test_rng *r, uint64_t n) {
-    return rng_u64(r) % n;
-}
+static inline uint64_t rng_below(test_rng *r, uint64_t n) { return rng_u64(r) % n; }
 
 /* [0, 1) */
-static inline float rng_unit(test_rng *r) {
-    return (float)(rng_u64(r) >> 40) * 0x1p-24f;
-}
+static inline float rng_unit(test_rng *r) { return (float)(rng_u64(r) >> 40) * 0x1p-24f; }
 
 /* Roughly normal, mean 0, deviation 1: the sum of twelve uniform numbers. No logarithm, so the
  * same bits everywhere. */

@@ -35,9 +35,7 @@ static void add_n(vocab *v, const char *s, size_t n, int32_t type) {
     v->start[v->n] = v->text.n;
 }
 
-static void add(vocab *v, const char *s, int32_t type) {
-    add_n(v, s, strlen(s), type);
-}
+static void add(vocab *v, const char *s, int32_t type) { add_n(v, s, strlen(s), type); }
 
 static gm_str piece(const vocab *v, int32_t id) {
     return (gm_str){v->text.p + v->start[id], v->start[id + 1] - v->start[id]};
@@ -279,10 +277,8 @@ static void want(spec_list *l, kind k, int32_t layer, const char *name, int32_t 
     if (gm_grow(&l->v, &l->cap, l->n + 1, sizeof *l->v) < 0) abort();
     spec *s = &l->v[l->n++];
     *s = (spec){.kind = k, .layer = layer, .ne0 = (uint64_t)ne0, .ne1 = (uint64_t)ne1};
-    if (layer < 0)
-        snprintf(s->name, sizeof s->name, "%s.weight", name);
-    else
-        snprintf(s->name, sizeof s->name, "blk.%d.%s.weight", layer, name);
+    if (layer < 0) snprintf(s->name, sizeof s->name, "%s.weight", name);
+    else snprintf(s->name, sizeof s->name, "blk.%d.%s.weight", layer, name);
 }
 
 static void want_layer(spec_list *l, const tiny_opts *o, int32_t i) {

@@ -18,10 +18,8 @@
 /* ---- choice ------------------------------------------------------------------------------ */
 
 static void set_env(const char *name, const char *value) {
-    if (value)
-        setenv(name, value, 1);
-    else
-        unsetenv(name);
+    if (value) setenv(name, value, 1);
+    else unsetenv(name);
     gm_env_reload();
 }
 
@@ -73,14 +71,9 @@ static void unknown_devices_are_refused_by_name(void **state) {
     static const struct {
         const char *name;
         int code;
-    } cases[] = {{"toaster", GM_EINVAL},
-                 {"vulkan:", GM_EINVAL},
-                 {"vulkan:x", GM_EINVAL},
-                 {"vulkan0", GM_EINVAL},
-                 {"split:", GM_EINVAL},
-                 {"split:-1", GM_EINVAL},
-                 {"", GM_EINVAL},
-                 {"CPU", GM_EINVAL}};
+    } cases[] = {{"toaster", GM_EINVAL}, {"vulkan:", GM_EINVAL}, {"vulkan:x", GM_EINVAL},
+                 {"vulkan0", GM_EINVAL}, {"split:", GM_EINVAL},  {"split:-1", GM_EINVAL},
+                 {"", GM_EINVAL},        {"CPU", GM_EINVAL}};
     for (size_t i = 0; i < LENGTH(cases); i++) {
         gm_backend *b;
         char err[128] = "", quoted[32];

@@ -1,4 +1,5 @@
-/* test_team.c: the team computes each item once, whatever the sizes, and costs nothing when idle. */
+/* test_team.c: the team computes each item once, whatever the sizes, and costs nothing when
+ * idle. */
 #include "helper/cm.h"
 
 #include <dlfcn.h>
@@ -169,7 +170,7 @@ static void an_idle_team_uses_no_cpu(void **state) {
 }
 
 /* Where everything has the lowest priority already, none is lower. */
-#define NEEDS_A_LOWER_PRIORITY \
+#define NEEDS_A_LOWER_PRIORITY                                                                     \
     if (getpriority(PRIO_PROCESS, 0) >= 19) skip()
 
 typedef struct {
@@ -233,8 +234,8 @@ static void without_calm_threads_the_others_do_it(void **state) {
     gm_team_destroy(&t);
 }
 
-/* A container with a limit of 32 threads on a host with 64 cores gave an error, and no model; then a
- * team that took all of them, and an editor that could not start a shell. */
+/* A container with a limit of 32 threads on a host with 64 cores gave an error, and no model; then
+ * a team that took all of them, and an editor that could not start a shell. */
 static void a_team_leaves_room_where_threads_are_limited(void **state) {
     (void)state;
     NEEDS_A_LOWER_PRIORITY;

@@ -1,5 +1,7 @@
-/* test_hostile_media.c: broken files of every kind: an answer or one line, never more. The seeds are
- * the small files of tests/golden/pictures and tests/fuzz/media; the mutations are always the same.
+/* test_hostile_media.c: broken files of every kind: an answer or one line, never more. The seeds
+ * are the small files of tests/golden/pictures and tests/fuzz/media; the mutations are always the
+ *
+ * same.
  */
 #include "helper/cm.h"
 
@@ -35,9 +37,11 @@ static void need_ffmpeg(void) {
     skip();
 }
 
-/* One of: cut, bits, bytes, an extreme number, a piece of itself elsewhere. Returns the new length. */
+/* One of: cut, bits, bytes, an extreme number, a piece of itself elsewhere. Returns the new
+ * length. */
 static size_t mutate(test_rng *r, uint8_t *p, size_t n) {
-    static const uint32_t extreme[] = {0, 1, 0x7f, 0xff, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff, 60000};
+    static const uint32_t extreme[] = {0,          1,          0x7f,       0xff, 0xffff,
+                                       0x7fffffff, 0x80000000, 0xffffffff, 60000};
     const uint64_t how = rng_below(r, 5);
     if (how == 0) return 1 + rng_below(r, n);
     const uint64_t times = 1 + rng_below(r, how == 4 ? 1 : 4);
@@ -48,7 +52,8 @@ static size_t mutate(test_rng *r, uint8_t *p, size_t n) {
         if (how == 3) {
             const uint32_t v = extreme[rng_below(r, sizeof extreme / sizeof *extreme)];
             const bool big = rng_below(r, 2);
-            for (size_t b = 0; b < 4 && at + b < n; b++) p[at + b] = (uint8_t)(v >> 8 * (big ? 3 - b : b));
+            for (size_t b = 0; b < 4 && at + b < n; b++)
+                p[at + b] = (uint8_t)(v >> 8 * (big ? 3 - b : b));
         }
         if (how == 4) {
             const size_t from = rng_below(r, n), most = n - (at > from ? at : from);
@@ -58,7 +63,8 @@ static size_t mutate(test_rng *r, uint8_t *p, size_t n) {
     return n;
 }
 
-static void mutate_file(const char *folder, const char *name, bool picture, int fd, const char *path) {
+static void mutate_file(const char *folder, const char *name, bool picture, int fd,
+                        const char *path) {
     static uint8_t seed[MAX_SEED], bytes[MAX_SEED];
     char full[400];
     snprintf(full, sizeof full, "%s/%s", folder, name);
@@ -122,8 +128,9 @@ static void what_is_no_picture_says_so_in_one_line(void **state) {
     need_ffmpeg();
     char err[256];
     /* 60,000 x 60,000 pixels in 45 bytes */
-    static const uint8_t bomb[] = "\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\xea\x60\0\0\xea\x60\x08\2\0\0\0"
-                                  "\x68\x9e\x5f\x2e\0\0\0\0IEND\xae\x42\x60\x82";
+    static const uint8_t bomb[] =
+        "\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\xea\x60\0\0\xea\x60\x08\2\0\0\0"
+        "\x68\x9e\x5f\x2e\0\0\0\0IEND\xae\x42\x60\x82";
     assert_true(open_file("bomb.png", bomb, sizeof bomb - 1, err) < 0);
     assert_non_null(strstr(err, "too large"));
     assert_int_equal(open_file("text.png", "not a picture\n", 14, err), GM_EFORMAT);
@@ -167,8 +174,16 @@ static void a_big_endian_wav_is_refused(void **state) {
 
 /* A TIFF of 2 x 2 pixels with one value each. */
 static size_t put_tiff(uint8_t *p, uint16_t bits, uint16_t photometric, uint16_t sample_format) {
-    const uint16_t tags[][2] = {{256, 2}, {257, 2}, {258, bits}, {259, 1}, {262, photometric}, {273, 134},
-                                {277, 1}, {278, 2}, {279, (uint16_t)(bits / 2)}, {339, sample_format}};
+    const uint16_t tags[][2] = {{256, 2},
+                                {257, 2},
+                                {258, bits},
+                                {259, 1},
+                                {262, photometric},
+                                {273, 134},
+                                {277, 1},
+                                {278, 2},
+                                {279, (uint16_t)(bits / 2)},
+                                {339, sample_format}};
     memset(p, 0, 134 + bits / 2);
     memcpy(p, "II*\0\x08\0\0\0\x0a", 9);
     for (size_t i = 0; i < sizeof tags / sizeof *tags; i++) {
@@ -222,16 +237,21 @@ static void without_ffmpeg_the_message_names_packages(void **state) {
     static const struct {
         const char *p;
         size_t n;
-    } heads[] = {{"\xff\xd8\xff", 3}, {"RIFF    WEBP", 12}, {"BM", 2}, {"II*", 4},
+    } heads[] = {{"\xff\xd8\xff", 3},
+                 {"RIFF    WEBP", 12},
+                 {"BM", 2},
+                 {"II*", 4},
                  {"GIF89a\0\0\0\0\0\0\0,\0\0\0\0\0\0\0\0\0\2", 25}};
     for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) {
         gm_image img;
-        assert_int_equal(gm_decode_picture((const uint8_t *)heads[i].p, heads[i].n, &img, NULL, err, sizeof err),
-                         GM_EUNSUPPORTED);
+        assert_int_equal(
+            gm_decode_picture((const uint8_t *)heads[i].p, heads[i].n, &img, NULL, err, sizeof err),
+            GM_EUNSUPPORTED);
         assert_non_null(strstr(err, "install ffmpeg"));
     }
     gm_samples s;
-    assert_int_equal(gm_decode_sound("tests/fuzz/media/adpcm.wav", &s, NULL, err, sizeof err), GM_EUNSUPPORTED);
+    assert_int_equal(gm_decode_sound("tests/fuzz/media/adpcm.wav", &s, NULL, err, sizeof err),
+                     GM_EUNSUPPORTED);
     assert_non_null(strstr(err, "install ffmpeg"));
     check_message(GM_EUNSUPPORTED, err);
 }

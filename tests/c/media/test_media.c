@@ -1,6 +1,6 @@
 /* test_media.c: pictures and sounds against the golden files: resized pixels bit for bit, rows of
- * the embedders by relative error. Pictures but PNG need FFmpeg's libraries; without them that test is
- * skipped with the library's own message.
+ * the embedders by relative error. Pictures but PNG need FFmpeg's libraries; without them that test
+ * is skipped with the library's own message.
  */
 #include "helper/cm.h"
 
@@ -111,7 +111,8 @@ static void an_embedder_that_cannot_be_set_up_says_why(void **state) {
     gm_backend_vtable broken = *whole;
     broken.reserve = lose_device;
     b->vt = &broken;
-    assert_int_equal(gm_projector_open(&p, in_set("mmproj-BF16.gguf"), b, N_EMBD, err, sizeof err), GM_EDEVICE);
+    assert_int_equal(gm_projector_open(&p, in_set("mmproj-BF16.gguf"), b, N_EMBD, err, sizeof err),
+                     GM_EDEVICE);
     assert_string_equal(err, "mmproj: device failed");
     assert_null(p);
     b->vt = whole;
@@ -137,7 +138,8 @@ static void pictures_of_every_kind_are_read_as_by_the_reference(void **state) {
         err[0] = '\0';
         if (gm_decode_image(path, &img, NULL, err, sizeof err)) fail_msg("%s: %s", name, err);
         assert_string_equal(err, ""); /* what is read says nothing */
-        if (img.w != w || img.h != h) fail_msg("%s: %d x %d, want %d x %d", name, img.w, img.h, w, h);
+        if (img.w != w || img.h != h)
+            fail_msg("%s: %d x %d, want %d x %d", name, img.w, img.h, w, h);
         for (size_t i = 0; i < bytes; i++)
             if (abs(img.rgb[i] - want[i]) > tolerance)
                 fail_msg("%s: byte %zu is %d, want %d", name, i, img.rgb[i], want[i]);
@@ -159,8 +161,9 @@ static int keep_frame(void *ud, double seconds, const gm_image *img, char *err, 
     return 0;
 }
 
-/* turned.mp4: ffmpeg -f lavfi -i testsrc=s=48x32:r=2:d=1 -c:v libx264 -pix_fmt yuv420p -fflags +bitexact.
- * The first picture of it when its header shows a point (p, q) at (a p + c q, b p + d q). */
+/* turned.mp4: ffmpeg -f lavfi -i testsrc=s=48x32:r=2:d=1 -c:v libx264 -pix_fmt yuv420p -fflags
+ * +bitexact. The first picture of it when its header shows a point (p, q) at (a p + c q, b p + d
+ * q). */
 static gm_image first_frame(int a, int b, int c, int d) {
     static uint8_t film[4096];
     char err[256] = "", path[] = "/tmp/gemma-test-XXXXXX";
@@ -205,7 +208,8 @@ static void films_are_turned_as_players_turn_them(void **state) {
             for (int p = 0; p < plain.w; p++) {
                 const int x = a * p + c * q + (a + c < 0 ? img.w - 1 : 0);
                 const int y = b * p + d * q + (b + d < 0 ? img.h - 1 : 0);
-                assert_memory_equal(img.rgb + 3 * (y * img.w + x), plain.rgb + 3 * (q * plain.w + p), 3);
+                assert_memory_equal(img.rgb + 3 * (y * img.w + x),
+                                    plain.rgb + 3 * (q * plain.w + p), 3);
             }
         }
         gm_free(img.rgb);
@@ -216,8 +220,9 @@ static void films_are_turned_as_players_turn_them(void **state) {
 /* Angles that no camera writes go to the next quarter; a matrix of zeros is none. */
 static void a_display_matrix_is_one_of_eight_orientations(void **state) {
     (void)state;
-    static const int32_t cases[][5] = {{0, 0, 0, 0, 1},        {9, 3, -3, 9, 1}, {3, 9, -9, 3, 6},
-                                       {3, -9, 9, 3, 8},       {-9, 3, -3, -9, 3}, {INT32_MIN, 0, 0, INT32_MIN, 3},
+    static const int32_t cases[][5] = {{0, 0, 0, 0, 1},        {9, 3, -3, 9, 1},
+                                       {3, 9, -9, 3, 6},       {3, -9, 9, 3, 8},
+                                       {-9, 3, -3, -9, 3},     {INT32_MIN, 0, 0, INT32_MIN, 3},
                                        {0, INT32_MIN, 1, 0, 8}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const int32_t *k = cases[i], m[9] = {k[0], k[1], 0, k[2], k[3]};
@@ -245,13 +250,14 @@ static int keep_time(void *ud, double seconds, const gm_image *img, char *err, s
     return 0;
 }
 
-/* What is told of a Matroska film of n times the same picture, which says that it has w x h; ms: the time of
- * number i. */
+/* What is told of a Matroska film of n times the same picture, which says that it has w x h; ms:
+ * the time of number i. */
 static int read_film(times *t, int n, uint32_t (*ms)(int i), uint32_t w, uint32_t h) {
-    static const char head[] = "\x1a\x45\xdf\xa3\x8b\x42\x82\x88matroska"                /* EBML */
-                               "\x18\x53\x80\x67\x01\xff\xff\xff\xff\xff\xff\xff"         /* Segment */
-                               "\x16\x54\xae\x6b\x9f\xae\x9d\xd7\x81\1\x73\xc5\x81\1\x83\x81\1" /* Tracks */
-                               "\x86\x87V_MJPEG\xe0\x88";
+    static const char head[] =
+        "\x1a\x45\xdf\xa3\x8b\x42\x82\x88matroska"                       /* EBML */
+        "\x18\x53\x80\x67\x01\xff\xff\xff\xff\xff\xff\xff"               /* Segment */
+        "\x16\x54\xae\x6b\x9f\xae\x9d\xd7\x81\1\x73\xc5\x81\1\x83\x81\1" /* Tracks */
+        "\x86\x87V_MJPEG\xe0\x88";
     const uint8_t side[] = {(uint8_t)(w >> 8), (uint8_t)w, (uint8_t)(h >> 8), (uint8_t)h};
     const uint8_t track[] = {0xb0, 0x82, side[0], side[1], 0xba, 0x82, side[2], side[3]};
     const uint8_t frame[] = {side[2], side[3], side[0], side[1]};
@@ -283,7 +289,8 @@ static int read_film(times *t, int n, uint32_t (*ms)(int i), uint32_t w, uint32_
     assert_int_equal(fclose(f), 0);
     gm_video *video = NULL;
     *t = (times){0};
-    const int rc = gm_avlib_video(&video, path, GM_VIDEO_FRAMES, keep_time, t, NULL, t->err, sizeof t->err);
+    const int rc =
+        gm_avlib_video(&video, path, GM_VIDEO_FRAMES, keep_time, t, NULL, t->err, sizeof t->err);
     unlink(path);
     return rc;
 }
@@ -293,10 +300,13 @@ static uint32_t each_half_second(int i) {
     static const uint32_t steps[] = {0, 17, 50, 67};
     return 500 * (uint32_t)(i / 4) + steps[i % 4];
 }
-static uint32_t each_five_seconds(int i) { return each_half_second(i % 4) + 5000 * (uint32_t)(i / 4); }
+static uint32_t each_five_seconds(int i) {
+    return each_half_second(i % 4) + 5000 * (uint32_t)(i / 4);
+}
 static uint32_t thirty_a_second(int i) { return (uint32_t)(i * 1000 + 15) / 30; }
 
-/* Forty seconds were told as five: each picture's number was divided by the rate of the finest grid. */
+/* Forty seconds were told as five: each picture's number was divided by the rate of the finest
+ * grid. */
 static void pictures_of_an_uneven_film_come_at_their_time(void **state) {
     (void)state;
     need_ffmpeg();
@@ -360,41 +370,46 @@ static void pictures_that_are_cut_off_are_errors(void **state) {
     fclose(index);
 }
 
-/* The vector instructions do what the plain loops do: sizes up and down, odd ones, one pixel, rows that
- * end where the memory does. */
+/* The vector instructions do what the plain loops do: sizes up and down, odd ones, one pixel, rows
+ * that end where the memory does. */
 static void resize_is_the_same_with_and_without_vectors(void **state) {
     (void)state;
-    static const int32_t cases[][4] = {{1, 1, 48, 48},     {5, 7, 96, 144},   {640, 1, 48, 48},   {1, 333, 48, 96},
-                                       {131, 67, 48, 48},  {67, 131, 96, 67}, {1280, 33, 1008, 48}, {7, 6, 7, 5},
-                                       {2000, 90, 48, 48}, {49, 50, 48, 49},  {100, 9, 101, 8},   {3, 2, 2, 3}};
+    static const int32_t cases[][4] = {{1, 1, 48, 48},       {5, 7, 96, 144},   {640, 1, 48, 48},
+                                       {1, 333, 48, 96},     {131, 67, 48, 48}, {67, 131, 96, 67},
+                                       {1280, 33, 1008, 48}, {7, 6, 7, 5},      {2000, 90, 48, 48},
+                                       {49, 50, 48, 49},     {100, 9, 101, 8},  {3, 2, 2, 3}};
     test_rng r = {5};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const int32_t *c = cases[i];
         const size_t n = (size_t)c[0] * (size_t)c[1] * 3, m = (size_t)c[2] * (size_t)c[3] * 3;
         uint8_t *src = malloc(n), *got = malloc(m), *want = malloc(m);
-        for (size_t k = 0; k < n; k++) src[k] = rng_below(&r, 3) ? (uint8_t)rng_u64(&r) : rng_below(&r, 2) ? 255 : 0;
+        for (size_t k = 0; k < n; k++)
+            src[k] = rng_below(&r, 3) ? (uint8_t)rng_u64(&r) : rng_below(&r, 2) ? 255 : 0;
         assert_int_equal(gm_resize_rgb(src, c[0], c[1], got, c[2], c[3], NULL), 0);
         assert_int_equal(gm_resize_rgb_plain(src, c[0], c[1], want, c[2], c[3], NULL), 0);
         for (size_t k = 0; k < m; k++)
             if (got[k] != want[k])
-                fail_msg("%d x %d to %d x %d: byte %zu is %d, want %d", c[0], c[1], c[2], c[3], k, got[k], want[k]);
+                fail_msg("%d x %d to %d x %d: byte %zu is %d, want %d", c[0], c[1], c[2], c[3], k,
+                         got[k], want[k]);
         free(src);
         free(got);
         free(want);
     }
 }
 
-/* A tall picture of 31 x 4000 was 28 steps away from the reference: its reader begins with the rows when
- * they lose more than twice as much as the columns. */
+/* A tall picture of 31 x 4000 was 28 steps away from the reference: its reader begins with the rows
+ * when they lose more than twice as much as the columns. */
 static void the_pass_that_shrinks_more_may_come_first(void **state) {
     (void)state;
-    static const int32_t cases[][5] = {{17, 51, 16, 48, 1}, {17, 50, 16, 48, 0}, {31, 400, 48, 336, 1},
-                                       {60, 91, 30, 30, 1}, {60, 90, 30, 30, 0}, {31, 40, 48, 96, 0}};
+    static const int32_t cases[][5] = {{17, 51, 16, 48, 1},   {17, 50, 16, 48, 0},
+                                       {31, 400, 48, 336, 1}, {60, 91, 30, 30, 1},
+                                       {60, 90, 30, 30, 0},   {31, 40, 48, 96, 0}};
     test_rng r = {9};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const int32_t w = cases[i][0], h = cases[i][1], ow = cases[i][2], oh = cases[i][3];
         const size_t n = (size_t)w * (size_t)h * 3, m = (size_t)ow * (size_t)oh * 3;
-        uint8_t *src = malloc(n), *mid = malloc(3 * 64 * 512), *rows = malloc(m), *columns = malloc(m), *got = malloc(m);
+        uint8_t *src = malloc(n), *mid = malloc(3 * 64 * 512), *rows = malloc(m),
+                *columns = malloc(m), *got = malloc(m);
         for (size_t k = 0; k < n; k++) src[k] = rng_below(&r, 2) ? 255 : 0;
         assert_int_equal(gm_resize_rgb(src, w, h, mid, w, oh, NULL), 0);
         assert_int_equal(gm_resize_rgb(mid, w, oh, rows, ow, oh, NULL), 0);
@@ -415,7 +430,8 @@ static void the_pass_that_shrinks_more_may_come_first(void **state) {
 static void filters_of_rows_are_taken_back_as_written(void **state) {
     (void)state;
     enum { MOST = 200 };
-    uint8_t row[MOST + GM_UNFILTER_PAD], above[MOST + GM_UNFILTER_PAD], want[MOST + GM_UNFILTER_PAD];
+    uint8_t row[MOST + GM_UNFILTER_PAD], above[MOST + GM_UNFILTER_PAD],
+        want[MOST + GM_UNFILTER_PAD];
     test_rng r = {6};
     for (int i = 0; i < 3000; i++) {
         static const size_t sizes[] = {1, 2, 3, 4, 6, 8};
@@ -428,7 +444,8 @@ static void filters_of_rows_are_taken_back_as_written(void **state) {
         }
         memcpy(row, want, sizeof row);
         for (size_t k = 0; k < n; k++) {
-            const int a = k < pixel ? 0 : want[k - pixel], b = above[k], c = k < pixel ? 0 : above[k - pixel];
+            const int a = k < pixel ? 0 : want[k - pixel], b = above[k],
+                      c = k < pixel ? 0 : above[k - pixel];
             const int p = a + b - c, da = abs(p - a), db = abs(p - b), dc = abs(p - c);
             const int near = da <= db && da <= dc ? a : db <= dc ? b : c;
             const int guess[] = {0, a, b, (a + b) / 2, near};
@@ -484,10 +501,11 @@ static void sounds_become_the_reference_rows(void **state) {
     }
 }
 
-/* A file of the set with the name of a number that nobody reads, which is as long, changed to the key in
- * question, and the number with it. */
+/* A file of the set with the name of a number that nobody reads, which is as long, changed to the
+ * key in question, and the number with it. */
 static int32_t image_tokens_of(uint32_t pixels) {
-    static const char old[] = "clip.vision.embedding_length", key[] = "clip.vision.image_max_pixels";
+    static const char old[] = "clip.vision.embedding_length",
+                      key[] = "clip.vision.image_max_pixels";
     _Static_assert(sizeof old == sizeof key, "the rest of the file stays where it is");
     char err[256] = "", path[] = "/tmp/gemma-test-XXXXXX";
     FILE *f = fopen(in_set("mmproj-BF16.gguf"), "rb");
@@ -532,12 +550,21 @@ static void a_file_may_ask_for_smaller_pictures(void **state) {
 static void grid_follows_the_size_rule(void **state) {
     (void)state;
     static const int32_t cases[][5] = {
-        {640, 480, 70, 432, 336},    {640, 480, 280, 912, 672},   {640, 480, 1120, 1824, 1344},
-        {1920, 1080, 280, 1056, 576}, {1024, 1024, 280, 768, 768}, {100, 100, 280, 768, 768},
-        {3000, 100, 280, 4368, 144}, {97, 53, 280, 1056, 576},    {230, 150, 280, 960, 624},
+        {640, 480, 70, 432, 336},
+        {640, 480, 280, 912, 672},
+        {640, 480, 1120, 1824, 1344},
+        {1920, 1080, 280, 1056, 576},
+        {1024, 1024, 280, 768, 768},
+        {100, 100, 280, 768, 768},
+        {3000, 100, 280, 4368, 144},
+        {97, 53, 280, 1056, 576},
+        {230, 150, 280, 960, 624},
         /* Sides that are a whole number of patches only when divided last. */
-        {100, 70, 70, 480, 336},      {400, 280, 280, 960, 672},  {175, 160, 280, 816, 768},
-        {910, 325, 70, 624, 192},     {5, 7, 280, 0, 0},
+        {100, 70, 70, 480, 336},
+        {400, 280, 280, 960, 672},
+        {175, 160, 280, 816, 768},
+        {910, 325, 70, 624, 192},
+        {5, 7, 280, 0, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         int32_t c, r;
@@ -561,14 +588,16 @@ static void resampling_does_not_shift_a_tone(void **state) {
     for (size_t i = 0; i < sizeof rates / sizeof *rates; i++) {
         const size_t n = rates[i] / 2;
         float *in = malloc(n * sizeof *in);
-        for (size_t k = 0; k < n; k++) in[k] = sinf(6.2831853f * 440.0f * (float)k / (float)rates[i]);
+        for (size_t k = 0; k < n; k++)
+            in[k] = sinf(6.2831853f * 440.0f * (float)k / (float)rates[i]);
         gm_samples out;
         assert_int_equal(gm_resample(in, n, rates[i], &out, NULL), 0);
         assert_in_range(out.n, 7999, 8001);
         for (size_t k = 500; k < 7500; k++) {
             const float want = sinf(6.2831853f * 440.0f * (float)k / 16000.0f);
             if (fabsf(out.v[k] - want) > 2e-4f)
-                fail_msg("rate %u sample %zu: %g, want %g", rates[i], k, (double)out.v[k], (double)want);
+                fail_msg("rate %u sample %zu: %g, want %g", rates[i], k, (double)out.v[k],
+                         (double)want);
         }
         gm_free(out.v);
         free(in);
@@ -614,7 +643,8 @@ static void a_compressed_wav_is_read_without_a_word(void **state) {
     need_ffmpeg();
     gm_samples s;
     char err[256] = "";
-    if (gm_decode_sound("tests/fuzz/media/adpcm.wav", &s, NULL, err, sizeof err)) fail_msg("%s", err);
+    if (gm_decode_sound("tests/fuzz/media/adpcm.wav", &s, NULL, err, sizeof err))
+        fail_msg("%s", err);
     assert_string_equal(err, "");
     gm_free(s.v);
 }
@@ -650,7 +680,8 @@ static void every_form_of_wav_gives_the_same_sound(void **state) {
 /* One sample is a row; half a minute and more is no limit of the file reader. */
 static void sounds_of_any_length_are_framed(void **state) {
     (void)state;
-    static const size_t cases[][2] = {{1, 1}, {639, 1}, {640, 1}, {641, 2}, {480000, 750}, {496000, 775}};
+    static const size_t cases[][2] = {{1, 1},   {639, 1},      {640, 1},
+                                      {641, 2}, {480000, 750}, {496000, 775}};
     uint8_t *wav = malloc(44 + 496000);
     for (size_t i = 0; i < 6; i++) {
         gm_samples s;
@@ -675,7 +706,8 @@ static void numbers_that_are_no_sound_are_silence(void **state) {
     for (size_t i = 0; i < 4; i++) memcpy(wav + 44 + 4 * (100 + i), &strange[i], 4);
     assert_int_equal(gm_decode_wav(wav, n, &s, NULL, err, sizeof err), 0);
     assert_int_equal(s.n, plain.n);
-    for (size_t i = 0; i < s.n; i++) assert_true(s.v[i] == (i >= 100 && i < 104 ? 0.0f : plain.v[i]));
+    for (size_t i = 0; i < s.n; i++)
+        assert_true(s.v[i] == (i >= 100 && i < 104 ? 0.0f : plain.v[i]));
     gm_free(s.v);
     gm_free(plain.v);
 }
@@ -686,14 +718,17 @@ static void ten_minutes_are_not_too_long(void **state) {
     uint8_t *wav = malloc(44 + N + 1);
     gm_samples s;
     char err[256] = "";
-    if (gm_decode_wav(wav, put_wav(wav, N, RATE, 1, 1, 8), &s, NULL, err, sizeof err)) fail_msg("%s", err);
+    if (gm_decode_wav(wav, put_wav(wav, N, RATE, 1, 1, 8), &s, NULL, err, sizeof err))
+        fail_msg("%s", err);
     gm_free(s.v);
-    assert_int_equal(gm_decode_wav(wav, put_wav(wav, N + 1, RATE, 1, 1, 8), &s, NULL, err, sizeof err),
-                     GM_ETOOLONG);
+    assert_int_equal(
+        gm_decode_wav(wav, put_wav(wav, N + 1, RATE, 1, 1, 8), &s, NULL, err, sizeof err),
+        GM_ETOOLONG);
     free(wav);
 }
 
-/* A length of 0 is what a recorder leaves that was killed, or the truth: the file's own length tells. */
+/* A length of 0 is what a recorder leaves that was killed, or the truth: the file's own length
+ * tells. */
 static void a_wav_of_no_length_is_empty_or_unfinished(void **state) {
     (void)state;
     uint8_t wav[44 + 1600];
@@ -711,7 +746,8 @@ static void a_wav_of_no_length_is_empty_or_unfinished(void **state) {
     assert_string_equal(err, "the recording holds no sound");
 }
 
-/* What stands behind the samples of an RF64 (EBU Tech 3306) was heard as noise: their number is in ds64. */
+/* What stands behind the samples of an RF64 (EBU Tech 3306) was heard as noise: their number is in
+ * ds64. */
 static void the_samples_of_a_long_wav_end_where_it_says(void **state) {
     (void)state;
     enum { N = 1600, AT = 12 + 8 + 28 };
@@ -744,7 +780,8 @@ static void pcm_with_gaps_is_refused(void **state) {
     for (uint8_t align = 0; align < 10; align++) {
         wav[32] = align;
         const int rc = gm_decode_wav(wav, n, &s, NULL, err, sizeof err);
-        assert_int_equal(rc, align < 8 ? 0 : GM_EFORMAT); /* less than two samples is a slip of the pen */
+        /* less than two samples is a slip of the pen */
+        assert_int_equal(rc, align < 8 ? 0 : GM_EFORMAT);
         gm_free(s.v);
     }
     assert_string_equal(err, "WAV with 24 bits in 4 bytes is ambiguous; save it with 16 bits");
@@ -755,7 +792,9 @@ static void damaged_wav_is_an_error_or_sound(void **state) {
     (void)state;
     uint8_t wav[44 + 64];
     memset(wav, 0, sizeof wav);
-    memcpy(wav, "RIFF\x64\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0\x80\x3e\0\0\0\x7d\0\0\2\0\x10\0data\x40\0\0\0", 44);
+    memcpy(wav,
+           "RIFF\x64\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0\x80\x3e\0\0\0\x7d\0\0\2\0\x10\0data\x40\0\0\0",
+           44);
     gm_samples s;
     char err[256];
     assert_int_equal(gm_decode_wav(wav, sizeof wav, &s, NULL, err, sizeof err), 0);

@@ -156,9 +156,7 @@ static void sizes_may_be_arrays_of_any_integer_type(void **state) {
     gm_config_finish(&c);
 }
 
-static void write_scalar_kv(gguf_writer *w) {
-    gw_u64(w, "gemma4.attention.head_count_kv", 2);
-}
+static void write_scalar_kv(gguf_writer *w) { gw_u64(w, "gemma4.attention.head_count_kv", 2); }
 
 static void key_value_heads_may_be_a_scalar_or_missing(void **state) {
     (void)state;
@@ -236,15 +234,11 @@ static void required_keys_are_named_when_they_are_missing(void **state) {
         refuses(&(change){.skip = keys[i]}, GM_EFORMAT, "no key", keys[i]);
 }
 
-static void write_llama(gguf_writer *w) {
-    gw_str(w, "general.architecture", "llama");
-}
+static void write_llama(gguf_writer *w) { gw_str(w, "general.architecture", "llama"); }
 static void write_assistant(gguf_writer *w) {
     gw_str(w, "general.architecture", "gemma4-assistant");
 }
-static void write_number(gguf_writer *w) {
-    gw_u32(w, "general.architecture", 4);
-}
+static void write_number(gguf_writer *w) { gw_u32(w, "general.architecture", 4); }
 
 static void other_architectures_are_refused_by_name(void **state) {
     (void)state;
@@ -255,21 +249,13 @@ static void other_architectures_are_refused_by_name(void **state) {
     refuses(&(change){.skip = key, .write = write_number}, GM_EFORMAT, key, "string");
 }
 
-static void write_experts(gguf_writer *w) {
-    gw_u32(w, "gemma4.expert_count", 8);
-}
+static void write_experts(gguf_writer *w) { gw_u32(w, "gemma4.expert_count", 8); }
 static void write_per_layer(gguf_writer *w) {
     gw_u32(w, "gemma4.embedding_length_per_layer_input", 256);
 }
-static void write_shared(gguf_writer *w) {
-    gw_u32(w, "gemma4.attention.shared_kv_layers", 20);
-}
-static void write_score_cap(gguf_writer *w) {
-    gw_f32(w, "gemma4.attn_logit_softcapping", 50.0f);
-}
-static void write_scaling(gguf_writer *w) {
-    gw_str(w, "gemma4.rope.scaling.type", "yarn");
-}
+static void write_shared(gguf_writer *w) { gw_u32(w, "gemma4.attention.shared_kv_layers", 20); }
+static void write_score_cap(gguf_writer *w) { gw_f32(w, "gemma4.attn_logit_softcapping", 50.0f); }
+static void write_scaling(gguf_writer *w) { gw_str(w, "gemma4.rope.scaling.type", "yarn"); }
 static void write_zeros(gguf_writer *w) {
     gw_u32(w, "gemma4.expert_count", 0);
     gw_u32(w, "gemma4.embedding_length_per_layer_input", 0);
@@ -294,15 +280,9 @@ static void sibling_models_are_refused_by_feature(void **state) {
     gm_config_finish(&c);
 }
 
-static void write_value_length(gguf_writer *w) {
-    gw_u32(w, "gemma4.attention.value_length", 48);
-}
-static void write_partial_rope(gguf_writer *w) {
-    gw_u32(w, "gemma4.rope.dimension_count", 8);
-}
-static void write_odd_head(gguf_writer *w) {
-    gw_u32(w, "gemma4.attention.key_length_swa", 15);
-}
+static void write_value_length(gguf_writer *w) { gw_u32(w, "gemma4.attention.value_length", 48); }
+static void write_partial_rope(gguf_writer *w) { gw_u32(w, "gemma4.rope.dimension_count", 8); }
+static void write_odd_head(gguf_writer *w) { gw_u32(w, "gemma4.attention.key_length_swa", 15); }
 
 static void heads_that_the_pass_cannot_turn_are_refused(void **state) {
     (void)state;
@@ -314,36 +294,18 @@ static void heads_that_the_pass_cannot_turn_are_refused(void **state) {
             GM_EUNSUPPORTED, "key_length_swa is 15", "odd");
 }
 
-static void write_many_layers(gguf_writer *w) {
-    gw_u32(w, "gemma4.block_count", 513);
-}
-static void write_no_layers(gguf_writer *w) {
-    gw_u32(w, "gemma4.block_count", 0);
-}
-static void write_negative(gguf_writer *w) {
-    gw_i32(w, "gemma4.embedding_length", -64);
-}
-static void write_huge(gguf_writer *w) {
-    gw_u64(w, "gemma4.embedding_length", UINT64_MAX);
-}
-static void write_text(gguf_writer *w) {
-    gw_str(w, "gemma4.embedding_length", "64");
-}
-static void write_nan(gguf_writer *w) {
-    gw_f32(w, "gemma4.rope.freq_base", 0.0f / 0.0f);
-}
+static void write_many_layers(gguf_writer *w) { gw_u32(w, "gemma4.block_count", 513); }
+static void write_no_layers(gguf_writer *w) { gw_u32(w, "gemma4.block_count", 0); }
+static void write_negative(gguf_writer *w) { gw_i32(w, "gemma4.embedding_length", -64); }
+static void write_huge(gguf_writer *w) { gw_u64(w, "gemma4.embedding_length", UINT64_MAX); }
+static void write_text(gguf_writer *w) { gw_str(w, "gemma4.embedding_length", "64"); }
+static void write_nan(gguf_writer *w) { gw_f32(w, "gemma4.rope.freq_base", 0.0f / 0.0f); }
 static void write_no_eps(gguf_writer *w) {
     gw_f32(w, "gemma4.attention.layer_norm_rms_epsilon", 0.0f);
 }
-static void write_minus_cap(gguf_writer *w) {
-    gw_f32(w, "gemma4.final_logit_softcapping", -30.0f);
-}
-static void write_three_heads(gguf_writer *w) {
-    gw_u32(w, "gemma4.attention.head_count", 3);
-}
-static void write_no_heads(gguf_writer *w) {
-    gw_u32(w, "gemma4.attention.head_count", 0);
-}
+static void write_minus_cap(gguf_writer *w) { gw_f32(w, "gemma4.final_logit_softcapping", -30.0f); }
+static void write_three_heads(gguf_writer *w) { gw_u32(w, "gemma4.attention.head_count", 3); }
+static void write_no_heads(gguf_writer *w) { gw_u32(w, "gemma4.attention.head_count", 0); }
 static void write_million_heads(gguf_writer *w) {
     gw_u32(w, "gemma4.attention.head_count", 1 << 20);
 }

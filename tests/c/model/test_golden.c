@@ -2,9 +2,9 @@
  *
  * Reads every set of tests/golden/sets (or of the folder in GEMMA_GOLDEN): a set is a folder with
  * cases.txt, whose format tests/golden/index.py explains. Skips with a line when there is none.
- * GEMMA_BACKEND names another device than the CPU. GOLDEN_QUICK=1 takes two cases of each set, for a
- * device in software. What Vulkan's validation layer has to say, if GEMMA_VULKAN_CHECK turned it on, is a
- * failure.
+ * GEMMA_BACKEND names another device than the CPU. GOLDEN_QUICK=1 takes two cases of each set, for
+ * a device in software. What Vulkan's validation layer has to say, if GEMMA_VULKAN_CHECK turned it
+ * on, is a failure.
  */
 #include <dirent.h>
 #include <math.h>
@@ -57,8 +57,7 @@ static void parse_ids(char *rest, gm_ids *out) {
 
 static void parse_line(golden_set *s, char *line) {
     char *rest = strchr(line, ' ');
-    if (rest)
-        *rest++ = '\0';
+    if (rest) *rest++ = '\0';
     else {
         line[strcspn(line, "\n")] = '\0';
         rest = line + strlen(line);
@@ -289,10 +288,8 @@ static double stream_error(const char *dir, const char *name, int32_t layer, int
 }
 
 static void set_probe(const char *spec) {
-    if (spec)
-        setenv("GEMMA_PROBE", spec, 1);
-    else
-        unsetenv("GEMMA_PROBE");
+    if (spec) setenv("GEMMA_PROBE", spec, 1);
+    else unsetenv("GEMMA_PROBE");
     gm_env_reload();
     gm_probe_reload();
 }
@@ -344,9 +341,7 @@ static bool layers_agree(fixture *f, const golden_set *s, const golden_case *c, 
 
 /* ---- the judge ---- */
 
-static bool is_float(gm_dtype t) {
-    return t == GM_F32 || t == GM_F16 || t == GM_BF16;
-}
+static bool is_float(gm_dtype t) { return t == GM_F32 || t == GM_F16 || t == GM_BF16; }
 
 static void complain(bool ok, const char *what) {
     n_checked++;
@@ -393,7 +388,8 @@ static void check_variant(const golden_set *s, const golden_case *c, int32_t var
         complain(half < 5e-3, "logits with an f16 cache");
         complain(eight < 1e-1, "logits with a q8_0 cache");
     }
-    if (exact && c->layers[0] && !quick) complain(layers_agree(&f, s, c, &q), "residual stream by layer");
+    if (exact && c->layers[0] && !quick)
+        complain(layers_agree(&f, s, c, &q), "residual stream by layer");
     finish_sequence(&q);
     free(want);
     fixture_close(&f);

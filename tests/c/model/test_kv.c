@@ -31,9 +31,7 @@ static room *setup(void) {
     return &r;
 }
 
-static void teardown(room *r) {
-    gm_backend_close(&r->b);
-}
+static void teardown(room *r) { gm_backend_close(&r->b); }
 
 static gm_kv *make(room *r, int32_t n_ctx, int32_t n_slack, gm_dtype type) {
     gm_kv *kv = NULL;

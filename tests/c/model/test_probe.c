@@ -10,10 +10,8 @@
 #include "model/probe.h"
 
 static void set_probe(const char *spec) {
-    if (spec)
-        setenv("GEMMA_PROBE", spec, 1);
-    else
-        unsetenv("GEMMA_PROBE");
+    if (spec) setenv("GEMMA_PROBE", spec, 1);
+    else unsetenv("GEMMA_PROBE");
     gm_env_reload();
     gm_probe_reload();
 }

@@ -150,15 +150,11 @@ static void quant_half_floats_round_trip_and_round_to_even(void **state) {
     (void)state;
     for (uint32_t h = 0; h < 65536; h++) {
         float f = gm_f16_to_f32((uint16_t)h);
-        if (isnan(f))
-            assert_true(isnan(gm_f16_to_f32(gm_f32_to_f16(f))));
-        else
-            assert_int_equal(gm_f32_to_f16(f), h);
+        if (isnan(f)) assert_true(isnan(gm_f16_to_f32(gm_f32_to_f16(f))));
+        else assert_int_equal(gm_f32_to_f16(f), h);
         float b = gm_bf16_to_f32((uint16_t)h);
-        if (isnan(b))
-            assert_true(isnan(gm_bf16_to_f32(gm_f32_to_bf16(b))));
-        else
-            assert_int_equal(gm_f32_to_bf16(b), h);
+        if (isnan(b)) assert_true(isnan(gm_bf16_to_f32(gm_f32_to_bf16(b))));
+        else assert_int_equal(gm_f32_to_bf16(b), h);
     }
     assert_true(gm_f16_to_f32(0x3C00) == 1.0f);
     assert_true(gm_f16_to_f32(0x7BFF) == 65504.0f);

@@ -25,9 +25,7 @@ typedef struct {
     char err[256];
 } test_vocab;
 
-static inline gm_str str(const char *s) {
-    return (gm_str){s, strlen(s)};
-}
+static inline gm_str str(const char *s) { return (gm_str){s, strlen(s)}; }
 
 /* Opens what is in the writer and finishes it. Returns what gm_vocab_create returned. */
 static inline int open_writer(test_vocab *t, gguf_writer *w) {

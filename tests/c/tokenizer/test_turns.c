@@ -73,7 +73,8 @@ static void assert_turns(bool think, const gm_part *parts, size_t n_part, const 
                         sizeof err)) {
         fail_msg("%s", err);
     }
-    assert_int_equal(gm_encode(tiny.v, text, strlen(text), GM_ENC_SPECIAL | GM_ENC_BOS, NULL, &want), 0);
+    assert_int_equal(
+        gm_encode(tiny.v, text, strlen(text), GM_ENC_SPECIAL | GM_ENC_BOS, NULL, &want), 0);
     assert_same(tiny.v, &got, &want);
     gm_ids_finish(&got);
     gm_ids_finish(&want);
@@ -124,7 +125,8 @@ static void a_cancelled_conversation_leaves_the_ids_as_they_were(void **state) {
     assert_int_equal(gm_ids_push(&ids, 7), 0);
     const gm_part parts[] = {{.kind = GM_PART_USER}, TEXT("hello world")};
     gm_turns_opts o = {.cancel = &cancel};
-    assert_int_equal(gm_turns_encode(tiny.v, parts, 2, &o, &ids, NULL, err, sizeof err), GM_ECANCELLED);
+    assert_int_equal(gm_turns_encode(tiny.v, parts, 2, &o, &ids, NULL, err, sizeof err),
+                     GM_ECANCELLED);
     assert_int_equal(ids.n, 1);
     assert_int_equal(gm_encode(tiny.v, "hello", 5, 0, &cancel, &ids), GM_ECANCELLED);
     assert_int_equal(ids.n, 1);
@@ -255,8 +257,8 @@ static void turns_tell_where_media_rows_stand(void **state) {
         "<|turn>user\n<|image><|image|><|image|><|image|><image|>hello<|audio><|audio|><|audio|>"
         "<audio|>end<turn|>\n" ASK;
     assert_int_equal(gm_ids_push(&want, 7), 0);
-    assert_int_equal(gm_encode(tiny.v, text, sizeof text - 1, GM_ENC_SPECIAL | GM_ENC_BOS, NULL, &want),
-                     0);
+    assert_int_equal(
+        gm_encode(tiny.v, text, sizeof text - 1, GM_ENC_SPECIAL | GM_ENC_BOS, NULL, &want), 0);
     assert_same(tiny.v, &ids, &want);
     const gm_special_ids *s = gm_vocab_special(tiny.v);
     assert_int_equal(spans[0].part, 1);
@@ -369,7 +371,8 @@ static void turns_give_the_published_ids_with_the_real_vocabulary(void **state) 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         gm_ids got = {0};
         assert_int_equal(gm_turns_encode(t.v, cases[i].parts, cases[i].n_part,
-                                         &(gm_turns_opts){.think = cases[i].think}, &got, NULL, NULL, 0),
+                                         &(gm_turns_opts){.think = cases[i].think}, &got, NULL,
+                                         NULL, 0),
                          0);
         gm_ids want = {.v = (int32_t *)cases[i].id, .n = cases[i].n};
         assert_same(t.v, &got, &want);

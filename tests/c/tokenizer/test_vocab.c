@@ -48,9 +48,7 @@ enum {
 };
 static const char *const SMALL_MERGES[] = {"a b", SP " a"};
 
-static int32_t id_of(const gm_vocab *v, const char *s) {
-    return gm_vocab_find(v, str(s));
-}
+static int32_t id_of(const gm_vocab *v, const char *s) { return gm_vocab_find(v, str(s)); }
 
 static void vocab_finds_pieces_by_their_exact_text(void **state) {
     (void)state;

@@ -193,7 +193,8 @@ static void golden_line(const char *key, char *to, size_t cap, bool commas) {
 
 static void logits_and_greedy_tokens_are_the_golden_ones(void **state) {
     (void)state;
-    static char ids[4096], forced[4096], pos[4096], greedy[4096], file[256], line[16000], want[5000];
+    static char ids[4096], forced[4096], pos[4096], greedy[4096], file[256], line[16000],
+        want[5000];
     golden_line("ids", ids, sizeof ids, true);
     golden_line("forced", forced, sizeof forced, true);
     golden_line("positions", pos, sizeof pos, true);
@@ -234,8 +235,9 @@ static void any_bytes_come_back_from_their_tokens(void **state) {
     const struct {
         const void *p;
         size_t n;
-    } inputs[] = {{bytes, sizeof bytes},        {"", 0},    {"\0", 1}, {"\xF0\x9F\x99\x82 \xC3", 6},
-                  {"local x = 1\n\n\t\tend", 18}, {"   ", 3}};
+    } inputs[] = {
+        {bytes, sizeof bytes},          {"", 0},   {"\0", 1}, {"\xF0\x9F\x99\x82 \xC3", 6},
+        {"local x = 1\n\n\t\tend", 18}, {"   ", 3}};
     for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++) {
         assert_int_equal(run_with("tokenize -m %m", inputs[i].p, inputs[i].n, NORMAL), 0);
         assert_int_equal(result.out[0], '[');
@@ -263,8 +265,9 @@ static void special_tokens_are_parsed_when_asked(void **state) {
 static void detokenize_takes_one_array_of_ids_and_nothing_else(void **state) {
     (void)state;
     const char *good[] = {"[]", " [ 90 , 91 ]\n", "[90]"};
-    const char *bad[] = {"",      "[",      "[1",     "[1,]",  "[,1]", "1",   "[1] x", "[-1]",
-                         "[1.5]", "[9999]", "[\"a\"]", "[[1]]", "{}",  "[1 2]", "[99999999999999999999]"};
+    const char *bad[] = {"",        "[",     "[1",   "[1,]",  "[,1]",
+                         "1",       "[1] x", "[-1]", "[1.5]", "[9999]",
+                         "[\"a\"]", "[[1]]", "{}",   "[1 2]", "[99999999999999999999]"};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
         assert_int_equal(run_with("detokenize -m %m", good[i], strlen(good[i]), NORMAL), 0);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
@@ -307,7 +310,8 @@ static void a_vocabulary_alone_is_enough_for_tokens(void **state) {
     write_file(path, file.p, file.n);
     gm_bytes_finish(&file);
     fails("info -m %t/vocab.gguf", 1, "vocab.gguf: ");
-    assert_int_equal(run_with("tokenize -m %t/vocab.gguf --parse-special", "<turn|>", 7, NORMAL), 0);
+    assert_int_equal(run_with("tokenize -m %t/vocab.gguf --parse-special", "<turn|>", 7, NORMAL),
+                     0);
     assert_string_equal(result.out, "[18]\n");
 }
 
@@ -318,8 +322,9 @@ static void run_writes_text_or_one_object(void **state) {
     strcpy(text, result.out);
     assert_true(strlen(text) > 0);
     succeeds("run -m %m --prompt local_x -n 12 --ignore-eos --json");
-    const char *keys[] = {"{\"prompt_tokens\": ", "\"tokens\": [",    "\"text\": \"",
-                          "\"prefill_ms\": ",     "\"decode_ms\": ", "\"stop_reason\": \"length\"}\n"};
+    const char *keys[] = {
+        "{\"prompt_tokens\": ", "\"tokens\": [",   "\"text\": \"",
+        "\"prefill_ms\": ",     "\"decode_ms\": ", "\"stop_reason\": \"length\"}\n"};
     for (size_t i = 0; i < 6; i++) assert_non_null(strstr(result.out, keys[i]));
     write_file(tmp_path(&tmp, "prompt.txt"), "local x", 7);
     succeeds("run -m %m --prompt-file %t/prompt.txt -n 12 --ignore-eos");
@@ -327,9 +332,11 @@ static void run_writes_text_or_one_object(void **state) {
     succeeds("run -m %m --prompt local_x -n 0");
     assert_string_equal(result.out, "");
     /* A seed decides; the default is greedy. */
-    succeeds("run -m %m --prompt local_x -n 12 --ignore-eos --temp 1.5 --seed 7 --top-k 50 --top-p 0.9");
+    succeeds(
+        "run -m %m --prompt local_x -n 12 --ignore-eos --temp 1.5 --seed 7 --top-k 50 --top-p 0.9");
     strcpy(text, result.out);
-    succeeds("run -m %m --prompt local_x -n 12 --ignore-eos --temp 1.5 --seed 7 --top-k 50 --top-p 0.9");
+    succeeds(
+        "run -m %m --prompt local_x -n 12 --ignore-eos --temp 1.5 --seed 7 --top-k 50 --top-p 0.9");
     assert_string_equal(result.out, text);
     succeeds("run -m %m --prompt hi<turn|> --chat --system be_brief --think -n 3");
     succeeds("run -m %m --prompt hi --stop e --stop a -n 30 --json --ignore-eos");
@@ -342,11 +349,12 @@ static void a_long_prompt_gets_a_long_context(void **state) {
     for (size_t i = 0; i < sizeof text; i++) text[i] = (char)('!' + i * 31 % 90);
     write_file(tmp_path(&tmp, "long.txt"), text, sizeof text);
     succeeds("run -m %m --prompt-file %t/long.txt -n 1 --json");
-    fails("run -m %m --prompt-file %t/long.txt -n 1 --ctx 100", 1, "n_ctx is 100; send less or raise it");
+    fails("run -m %m --prompt-file %t/long.txt -n 1 --ctx 100", 1,
+          "n_ctx is 100; send less or raise it");
 }
 
-/* The size of a pipe is 0, and that of a file of 4 MiB or more was taken for 0: both got a context of 8192
- * positions. */
+/* The size of a pipe is 0, and that of a file of 4 MiB or more was taken for 0: both got a context
+ * of 8192 positions. */
 static void the_context_is_as_long_however_the_prompt_arrives(void **state) {
     (void)state;
     static char text[12000], want[4096];
@@ -513,8 +521,8 @@ static void what_cannot_be_done_is_status_one_with_a_reason(void **state) {
     succeeds("info -m %m");
 }
 
-/* The rows that a sound becomes, against the reference; and a prompt with the sound in it has as many
- * positions as ids, rows included. */
+/* The rows that a sound becomes, against the reference; and a prompt with the sound in it has as
+ * many positions as ids, rows included. */
 static void a_sound_becomes_rows_and_part_of_a_prompt(void **state) {
     (void)state;
     enum { ROWS = 34, N_EMBD = 64, N_VOCAB = 768 };
@@ -524,8 +532,8 @@ static void a_sound_becomes_rows_and_part_of_a_prompt(void **state) {
              "--mmproj tests/golden/sets/nano/mmproj-BF16.gguf "
              "--audio tests/golden/sets/nano/media/tones.wav --out %t/rows");
     assert_int_equal(read_file(tmp_path(&tmp, "rows"), (char *)got, sizeof got), bytes);
-    assert_int_equal(read_file("tests/golden/sets/nano/data/audio.embd0.f32", (char *)want,
-                               sizeof want), bytes);
+    assert_int_equal(
+        read_file("tests/golden/sets/nano/data/audio.embd0.f32", (char *)want, sizeof want), bytes);
     assert_rows_close(got, want, ROWS * N_EMBD, 1e-4);
     write_file(tmp_path(&tmp, "heard.txt"), "<|audio|>", 9);
     succeeds("logits -m tests/golden/sets/nano/model-F16.gguf "
@@ -578,8 +586,8 @@ static void an_output_that_is_a_link_is_written_where_it_points(void **state) {
     assert_int_equal(st.st_size, 512 * sizeof(float));
 }
 
-/* (echo head; gemma ... --out /dev/stdout; echo tail) > file lost both: the file under the shell's feet
- * was replaced. */
+/* (echo head; gemma ... --out /dev/stdout; echo tail) > file lost both: the file under the shell's
+ * feet was replaced. */
 static void standard_output_keeps_what_others_write(void **state) {
     (void)state;
     const size_t row = 512 * sizeof(float);
@@ -637,7 +645,8 @@ static void an_output_file_keeps_its_permissions(void **state) {
 
 static void a_file_that_cannot_be_embedded_is_named_once(void **state) {
     (void)state;
-    const char *line = "embed -m %g --mmproj tests/golden/sets/nano/mmproj-BF16.gguf --out %t/none ";
+    const char *line =
+        "embed -m %g --mmproj tests/golden/sets/nano/mmproj-BF16.gguf --out %t/none ";
     static char whole[600];
     snprintf(whole, sizeof whole, "%s--image %%t/missing.png", line);
     fails(whole, 1, "missing.png: no such file");

@@ -55,7 +55,8 @@ static void mix_tile(float *o, const float *s, const float *v, int n_k, size_t l
 #pragma GCC unroll 4
         for (int i = 0; i < 4; i++)
 #pragma GCC unroll 4
-            for (int x = 0; x < 4; x++) a[i][x] = vfmaq_n_f32(a[i][x], w[x], s[i * GM_ATTN_KEYS + j]);
+            for (int x = 0; x < 4; x++)
+                a[i][x] = vfmaq_n_f32(a[i][x], w[x], s[i * GM_ATTN_KEYS + j]);
     }
 #pragma GCC unroll 4
     for (size_t i = 0; i < 4; i++)

@@ -27,8 +27,8 @@ INLINE void rows_float(const gm_dot_args *a, gm_dtype type, const int n) {
                 const float32x4_t v = wide(type, w + (size_t)(e + 4 * i) * elem);
 #pragma GCC unroll 4
                 for (int t = 0; t < n; t++)
-                    s[t][i] = vfmaq_f32(s[t][i], v,
-                                        vld1q_f32(x + (size_t)t * (size_t)n_in + e + 4 * i));
+                    s[t][i] =
+                        vfmaq_f32(s[t][i], v, vld1q_f32(x + (size_t)t * (size_t)n_in + e + 4 * i));
             }
         }
         /* Up to 15 elements, padded with zeros. */

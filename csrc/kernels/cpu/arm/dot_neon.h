@@ -86,13 +86,13 @@ INLINE void minima(const float m[8], const tokens *k, int e, const int n, vec su
     }
 }
 
-/* ---- blocks of 32 ---------------------------------------------------------------------------------- */
+/* ---- blocks of 32 ---------------------------------------------------------------------------- */
 
 INLINE void q4_0(const uint8_t *w, const tokens *k, int e, const int n, vec sum[MAX_TOK],
                  const int i) {
     const uint8x16_t v = vld1q_u8(w + 2);
-    block32(signed_bytes(low_nibbles(v), 8), signed_bytes(high_nibbles(v), 8), half(w), k, e, n, sum,
-            i);
+    block32(signed_bytes(low_nibbles(v), 8), signed_bytes(high_nibbles(v), 8), half(w), k, e, n,
+            sum, i);
 }
 
 INLINE void q8_0(const uint8_t *w, const tokens *k, int e, const int n, vec sum[MAX_TOK],
@@ -109,7 +109,7 @@ INLINE void iq4(const uint8_t *q, float d, const tokens *k, int e, const int n, 
             i);
 }
 
-/* ---- blocks of 256 --------------------------------------------------------------------------------- */
+/* ---- blocks of 256 --------------------------------------------------------------------------- */
 
 INLINE void step_iq4_xs(const gm_block_iq4_xs *b, const tokens *k, int e, const int n,
                         vec sum[MAX_TOK]) {
@@ -195,17 +195,15 @@ INLINE void step_q6_k(const gm_block_q6_k *b, const tokens *k, int e, const int 
     }
 }
 
-/* ---- any format, unpacked first ----------------------------------------------------------------- */
+/* ---- any format, unpacked first -------------------------------------------------------------- */
 
 INLINE void step_unpacked(const unpacked *u, const gm_unpack_info *info, const tokens *k, int e,
                           const int n, vec sum[MAX_TOK]) {
     for (int j = 0; j < 8; j++) {
         const int8x16_t w0 = signed_bytes(vld1q_u8(u->q + 32 * j), info->offset);
         const int8x16_t w1 = signed_bytes(vld1q_u8(u->q + 32 * j + 16), info->offset);
-        if (info->group == 32)
-            block32(w0, w1, u->scale[j], k, e + 32 * j, n, sum, 0);
-        else
-            block16x2(w0, w1, u->scale[2 * j], u->scale[2 * j + 1], k, e + 32 * j, n, sum);
+        if (info->group == 32) block32(w0, w1, u->scale[j], k, e + 32 * j, n, sum, 0);
+        else block16x2(w0, w1, u->scale[2 * j], u->scale[2 * j + 1], k, e + 32 * j, n, sum);
     }
     if (!info->has_min) return;
     if (info->group == 32) {
@@ -220,7 +218,7 @@ INLINE void step_unpacked(const unpacked *u, const gm_unpack_info *info, const t
 
 ROW_ANY
 
-/* ---- rows ------------------------------------------------------------------------------------------ */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
 ROW(q4_0, 36, 64, q4_0(w, k, e, n, sum, 0); q4_0(w + 18, k, e + 32, n, sum, 1))
 ROW(q8_0, 68, 64, q8_0(w, k, e, n, sum, 0); q8_0(w + 34, k, e + 32, n, sum, 1))

@@ -2,7 +2,7 @@
 #define GM_NEON_TILE 0
 #include "kernels/cpu/arm/gemm_neon.h"
 
-/* ---- float tiles ------------------------------------------------------------------------------ */
+/* ---- float tiles ----------------------------------------------------------------------------- */
 
 /* 16 rows by n tokens. Eight and more rows of sums hide the latency of the additions. */
 INLINE void run_float(const gm_panel *p, const gm_xq *x, int tok, int row, const int n, float *c) {
@@ -48,7 +48,7 @@ static void tile_float(const gm_panel *p, const gm_xq *x, int tok, int n_tok, fl
     }
 }
 
-/* ---- turning ------------------------------------------------------------------------------------ */
+/* ---- turning --------------------------------------------------------------------------------- */
 
 /* Four words of four rows. */
 INLINE void turn_4x4(const uint32_t *src, size_t stride, uint32_t *dst) {
@@ -74,7 +74,7 @@ static void turn(const uint32_t *src, size_t stride, int n, uint32_t *dst) {
             dst[(size_t)d * GM_TILE_ROWS + r] = src[r * stride + (size_t)d];
 }
 
-/* ---- widening ------------------------------------------------------------------------------------ */
+/* ---- widening -------------------------------------------------------------------------------- */
 
 static void widen_f16(const uint8_t *src, int n, float *dst) {
     int i = 0;

@@ -1,10 +1,10 @@
 /* gemm_neon.h: quantised tiles of 16 rows by 4 tokens for 32 registers of 128 bits.
  *
  * A template for gemm_neon.c (products through 16 bits), gemm_dotprod.c (four products to a lane)
- * and gemm_i8mm.c (2 x 2 tiles of eight products). Weights of up to 7 bits are used as they are, with
- * sums that begin at minus offset times the sum of x; those of 8 bits are made signed on loading.
- * Integer sums of a group become floats at its end; the float sums wait in c meanwhile, since the
- * 16 integer ones, four weights and four activations fill the registers.
+ * and gemm_i8mm.c (2 x 2 tiles of eight products). Weights of up to 7 bits are used as they are,
+ * with sums that begin at minus offset times the sum of x; those of 8 bits are made signed on
+ * loading. Integer sums of a group become floats at its end; the float sums wait in c meanwhile,
+ * since the 16 integer ones, four weights and four activations fill the registers.
  *
  * Defines to set: GM_NEON_TILE (0: baseline, 1: dot products, 2: matrix products).
  */
@@ -158,10 +158,8 @@ INLINE void run_halves(const gm_panel *p, const gm_xq *x, int tok, const int n, 
     tile a;
     prepare(&a, p, x, tok, n);
     for (int row = 0; row < GM_TILE_ROWS; row += ROWS)
-        if (p->info->group == 32)
-            run_quant(&a, row, n, 8, c + row);
-        else
-            run_quant(&a, row, n, 4, c + row);
+        if (p->info->group == 32) run_quant(&a, row, n, 8, c + row);
+        else run_quant(&a, row, n, 4, c + row);
 }
 
 static void tile_quant(const gm_panel *p, const gm_xq *x, int tok, int n_tok, float *c) {

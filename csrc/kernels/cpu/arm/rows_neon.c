@@ -184,7 +184,8 @@ static void from_f16_neon(float *out, const uint16_t *x, int n) {
 static inline int16x4_t to_shorts(const float *x, float inverse) {
     const vec v = vrndaq_f32(vmulq_n_f32(vld1q_f32(x), inverse));
     const uint32x4_t good = vcaleq_f32(v, vdupq_n_f32(127.0f));
-    return vmovn_s32(vcvtq_s32_f32(vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(v), good))));
+    return vmovn_s32(
+        vcvtq_s32_f32(vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(v), good))));
 }
 
 static void to_q8_0_neon(void *out, const float *x, int n) {

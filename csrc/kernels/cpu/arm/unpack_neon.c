@@ -39,7 +39,8 @@ static void unpack_q8_0(UNPACK_ARGS) {
 
 /* 16 bytes to 32 levels, + 128. */
 INLINE void look_up(const uint8_t *p, uint8_t *q) {
-    const uint8x16_t table = veorq_u8(vreinterpretq_u8_s8(vld1q_s8(gm_iq4_values)), vdupq_n_u8(0x80));
+    const uint8x16_t table =
+        veorq_u8(vreinterpretq_u8_s8(vld1q_s8(gm_iq4_values)), vdupq_n_u8(0x80));
     const uint8x16_t v = vld1q_u8(p);
     vst1q_u8(q, vqtbl1q_u8(table, low(v)));
     vst1q_u8(q + 16, vqtbl1q_u8(table, high(v)));
@@ -131,7 +132,7 @@ static void unpack_q6_k(UNPACK_ARGS) {
     }
 }
 
-/* ---- activations ------------------------------------------------------------------------------ */
+/* ---- activations ----------------------------------------------------------------------------- */
 
 INLINE int32x4_t round4(float32x4_t v, float inv) {
     v = vmulq_n_f32(v, inv);
@@ -151,8 +152,8 @@ INLINE float quantise_block(const float *src, int8_t *q, int32_t *s16) {
     const bool zero = amax < 1e-30f;
     const float inv = zero ? 0 : 127.0f / amax;
     for (int h = 0; h < 2; h++) {
-        const int16x8_t a = vcombine_s16(vmovn_s32(round4(v[4 * h], inv)),
-                                         vmovn_s32(round4(v[4 * h + 1], inv)));
+        const int16x8_t a =
+            vcombine_s16(vmovn_s32(round4(v[4 * h], inv)), vmovn_s32(round4(v[4 * h + 1], inv)));
         const int16x8_t b = vcombine_s16(vmovn_s32(round4(v[4 * h + 2], inv)),
                                          vmovn_s32(round4(v[4 * h + 3], inv)));
         vst1q_s8(q + 16 * h, vcombine_s8(vmovn_s16(a), vmovn_s16(b)));

@@ -44,7 +44,8 @@ INLINE void rows_float(const gm_dot_args *a, gm_dtype type, const int n) {
             float last_x[16] = {0};
             memcpy(last_x, x + (size_t)t * (size_t)n_in + whole, left * sizeof *x);
             s0[t] = _mm256_fmadd_ps(wide(type, last_w), _mm256_loadu_ps(last_x), s0[t]);
-            s1[t] = _mm256_fmadd_ps(wide(type, last_w + 8 * elem), _mm256_loadu_ps(last_x + 8), s1[t]);
+            s1[t] =
+                _mm256_fmadd_ps(wide(type, last_w + 8 * elem), _mm256_loadu_ps(last_x + 8), s1[t]);
             a->out[(size_t)t * a->out_stride + (size_t)r] = vec_sum(_mm256_add_ps(s0[t], s1[t]));
         }
     }

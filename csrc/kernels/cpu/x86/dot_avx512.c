@@ -34,8 +34,7 @@ INLINE void rows_float(const gm_dot_args *a, gm_dtype type, const int n) {
             }
         }
         for (; e < n_in; e += 16) {
-            const __mmask16 left =
-                (__mmask16)(n_in - e >= 16 ? 0xffff : (1u << (n_in - e)) - 1);
+            const __mmask16 left = (__mmask16)(n_in - e >= 16 ? 0xffff : (1u << (n_in - e)) - 1);
             const __m512 w0 = wide(type, w + (size_t)e * elem, left);
 #pragma GCC unroll 4
             for (int t = 0; t < n; t++) {

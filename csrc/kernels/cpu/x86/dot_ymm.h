@@ -1,11 +1,13 @@
 /* dot_ymm.h: rows times 1 to 4 tokens, 256 bits wide. A template for dot_avx2.c and dot_avxvnni.c.
  *
- * A lane of 32 bits has one group of weights, and only that. So the products of four weights each, of
- * which a lane gets a group's worth one after the other, are added up in whole numbers, and the scale
- * is multiplied in once for a group and token, not once for each product. The weights are turned for
- * this, four lanes at a time (turn4), for all tokens together; the activations lie ready (fill).
+ * A lane of 32 bits has one group of weights, and only that. So the products of four weights each,
+ * of which a lane gets a group's worth one after the other, are added up in whole numbers, and the
+ * scale is multiplied in once for a group and token, not once for each product. The weights are
+ * turned for this, four lanes at a time (turn4), for all tokens together; the activations lie ready
+ * (fill).
  *
- * Formats without a kernel of their own are unpacked to a small buffer first, where a vector is a group.
+ * Formats without a kernel of their own are unpacked to a small buffer first, where a vector is a
+ * group.
  *
  * Defines to set: GM_YMM_VNNI (1 or 0).
  */
@@ -28,8 +30,8 @@ INLINE float vec_sum(vec v) {
 INLINE void store_sums(const vec *v, const int n, float *to, size_t stride) {
     for (int t = 0; t < n; t++) to[(size_t)t * stride] = vec_sum(v[t]);
 }
-/* Two rows and more than one token want more registers than there are. In stretches, four tokens by rows of
- * 15,360 took 70 ps a weight instead of 60 (Zen 5). */
+/* Two rows and more than one token want more registers than there are. In stretches, four tokens by
+ * rows of 15,360 took 70 ps a weight instead of 60 (Zen 5). */
 enum { AT_ONCE = 2, TOGETHER_TOK = 1, IN_STRETCHES = 0 };
 #include "kernels/cpu/dot_rows.h"
 
@@ -42,10 +44,10 @@ INLINE vec add_scaled(vec sum, vec dot, vec dx, vec dw) {
     return _mm256_fmadd_ps(_mm256_mul_ps(dot, dx), dw, sum);
 }
 
-/* ---- sums of products, a group in a lane ---------------------------------------------------------- */
+/* ---- sums of products, a group in a lane ----------------------------------------------------- */
 
-/* sum + the products of unsigned with signed bytes. Without VNNI two 16-bit sums in each lane: who adds
- * sees to it that they fit. */
+/* sum + the products of unsigned with signed bytes. Without VNNI two 16-bit sums in each lane: who
+ * adds sees to it that they fit. */
 INLINE __m256i add_products(__m256i sum, __m256i u, __m256i s) {
 #if GM_YMM_VNNI
     return _mm256_dpbusd_avx_epi32(sum, u, s);
@@ -54,14 +56,15 @@ INLINE __m256i add_products(__m256i sum, __m256i u, __m256i s) {
 #endif
 }
 
-/* sum, 32 bits to a lane, + the products of signed bytes: w's sign goes over to x. size is |w|, of which
- * -128 has 128 and still fits, since x never is below -127. */
+/* sum, 32 bits to a lane, + the products of signed bytes: w's sign goes over to x. size is |w|, of
+ * which -128 has 128 and still fits, since x never is below -127. */
 INLINE __m256i add_signed(__m256i sum, __m256i w, __m256i size, __m256i x) {
     const __m256i s = _mm256_sign_epi8(x, w);
 #if GM_YMM_VNNI
     return _mm256_dpbusd_avx_epi32(sum, size, s);
 #else
-    return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(size, s), _mm256_set1_epi16(1)));
+    return _mm256_add_epi32(sum,
+                            _mm256_madd_epi16(_mm256_maddubs_epi16(size, s), _mm256_set1_epi16(1)));
 #endif
 }
 
@@ -94,12 +97,14 @@ INLINE vec total(__m256i sum) {
 
 GM_TURN4(256)
 
-/* Of gm_xq_few.q: eight vectors for 256 elements, of eight lanes of four elements each. With word k of
- * a block for its elements 4 k .. 4 k + 3: */
+/* Of gm_xq_few.q: eight vectors for 256 elements, of eight lanes of four elements each. With word k
+ * of a block for its elements 4 k .. 4 k + 3: */
 enum {
     LANES = GM_ORDER_LANES_YMM, /* vector k: word k of blocks 0 .. 7 */
-    PAIRS = GM_ORDER_PAIRS, /* vector 2 k + i: word k of blocks i, i + 2, i + 4, i + 6, then word k + 4 of these */
-    QUADS = GM_ORDER_QUADS, /* vector 4 i + k: word k of blocks 4 i .. 4 i + 3, then word k + 4 of these */
+    /* vector 2 k + i: word k of blocks i, i + 2, i + 4, i + 6, then word k + 4 of these */
+    PAIRS = GM_ORDER_PAIRS,
+    /* vector 4 i + k: word k of blocks 4 i .. 4 i + 3, then word k + 4 of these */
+    QUADS = GM_ORDER_QUADS,
     /* Of gm_xq_few.d: of each eight blocks d of those with even numbers, then of the others. */
     EVENS = 0
 };
@@ -111,8 +116,12 @@ INLINE void fill(gm_xq *x, int32_t t, const int order) {
         memcpy(word, x->q + e, sizeof word);
         for (int k = 0; k < 8; k++)
             for (int b = 0; b < 8; b++) {
-                const int vector = order == LANES ? k : order == PAIRS ? 2 * (k % 4) + b % 2 : k % 4 + 4 * (b / 4);
-                const int lane = order == LANES ? b : order == PAIRS ? b / 2 + 4 * (k / 4) : b % 4 + 4 * (k / 4);
+                const int vector = order == LANES   ? k
+                                   : order == PAIRS ? 2 * (k % 4) + b % 2
+                                                    : k % 4 + 4 * (b / 4);
+                const int lane = order == LANES   ? b
+                                 : order == PAIRS ? b / 2 + 4 * (k / 4)
+                                                  : b % 4 + 4 * (k / 4);
                 out[vector][lane] = word[b][k];
             }
         memcpy(x->few.q[order] + e, out, sizeof out);
@@ -127,10 +136,10 @@ static void fill_lanes(gm_xq *x, int32_t t) { fill(x, t, LANES); }
 static void fill_pairs(gm_xq *x, int32_t t) { fill(x, t, PAIRS); }
 static void fill_quads(gm_xq *x, int32_t t) { fill(x, t, QUADS); }
 
-/* ---- blocks of 32 with one scale: 8 blocks at a time ---------------------------------------------- */
+/* ---- blocks of 32 with one scale: 8 blocks at a time ----------------------------------------- */
 
-/* The half floats at the beginning of 8 blocks. Two are one load with what lies behind it, and an insertion
- * over that: fewer steps than by way of whole registers. */
+/* The half floats at the beginning of 8 blocks. Two are one load with what lies behind it, and an
+ * insertion over that: fewer steps than by way of whole registers. */
 INLINE vec scales_at(const uint8_t *b, int stride) {
     __m128i two[4];
 #pragma GCC unroll 4
@@ -141,7 +150,8 @@ INLINE vec scales_at(const uint8_t *b, int stride) {
         memcpy(&odd, b + stride * (2 * i + 1), sizeof odd);
         two[i] = _mm_insert_epi16(_mm_cvtsi32_si128(even), odd, 1);
     }
-    return _mm256_cvtph_ps(_mm_unpacklo_epi64(_mm_unpacklo_epi32(two[0], two[1]), _mm_unpacklo_epi32(two[2], two[3])));
+    return _mm256_cvtph_ps(
+        _mm_unpacklo_epi64(_mm_unpacklo_epi32(two[0], two[1]), _mm_unpacklo_epi32(two[2], two[3])));
 }
 
 /* 16 bytes of each of 8 blocks, `stride` apart: lane b of v[i] is word i of block b's. */
@@ -183,21 +193,26 @@ INLINE void step_q4_0(const uint8_t *w, const tokens *k, int e, const int n, vec
 
 /* The signed bytes that 4 bits stand for. */
 INLINE __m256i iq4_levels(__m256i nibbles) {
-    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)gm_iq4_values)), nibbles);
+    return _mm256_shuffle_epi8(
+        _mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)gm_iq4_values)), nibbles);
 }
 
 INLINE vec iq4_xs_scales(const gm_block_iq4_xs *b) {
     uint32_t low;
     memcpy(&low, b->sl, 4);
-    const __m256i lo = _mm256_srlv_epi32(_mm256_set1_epi32((int)low), _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
-    const __m256i hi = _mm256_srlv_epi32(_mm256_set1_epi32(b->sh), _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14));
-    const __m256i six = _mm256_or_si256(_mm256_and_si256(lo, _mm256_set1_epi32(15)),
-                                        _mm256_slli_epi32(_mm256_and_si256(hi, _mm256_set1_epi32(3)), 4));
+    const __m256i lo = _mm256_srlv_epi32(_mm256_set1_epi32((int)low),
+                                         _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
+    const __m256i hi =
+        _mm256_srlv_epi32(_mm256_set1_epi32(b->sh), _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14));
+    const __m256i six =
+        _mm256_or_si256(_mm256_and_si256(lo, _mm256_set1_epi32(15)),
+                        _mm256_slli_epi32(_mm256_and_si256(hi, _mm256_set1_epi32(3)), 4));
     const __m256i scale = _mm256_sub_epi32(six, _mm256_set1_epi32(32));
     return _mm256_mul_ps(_mm256_cvtepi32_ps(scale), _mm256_set1_ps(_cvtsh_ss(b->d)));
 }
 
-/* 8 groups of Q8_0 or IQ4, whose weights are signed bytes: of their products no more than two fit in 16 bits. */
+/* 8 groups of Q8_0 or IQ4, whose weights are signed bytes: of their products no more than two fit
+ * in 16 bits. */
 INLINE void step_signed(gm_dtype type, const uint8_t *w, const tokens *k, int e, const int n,
                         vec sum[MAX_TOK]) {
     const gm_block_iq4_xs *xs = (const gm_block_iq4_xs *)w;
@@ -216,11 +231,13 @@ INLINE void step_signed(gm_dtype type, const uint8_t *w, const tokens *k, int e,
         if (type == GM_Q8_0) load_turned(w + 2 + 16 * h, 34, v);
 #pragma GCC unroll 4
         for (int i = 0; i < 4; i++) {
-            if (type != GM_Q8_0) v[i] = iq4_levels(h == 0 ? low_nibbles(nibbles[i]) : high_nibbles(nibbles[i]));
+            if (type != GM_Q8_0)
+                v[i] = iq4_levels(h == 0 ? low_nibbles(nibbles[i]) : high_nibbles(nibbles[i]));
             const __m256i size = _mm256_abs_epi8(v[i]);
 #pragma GCC unroll 4
             for (int t = 0; t < n; t++) {
-                dot[t] = add_signed(dot[t], v[i], size, load(x + (size_t)t * token + 128 * h + 32 * i));
+                dot[t] =
+                    add_signed(dot[t], v[i], size, load(x + (size_t)t * token + 128 * h + 32 * i));
                 GM_KEEP(dot[t]);
             }
         }
@@ -232,7 +249,7 @@ INLINE void step_signed(gm_dtype type, const uint8_t *w, const tokens *k, int e,
     }
 }
 
-/* ---- blocks of 256: their groups have integer scales --------------------------------------------- */
+/* ---- blocks of 256: their groups have integer scales ----------------------------------------- */
 
 /* sum += dx * dot, dx: four scales for both halves. */
 INLINE vec add_dotted(vec sum, __m256i dot, const float *dx) {
@@ -243,17 +260,18 @@ INLINE __m128i eight_bytes(uint32_t lo, uint32_t hi) {
     return _mm_cvtsi64_si128((long long)((uint64_t)hi << 32 | lo));
 }
 
-/* Bit 2 j + odd of the bytes of group 2 j + odd, as 16. high: qh, word i on the lanes of one half, word
- * i + 4 on those of the other. */
+/* Bit 2 j + odd of the bytes of group 2 j + odd, as 16. high: qh, word i on the lanes of one half,
+ * word i + 4 on those of the other. */
 INLINE __m256i fifth_bits(__m256i high, int odd) {
-    const __m256i shift = _mm256_setr_epi32(odd, odd + 2, odd + 4, odd + 6, odd, odd + 2, odd + 4, odd + 6);
+    const __m256i shift =
+        _mm256_setr_epi32(odd, odd + 2, odd + 4, odd + 6, odd, odd + 2, odd + 4, odd + 6);
     const __m256i bit = _mm256_and_si256(_mm256_srlv_epi32(high, shift), _mm256_set1_epi8(1));
     return _mm256_slli_epi16(bit, 4);
 }
 
-/* One block of Q4_K or (qh given) Q5_K. head: the fields that both begin with; q: the nibbles. Groups
- * with even numbers are in the low nibbles, the others in the high ones. 4 products of at most
- * 2 * 31 * 127 fit in 16 bits. */
+/* One block of Q4_K or (qh given) Q5_K. head: the fields that both begin with; q: the nibbles.
+ * Groups with even numbers are in the low nibbles, the others in the high ones. 4 products of at
+ * most 2 * 31 * 127 fit in 16 bits. */
 INLINE void step_k(const gm_block_q4_k *head, const uint8_t *q, const uint8_t *qh, const tokens *k,
                    int e, const int n, vec sum[MAX_TOK]) {
     uint32_t a, b, c;
@@ -281,7 +299,8 @@ INLINE void step_k(const gm_block_q4_k *head, const uint8_t *q, const uint8_t *q
             uint32_t first, second;
             memcpy(&first, qh + 4 * i, 4);
             memcpy(&second, qh + 4 * i + 16, 4);
-            const __m256i high = _mm256_set_m128i(_mm_set1_epi32((int)second), _mm_set1_epi32((int)first));
+            const __m256i high =
+                _mm256_set_m128i(_mm_set1_epi32((int)second), _mm_set1_epi32((int)first));
             lo = _mm256_or_si256(lo, fifth_bits(high, 0));
             hi = _mm256_or_si256(hi, fifth_bits(high, 1));
         }
@@ -295,20 +314,23 @@ INLINE void step_k(const gm_block_q4_k *head, const uint8_t *q, const uint8_t *q
         }
     }
     const __m256i scale = _mm256_cvtepu8_epi32(sc);
-    const __m256i s0 = factors(_mm256_permutevar8x32_epi32(scale, _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6)));
-    const __m256i s1 = factors(_mm256_permutevar8x32_epi32(scale, _mm256_setr_epi32(1, 3, 5, 7, 1, 3, 5, 7)));
+    const __m256i s0 =
+        factors(_mm256_permutevar8x32_epi32(scale, _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6)));
+    const __m256i s1 =
+        factors(_mm256_permutevar8x32_epi32(scale, _mm256_setr_epi32(1, 3, 5, 7, 1, 3, 5, 7)));
     const vec d = _mm256_set1_ps(_cvtsh_ss(head->d));
 #pragma GCC unroll 4
     for (int t = 0; t < n; t++) {
         const float *dx = evens + (size_t)t * (token / 32);
-        const vec dot = add_dotted(add_dotted(vec_zero(), times(even[t], s0), dx), times(odd[t], s1), dx + 4);
+        const vec dot =
+            add_dotted(add_dotted(vec_zero(), times(even[t], s0), dx), times(odd[t], s1), dx + 4);
         sum[t] = _mm256_fmadd_ps(m, _mm256_loadu_ps(ds + (size_t)t * (token / 32)), sum[t]);
         sum[t] = _mm256_fmadd_ps(d, dot, sum[t]);
     }
 }
 
-/* Groups of 16, so the halves of a vector are two of them. 2 products of at most 2 * 63 * 127 fit in 16
- * bits, 4 do not. */
+/* Groups of 16, so the halves of a vector are two of them. 2 products of at most 2 * 63 * 127 fit
+ * in 16 bits, 4 do not. */
 INLINE void step_q6_k(const gm_block_q6_k *b, const tokens *k, int e, const int n,
                       vec sum[MAX_TOK]) {
     const vec d = _mm256_set1_ps(_cvtsh_ss(b->d));
@@ -342,8 +364,8 @@ INLINE void step_q6_k(const gm_block_q6_k *b, const tokens *k, int e, const int 
 #pragma GCC unroll 4
             for (int t = 0; t < n; t++) {
                 const int8_t *xt = x + (size_t)t * token + 128 * h + 32 * i;
-                const __m256i two_products =
-                    add_products(add_products(_mm256_setzero_si256(), v[i], load(xt)), v[i + 1], load(xt + 32));
+                const __m256i two_products = add_products(
+                    add_products(_mm256_setzero_si256(), v[i], load(xt)), v[i + 1], load(xt + 32));
                 const __m256i scaled = times(two_products, scale);
                 dot[t] = i == 0 ? scaled : _mm256_add_epi32(dot[t], scaled);
                 GM_KEEP(dot[t]);
@@ -351,7 +373,8 @@ INLINE void step_q6_k(const gm_block_q6_k *b, const tokens *k, int e, const int 
         }
 #pragma GCC unroll 4
         for (int t = 0; t < n; t++) {
-            part[t] = _mm256_fmadd_ps(shift, _mm256_loadu_ps(ds + (size_t)t * (token / 16) + 8 * h), part[t]);
+            part[t] = _mm256_fmadd_ps(shift, _mm256_loadu_ps(ds + (size_t)t * (token / 16) + 8 * h),
+                                      part[t]);
             part[t] = add_dotted(part[t], dot[t], dx + (size_t)t * (token / 32) + 4 * h);
         }
     }
@@ -359,7 +382,7 @@ INLINE void step_q6_k(const gm_block_q6_k *b, const tokens *k, int e, const int 
     for (int t = 0; t < n; t++) sum[t] = _mm256_fmadd_ps(d, part[t], sum[t]);
 }
 
-/* ---- any format, unpacked first ----------------------------------------------------------------- */
+/* ---- any format, unpacked first -------------------------------------------------------------- */
 
 INLINE void step_unpacked(const unpacked *u, const gm_unpack_info *info, const tokens *k, int e,
                           const int n, vec sum[MAX_TOK]) {
@@ -373,9 +396,9 @@ INLINE void step_unpacked(const unpacked *u, const gm_unpack_info *info, const t
         }
     for (int j = 0; j < 8; j++) {
         const __m256i w = _mm256_sub_epi8(load(u->q + 32 * j), offset);
-        const vec dw = wide ? _mm256_set1_ps(u->scale[j])
-                            : _mm256_set_m128(_mm_set1_ps(u->scale[2 * j + 1]),
-                                              _mm_set1_ps(u->scale[2 * j]));
+        const vec dw =
+            wide ? _mm256_set1_ps(u->scale[j])
+                 : _mm256_set_m128(_mm_set1_ps(u->scale[2 * j + 1]), _mm_set1_ps(u->scale[2 * j]));
         for (int t = 0; t < n; t++) {
             const __m256i x = load(k->x->q + at(k, t, e + 32 * j));
             const vec dx = _mm256_set1_ps(k->x->d[at(k, t, e) / 32 + (size_t)j]);
@@ -387,7 +410,7 @@ INLINE void step_unpacked(const unpacked *u, const gm_unpack_info *info, const t
 
 ROW_ANY
 
-/* ---- rows ------------------------------------------------------------------------------------------ */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
 ROW(q4_0, 144, 256, step_q4_0(w, k, e, n, sum))
 ROW(q8_0, 272, 256, step_signed(GM_Q8_0, w, k, e, n, sum))
@@ -411,7 +434,8 @@ DOT(any)
 INLINE void fill_dot(gm_dot_fns *f) {
     for (int t = 0; t < GM_DTYPE_LIMIT; t++)
         if (f->unpack[t]) f->dot[t] = dot_any;
-    f->fill_few[GM_Q4_0] = f->fill_few[GM_Q8_0] = f->fill_few[GM_IQ4_NL] = f->fill_few[GM_IQ4_XS] = fill_lanes;
+    f->fill_few[GM_Q4_0] = f->fill_few[GM_Q8_0] = f->fill_few[GM_IQ4_NL] = f->fill_few[GM_IQ4_XS] =
+        fill_lanes;
     f->fill_few[GM_Q4_K] = f->fill_few[GM_Q5_K] = fill_pairs;
     f->fill_few[GM_Q6_K] = fill_quads;
     f->dot[GM_Q4_0] = dot_q4_0;

@@ -1,20 +1,21 @@
-/* dot_zmm.h: two rows at a time times 1 to 4 tokens, 512 bits wide. A template for dot_avx512.c (products of
- * 8-bit numbers through 16 bits) and dot_avx512vnni.c.
+/* dot_zmm.h: two rows at a time times 1 to 4 tokens, 512 bits wide. A template for dot_avx512.c
+ * (products of 8-bit numbers through 16 bits) and dot_avx512vnni.c.
  *
  * All but Q8_0: a lane of 32 bits has one group of weights, and only that. The products of
- * four weights each, of which a lane gets a group's worth one after the other, are added up in whole
- * numbers, and the scales are multiplied in once for 16 groups and a token. The weights are turned for
- * this, four lanes at a time (turn4), for all tokens together.
+ * four weights each, of which a lane gets a group's worth one after the other, are added up in
+ * whole numbers, and the scales are multiplied in once for 16 groups and a token. The weights are
+ * turned for this, four lanes at a time (turn4), for all tokens together.
  *
  * Q8_0: a vector holds 64 weights of two groups, in the order of the file. One product
- * instruction leaves 16 partial sums, 8 lanes for each group. They become floats and are multiplied by
- * a vector that repeats each group's scale (weights' times activations') over its lanes.
+ * instruction leaves 16 partial sums, 8 lanes for each group. They become floats and are multiplied
+ * by a vector that repeats each group's scale (weights' times activations') over its lanes.
  *
- * The activations lie ready in the order of the lanes (fill_lanes and others), and so do the offsets of the weights
- * times sum(x), with which sums begin. Minima are one multiply-add per 16 groups with d * sum(x).
+ * The activations lie ready in the order of the lanes (fill_lanes and others), and so do the
+ * offsets of the weights times sum(x), with which sums begin. Minima are one multiply-add per 16
+ * groups with d * sum(x).
  *
- * On Zen 5 time is steps over four ports, of which products and multiply-adds take two: what counts is how few
- * there are. Two rows share the loads of activations.
+ * On Zen 5 time is steps over four ports, of which products and multiply-adds take two: what counts
+ * is how few there are. Two rows share the loads of activations.
  *
  * Lanes are added up only at the end of a row.
  *
@@ -37,10 +38,11 @@ INLINE vec add_halves(vec a, vec b) {
     return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
 }
 
-/* to[t * stride] = the sum over the lanes of v[t], for n <= 4. All are added up together, in the order of a
- * sum for itself. */
+/* to[t * stride] = the sum over the lanes of v[t], for n <= 4. All are added up together, in the
+ * order of a sum for itself. */
 INLINE void store_sums(const vec *v, const int n, float *to, size_t stride) {
-    const vec ab = add_halves(v[0], v[n > 1 ? 1 : 0]), cd = add_halves(v[n > 2 ? 2 : 0], v[n > 3 ? 3 : 0]);
+    const vec ab = add_halves(v[0], v[n > 1 ? 1 : 0]),
+              cd = add_halves(v[n > 2 ? 2 : 0], v[n > 3 ? 3 : 0]);
     vec s = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
     s = _mm512_add_ps(s, _mm512_permute_ps(s, 0x4e));
     s = _mm512_add_ps(s, _mm512_permute_ps(s, 0xb1));
@@ -56,7 +58,8 @@ enum { AT_ONCE = 2, TOGETHER_TOK = GM_DOT_TOK, IN_STRETCHES = 1 };
 INLINE __m512i low_nibbles(__m512i v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
 INLINE __m512i high_nibbles(__m512i v) { return low_nibbles(_mm512_srli_epi16(v, 4)); }
 
-/* sum + the products, as total() wants it: u is at most 15, or there is VNNI, and there are at most 8. */
+/* sum + the products, as total() wants it: u is at most 15, or there is VNNI, and there are at
+ * most 8. */
 INLINE __m512i add_products(__m512i sum, __m512i u, __m512i s) {
 #if GM_ZMM_VNNI
     return _mm512_dpbusd_epi32(sum, u, s);
@@ -73,8 +76,8 @@ INLINE __m512i total(__m512i sum) {
 #endif
 }
 
-/* A sum of products, plus a whole number for each lane: with VNNI, products are added to it and it costs
- * nothing. */
+/* A sum of products, plus a whole number for each lane: with VNNI, products are added to it and it
+ * costs nothing. */
 INLINE __m512i start_of_sum(__m512i plus) { return GM_ZMM_VNNI ? plus : _mm512_setzero_si512(); }
 INLINE __m512i end_of_sum(__m512i sum, __m512i plus) {
     return GM_ZMM_VNNI ? sum : _mm512_add_epi32(total(sum), plus);
@@ -112,28 +115,29 @@ INLINE void load_block(const int8_t *p, __m512i v[4]) {
     for (int i = 0; i < 4; i++) v[i] = load_shared(p + 64 * i);
 }
 
-/* ---- activations in the order of the weights ------------------------------------------------------ */
+/* ---- activations in the order of the weights ------------------------------------------------- */
 
 /* Of gm_xq_few.q and gm_xq_few.d. A word is four elements. */
 enum {
     /* Of 16 blocks of 32: vector k has word k of the blocks of quad_group. */
     LANES = GM_ORDER_LANES_ZMM,
-    /* Of 8 blocks of 32: vector k has word k of the blocks of pair_block, in every other quarter word
-     * k + 4. */
+    /* Of 8 blocks of 32: vector k has word k of the blocks of pair_block, in every other quarter
+     * word k + 4. */
     PAIRS = GM_ORDER_PAIRS,
     /* Of 16 groups of 16: vector k has word k of the groups of quad_group. */
     QUADS = GM_ORDER_QUADS,
     D_QUADS = 0, /* d of the block of each lane of QUADS */
     D_PAIRS = 1, /* the same of PAIRS */
-    D_LANES = 2, /* the same of LANES; after each 16 of them, -8 * s32 of those blocks, whole numbers */
+    /* the same of LANES; after each 16 of them, -8 * s32 of those blocks, whole numbers */
+    D_LANES = 2,
     OFFSET_QUADS = 3 /* of each lane of QUADS, -32 * s16, a whole number */
 };
 
 /* Lane n of a vector of QUADS. */
 INLINE int quad_group(int n) { return 4 * (n % 4) + n / 4; }
 
-/* Lane n of a vector of PAIRS: turn4 of the low nibbles of two vectors, then their high ones, of which
- * the blocks lie 0 2, 4 6 and 1 3, 5 7, two quarters each. */
+/* Lane n of a vector of PAIRS: turn4 of the low nibbles of two vectors, then their high ones, of
+ * which the blocks lie 0 2, 4 6 and 1 3, 5 7, two quarters each. */
 INLINE int pair_block(int n) { return n / 8 * 2 + n % 2 * 4 + n % 4 / 2; }
 
 static void fill_lanes(gm_xq *x, int32_t t) {
@@ -161,7 +165,8 @@ static void fill_pairs(gm_xq *x, int32_t t) {
         for (int k = 0; k < 4; k++)
             for (int n = 0; n < 16; n++) pairs[k][n] = word[pair_block(n)][k + 4 * (n / 4 % 2)];
         memcpy(x->few.q[PAIRS] + e, pairs, sizeof pairs);
-        for (int n = 0; n < 16; n++) x->few.d[D_PAIRS][e / 16 + (size_t)n] = x->d[e / 32 + (size_t)pair_block(n)];
+        for (int n = 0; n < 16; n++)
+            x->few.d[D_PAIRS][e / 16 + (size_t)n] = x->d[e / 32 + (size_t)pair_block(n)];
     }
 }
 
@@ -182,25 +187,27 @@ static void fill_quads(gm_xq *x, int32_t t) {
     }
 }
 
-/* ---- blocks of 32 with one scale: 16 blocks at a time -------------------------------------------- */
+/* ---- blocks of 32 with one scale: 16 blocks at a time ---------------------------------------- */
 
-/* Nibbles and scales of 16 groups, as the file has them: groups 4 i .. 4 i + 3 in the quarters of vector i
- * and, of all vectors, in the lanes that quad_group names. */
+/* Nibbles and scales of 16 groups, as the file has them: groups 4 i .. 4 i + 3 in the quarters of
+ * vector i and, of all vectors, in the lanes that quad_group names. */
 typedef struct {
     __m512i v[4];
     __m512 d;
 } groups;
 
-/* 16 blocks of 9 words of 16 bits, a half float and 32 nibbles: Q4_0 and IQ4_NL. All loads stay within their
- * 288 bytes. Loads are what there is most of: each block for itself would be twice as many. (A second wide load in
- * place of the fourth block's saves a step but waits longer for memory.)
+/* 16 blocks of 9 words of 16 bits, a half float and 32 nibbles: Q4_0 and IQ4_NL. All loads stay
+ * within their 288 bytes. Loads are what there is most of: each block for itself would be twice as
+ * many. (A second wide load in place of the fourth block's saves a step but waits longer for
+ * memory.)
  *
- * The scales of vector i are its words 0, 9, 18 and 27. Turned around within 128 bits, by another pattern for each i,
- * they lie in 16 different lanes, so that one permutation is enough for all: permutations share a port with
- * products, turning within 128 bits does not. */
+ * The scales of vector i are its words 0, 9, 18 and 27. Turned around within 128 bits, by another
+ * pattern for each i, they lie in 16 different lanes, so that one permutation is enough for all:
+ * permutations share a port with products, turning within 128 bits does not. */
 INLINE groups groups_of_9_words(const uint8_t *w) {
-    const __m512i nibbles = _mm512_set_epi16(0, 0, 0, 0, 0, 0, 0, 0, 26, 25, 24, 23, 22, 21, 20, 19, 17, 16, 15,
-                                             14, 13, 12, 11, 10, 8, 7, 6, 5, 4, 3, 2, 1);
+    const __m512i nibbles =
+        _mm512_set_epi16(0, 0, 0, 0, 0, 0, 0, 0, 26, 25, 24, 23, 22, 21, 20, 19, 17, 16, 15, 14, 13,
+                         12, 11, 10, 8, 7, 6, 5, 4, 3, 2, 1);
     const __m512i scales = _mm512_castsi256_si512(
         _mm256_setr_epi16(0, 4, 2, 6, 9, 13, 11, 15, 18, 22, 16, 20, 27, 31, 25, 29));
     groups g;
@@ -208,9 +215,11 @@ INLINE groups groups_of_9_words(const uint8_t *w) {
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++, w += 72) {
         three[i] = _mm512_loadu_si512(w); /* and the scale of the fourth */
-        GM_KEEP(three[i]);                /* loaded once: it mostly lies in two lines of the cache */
+        /* loaded once: it mostly lies in two lines of the cache */
+        GM_KEEP(three[i]);
         const __m128i fourth = _mm_loadu_si128((const void *)(w + 56));
-        g.v[i] = _mm512_mask_broadcast_i32x4(_mm512_permutexvar_epi16(nibbles, three[i]), 0xf000, fourth);
+        g.v[i] = _mm512_mask_broadcast_i32x4(_mm512_permutexvar_epi16(nibbles, three[i]), 0xf000,
+                                             fourth);
     }
     __m512i d = _mm512_mask_shuffle_epi32(three[0], 0x8844, three[1], 0x4e);
     d = _mm512_mask_shuffle_epi32(d, 0x1122, three[2], 0xb1);
@@ -232,18 +241,20 @@ INLINE groups groups_of_iq4_xs(const gm_block_iq4_xs *b) {
     const __m512i by4 = _mm512_setr_epi32(0, 16, 0, 16, 4, 20, 4, 20, 8, 24, 8, 24, 12, 28, 12, 28);
     const __m512i lo = _mm512_mask_set1_epi32(_mm512_set1_epi32((int)low[0]), SECOND, (int)low[1]);
     const __m512i hi = _mm512_mask_set1_epi32(_mm512_set1_epi32(b[0].sh), SECOND, b[1].sh);
-    const __m512i two = _mm512_and_si512(_mm512_srlv_epi32(hi, _mm512_srli_epi32(by4, 1)), _mm512_set1_epi32(3));
+    const __m512i two =
+        _mm512_and_si512(_mm512_srlv_epi32(hi, _mm512_srli_epi32(by4, 1)), _mm512_set1_epi32(3));
     const __m512i four = _mm512_and_si512(_mm512_srlv_epi32(lo, by4), _mm512_set1_epi32(15));
     const __m512i six = _mm512_or_si512(four, _mm512_slli_epi32(two, 4));
-    const __m512 d = _mm512_mask_blend_ps(SECOND, _mm512_set1_ps(_cvtsh_ss(b[0].d)), _mm512_set1_ps(_cvtsh_ss(b[1].d)));
+    const __m512 d = _mm512_mask_blend_ps(SECOND, _mm512_set1_ps(_cvtsh_ss(b[0].d)),
+                                          _mm512_set1_ps(_cvtsh_ss(b[1].d)));
     g.d = _mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_sub_epi32(six, _mm512_set1_epi32(32))));
     return g;
 }
 
-/* 16 groups of 32 of each row, Q4_0 or IQ4, from w on; elements e .. e + 511. The rows share the loads of
- * activations, which would be the most there are. */
-INLINE void step_nibbles(gm_dtype type, const uint8_t *w, size_t stride, const int rows, const tokens *k, int e,
-                         const int n, vec (*sum)[MAX_TOK]) {
+/* 16 groups of 32 of each row, Q4_0 or IQ4, from w on; elements e .. e + 511. The rows share the
+ * loads of activations, which would be the most there are. */
+INLINE void step_nibbles(gm_dtype type, const uint8_t *w, size_t stride, const int rows,
+                         const tokens *k, int e, const int n, vec (*sum)[MAX_TOK]) {
     const size_t token = (size_t)k->x->n_pad;
     const int8_t *x = k->x->few.q[LANES] + at(k, 0, e);
     groups g[AT_ONCE];
@@ -251,7 +262,8 @@ INLINE void step_nibbles(gm_dtype type, const uint8_t *w, size_t stride, const i
 #pragma GCC unroll 2
     for (int r = 0; r < rows; r++) {
         const uint8_t *row = w + (size_t)r * stride;
-        g[r] = type == GM_IQ4_XS ? groups_of_iq4_xs((const gm_block_iq4_xs *)row) : groups_of_9_words(row);
+        g[r] = type == GM_IQ4_XS ? groups_of_iq4_xs((const gm_block_iq4_xs *)row)
+                                 : groups_of_9_words(row);
         turn4(g[r].v);
     }
     const float *dx = k->x->few.d[D_LANES] + at(k, 0, e) / 16;
@@ -290,8 +302,10 @@ INLINE void step_nibbles(gm_dtype type, const uint8_t *w, size_t stride, const i
     for (int r = 0; r < rows; r++) {
 #pragma GCC unroll 4
         for (int t = 0; t < n; t++) {
-            const __m512 scales = _mm512_mul_ps(g[r].d, _mm512_loadu_ps(dx + (size_t)t * (token / 16)));
-            sum[r][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(end_of_sum(dot[r][t], offset[t])), scales, sum[r][t]);
+            const __m512 scales =
+                _mm512_mul_ps(g[r].d, _mm512_loadu_ps(dx + (size_t)t * (token / 16)));
+            sum[r][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(end_of_sum(dot[r][t], offset[t])),
+                                        scales, sum[r][t]);
         }
     }
 }
@@ -307,8 +321,7 @@ INLINE __m512 scales_of_q8_0(const uint8_t *b) {
 }
 
 /* 16 blocks of Q8_0: 544 bytes. */
-INLINE void step_q8_0(const uint8_t *w, const tokens *k, int e, const int n,
-                      vec sum[MAX_TOK]) {
+INLINE void step_q8_0(const uint8_t *w, const tokens *k, int e, const int n, vec sum[MAX_TOK]) {
     const __m512 d = scales_of_q8_0(w), shift = _mm512_mul_ps(d, _mm512_set1_ps(-128.0f));
     __m512 scales[MAX_TOK];
 #pragma GCC unroll 4
@@ -330,7 +343,7 @@ INLINE void step_q8_0(const uint8_t *w, const tokens *k, int e, const int n,
     }
 }
 
-/* ---- blocks of 256 ------------------------------------------------------------------------------- */
+/* ---- blocks of 256 --------------------------------------------------------------------------- */
 
 /* Q4_K and Q5_K: d times the 8 scales, then -dmin times the 8 minima. */
 INLINE __m512 k_scales(const gm_block_q4_k *b) {
@@ -339,9 +352,9 @@ INLINE __m512 k_scales(const gm_block_q4_k *b) {
     memcpy(&mid, b->sc + 4, 4);
     memcpy(&hi, b->sc + 8, 4);
     const uint32_t six = 0x3f3f3f3f, nibble = 0x0f0f0f0f, two = 0x03030303;
-    const __m128i v = _mm_setr_epi32((int)(lo & six), (int)((hi & nibble) | (lo >> 6 & two) << 4),
-                                     (int)(mid & six),
-                                     (int)((hi >> 4 & nibble) | (mid >> 6 & two) << 4));
+    const __m128i v =
+        _mm_setr_epi32((int)(lo & six), (int)((hi & nibble) | (lo >> 6 & two) << 4),
+                       (int)(mid & six), (int)((hi >> 4 & nibble) | (mid >> 6 & two) << 4));
     const __m256 d = _mm256_set1_ps(_cvtsh_ss(b->d)), m = _mm256_set1_ps(-_cvtsh_ss(b->dmin));
     return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(v)),
                          _mm512_insertf32x8(_mm512_castps256_ps512(d), m, 1));
@@ -349,13 +362,13 @@ INLINE __m512 k_scales(const gm_block_q4_k *b) {
 
 /* Bit `a` of the lower 32 bytes of v and bit `b` of the upper ones, as 16 in u. */
 INLINE __m512i add_fifth_bit(__m512i u, __m512i v, int a, int b) {
-    const __m512i bits = _mm512_inserti64x4(_mm512_set1_epi8((char)(1 << a)),
-                                            _mm256_set1_epi8((char)(1 << b)), 1);
+    const __m512i bits =
+        _mm512_inserti64x4(_mm512_set1_epi8((char)(1 << a)), _mm256_set1_epi8((char)(1 << b)), 1);
     return _mm512_mask_add_epi8(u, _mm512_test_epi8_mask(v, bits), u, _mm512_set1_epi8(16));
 }
 
-/* A block of Q4_K or Q5_K: its weights as turn4 leaves them, and the scales of the lanes. min: the eight minima,
- * then nothing that matters. (The fields in front of Q5_K's qh are those of Q4_K.) */
+/* A block of Q4_K or Q5_K: its weights as turn4 leaves them, and the scales of the lanes. min: the
+ * eight minima, then nothing that matters. (The fields in front of Q5_K's qh are those of Q4_K.) */
 INLINE groups groups_of_k(gm_dtype type, const uint8_t *w, __m512 *min) {
     const gm_block_q5_k *five = (const gm_block_q5_k *)w;
     const gm_block_q4_k *four = (const gm_block_q4_k *)w;
@@ -382,8 +395,8 @@ INLINE groups groups_of_k(gm_dtype type, const uint8_t *w, __m512 *min) {
 }
 
 /* One block of each row. 4 products of at most 2 * 31 * 127 fit in 16 bits. */
-INLINE void step_k(gm_dtype type, const uint8_t *w, size_t stride, const int rows, const tokens *k, int e,
-                   const int n, vec (*sum)[MAX_TOK]) {
+INLINE void step_k(gm_dtype type, const uint8_t *w, size_t stride, const int rows, const tokens *k,
+                   int e, const int n, vec (*sum)[MAX_TOK]) {
     groups g[AT_ONCE];
     __m512 min[AT_ONCE];
 #pragma GCC unroll 2
@@ -400,7 +413,8 @@ INLINE void step_k(gm_dtype type, const uint8_t *w, size_t stride, const int row
 #pragma GCC unroll 4
             for (int i = 0; i < 4; i++) dot = add_products(dot, g[r].v[i], part[i]);
             sum[r][t] = _mm512_fmadd_ps(min[r], ds, sum[r][t]);
-            sum[r][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(total(dot)), _mm512_mul_ps(g[r].d, d), sum[r][t]);
+            sum[r][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(total(dot)), _mm512_mul_ps(g[r].d, d),
+                                        sum[r][t]);
         }
     }
 }
@@ -413,7 +427,8 @@ INLINE groups groups_of_q6_k(const gm_block_q6_k *b) {
     const __m512i right = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(2), 1);
     const __m512i mask = _mm512_set1_epi8(0x30);
     groups g;
-    g.d = _mm512_mul_ps(_mm512_set1_ps(_cvtsh_ss(b->d)), _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(sc)));
+    g.d = _mm512_mul_ps(_mm512_set1_ps(_cvtsh_ss(b->d)),
+                        _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(sc)));
 #pragma GCC unroll 2
     for (int h = 0; h < 2; h++) {
         const __m512i low = _mm512_loadu_si512(b->ql + 64 * h);
@@ -422,19 +437,20 @@ INLINE groups groups_of_q6_k(const gm_block_q6_k *b) {
         enum { A_AND_B_OR_C = 0xea };
         g.v[2 * h] = _mm512_ternarylogic_epi32(_mm512_sllv_epi16(qh, left), mask, low_nibbles(low),
                                                A_AND_B_OR_C);
-        g.v[2 * h + 1] = _mm512_ternarylogic_epi32(_mm512_srlv_epi16(qh, right), mask, high_nibbles(low),
-                                                   A_AND_B_OR_C);
+        g.v[2 * h + 1] = _mm512_ternarylogic_epi32(_mm512_srlv_epi16(qh, right), mask,
+                                                   high_nibbles(low), A_AND_B_OR_C);
     }
     turn4(g.v);
     return g;
 }
 
 /* One block of each row. */
-INLINE void step_q6_k(const uint8_t *w, size_t stride, const int rows, const tokens *k, int e, const int n,
-                      vec (*sum)[MAX_TOK]) {
+INLINE void step_q6_k(const uint8_t *w, size_t stride, const int rows, const tokens *k, int e,
+                      const int n, vec (*sum)[MAX_TOK]) {
     groups g[AT_ONCE];
 #pragma GCC unroll 2
-    for (int r = 0; r < rows; r++) g[r] = groups_of_q6_k((const gm_block_q6_k *)(w + (size_t)r * stride));
+    for (int r = 0; r < rows; r++)
+        g[r] = groups_of_q6_k((const gm_block_q6_k *)(w + (size_t)r * stride));
 #pragma GCC unroll 4
     for (int t = 0; t < n; t++) {
         const size_t group = at(k, t, e) / 16;
@@ -452,12 +468,13 @@ INLINE void step_q6_k(const uint8_t *w, size_t stride, const int rows, const tok
             dot[r] = _mm512_add_epi32(offset, pair(g[r].v[0], part[0], g[r].v[1], part[1]));
             dot[r] = _mm512_add_epi32(dot[r], pair(g[r].v[2], part[2], g[r].v[3], part[3]));
 #endif
-            sum[r][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[r]), _mm512_mul_ps(g[r].d, d), sum[r][t]);
+            sum[r][t] =
+                _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[r]), _mm512_mul_ps(g[r].d, d), sum[r][t]);
         }
     }
 }
 
-/* ---- rows ------------------------------------------------------------------------------------------ */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
 ROWS_TOGETHER(q4_0, 288, 512, step_nibbles(GM_Q4_0, w, stride, rows, &k, e, n, sum))
 ROW(q8_0, 544, 512, step_q8_0(w, k, e, n, sum))

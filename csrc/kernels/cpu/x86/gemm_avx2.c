@@ -2,7 +2,7 @@
 #define GM_YMM_VNNI 0
 #include "kernels/cpu/x86/gemm_ymm.h"
 
-/* ---- float tiles ------------------------------------------------------------------------------ */
+/* ---- float tiles ----------------------------------------------------------------------------- */
 
 INLINE void run_float(const gm_panel *p, const gm_xq *x, int tok, const int n, float *c) {
     const float *w = p->f, *xt[TOK_FLOAT];
@@ -50,7 +50,7 @@ static void tile_float(const gm_panel *p, const gm_xq *x, int tok, int n_tok, fl
     split_tokens(fns, TOK_FLOAT, p, x, tok, n_tok, c);
 }
 
-/* ---- turning ------------------------------------------------------------------------------------ */
+/* ---- turning --------------------------------------------------------------------------------- */
 
 INLINE __m256i pair(const uint32_t *lo, const uint32_t *hi) {
     return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const void *)lo)),
@@ -82,7 +82,7 @@ static void turn(const uint32_t *src, size_t stride, int n, uint32_t *dst) {
             dst[(size_t)d * GM_TILE_ROWS + r] = src[r * stride + (size_t)d];
 }
 
-/* ---- widening ------------------------------------------------------------------------------------ */
+/* ---- widening -------------------------------------------------------------------------------- */
 
 static void widen_f32(const uint8_t *src, int n, float *dst) { memcpy(dst, src, (size_t)n * 4); }
 
@@ -113,7 +113,8 @@ void gm_tile_fill_avx2(gm_tile_fns *f) {
     f->tile_quant = tile_quant;
     f->tile_float = tile_float;
     /* Formats with a kernel of their own in dot_ymm.h that turns the weights. */
-    static const gm_dtype quick[] = {GM_Q4_0, GM_Q8_0, GM_IQ4_NL, GM_IQ4_XS, GM_Q4_K, GM_Q5_K, GM_Q6_K};
+    static const gm_dtype quick[] = {GM_Q4_0, GM_Q8_0, GM_IQ4_NL, GM_IQ4_XS,
+                                     GM_Q4_K, GM_Q5_K, GM_Q6_K};
     for (size_t i = 0; i < sizeof quick / sizeof *quick; i++) f->min_tok[quick[i]] = GM_XQ_FEW + 1;
     f->turn = turn;
     f->widen[GM_F32] = widen_f32;

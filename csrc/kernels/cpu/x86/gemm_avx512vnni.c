@@ -16,9 +16,9 @@ typedef struct {
     const gm_panel *p;
     ptrdiff_t ahead; /* words from what a tile takes to what the next one does: whole rows */
     /* Of n tokens each, interleaved, from k0 on: */
-    const int32_t *q; /* activations, four of a token to a word */
-    const float *d;   /* their scales */
-    const float *ds;  /* scale times sum, per group of the panel */
+    const int32_t *q;                   /* activations, four of a token to a word */
+    const float *d;                     /* their scales */
+    const float *ds;                    /* scale times sum, per group of the panel */
     int32_t init[TOK * GM_TILE_K / 16]; /* minus offset times sum, per group */
 } tile;
 
@@ -52,7 +52,8 @@ INLINE void run_quant(const tile *a, const int n, const int steps, const int has
         sum1[t] = _mm512_loadu_ps(c + t * GM_TILE_ROWS + 16);
     }
     for (int g = 0; g < n_group; g++) {
-        /* Called for ahead of time: the jump from tile to tile is too long for the hardware to follow. */
+        /* Called for ahead of time: the jump from tile to tile is too long for the hardware to
+         * follow. */
         for (int i = 0; i < n * 4 * steps; i += 64)
             _mm_prefetch((const char *)(q + a->ahead) + i, _MM_HINT_T0);
         gm_ahead_step(a->p->ahead);
@@ -101,8 +102,7 @@ typedef void (*tile_n_fn)(const gm_panel *p, const gm_xq *x, int tok, float *c);
         prepare(&a, p, x, tok, n);                                                                 \
         if (p->info->group == 32)                                                                  \
             p->info->has_min ? run_quant(&a, n, 8, 1, c) : run_quant(&a, n, 8, 0, c);              \
-        else                                                                                       \
-            p->info->has_min ? run_quant(&a, n, 4, 1, c) : run_quant(&a, n, 4, 0, c);              \
+        else p->info->has_min ? run_quant(&a, n, 4, 1, c) : run_quant(&a, n, 4, 0, c);             \
     }
 TILE_N(1)
 TILE_N(2)

@@ -158,14 +158,10 @@ INLINE void run_halves(const gm_panel *p, const gm_xq *x, int tok, const int n, 
     prepare(&a, p, x, tok, n, magnitude ? 0 : -(int)p->info->offset);
     for (a.row = 0; a.row < GM_TILE_ROWS; a.row += 16) {
         float *cr = c + a.row;
-        if (GM_YMM_VNNI)
-            wide ? run_quant(&a, n, 8, 8, cr) : run_quant(&a, n, 4, 4, cr);
-        else if (magnitude)
-            run_quant(&a, n, 8, 0, cr);
-        else if (wide)
-            p->info->bits <= 4 ? run_quant(&a, n, 8, 8, cr) : run_quant(&a, n, 8, 4, cr);
-        else
-            p->info->bits <= 5 ? run_quant(&a, n, 4, 4, cr) : run_quant(&a, n, 4, 2, cr);
+        if (GM_YMM_VNNI) wide ? run_quant(&a, n, 8, 8, cr) : run_quant(&a, n, 4, 4, cr);
+        else if (magnitude) run_quant(&a, n, 8, 0, cr);
+        else if (wide) p->info->bits <= 4 ? run_quant(&a, n, 8, 8, cr) : run_quant(&a, n, 8, 4, cr);
+        else p->info->bits <= 5 ? run_quant(&a, n, 4, 4, cr) : run_quant(&a, n, 4, 2, cr);
     }
 }
 

@@ -14,9 +14,7 @@ INLINE vec vec_or(vec a, vec b) { return _mm256_or_si256(a, b); }
 INLINE vec vec_xor(vec a, vec b) { return _mm256_xor_si256(a, b); }
 INLINE vec vec_look_up(vec table, vec idx) { return _mm256_shuffle_epi8(table, idx); }
 INLINE void vec_store(uint8_t *p, vec v) { _mm256_storeu_si256((void *)p, v); }
-INLINE vec vec_repeat16(const void *p) {
-    return _mm256_broadcastsi128_si256(_mm_loadu_si128(p));
-}
+INLINE vec vec_repeat16(const void *p) { return _mm256_broadcastsi128_si256(_mm_loadu_si128(p)); }
 /* Within 16 bits: callers mask what crosses a byte. */
 #define vec_shift_right(v, n) _mm256_srli_epi16(v, n)
 #define vec_shift_left(v, n) _mm256_slli_epi16(v, n)

@@ -14,9 +14,7 @@ INLINE vec vec_or(vec a, vec b) { return _mm512_or_si512(a, b); }
 INLINE vec vec_xor(vec a, vec b) { return _mm512_xor_si512(a, b); }
 INLINE vec vec_look_up(vec table, vec idx) { return _mm512_shuffle_epi8(table, idx); }
 INLINE void vec_store(uint8_t *p, vec v) { _mm512_storeu_si512(p, v); }
-INLINE vec vec_repeat16(const void *p) {
-    return _mm512_broadcast_i32x4(_mm_loadu_si128(p));
-}
+INLINE vec vec_repeat16(const void *p) { return _mm512_broadcast_i32x4(_mm_loadu_si128(p)); }
 /* Within 16 bits: callers mask what crosses a byte. */
 #define vec_shift_right(v, n) _mm512_srli_epi16(v, n)
 #define vec_shift_left(v, n) _mm512_slli_epi16(v, n)

@@ -72,7 +72,8 @@ INLINE void put_halves(const uint8_t *w, size_t stride, size_t block, int n, flo
     uint16_t d[GM_TILE_K / 32][ROWS];
     for (int b = 0; b < n; b++)
 #pragma GCC unroll 16
-        for (int r = 0; r < ROWS; r++) memcpy(&d[b][r], w + (size_t)r * stride + (size_t)b * block, 2);
+        for (int r = 0; r < ROWS; r++)
+            memcpy(&d[b][r], w + (size_t)r * stride + (size_t)b * block, 2);
     for (int b = 0; b < n; b++) vec_store_halves(scale + b * GM_TILE_ROWS, d[b]);
 }
 

@@ -21,10 +21,8 @@ static __m256 load(const float *x, int left) {
 }
 
 static void store(float *x, __m256 v, int left) {
-    if (left >= LANES)
-        _mm256_storeu_ps(x, v);
-    else
-        _mm256_maskstore_ps(x, lanes(left), v);
+    if (left >= LANES) _mm256_storeu_ps(x, v);
+    else _mm256_maskstore_ps(x, lanes(left), v);
 }
 
 static float reduce_add(__m256 v) {
@@ -39,9 +37,7 @@ static float reduce_max(__m256 v) {
     return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
 }
 
-static __m256 magnitude(__m256 v) {
-    return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v);
-}
+static __m256 magnitude(__m256 v) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v); }
 
 /* ---- exp, tanh --------------------------------------------------------------------------- */
 

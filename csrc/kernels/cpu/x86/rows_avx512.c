@@ -12,9 +12,7 @@
 enum { LANES = 16 };
 
 /* The first n of 16 lanes; all when n is 16 or more. */
-static __mmask16 lanes(int n) {
-    return n >= LANES ? 0xFFFF : (__mmask16)((1u << n) - 1);
-}
+static __mmask16 lanes(int n) { return n >= LANES ? 0xFFFF : (__mmask16)((1u << n) - 1); }
 
 /* ---- exp, tanh --------------------------------------------------------------------------- */
 

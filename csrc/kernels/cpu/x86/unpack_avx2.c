@@ -21,8 +21,8 @@ INLINE __m256i nibbles(const uint8_t *src) {
 
 /* 32 bits to 32 bytes of `value` or 0. */
 INLINE __m256i spread_bits(uint32_t bits, int value) {
-    const __m256i pick = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2,
-                                          2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
+    const __m256i pick = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2,
+                                          2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
     const __m256i bit = _mm256_set1_epi64x((long long)0x8040201008040201);
     __m256i v = _mm256_shuffle_epi8(_mm256_set1_epi32((int)bits), pick);
     v = _mm256_cmpeq_epi8(_mm256_and_si256(v, bit), bit);
@@ -164,8 +164,9 @@ static void unpack_q3_k(const uint8_t *row, int64_t k0, int n, uint8_t *q, float
             for (int s = 0; s < 4; s++) {
                 const __m256i bit = _mm256_set1_epi8((char)(1 << (4 * h + s)));
                 const __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(high, bit), bit);
-                store32(q + 128 * h + 32 * s,
-                        _mm256_or_si256(two_bits(v, s), _mm256_and_si256(set, _mm256_set1_epi8(4))));
+                store32(
+                    q + 128 * h + 32 * s,
+                    _mm256_or_si256(two_bits(v, s), _mm256_and_si256(set, _mm256_set1_epi8(4))));
             }
         }
         scales16(scale + 16 * i, q3_k_scales(b[i].sc), half(b[i].d));
@@ -175,8 +176,8 @@ static void unpack_q3_k(const uint8_t *row, int64_t k0, int n, uint8_t *q, float
 /* f[j] = d * b[j] for 8 bytes. */
 INLINE void scales8(float *f, uint32_t lo, uint32_t hi, float d) {
     const __m128i b = _mm_cvtsi64_si128((long long)((uint64_t)hi << 32 | lo));
-    _mm256_storeu_ps(
-        f, _mm256_mul_ps(_mm256_set1_ps(d), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(b))));
+    _mm256_storeu_ps(f,
+                     _mm256_mul_ps(_mm256_set1_ps(d), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(b))));
 }
 
 /* Scales and minima of Q4_K and Q5_K, four bytes at a time. */
@@ -244,7 +245,7 @@ static void unpack_q6_k(const uint8_t *row, int64_t k0, int n, uint8_t *q, float
     }
 }
 
-/* ---- activations ------------------------------------------------------------------------------ */
+/* ---- activations ----------------------------------------------------------------------------- */
 
 INLINE float max8(__m256 v) {
     __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
@@ -268,7 +269,8 @@ INLINE float quantise_block(const float *src, int8_t *q, int32_t *s16) {
         m = _mm256_max_ps(m, _mm256_andnot_ps(sign, v[i]));
     }
     /* Maxima forget a NaN. */
-    const __m256 nan = _mm256_or_ps(_mm256_cmp_ps(v[0], v[1], _CMP_UNORD_Q), _mm256_cmp_ps(v[2], v[3], _CMP_UNORD_Q));
+    const __m256 nan = _mm256_or_ps(_mm256_cmp_ps(v[0], v[1], _CMP_UNORD_Q),
+                                    _mm256_cmp_ps(v[2], v[3], _CMP_UNORD_Q));
     float amax = _mm256_movemask_ps(nan) ? NAN : max8(m);
     bool zero = amax < 1e-30f;
     const __m256 inv = _mm256_set1_ps(zero ? 0 : 127.0f / amax);
@@ -278,7 +280,8 @@ INLINE float quantise_block(const float *src, int8_t *q, int32_t *s16) {
     const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     const __m256i p = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(a, b), order);
     _mm256_storeu_si256((__m256i *)(void *)q, p);
-    __m256i s = _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), p), _mm256_set1_epi16(1));
+    __m256i s =
+        _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), p), _mm256_set1_epi16(1));
     s = _mm256_add_epi32(s, _mm256_shuffle_epi32(s, 0x4e));
     s = _mm256_add_epi32(s, _mm256_shuffle_epi32(s, 0xb1));
     s16[0] = _mm256_extract_epi32(s, 0);

@@ -10,8 +10,8 @@
 #include "kernels/cpu/dot.h"
 #include "kernels/cpu/gemm_tile.h"
 
-/* A vector is computed where it says so. GCC would make all products of a long loop first and add them
- * up afterwards, which takes more registers than there are. */
+/* A vector is computed where it says so. GCC would make all products of a long loop first and add
+ * them up afterwards, which takes more registers than there are. */
 #define GM_KEEP(vector) __asm__("" : "+v"(vector))
 
 /* turn4 for vectors of BITS: in each 128 of them v[i] becomes lane i of all four. */
@@ -27,9 +27,10 @@
         v[3] = _mm##BITS##_unpackhi_epi64(b, d);                                                   \
     }
 
-/* Where the kernels find their orders of activations, in gm_xq_few.q. A level has kernels of both widths, for
- * different formats, and a matmul may have matrices of both: what they read lies apart. PAIRS and QUADS are of one
- * width at each level, since whoever has a kernel for one of their formats has them all. */
+/* Where the kernels find their orders of activations, in gm_xq_few.q. A level has kernels of both
+ * widths, for different formats, and a matmul may have matrices of both: what they read lies apart.
+ * PAIRS and QUADS are of one width at each level, since whoever has a kernel for one of their
+ * formats has them all. */
 enum { GM_ORDER_LANES_YMM, GM_ORDER_LANES_ZMM, GM_ORDER_PAIRS, GM_ORDER_QUADS };
 
 /* Puts the x86 variants up to `level` over what is in f. */
