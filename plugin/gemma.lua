@@ -58,7 +58,12 @@ for plug, ex in pairs({
   local keys = ('<Cmd>%s<CR>'):format(ex)
   vim.keymap.set('n', ('<Plug>(gemma-%s)'):format(plug), keys, { desc = 'Gemma: ' .. plug })
 end
-vim.keymap.set({ 'n', 'i' }, '<Plug>(gemma-dictate)', '<Cmd>Gemma dictate<CR>', { desc = 'Gemma: dictate' })
+vim.keymap.set(
+  { 'n', 'i' },
+  '<Plug>(gemma-dictate)',
+  '<Cmd>Gemma dictate<CR>',
+  { desc = 'Gemma: dictate' }
+)
 
 local group = vim.api.nvim_create_augroup('gemma', {})
 vim.api.nvim_create_autocmd('InsertEnter', {

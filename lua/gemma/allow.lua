@@ -35,7 +35,7 @@ local function static_reason(buf)
   if bo.buftype ~= '' and bo.buftype ~= 'acwrite' then
     why = ("this is not a file ('buftype' is %s)."):format(bo.buftype)
   elseif not config.takes(bo.filetype) then
-    why = ("filetype %s is off (filetypes)."):format(bo.filetype)
+    why = ('filetype %s is off (filetypes).'):format(bo.filetype)
   elseif M.is_excluded(name) then
     why = ('%s is excluded (exclude list).'):format(vim.fs.basename(name))
   end

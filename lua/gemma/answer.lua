@@ -465,7 +465,11 @@ function Answer:apply()
   })
   local win = vim.fn.bufwinid(self.source)
   if shown and win ~= -1 then
-    if self.win and api.nvim_win_is_valid(self.win) and api.nvim_win_get_config(self.win).relative ~= '' then
+    if
+      self.win
+      and api.nvim_win_is_valid(self.win)
+      and api.nvim_win_get_config(self.win).relative ~= ''
+    then
       self:close() -- it stands where the change is shown; :Gemma answers brings it back
     end
     api.nvim_set_current_win(win)

@@ -27,7 +27,12 @@ M.functions = {
   { name = 'enable', args = '{buf}', since = '0.1.0', desc = 'Ghost text on; 0 is this buffer.' },
   { name = 'disable', args = '{buf}', since = '0.1.0', desc = 'Ghost text off.' },
   { name = 'toggle', args = '{buf}', since = '0.1.0', desc = 'Either; returns true for on.' },
-  { name = 'accept', args = '', since = '0.1.0', desc = 'As the key; true if something was shown.' },
+  {
+    name = 'accept',
+    args = '',
+    since = '0.1.0',
+    desc = 'As the key; true if something was shown.',
+  },
   { name = 'accept_word', args = '', since = '0.1.0', desc = 'The same for a word.' },
   { name = 'accept_line', args = '', since = '0.1.0', desc = 'The same for a line.' },
   { name = 'next', args = '', since = '0.1.0', desc = 'Another suggestion.' },

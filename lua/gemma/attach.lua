@@ -43,7 +43,10 @@ function M.ask(a, question, o)
   local stat = a.path and uv.fs_stat(a.path)
   require('gemma.answer').open({
     key = table.concat({
-      a.path or tostring(a), stat and stat.mtime.sec or 0, stat and stat.size or 0, question or '',
+      a.path or tostring(a),
+      stat and stat.mtime.sec or 0,
+      stat and stat.size or 0,
+      question or '',
     }, '\0'),
     title = 'Gemma: ' .. (a.kind == 'sound' and 'recording' or a.name:gsub('%c', '?')),
     system = M.SYSTEM,
@@ -75,8 +78,12 @@ end
 ---@param s string
 ---@return boolean
 local function looks_like_path(s)
-  return media.looks_like(s) or s:match('^[/~]') ~= nil or s:match('^%.%.?[/\\]') ~= nil
-    or s:match('^%a:[/\\]') ~= nil or s:match('[/\\]$') ~= nil or s:match('^%a[%w+.-]+://') ~= nil
+  return media.looks_like(s)
+    or s:match('^[/~]') ~= nil
+    or s:match('^%.%.?[/\\]') ~= nil
+    or s:match('^%a:[/\\]') ~= nil
+    or s:match('[/\\]$') ~= nil
+    or s:match('^%a[%w+.-]+://') ~= nil
     or s:match('^file:') ~= nil
 end
 
@@ -281,8 +288,9 @@ end
 local function pick(dir, question, why)
   pictures_below(dir, function(list)
     if #list == 0 then
-      return notify.warn(why
-        or 'no picture here or in the clipboard. Name one: :Gemma image {path}.')
+      return notify.warn(
+        why or 'no picture here or in the clipboard. Name one: :Gemma image {path}.'
+      )
     end
     local prefix = dir:gsub('/$', '') .. '/'
     vim.ui.select(list, {

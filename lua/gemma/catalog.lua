@@ -33,6 +33,7 @@ local function unsloth(file, bytes, sha256)
   }
 end
 
+-- stylua: ignore
 local MMPROJ = unsloth('mmproj-BF16.gguf', 175115840,
   '2e269f906eb15169ee9ce880ea649bd6d42d4964c21f8ede10d0d0efc738bcbb')
 
@@ -65,6 +66,7 @@ return {
     bytes = 6975879296,
     sha256 = '93567e57a8fe10b23569b9d9ec38cd005deedf71e29477c421a4b83f418a538b',
   },
+  -- stylua: ignore start
   plain('4 bits', unsloth('gemma-4-12b-it-Q4_K_M.gguf', 7121861440,
     '0a270ec9fe6b34f4a0d33992b6135117b484ebc4766ab76b51d4ae8c457e4c42')),
   plain('4 bits, parts more', unsloth('gemma-4-12b-it-UD-Q4_K_XL.gguf', 7366423360,
@@ -75,4 +77,5 @@ return {
     'f20e7ff1be28c283eeeb18fc895733791c56a5851d5cd3fe9691b7f7d12afa72')),
   plain('2 bits, small memory', unsloth('gemma-4-12b-it-UD-Q2_K_XL.gguf',
     4661419840, 'aa6e1ccf5cd1c5340c4786f0bda2478181327f14aba2359e51e455d02c90bff3')),
+  -- stylua: ignore end
 }

@@ -26,10 +26,14 @@ end
 function M.start(argv, opts, on_exit)
   local proc
   opts.detach = GROUP
-  proc = vim.system(argv, opts, vim.schedule_wrap(function(done)
-    running[proc] = nil
-    on_exit(done)
-  end))
+  proc = vim.system(
+    argv,
+    opts,
+    vim.schedule_wrap(function(done)
+      running[proc] = nil
+      on_exit(done)
+    end)
+  )
   running[proc] = true
   vim.api.nvim_create_autocmd('VimLeavePre', {
     group = vim.api.nvim_create_augroup('gemma.child', {}),

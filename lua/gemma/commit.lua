@@ -133,7 +133,10 @@ function M.complete(diff, names)
   local seen = 0
   for i, name in ipairs(names) do
     -- The longest one, since another may end in the same way.
-    if (vim.endswith(last, '/' .. name) or vim.endswith(last, ' ' .. name)) and #name > #(names[seen] or '') then
+    if
+      (vim.endswith(last, '/' .. name) or vim.endswith(last, ' ' .. name))
+      and #name > #(names[seen] or '')
+    then
       seen = i
     end
   end
@@ -235,7 +238,8 @@ function Run:give_up()
   if not self:finish() then
     return false
   end
-  local untouched = self.own and api.nvim_buf_is_valid(self.buf)
+  local untouched = self.own
+    and api.nvim_buf_is_valid(self.buf)
     and vim.deep_equal(api.nvim_buf_get_lines(self.buf, 0, -1, false), { '' })
   if untouched then
     api.nvim_buf_delete(self.buf, { force = true })
@@ -349,7 +353,8 @@ local function where(buf)
     return { dirs = by_git and { cwd } or { cwd, work_tree(dir) }, git_dir = dir }
   end
   -- The buffers of oil are 'acwrite'.
-  local of_file = vim.bo[buf].filetype ~= 'gitcommit' and vim.tbl_contains({ '', 'acwrite' }, vim.bo[buf].buftype)
+  local of_file = vim.bo[buf].filetype ~= 'gitcommit'
+    and vim.tbl_contains({ '', 'acwrite' }, vim.bo[buf].buftype)
   return { dirs = { of_file and dir or cwd } }
 end
 
@@ -451,7 +456,9 @@ function Run:collect(place, i)
       return self:fail(('no repository here: %s'):format(why))
     end
     local help = i > 1 and ' :cd to it first.' or ''
-    self:fail(('no work tree found for %s (%s).%s'):format(vim.fn.fnamemodify(want, ':~'), why, help))
+    self:fail(
+      ('no work tree found for %s (%s).%s'):format(vim.fn.fnamemodify(want, ':~'), why, help)
+    )
   end)
 end
 
@@ -481,13 +488,17 @@ function Run:read(dir, top)
       end
     end
     if #left_out == n then
-      return self:fail(('all staged files are excluded (exclude list), such as %s.'):format(left_out[1]))
+      return self:fail(
+        ('all staged files are excluded (exclude list), such as %s.'):format(left_out[1])
+      )
     end
     git(dir, args, function(diff, why, too_much)
       if self.over then
         return
       elseif not diff then
-        return self:fail(('the staged diff cannot be read: %s'):format(transcript.one_line(why or '')))
+        return self:fail(
+          ('the staged diff cannot be read: %s'):format(transcript.one_line(why or ''))
+        )
       elseif too_much then
         diff = M.complete(diff, read)
       end

@@ -371,7 +371,9 @@ function M.request(manual)
   s.job, err = engine.generate(request_for(r, s, c))
   if not s.job then
     rec = nil
-    M.last = { what = err --[[@as string]] }
+    M.last = {
+      what = err --[[@as string]],
+    }
     log.warn('completion: %s', err)
   end
 end
@@ -393,7 +395,13 @@ end
 ---@param s gemma.Suggestion
 local function remember(r, s)
   local p = r.place
-  if s.text ~= '' and s.base == 0 and s.kind ~= 'kept' and api.nvim_buf_is_valid(p.buf) and p:typed() then
+  if
+    s.text ~= ''
+    and s.base == 0
+    and s.kind ~= 'kept'
+    and api.nvim_buf_is_valid(p.buf)
+    and p:typed()
+  then
     recall.put(r.likeness, s.text, now())
   end
 end
@@ -608,7 +616,9 @@ local function on_insert_enter()
   if engine.is_loaded() then
     M.read_ahead(false)
   elseif
-    (config.get().load == 'insert' or engine.rested) and not engine.busy() and not engine.kept_out
+    (config.get().load == 'insert' or engine.rested)
+    and not engine.busy()
+    and not engine.kept_out
   then
     -- What failed once is not tried again on every Insert mode, unless the options changed.
     if not engine.reason or failed_version ~= config.version then

@@ -87,7 +87,10 @@ function M.join(text, before, after)
   before = util.no_nul(before)
   local last = vim.fn.strcharpart(before, vim.fn.strchars(before) - 1)
   local first = vim.fn.strcharpart(text, 0, 1)
-  if spaced(last) and not last:match('[%s%(%[{<"\'`/\\@#$_~-]') and spaced(first)
+  if
+    spaced(last)
+    and not last:match('[%s%(%[{<"\'`/\\@#$_~-]')
+    and spaced(first)
     and not first:match('[.,;:!?%)%]}]')
   then
     text = ' ' .. text

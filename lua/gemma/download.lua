@@ -83,7 +83,9 @@ end
 
 --- Ends it; what has come stays for the next time.
 function Download:stop()
-  self:finish(('the download of %s was stopped; :Gemma install model resumes it.'):format(self.name))
+  self:finish(
+    ('the download of %s was stopped; :Gemma install model resumes it.'):format(self.name)
+  )
 end
 
 --- What came is not what was published. It is moved away, so that the next try starts anew.
@@ -146,7 +148,9 @@ function Download:check_sum()
     end,
     on_error = function(e)
       self.hash = nil
-      self:finish(('cannot check %s: %s. Run :Gemma install model again.'):format(self.name, e.text))
+      self:finish(
+        ('cannot check %s: %s. Run :Gemma install model again.'):format(self.name, e.text)
+      )
     end,
   })
   if not job then
@@ -221,7 +225,11 @@ local function explain(self, code, detail)
   elseif code == 22 then
     local status = detail:match('error: (%d+)') or '?'
     if status == '401' or status == '403' then
-      return ('%s refuses to send %s (%s): it wants an account there.'):format(host, self.name, status)
+      return ('%s refuses to send %s (%s): it wants an account there.'):format(
+        host,
+        self.name,
+        status
+      )
     end
     return ('%s answers %s for %s.'):format(host, status, self.o.url)
   elseif code == 23 then
@@ -251,6 +259,7 @@ end
 ---@return string[]
 local function curl(url)
   local proto = url:match('^https:') and '=https' or '=http,https'
+  -- stylua: ignore
   return {
     'curl', '--silent', '--show-error', '--location', '--max-redirs', '10',
     '--proto', proto, '--proto-redir', proto, '--connect-timeout', '20', '--globoff',
@@ -273,7 +282,9 @@ function Download:fetched(res, before)
     return self:bad(('more than %d bytes came'):format(self.bytes)) -- watch() has ended it
   elseif res.signal ~= 0 then
     -- 25: a limit on the size of files (SIGXFSZ).
-    return self:finish(explain(self, res.signal == 25 and 23 or 0, 'ended by signal ' .. res.signal))
+    return self:finish(
+      explain(self, res.signal == 25 and 23 or 0, 'ended by signal ' .. res.signal)
+    )
   end
   -- A host that breaks at the same place each time must not keep us busy for ever.
   local have = self:have()
@@ -287,11 +298,15 @@ function Download:fetched(res, before)
     return self:finish(explain(self, res.code, detail))
   end
   self.progress:report(nil, ('%s; trying again'):format(detail))
-  self.timer:start(M.RETRY_MS * 2 ^ self.vain, 0, vim.schedule_wrap(function()
-    if not self.over then
-      self:fetch()
-    end
-  end))
+  self.timer:start(
+    M.RETRY_MS * 2 ^ self.vain,
+    0,
+    vim.schedule_wrap(function()
+      if not self.over then
+        self:fetch()
+      end
+    end)
+  )
 end
 
 --- Tells how far it is, and ends what sends more than it should.
@@ -337,9 +352,14 @@ function Download:fetch()
     vim.list_extend(argv, { '--continue-at', tostring(before) })
   end
   vim.list_extend(argv, { '--output', self.part, '--url', self.o.url })
-  local ok, proc = pcall(vim.system, argv, { text = true }, vim.schedule_wrap(function(res)
-    self:fetched(res, before)
-  end))
+  local ok, proc = pcall(
+    vim.system,
+    argv,
+    { text = true },
+    vim.schedule_wrap(function(res)
+      self:fetched(res, before)
+    end)
+  )
   if not ok then
     return self:finish('cannot start curl: ' .. tostring(proc):gsub('\n.*', ''))
   end
@@ -406,7 +426,11 @@ function Download:claim_part(told)
   f = io.open(self.part .. '.info', 'wb')
   if f then
     f:write(vim.json.encode({
-      url = self.o.url, bytes = self.bytes, sha256 = self.sha256, tag = self.tag }))
+      url = self.o.url,
+      bytes = self.bytes,
+      sha256 = self.sha256,
+      tag = self.tag,
+    }))
     f:close()
   end
 end
@@ -441,10 +465,16 @@ function Download:asked(res)
 end
 
 function Download:ask()
-  local argv = vim.list_extend(curl(self.o.url), { '--head', '--max-time', '60', '--url', self.o.url })
-  local ok, proc = pcall(vim.system, argv, { text = true }, vim.schedule_wrap(function(res)
-    self:asked(res)
-  end))
+  local argv =
+    vim.list_extend(curl(self.o.url), { '--head', '--max-time', '60', '--url', self.o.url })
+  local ok, proc = pcall(
+    vim.system,
+    argv,
+    { text = true },
+    vim.schedule_wrap(function(res)
+      self:asked(res)
+    end)
+  )
   if not ok then
     return self:finish('cannot start curl: ' .. tostring(proc):gsub('\n.*', ''))
   end
@@ -457,8 +487,11 @@ end
 function M.start(o)
   local name = vim.fs.basename(o.path)
   if vim.fn.executable('curl') == 0 then
-    return o.on_done('curl was not found. Install it, or put the model into '
-      .. vim.fn.fnamemodify(vim.fs.dirname(o.path), ':~') .. ' yourself.')
+    return o.on_done(
+      'curl was not found. Install it, or put the model into '
+        .. vim.fn.fnamemodify(vim.fs.dirname(o.path), ':~')
+        .. ' yourself.'
+    )
   end
   local made, err = pcall(vim.fn.mkdir, vim.fs.dirname(o.path), 'p')
   if not made then
@@ -467,8 +500,10 @@ function M.start(o)
   local part = o.path .. '.part'
   local taken, holder = lock.take(part .. '.lock', {})
   if not taken then
-    return o.on_done(holder and ('pid %d downloads %s already.'):format(holder.pid, name)
-      or ('cannot write into %s.'):format(vim.fs.dirname(o.path)))
+    return o.on_done(
+      holder and ('pid %d downloads %s already.'):format(holder.pid, name)
+        or ('cannot write into %s.'):format(vim.fs.dirname(o.path))
+    )
   end
   local self = setmetatable({
     o = o,

@@ -97,9 +97,13 @@ local function rest_later()
   end
   local ms = seconds * (focused and 1000 or 500) - (vim.uv.now() - last_use)
   rest_timer = rest_timer or assert(vim.uv.new_timer())
-  rest_timer:start(math.max(ms, 1), 0, vim.schedule_wrap(function()
-    M.rest()
-  end))
+  rest_timer:start(
+    math.max(ms, 1),
+    0,
+    vim.schedule_wrap(function()
+      M.rest()
+    end)
+  )
 end
 
 --- The state follows from what is under way.
@@ -178,7 +182,9 @@ function M.find_mmproj(model)
         local file = vim.fs.joinpath(dir, name)
         local stat = vim.uv.fs_stat(file)
         local time = stat and stat.type == 'file' and stat.mtime.sec
-        if time and (not best or score > best_score or (score == best_score and time > best_time)) then
+        if
+          time and (not best or score > best_score or (score == best_score and time > best_time))
+        then
           best, best_score, best_time = file, score, time
         end
       end
@@ -211,8 +217,10 @@ function M.media_reason()
   if not mmproj then
     return why
   elseif M.model then
-    return M.no_mmproj or ('%s came after the model was loaded. Run :Gemma unload and ask again.')
-      :format(vim.fs.basename(mmproj))
+    return M.no_mmproj
+      or ('%s came after the model was loaded. Run :Gemma unload and ask again.'):format(
+        vim.fs.basename(mmproj)
+      )
   end
 end
 
@@ -344,7 +352,9 @@ local function on_load_event(ev)
       -- A broken companion must not cost the user the model. If it is the model itself that is
       -- broken, it will say so again.
       local mmproj = vim.fs.basename(loader.mmproj)
-      if begin_load(loader.path, nil, ('%s: %s; no pictures and sounds.'):format(mmproj, ev.text)) then
+      if
+        begin_load(loader.path, nil, ('%s: %s; no pictures and sounds.'):format(mmproj, ev.text))
+      then
         return
       end
     end

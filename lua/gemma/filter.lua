@@ -408,7 +408,8 @@ function M.fit_after(text, before, after, quote)
   end
   local also_there = brackets.open_quote(before, after)
   -- Without an end on its line it was an apostrophe.
-  local within = not also_there and quote and text:match('^[^\n]*'):find(quote, 1, true) and quote or nil
+  local within = not also_there and quote and text:match('^[^\n]*'):find(quote, 1, true) and quote
+    or nil
   local unpaired = brackets.unpaired(text, also_there or within)
   if within and unpaired[1] and unpaired[1].char == within then
     table.remove(unpaired, 1) -- its end, which is not there yet

@@ -152,8 +152,12 @@ function M.shot(done)
         require('gemma.log').warn('%s: %s', tool.name, err)
       end
       -- Most programs end the same way whether the user gave up or there was nothing to take.
-      return done(nil, out and ('%s took no picture.'):format(tool.name)
-        or err and ('%s: %s.'):format(tool.name, (err:gsub('%.$', ''))) or nil)
+      return done(
+        nil,
+        out and ('%s took no picture.'):format(tool.name)
+          or err and ('%s: %s.'):format(tool.name, (err:gsub('%.$', '')))
+          or nil
+      )
     end
     uv.fs_chmod(path, tonumber('600', 8))
     local a, bad = media.file(path, { temp = not keep, name = 'screenshot.png' })
@@ -163,6 +167,5 @@ function M.shot(done)
     done(a, bad)
   end)
 end
-
 
 return M

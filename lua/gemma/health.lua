@@ -42,8 +42,13 @@ local function check_files(path)
   end
   local dir = vim.fn.isdirectory(models.dir()) == 1 and models.dir() or vim.fs.dirname(path)
   local free = require('gemma.download').free(dir)
-  health.info(('%s in %s, %s free there'):format(
-    util.count(#models.list(), 'model'), models.dir(), free and util.bytes(free) or '?'))
+  health.info(
+    ('%s in %s, %s free there'):format(
+      util.count(#models.list(), 'model'),
+      models.dir(),
+      free and util.bytes(free) or '?'
+    )
+  )
 end
 
 --- Who has the model, when there are several Neovims.
@@ -58,7 +63,9 @@ local function check_owner()
     health.info(('pid %d has a model in memory (shared is %s)'):format(other.pid, shared))
   elseif engine.is_loaded() then
     local n = lend and lend.count() or 0
-    health.ok(('this Neovim has the model; %d other%s it'):format(n, n == 1 and ' borrows' or 's borrow'))
+    health.ok(
+      ('this Neovim has the model; %d other%s it'):format(n, n == 1 and ' borrows' or 's borrow')
+    )
   else
     health.info('no Neovim has a model in memory')
   end
@@ -165,7 +172,8 @@ local function check_model()
   health.ok(('%s (%s)'):format(path, util.bytes(size)))
   local models = require('gemma.models')
   if path == models.embedded() then
-    local fmt = 'that is the toy that comes with the plugin; :Gemma install model fetches a real one (%s)'
+    local fmt =
+      'that is the toy that comes with the plugin; :Gemma install model fetches a real one (%s)'
     health.info(fmt:format(models.size_of_real()))
   end
   local free = vim.uv.get_free_memory()
@@ -231,8 +239,9 @@ end
 --- Plugins that draw ghost text of their own at the same place: Lua modules, and the global
 --- variables of those that are not written in Lua.
 local GHOSTS = { 'copilot', 'supermaven-nvim', 'neocodeium', 'codeium', 'minuet', 'llm', 'tabnine' }
+-- stylua: ignore
 local GHOST_VARS = { loaded_copilot = 'copilot.vim', loaded_codeium = 'windsurf.vim',
-  loaded_llama = 'llama.vim', tabby_loaded = 'vim-tabby' } -- stylua: ignore
+  loaded_llama = 'llama.vim', tabby_loaded = 'vim-tabby' }
 
 --- Plugins that show suggestions beside ours.
 ---@return string[]

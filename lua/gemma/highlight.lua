@@ -6,9 +6,17 @@ local M = {}
 ---@type { name: string, links: string[], desc: string }[]
 M.groups = {
   { name = 'GemmaGhost', links = { 'ComplHint', 'NonText' }, desc = 'ghost text' },
-  { name = 'GemmaGhostMore', links = { 'ComplHintMore', 'MoreMsg' }, desc = 'which of several it is' },
+  {
+    name = 'GemmaGhostMore',
+    links = { 'ComplHintMore', 'MoreMsg' },
+    desc = 'which of several it is',
+  },
   { name = 'GemmaSource', links = { 'Visual' }, desc = 'text that is being explained' },
-  { name = 'GemmaMedia', links = { 'Directory' }, desc = 'a picture or sound in the answer window' },
+  {
+    name = 'GemmaMedia',
+    links = { 'Directory' },
+    desc = 'a picture or sound in the answer window',
+  },
   { name = 'GemmaRec', links = { 'ErrorMsg' }, desc = 'that a recording is under way' },
   { name = 'GemmaTitle', links = { 'FloatTitle' }, desc = 'title of the answer window' },
   { name = 'GemmaThought', links = { 'Comment' }, desc = 'thoughts of the model' },

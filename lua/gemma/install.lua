@@ -204,8 +204,9 @@ local function fetch_model(model)
     add(model, path)
   end
   if #list == 0 then
-    return notify.info(('%s is there already; `:Gemma verify %s` checks it.'):format(
-      model.file, model.file))
+    return notify.info(
+      ('%s is there already; `:Gemma verify %s` checks it.'):format(model.file, model.file)
+    )
   end
   fetch(list, 1)
 end
@@ -309,7 +310,11 @@ function M.choose(name)
     prompt = 'Model:',
     kind = 'gemma_model',
     format_item = function(file)
-      return ('%s %-40s %8s'):format(file.path == now and '*' or ' ', file.name, util.bytes(file.bytes))
+      return ('%s %-40s %8s'):format(
+        file.path == now and '*' or ' ',
+        file.name,
+        util.bytes(file.bytes)
+      )
     end,
   }, function(file)
     vim.cmd.redraw()
@@ -329,7 +334,9 @@ local function judge(path, hex)
   if not want then
     -- Not beside the embedded one: an update of the plugin brings another.
     local own = path == models.embedded()
-    local kept = own and 'it comes with the plugin' or models.record_sum(path, hex) and 'recorded' or 'not recorded'
+    local kept = own and 'it comes with the plugin'
+      or models.record_sum(path, hex) and 'recorded'
+      or 'not recorded'
     conclude('info', ('no sum is known for %s: %s...; %s.'):format(name, hex:sub(1, 12), kept))
   elseif want == hex then
     conclude('info', ('%s is whole (as %s).'):format(name, source))

@@ -118,12 +118,15 @@ local function find_html(text, add)
     name = name:lower()
     local best
     for _, key in ipairs(name == 'a' and { 'href' } or { 'src', 'href', 'xlink:href', 'data' }) do
-      local pat = '[%s"\']' .. key:gsub('%a', function(c)
-        return '[' .. c .. c:upper() .. ']'
-      end) .. '%s*=%s*'
+      local pat = '[%s"\']'
+        .. key:gsub('%a', function(c)
+          return '[' .. c .. c:upper() .. ']'
+        end)
+        .. '%s*=%s*'
       local _, eq = tag:find(pat)
       if eq then
-        best = tag:match('^"([^"]*)"', eq + 1) or tag:match("^'([^']*)'", eq + 1)
+        best = tag:match('^"([^"]*)"', eq + 1)
+          or tag:match("^'([^']*)'", eq + 1)
           or tag:match('^[^%s"\'>]+', eq + 1)
         break
       end
@@ -244,14 +247,16 @@ local FINDERS = {
   asciidoc = find_asciidoc,
   rst = find_rst,
 }
-for ft, like in pairs({
+-- stylua: ignore
+local LIKE = {
   rmd = 'markdown', quarto = 'markdown', mdx = 'markdown', ['markdown.mdx'] = 'markdown',
   vimwiki = 'markdown', telekasten = 'markdown', mail = 'markdown', gitcommit = 'markdown',
   xhtml = 'html', xml = 'html', svg = 'html', vue = 'html', svelte = 'html', astro = 'html',
   htmldjango = 'html', eruby = 'html', php = 'html', heex = 'html', templ = 'html',
   javascriptreact = 'html', typescriptreact = 'html', plaintex = 'tex', latex = 'tex',
   context = 'tex', asciidoctor = 'asciidoc', adoc = 'asciidoc',
-}) do
+}
+for ft, like in pairs(LIKE) do
   FINDERS[ft] = FINDERS[like]
 end
 
@@ -487,8 +492,10 @@ function M.resolve(link, dirs)
     else
       for _, dir in ipairs(dirs) do
         if link.base then
-          with_extensions(link.base:match('^/') and link.base .. '/' .. name
-            or dir .. '/' .. link.base .. '/' .. name)
+          with_extensions(
+            link.base:match('^/') and link.base .. '/' .. name
+              or dir .. '/' .. link.base .. '/' .. name
+          )
         end
         with_extensions(dir .. '/' .. name)
       end

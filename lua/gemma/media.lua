@@ -99,7 +99,8 @@ local BRANDS = {
   mif1 = { 'image', 'heif' },
 }
 
-local BMP_HEADERS = { [12] = true, [40] = true, [52] = true, [56] = true, [108] = true, [124] = true }
+local BMP_HEADERS =
+  { [12] = true, [40] = true, [52] = true, [56] = true, [108] = true, [124] = true }
 
 --- What a file is, by its first bytes. JPEG and TIFF have their size elsewhere.
 ---@param s string at least the first 64 bytes, better HEAD
@@ -150,7 +151,9 @@ function M.sniff(s, size)
   elseif s:match('^\255[\226-\229\242-\245\250-\253]') then
     -- Frame sync of layer II or III. Layer I would look like the mark of UTF-16 text.
     return is('audio', 'mp3')
-  elseif s:match('^%s*<svg[%s>]') or (s:match('^[\239\187\191%s]*<%?xml') and s:find('<svg[%s>]')) then
+  elseif
+    s:match('^%s*<svg[%s>]') or (s:match('^[\239\187\191%s]*<%?xml') and s:find('<svg[%s>]'))
+  then
     return is('image', 'svg')
   end
 end
@@ -169,7 +172,11 @@ function M.jpeg_size(read)
     local marker = s:byte(2)
     if marker == 0xFF then
       at = at + 1 -- a fill byte
-    elseif marker >= 0xC0 and marker <= 0xCF and marker ~= 0xC4 and marker ~= 0xC8
+    elseif
+      marker >= 0xC0
+      and marker <= 0xCF
+      and marker ~= 0xC4
+      and marker ~= 0xC8
       and marker ~= 0xCC
     then
       if #s < 9 then
@@ -263,8 +270,9 @@ function M.file(path, o)
   local name = o.name or tail(path)
   local stat, why, code = uv.fs_stat(path)
   if not stat then
-    return nil, code == 'ENOENT' and ('there is no file %s.'):format(M.short(path))
-      or ('cannot read %s: %s.'):format(name, why)
+    return nil,
+      code == 'ENOENT' and ('there is no file %s.'):format(M.short(path))
+        or ('cannot read %s: %s.'):format(name, why)
   elseif stat.type == 'directory' then
     return nil, ('%s is a folder. Name a file.'):format(M.short(path))
   elseif stat.type ~= 'file' then
@@ -367,7 +375,8 @@ function M.wake(parts)
   for _, part in ipairs(parts) do
     local from = part.recorded
     if from then
-      local sound = not part.sound:lives() and require('gemma.engine').sound(from.rate, from.channels)
+      local sound = not part.sound:lives()
+        and require('gemma.engine').sound(from.rate, from.channels)
       if sound then
         sound:append(from.pcm)
         sound:finish()

@@ -180,7 +180,9 @@ function M.command(given)
       return notify.warn(('%s: %s.'):format(vim.fn.fnamemodify(path, ':~'), err))
     end
     local names = table.concat(M.names(''), ', ')
-    notify.warn(('no prompt %s. There are: %s. Yours go into prompts/%s.md.'):format(which, names, which))
+    notify.warn(
+      ('no prompt %s. There are: %s. Yours go into prompts/%s.md.'):format(which, names, which)
+    )
   end
   if name then
     return start(name, args)

@@ -228,7 +228,8 @@ function Recording:deliver_voice()
 end
 
 function Recording:deliver_screen()
-  local a, err = require('gemma.media').file(self.file, { temp = not self.keep, name = 'screen.mkv' })
+  local a, err =
+    require('gemma.media').file(self.file, { temp = not self.keep, name = 'screen.mkv' })
   if not a then
     return self:fail(err)
   end
@@ -245,7 +246,8 @@ function Recording:ended()
   end
   local stat = self.file and uv.fs_stat(self.file)
   local seconds = self.o.kind == 'voice' and self.samples:seconds()
-    or (stat and stat.size > 0) and self:seconds() or 0
+    or (stat and stat.size > 0) and self:seconds()
+    or 0
   local vanished = self.state == 'recording'
   if vanished then
     self.why = 'vanished'
@@ -459,7 +461,8 @@ local function recorders(kind)
     return nil, why
   end
   local conf = config.get().media
-  local found, err = tools.choose(kind, kind == 'voice' and conf.recorder or conf.screen, tools.env())
+  local found, err =
+    tools.choose(kind, kind == 'voice' and conf.recorder or conf.screen, tools.env())
   if #found == 0 then
     return nil, err
   end

@@ -109,8 +109,9 @@ function Samples:feed(bytes)
       end
       return ''
     end
-    if not self.err and (self.rate < 1000 or self.rate > 192000 or self.channels < 1
-      or self.channels > 8)
+    if
+      not self.err
+      and (self.rate < 1000 or self.rate > 192000 or self.channels < 1 or self.channels > 8)
     then
       self.err = ('the recorder writes %d channels at %d Hz'):format(self.channels, self.rate)
     end
@@ -154,6 +155,7 @@ end
 ---@param channels integer
 ---@return string
 function M.wav(pcm, rate, channels)
+  -- stylua: ignore
   return 'RIFF' .. le(36 + #pcm, 4) .. 'WAVEfmt ' .. le(16, 4) .. le(1, 2) .. le(channels, 2)
     .. le(rate, 4) .. le(rate * channels * 2, 4) .. le(channels * 2, 2) .. le(16, 2)
     .. 'data' .. le(#pcm, 4) .. pcm

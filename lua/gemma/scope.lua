@@ -20,7 +20,9 @@ local BACK_LINES, BACK_BYTES = 100, 4096 -- how far brackets are looked for
 ---@return boolean
 local function begins_statement(line)
   local plain = line:gsub('%s*//.*', ''):gsub('^(%a+) slots', '%1')
-  return line:find('^[%a_@]') ~= nil and not plain:find('^[%w_]+%s*:%s*$') and not plain:find('^case%s')
+  return line:find('^[%a_@]') ~= nil
+    and not plain:find('^[%w_]+%s*:%s*$')
+    and not plain:find('^case%s')
 end
 
 --- Lines from the start of the statement at the left margin that the cursor is in: nothing is

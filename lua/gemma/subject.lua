@@ -38,7 +38,14 @@ end
 -- Words in the names of nodes that are a use of a function or a piece of one, such as function_call,
 -- method_invocation, function_declarator and function_type. They may well span lines.
 local PIECES = {
-  'call', 'invocation', 'index', 'declarator', 'signature', 'type', 'parameter', 'argument',
+  'call',
+  'invocation',
+  'index',
+  'declarator',
+  'signature',
+  'type',
+  'parameter',
+  'argument',
 }
 
 --- Whether nodes of this type are functions, in whatever grammar.
@@ -185,7 +192,8 @@ function M.read(buf, first, last, answer)
     return nil, ('%s is excluded (exclude list).'):format(vim.fs.basename(name))
   end
   local conf = require('gemma.config').get()
-  local limit = math.max(1024, (conf.n_ctx - answer) * require('gemma.context').BYTES_PER_TOKEN - 2048)
+  local limit =
+    math.max(1024, (conf.n_ctx - answer) * require('gemma.context').BYTES_PER_TOKEN - 2048)
   local code = lines(buf, first, last, limit)
   if not code then
     local fmt = 'the selection is too long (over %s). Select less or raise n_ctx.'

@@ -155,7 +155,8 @@ M.shot = {
 -- ---- the clipboard -------------------------------------------------------------------------
 
 --- Types asked for, best first: the first three need no loss and no guess.
-M.CLIPBOARD_TYPES = { 'image/png', 'image/jpeg', 'image/webp', 'image/gif', 'image/bmp', 'image/tiff' }
+M.CLIPBOARD_TYPES =
+  { 'image/png', 'image/jpeg', 'image/webp', 'image/gif', 'image/bmp', 'image/tiff' }
 
 ---@param out string list of types, one a line
 ---@return string? the type to ask for
@@ -229,11 +230,14 @@ local function ffmpeg_voice(env)
   if env.os == 'mac' then
     input = { '-f', 'avfoundation', '-i', ':default' }
   end
-  return vim.iter({
-    { 'ffmpeg', '-hide_banner', '-loglevel', 'error', '-nostdin', '-fflags', 'nobuffer' },
-    input,
-    { '-ac', '1', '-ar', tostring(M.RATE), '-flush_packets', '1', '-f', 's16le', 'pipe:1' },
-  }):flatten():totable()
+  return vim
+    .iter({
+      { 'ffmpeg', '-hide_banner', '-loglevel', 'error', '-nostdin', '-fflags', 'nobuffer' },
+      input,
+      { '-ac', '1', '-ar', tostring(M.RATE), '-flush_packets', '1', '-f', 's16le', 'pipe:1' },
+    })
+    :flatten()
+    :totable()
 end
 
 --- Each writes signed 16-bit samples to its standard output: bare, or behind a WAV or AU header.
@@ -254,6 +258,7 @@ M.voice = {
     fits = unix,
     stdout = true,
     argv = function()
+      -- stylua: ignore
       return {
         'parecord', '--raw', '--rate=16000', '--channels=1', '--format=s16le', '--latency-msec=40',
       }
@@ -274,6 +279,7 @@ M.voice = {
     fits = always,
     stdout = true,
     argv = function(env)
+      -- stylua: ignore
       local argv = {
         'sox', '-q', '--buffer', '2048', '-d', '-t', 'raw', '-e', 'signed-integer', '-b', '16', '-L',
         '-r', '16000', '-c', '1', '-',
@@ -322,11 +328,14 @@ M.screen = {
       elseif env.os == 'win' then
         input = { '-f', 'gdigrab', '-framerate', '10', '-i', 'desktop' }
       end
-      return vim.iter({
-        { 'ffmpeg', '-hide_banner', '-loglevel', 'error', '-y' },
-        input,
-        { '-r', '10', '-pix_fmt', 'yuv420p', '-preset', 'ultrafast', file },
-      }):flatten():totable()
+      return vim
+        .iter({
+          { 'ffmpeg', '-hide_banner', '-loglevel', 'error', '-y' },
+          input,
+          { '-r', '10', '-pix_fmt', 'yuv420p', '-preset', 'ultrafast', file },
+        })
+        :flatten()
+        :totable()
     end,
   },
 }
@@ -409,10 +418,13 @@ end
 ---@param env gemma.tools.Env
 ---@return string one line
 function M.missing(kind, env)
-  local names, what = {}, ({
-    shot = 'no screenshot program', voice = 'no recorder', screen = 'no screen recorder',
+  local what = ({
+    shot = 'no screenshot program',
+    voice = 'no recorder',
+    screen = 'no screen recorder',
     clipboard = 'no program for pictures in the clipboard',
   })[kind]
+  local names = {}
   for _, t in ipairs(M[kind]) do
     if t.fits(env) then
       names[#names + 1] = table.concat(t.needs, ' with ')

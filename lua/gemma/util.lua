@@ -102,7 +102,9 @@ end
 ---@param kind 'c'|'l' characters or lines
 function M.yank(text, kind)
   -- Not v:register, which in a callback may be that of a command that is being typed.
-  local clipboard = vim.fn.has('clipboard') == 1 and vim.split(vim.o.clipboard, ',', { plain = true }) or {}
+  local clipboard = vim.fn.has('clipboard') == 1
+      and vim.split(vim.o.clipboard, ',', { plain = true })
+    or {}
   local register = vim.list_contains(clipboard, 'unnamedplus') and '+'
     or vim.list_contains(clipboard, 'unnamed') and '*'
     or '"'

@@ -70,5 +70,5 @@ lint: layers
 ## format: clang-format over C, stylua over Lua where it is installed
 format:
 	clang-format -i $(C_FILES)
-	@if command -v stylua >/dev/null; then stylua lua plugin tests scripts; \
+	@if command -v stylua >/dev/null; then stylua lua plugin; \
 	    else echo "format: no stylua here, Lua left as it is"; fi

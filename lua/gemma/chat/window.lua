@@ -110,7 +110,7 @@ local function placement()
   local above = row - 3
   local down = below >= math.min(10, above)
   local room = math.max(1, math.min(down and below or above, math.floor(vim.o.lines * 0.45)))
-  return {
+  local config = {
     relative = 'cursor',
     anchor = down and 'NW' or 'SW',
     row = down and 1 or 0,
@@ -120,7 +120,8 @@ local function placement()
     style = 'minimal',
     border = 'rounded',
     title_pos = 'left',
-  }, room
+  }
+  return config, room
 end
 
 --- What is split: the current window or, since a float cannot be in Neovim 0.10, an ordinary one.

@@ -12,7 +12,8 @@ local MAX_HEADS = 5
 local WIDTH = 160 -- bytes of a head
 
 --- Parts of names of syntax nodes that have a head worth showing.
-local NODES = { 'function', 'method', 'class', 'struct', 'impl', 'interface', 'module', 'namespace' }
+local NODES =
+  { 'function', 'method', 'class', 'struct', 'impl', 'interface', 'module', 'namespace' }
 
 --- Words that go on with a block; they do not name one.
 local MIDDLE = {}

@@ -76,7 +76,8 @@ local function readable_file(path)
   elseif buf and vim.b[buf].gemma == false then
     return false
   end
-  return not exclude.is_excluded(path) and config.takes(vim.filetype.match({ filename = path }) or '')
+  return not exclude.is_excluded(path)
+    and config.takes(vim.filetype.match({ filename = path }) or '')
 end
 
 --- Sorts out what was collected of buffers that may not be read any more.
@@ -89,14 +90,15 @@ local function sieve()
       bufs[api.nvim_buf_get_name(buf)] = buf
     end
   end
-  return function(list)
+  local function sift(list)
     return vim.tbl_filter(function(x)
       if may[x.path] == nil then
         may[x.path] = not bufs[x.path] or M.readable(bufs[x.path])
       end
       return may[x.path]
     end, list)
-  end, may
+  end
+  return sift, may
 end
 
 -- ---- pieces of other buffers ---------------------------------------------------------------
@@ -211,13 +213,14 @@ local function build(buf, row, near, budget)
     declared = declarations.format(list, near, budget * SHARE.declarations, text.name)
   end
   local said = conf.notes and notes.get(path) or ''
-  return {
+  local found = {
     notes = text.head(vim.trim(said), notes.MAX_BYTES),
     ring = ring.format(sift(chosen), text.name),
     edits = edits.format(sift(changes), path, budget * SHARE.edits, text.name),
     declarations = declared,
     diagnostics = read_diagnostics(buf, row),
-  }, paths
+  }
+  return found, paths
 end
 
 ---@class gemma.project.Opts

@@ -20,7 +20,8 @@ function M.diff(old, new)
   local a = table.concat(old, '\n') .. (#old > 0 and '\n' or '')
   local b = table.concat(new, '\n') .. (#new > 0 and '\n' or '')
   local found = diff(a, b, { result_type = 'indices', algorithm = 'histogram' })
-  for _, h in ipairs(found --[[@as integer[][] ]]) do
+  ---@cast found integer[][]
+  for _, h in ipairs(found) do
     local start_a, count_a, start_b, count_b = h[1], h[2], h[3], h[4]
     out[#out + 1] = {
       at = count_a == 0 and start_a + 1 or start_a,

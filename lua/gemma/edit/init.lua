@@ -141,6 +141,7 @@ function Edit:run()
   local written = 0
   require('gemma.highlight').ensure()
   self.written = nil
+  -- stylua: ignore
   self.keys = require('gemma.edit.keys').lend(self.buf, {
     { lhs = '<C-e>', desc = 'stop', fn = function() self:stop() end },
   })
@@ -388,7 +389,8 @@ function M.fix(o)
     buf = buf,
     first = first,
     last = stop,
-    task = 'Rewrite <selection> so that these problems are gone; change nothing else:\n' .. problems,
+    task = 'Rewrite <selection> so that these problems are gone; change nothing else:\n'
+      .. problems,
   })
 end
 

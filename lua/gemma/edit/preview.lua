@@ -469,6 +469,7 @@ function M.show(region, new)
     over = false,
   }, Preview)
   shown[self.buf] = self
+  -- stylua: ignore
   self.keys = keys.lend(self.buf, {
     { lhs = ']c', desc = 'next change', fn = function() self:move(true) end },
     { lhs = '[c', desc = 'previous change', fn = function() self:move(false) end },

@@ -25,7 +25,8 @@ function M.open(buf, on_closed)
   if source == -1 then
     return nil
   end
-  local self = setmetatable({ source = source, was_diff = vim.wo[source].diff, closed = false }, Side)
+  local self =
+    setmetatable({ source = source, was_diff = vim.wo[source].diff, closed = false }, Side)
   self.buf = api.nvim_create_buf(false, true)
   vim.bo[self.buf].bufhidden = 'wipe'
   vim.bo[self.buf].undolevels = -1
