@@ -6,6 +6,7 @@
 local child = require('gemma.child')
 local engine = require('gemma.engine')
 local ffi = require('gemma.ffi')
+local lock = require('gemma.lock')
 local log = require('gemma.log')
 local make = require('gemma.make')
 local models = require('gemma.models')
@@ -72,6 +73,12 @@ function M.library()
   elseif building then
     return notify.info('the library is being built already.')
   end
+  -- Two makes in one folder write the same files. Where no lock can be made, make says why itself.
+  local mark = vim.fs.joinpath(root, 'build', 'make.lock')
+  local _, holder = lock.take(mark, {})
+  if holder then
+    return notify.info(('pid %d is building the library already.'):format(holder.pid))
+  end
   local progress = require('gemma.progress').start('build', 'starting the compiler')
   local tail = make.tail()
   local function on_output(_, data)
@@ -80,6 +87,7 @@ function M.library()
   local opts = { text = true, stdout = on_output, stderr = on_output, env = make.env }
   building = child.start(argv, opts, function(res)
     building = nil
+    lock.release(mark)
     if res.code == 0 and res.signal == 0 then
       progress:done('built')
       return built(root)

@@ -632,6 +632,22 @@ offline('install lib tells what is missing', function()
   h.has(wait_message(c, 6), 'no sources in ' .. root)
 end)
 
+offline('two Neovims do not build the library at once', function()
+  local c, root = plugin('lib:\n\t@echo >>made; while [ ! -e go ]; do sleep 0.02; done; exit 1')
+  local d = h.child({ fake = false, cols = 70, lines = 20,
+    config = ('vim.opt.rtp:remove(%q) vim.opt.rtp:prepend(%q)'):format(h.root, root) })
+  c:cmd('Gemma install lib')
+  c:wait(('vim.uv.fs_stat(%q)'):format(root .. '/made'))
+  d:cmd('Gemma install lib')
+  h.eq(wait_message(d), ('gemma: pid %d is building the library already.'):format(
+    c:lua('return vim.uv.os_getpid()')))
+  vim.fn.writefile({}, root .. '/go')
+  h.has(wait_message(c), 'the library was not built')
+  d:cmd('Gemma install lib')
+  h.has(wait_message(d, 2), 'the library was not built')
+  h.eq(read(root .. '/made'), '\n\n', 'made by one after the other')
+end)
+
 offline('leaving ends make and what it runs', function()
   local c, root = plugin('lib:\n\t@echo $$PPID $$$$ >pids.tmp; mv pids.tmp pids; sleep 60; true')
   c:cmd('Gemma install lib')
