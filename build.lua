@@ -20,6 +20,14 @@ local opts = { text = true, env = make.env, stdout = on_output, stderr = on_outp
 local process = vim.system(argv, opts, function(r)
   result = r
 end)
+-- A manager is left in the middle of it as well; make would go on without the editor.
+vim.api.nvim_create_autocmd('VimLeavePre', {
+  callback = function()
+    if not result then
+      process:kill('sigterm')
+    end
+  end,
+})
 
 local routine, is_main = coroutine.running()
 if routine and not is_main then

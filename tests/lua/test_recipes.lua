@@ -49,6 +49,7 @@ local function workshop()
   vim.fn.writefile({
     '#!/bin/sh',
     'echo "$*" >>"$MADE"',
+    'echo $$ >"$MADE.pid"',
     'echo "  CC  some.c"',
     'while [ -e "$HOLD" ]; do sleep 0.02; done',
     '[ -z "$KILLED" ] || kill -9 $$',
@@ -159,6 +160,23 @@ test('recipes: what lazy.nvim makes of the four fields is a working plugin', fun
   h.eq({ got.command, got.loaded, got.there }, { 2, true, true })
   h.has(got.library, at)
   vim.fn.delete(dir, 'rf')
+end)
+
+test('recipes: leaving in the middle of build.lua ends make', function()
+  local dir = workshop()
+  vim.fn.writefile({}, dir .. '/hold')
+  local c = h.child({ fake = false, env = {
+    PATH = dir .. '/bin:' .. vim.env.PATH, MADE = dir .. '/made', HOLD = dir .. '/hold' } })
+  c:lua(LAZY_BUILD, dir .. '/gemma.git/build.lua')
+  c:wait('#Shown > 0')
+  local pid = tonumber(vim.fn.readfile(dir .. '/made.pid')[1])
+  vim.rpcnotify(c.chan, 'nvim_command', 'qall!')
+  h.eq(vim.fn.jobwait({ c.chan }, 3000)[1], 0)
+  local gone = vim.wait(10000, function()
+    return vim.uv.kill(pid, 0) ~= 0
+  end, 5)
+  vim.fn.delete(dir, 'rf') -- and what make waits for
+  h.ok(gone, 'make is gone')
 end)
 
 test('recipes: build.lua ends in an error of one line where something is missing', function()
