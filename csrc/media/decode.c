@@ -219,7 +219,7 @@ static uint32_t tiff_read(const uint8_t *p, int bytes, bool big) {
     return v;
 }
 
-enum { TIFF_BITS = 258, TIFF_COMPRESSION = 259, TIFF_ORIENTATION = 274 };
+enum { TIFF_BITS = 258, TIFF_COMPRESSION = 259, TIFF_ORIENTATION = 274, TIFF_SAMPLE_FORMAT = 339 };
 
 /* The first SHORT of a tag in the first directory of a TIFF block; 1 when it is not there. */
 static int tiff_tag(const uint8_t *p, size_t n, uint32_t tag) {
@@ -399,7 +399,12 @@ static int decode_tiff(const uint8_t *p, size_t n, gm_image *out, char *err, siz
     if (how == 6 || how == 7) /* FFmpeg takes its colours for RGB */
         return gm_fail(err, errlen, GM_EUNSUPPORTED,
                        "a TIFF with a JPEG inside cannot be read; save it as PNG");
-    const int rc = gm_avlib_image("tiff", p, n, out, err, errlen), bits = tiff_tag(p, n, TIFF_BITS);
+    const int bits = tiff_tag(p, n, TIFF_BITS), format = tiff_tag(p, n, TIFF_SAMPLE_FORMAT);
+    if (format == 3 || (format == 2 && bits > 8)) /* it takes them for unsigned integers */
+        return gm_fail(err, errlen, GM_EUNSUPPORTED,
+                       "a TIFF with %s values cannot be read; save it as PNG",
+                       format == 3 ? "floating-point" : "signed");
+    const int rc = gm_avlib_image("tiff", p, n, out, err, errlen);
     if (rc != GM_EFORMAT || bits <= 16) return rc; /* the decoder calls more bits damage */
     return gm_fail(err, errlen, GM_EUNSUPPORTED,
                    "a TIFF with %d bits for each value cannot be read; save it as PNG", bits);

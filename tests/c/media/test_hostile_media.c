@@ -197,9 +197,11 @@ static size_t put_tiff(uint8_t *p, uint16_t bits, uint16_t photometric, uint16_t
 static void a_tiff_of_an_unknown_kind_is_not_called_damaged(void **state) {
     (void)state;
     need_ffmpeg();
-    /* Known for comparison, 32-bit integer, 32-bit float, CIELab. */
-    static const uint16_t kinds[][3] = {{8, 1, 1}, {32, 1, 1}, {32, 1, 3}, {8, 8, 1}};
-    for (size_t i = 0; i < 4; i++) {
+    /* Bits, photometric interpretation (8: CIELab), sample format (2: signed, 3: float). The first
+     * one is known, for comparison; the last two were read as grey of 16 bits. */
+    static const uint16_t kinds[][3] = {{8, 1, 1}, {32, 1, 1}, {32, 1, 3},
+                                        {8, 8, 1}, {16, 1, 3}, {16, 1, 2}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         uint8_t tiff[256];
         char err[256] = "";
         gm_image img;
