@@ -1,7 +1,8 @@
 /* avlib.c: FFmpeg at run time: finding it, and pictures. Tracks of files are in avtrack.c.
  *
  * What is known of their structs, measured with offsetof on versions 5.1, 7.1 and 9.0 (libavformat
- * 59, 61, 63), x86-64 and other LP64 targets:
+ * 59, 61, 63), x86-64 and other LP64 targets. The tests of pictures and films pass with these and
+ * with 8.1; 6 was read about, not run.
  *
  *   AVFormatContext  nb_streams 44, streams 48
  *   AVStream         time_base 16, codecpar 208 up to 59;
