@@ -194,6 +194,21 @@ function Child:screen(first, last)
   ]], first, last)
 end
 
+--- Until the screen has the text.
+function Child:shows(text)
+  local screen
+  local start = vim.uv.now()
+  repeat
+    screen = table.concat(self:screen(), '\n')
+    if screen:find(text, 1, true) then
+      return
+    end
+    vim.wait(5)
+    vim.uv.update_time()
+  until vim.uv.now() - start > LIMIT
+  M.has(screen, text)
+end
+
 --- The screen as it is stored in tests/lua/screens: each row of text, and under a row with ghost
 --- text a row that marks its cells; `^` marks the cursor. Of a child with `colour`.
 ---@return string[]

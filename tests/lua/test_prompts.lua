@@ -93,7 +93,7 @@ test('a question is asked in the answer window, about the function here', functi
   h.has(prompt, '<selection>\n' .. table.concat(CODE, '\n', 3, 5) .. '\n</selection>')
   h.has(prompt, 'Write tests')
   h.has(prompt, 'with busted')
-  h.has(table.concat(c:screen(), '\n'), 'Gemma: tests, 3-5')
+  c:shows('Gemma: tests, 3-5')
 end)
 
 test('an edit is shown as a change', function()

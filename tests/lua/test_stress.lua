@@ -162,7 +162,8 @@ T[#T + 1] = {
       if own then
         local done = a:lua([=[
           local lines, pos = vim.api.nvim_buf_get_lines(0, 0, -1, false), vim.api.nvim_win_get_cursor(0)
-          if vim.deep_equal(lines, lines_before) then return end
+          -- A bracket may take the place of one that stood there.
+          if vim.deep_equal({ lines, pos }, { lines_before, pos_before }) then return end
           local from = pos_before
           local piece = vim.api.nvim_buf_get_text(0, from[1] - 1, from[2], pos[1] - 1, pos[2], {})
           local was = lines_before[from[1]]:sub(from[2] + 1)
