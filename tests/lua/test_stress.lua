@@ -99,7 +99,7 @@ local CHECK = [[
     end
   end
   local ghost = require('gemma.ghost')
-  return { state = state(), marks = marks, text = ghost.text(), accepted = Accepted }]]
+  return { state = state(), marks = marks, text = ghost.text() }]]
 
 --- One ghost at most, and where the keys would put text.
 local function sound(got)
@@ -124,9 +124,9 @@ T[#T + 1] = {
     local a = h.child({ config = 'vim.g.gemma = { completion = { delay = 0, min_chars = 1, first_paint = 0 } }' })
     local b = h.child({ fake = false, cols = 70, lines = 20, config = 'vim.g.loaded_gemma = true' })
     a:lua(MODEL)
-    a:lua([[_G.Accepted = {}
-      vim.api.nvim_create_autocmd('User', { pattern = 'GemmaGhostAccept', callback = function(ev)
-        Accepted.n = (Accepted.n or 0) + 1 end })]])
+    a:lua([[_G.Dismissed = 0
+      vim.api.nvim_create_autocmd('User', { pattern = 'GemmaGhostDismiss', callback = function()
+        Dismissed = Dismissed + 1 end })]])
     a:lua(BOTH)
     b:lua(BOTH)
     for _, c in ipairs({ a, b }) do
@@ -157,7 +157,7 @@ T[#T + 1] = {
       local own = before.text and key:match('^<M%-')
       -- What is shown may change until the key arrives, so the plugin's editor says what it did.
       a:lua([[_G.lines_before = vim.api.nvim_buf_get_lines(0, 0, -1, false)
-        _G.pos_before = vim.api.nvim_win_get_cursor(0)]])
+        _G.pos_before, _G.dismissed_before = vim.api.nvim_win_get_cursor(0), Dismissed]])
       a:feed(key)
       if own then
         local done = a:lua([=[
@@ -175,8 +175,8 @@ T[#T + 1] = {
           b:lua("vim.api.nvim_feedkeys(vim.keycode('<Plug>(put)'), 'mt', false)")
           b:lua('return 0')
         end
-      else
-        b:feed(key)
+      elseif key ~= '<C-]>' or a:lua('return Dismissed == dismissed_before') then
+        b:feed(key) -- where it took nothing down it does what it does everywhere: it ends a completion
       end
       a:lua('trickle()')
       local got = a:lua(CHECK, math.random() < 0.75)
