@@ -6,7 +6,6 @@
 
 local M = {}
 
-local util = require('gemma.util')
 local uv = vim.uv
 
 ---@class gemma.Lock
@@ -33,6 +32,14 @@ local function parse(text)
   end
 end
 
+--- Of whomever it is: a folder may be shared.
+---@param pid integer
+---@return boolean
+local function lives(pid)
+  local ok, _, name = uv.kill(pid, 0)
+  return ok == 0 or name == 'EPERM'
+end
+
 --- Takes away what is still the file that was read. Moved first and looked at again, since another
 --- process may have replaced it in between; then it goes back.
 ---@param path string
@@ -56,7 +63,7 @@ function M.holder(path)
     return nil
   end
   local lock = parse(text)
-  if not lock or not util.lives(lock.pid) then
+  if not lock or not lives(lock.pid) then
     remove(path, text)
     return nil
   end

@@ -40,7 +40,8 @@ local function owner()
   end
   local pid = f:read('*n') or 0
   f:close()
-  return pid, pid > 0 and require('gemma.util').lives(pid)
+  -- It was ours, so a process that may not be signalled is somebody else's with the same number.
+  return pid, pid > 0 and vim.uv.kill(pid, 0) == 0
 end
 
 --- Another Neovim that lives may have written its own meanwhile.

@@ -209,12 +209,4 @@ function M.locked()
   return tostring(err):find('E565:', 1, true) ~= nil
 end
 
---- Is there such a process, of whomever it is?
----@param pid integer
----@return boolean
-function M.lives(pid)
-  local ok, _, name = uv.kill(pid, 0)
-  return ok == 0 or name == 'EPERM'
-end
-
 return M
