@@ -11,7 +11,7 @@ THREADED  = $(filter $(addprefix $(BUILD)/tests/,c/api/% c/kernels/% c/engine/te
 TESTENV   = BUILD='$(BUILD)' CTEST='$(CTEST)' KTEST='$(KTEST)' THREADED='$(THREADED)' T='$(T)' \
             SAN='$(SAN)' MAKE='$(MAKE)'
 
-.PHONY: threaded-build check test kernels layers layout lint format deps-test
+.PHONY: threaded-build check test kernels layers lint format deps-test
 
 threaded-build: $(THREADED)
 
@@ -52,23 +52,13 @@ kernels:
 layers:
 	@scripts/layers $$(find csrc -name '*.[ch]')
 
-C_FILES = $(shell find csrc tests tools -name '*.[ch]')
-
-# Versions of clang-format differ in what they make of the same file; this is Debian 12's.
-layout:
-	@if clang-format --version | grep -q 'version 14\.'; then \
-	    clang-format --dry-run -Werror $(C_FILES) || { echo 'layout: make format puts this right'; exit 1; }; \
-	else echo 'layout: C is checked by clang-format 14 only'; fi
-
-## lint: layers, luacheck, shellcheck, clang-format
-lint: layers
+## lint: the rules of make test: layers, luacheck, shellcheck, layout of C
+lint:
 	@scripts/deps --check lint
-	luacheck -q lua plugin tests scripts tools
-	grep -lE '^#!/bin/(ba)?sh' -r scripts tests tools .ci | xargs shellcheck -S warning
-	@$(MAKE) -s layout
+	@$(TESTENV) scripts/test lint
 
 ## format: clang-format over C, stylua over Lua where it is installed
 format:
-	clang-format -i $(C_FILES)
+	find csrc tests tools -name '*.[ch]' -exec clang-format -i {} +
 	@if command -v stylua >/dev/null; then stylua lua plugin; \
 	    else echo "format: no stylua here, Lua left as it is"; fi
