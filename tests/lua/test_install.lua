@@ -579,6 +579,12 @@ end)
 
 -- ---- the library ---------------------------------------------------------------------------
 
+--- A Neovim with the plugin of that folder.
+local function child_of(root)
+  return h.child({ fake = false, cols = 70, lines = 20,
+    config = ('vim.opt.rtp:remove(%q) vim.opt.rtp:prepend(%q)'):format(h.root, root) })
+end
+
 --- A copy of the plugin whose Makefile does what the test wants.
 local function plugin(makefile)
   local root = vim.fn.tempname()
@@ -587,8 +593,7 @@ local function plugin(makefile)
     vim.uv.fs_symlink(h.root .. '/' .. d, root .. '/' .. d)
   end
   vim.fn.writefile(vim.split(makefile, '\n'), root .. '/Makefile')
-  local c = h.child({ fake = false, cols = 70, lines = 20,
-    config = ('vim.opt.rtp:remove(%q) vim.opt.rtp:prepend(%q)'):format(h.root, root) })
+  local c = child_of(root)
   return c, root
 end
 
@@ -634,8 +639,7 @@ end)
 
 offline('two Neovims do not build the library at once', function()
   local c, root = plugin('lib:\n\t@echo >>made; while [ ! -e go ]; do sleep 0.02; done; exit 1')
-  local d = h.child({ fake = false, cols = 70, lines = 20,
-    config = ('vim.opt.rtp:remove(%q) vim.opt.rtp:prepend(%q)'):format(h.root, root) })
+  local d = child_of(root)
   c:cmd('Gemma install lib')
   c:wait(('vim.uv.fs_stat(%q)'):format(root .. '/made'))
   d:cmd('Gemma install lib')

@@ -112,6 +112,14 @@ local LAZY_BUILD = [[
   end
   step()]]
 
+--- A Neovim in which that begins, with the workshop's make.
+local function lazy_builds(dir, path, env)
+  local c = h.child({ fake = false, env = vim.tbl_extend('force', {
+    PATH = dir .. '/bin:' .. vim.env.PATH, MADE = dir .. '/made' }, env) })
+  c:lua(LAZY_BUILD, path)
+  return c
+end
+
 test("recipes: vim.pack installs from a repository, builds, and the next start has it", function()
   need_pack()
   local dir = workshop()
@@ -147,9 +155,7 @@ test('recipes: what lazy.nvim makes of the four fields is a working plugin', fun
   run({ 'git', 'clone', '-q', 'file://' .. dir .. '/gemma.git', at })
   local hold = dir .. '/hold'
   vim.fn.writefile({}, hold)
-  local c = h.child({ fake = false, env = {
-    PATH = dir .. '/bin:' .. vim.env.PATH, MADE = dir .. '/made', HOLD = hold } })
-  c:lua(LAZY_BUILD, at .. '/' .. spec.build)
+  local c = lazy_builds(dir, at .. '/' .. spec.build, { HOLD = hold })
   c:wait('#Shown > 0', 'while make works the editor goes on and shows how far it is')
   h.eq(c:lua('return { Shown, Built }'), { { 'CC  some.c' } })
   vim.fn.delete(hold)
@@ -165,9 +171,7 @@ end)
 test('recipes: leaving in the middle of build.lua ends make', function()
   local dir = workshop()
   vim.fn.writefile({}, dir .. '/hold')
-  local c = h.child({ fake = false, env = {
-    PATH = dir .. '/bin:' .. vim.env.PATH, MADE = dir .. '/made', HOLD = dir .. '/hold' } })
-  c:lua(LAZY_BUILD, dir .. '/gemma.git/build.lua')
+  local c = lazy_builds(dir, dir .. '/gemma.git/build.lua', { HOLD = dir .. '/hold' })
   c:wait('#Shown > 0')
   local pid = tonumber(vim.fn.readfile(dir .. '/made.pid')[1])
   vim.rpcnotify(c.chan, 'nvim_command', 'qall!')
@@ -182,9 +186,7 @@ end)
 test('recipes: build.lua ends in an error of one line where something is missing', function()
   local dir = workshop()
   local function build(env)
-    local c = h.child({ fake = false, env = vim.tbl_extend('force', {
-      PATH = dir .. '/bin:' .. vim.env.PATH, MADE = dir .. '/made' }, env) })
-    c:lua(LAZY_BUILD, dir .. '/gemma.git/build.lua')
+    local c = lazy_builds(dir, dir .. '/gemma.git/build.lua', env)
     c:wait('Built ~= nil')
     return c:lua('return Built.error')
   end
