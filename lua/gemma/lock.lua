@@ -2,14 +2,17 @@
 ---
 --- The file holds one JSON object with the pid. It appears whole (a link to a file that was written
 --- before) and only where there is none, so that of two Neovims one gets it. The kernel forgets
---- pids of the dead; a lock that names one is taken away by whoever finds it.
+--- pids of the dead; a lock that names one is taken away by whoever finds it, as is one from before the
+-- machine was started, whose pid may be anybody's now.
 
 local M = {}
 
 local uv = vim.uv
+local boot = require('gemma.util').boot
 
 ---@class gemma.Lock
 ---@field pid integer
+---@field boot string? see util.boot()
 ---@field [string] any what the holder told
 
 ---@param path string
@@ -33,10 +36,13 @@ local function parse(text)
 end
 
 --- Of whomever it is: a folder may be shared.
----@param pid integer
+---@param lock gemma.Lock
 ---@return boolean
-local function lives(pid)
-  local ok, _, name = uv.kill(pid, 0)
+local function lives(lock)
+  if lock.boot and boot() and lock.boot ~= boot() then
+    return false
+  end
+  local ok, _, name = uv.kill(lock.pid, 0)
   return ok == 0 or name == 'EPERM'
 end
 
@@ -63,7 +69,7 @@ function M.holder(path)
     return nil
   end
   local lock = parse(text)
-  if not lock or not lives(lock.pid) then
+  if not lock or not lives(lock) then
     remove(path, text)
     return nil
   end
@@ -102,7 +108,8 @@ end
 ---@return gemma.Lock? holder
 function M.take(path, info)
   pcall(vim.fn.mkdir, vim.fs.dirname(path), 'p')
-  local text = vim.json.encode(vim.tbl_extend('force', info, { pid = uv.os_getpid() }))
+  local text =
+    vim.json.encode(vim.tbl_extend('force', info, { pid = uv.os_getpid(), boot = boot() }))
   local temp = ('%s.new.%d'):format(path, uv.os_getpid())
   local f = io.open(temp, 'wb')
   if not f then

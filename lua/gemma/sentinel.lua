@@ -1,11 +1,14 @@
 --- sentinel.lua: remembers across a crash that GPU work was under way.
 ---
---- A driver can take the whole process down. A file is written before the first GPU work of a
---- session and removed once it succeeded; found at start, it means that the last session died
---- there. It holds the pid, so that a second Neovim that is just loading is not mistaken for one
---- that died. The CPU needs none of this. Without a folder to write in nothing is remembered.
+--- A driver can take the whole process down, or the whole machine. A file is written before the first
+--- GPU work of a session and removed once it succeeded; found at start, it means that the last session
+--- died there. It holds the pid and which start of the machine that is of, so that a second Neovim that
+--- is just loading is not mistaken for one that died. The CPU needs none of this. Without a folder to
+--- write in nothing is remembered.
 
 local M = {}
+
+local boot = require('gemma.util').boot
 
 ---@return string
 function M.path()
@@ -24,7 +27,7 @@ function M.arm(device)
   pcall(vim.fn.mkdir, vim.fs.dirname(M.path()), 'p')
   local f = io.open(M.path(), 'w')
   if f then
-    f:write(('%d %s\n'):format(vim.uv.os_getpid(), device))
+    f:write(('%d %s\n%s\n'):format(vim.uv.os_getpid(), device, boot() or ''))
     f:close()
     armed = true
   end
@@ -39,7 +42,12 @@ local function owner()
     return nil
   end
   local pid = f:read('*n') or 0
+  f:read('*l') -- the device
+  local since = f:read('*l') or ''
   f:close()
+  if since ~= '' and boot() and since ~= boot() then
+    return pid, false -- the machine went down with it
+  end
   -- It was ours, so a process that may not be signalled is somebody else's with the same number.
   return pid, pid > 0 and vim.uv.kill(pid, 0) == 0
 end

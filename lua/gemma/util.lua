@@ -201,6 +201,21 @@ function M.duration(seconds)
   return ('%d:%02d'):format(math.floor(s / 60), s % 60)
 end
 
+local boot
+
+--- Tells one start of the machine from another: pids of before mean nothing.
+---@return string? nil where the system does not say
+function M.boot()
+  if boot == nil then
+    local f = io.open('/proc/sys/kernel/random/boot_id', 'r')
+    boot = f and f:read('*l') or false
+    if f then
+      f:close()
+    end
+  end
+  return boot or nil
+end
+
 --- Whether no text can be changed now, not even by a callback: an <expr> mapping waits for a key.
 ---@return boolean
 function M.locked()

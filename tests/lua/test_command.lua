@@ -372,6 +372,22 @@ test('the sentinel of another Neovim that lives stays', function()
   h.eq(c:lua("return vim.uv.fs_stat(require('gemma.sentinel').path()) ~= nil"), true)
 end)
 
+test('a sentinel from before the machine was started counts, whoever has its pid now', function()
+  local c = h.child()
+  local function tripped(boot)
+    return c:lua([[local path, pid, boot = require('gemma.sentinel').path(), ...
+      vim.fn.mkdir(vim.fs.dirname(path), 'p')
+      vim.fn.writefile({ ('%d vulkan'):format(pid), boot }, path)
+      return require('gemma.sentinel').tripped()]], vim.uv.os_getpid(), boot)
+  end
+  local boot = require('gemma.util').boot()
+  if not boot then
+    h.skip('the system does not say which start this is')
+  end
+  h.eq(tripped(boot), false)
+  h.eq(tripped('00000000-0000-0000-0000-000000000000'), true)
+end)
+
 test('turning ghost text off does not forget that GPU work ended Neovim', function()
   local c = h.child()
   c:lua([[vim.fn.mkdir(vim.fs.dirname(require('gemma.sentinel').path()), 'p')

@@ -276,6 +276,23 @@ test('a long answer is no silence', function()
   h.eq(a:lua('return Pings'), n)
 end)
 
+test('a lock from before the machine was started counts for nothing, whoever has its pid now', function()
+  local lock, boot = require('gemma.lock'), require('gemma.util').boot()
+  if not boot then
+    h.skip('the system does not say which start this is')
+  end
+  local path = vim.fn.tempname()
+  local function left(since)
+    vim.fn.writefile({ vim.json.encode({ pid = 1, boot = since }) }, path)
+  end
+  left(boot)
+  h.eq({ lock.take(path, {}) }, { false, { pid = 1, boot = boot } })
+  left('00000000-0000-0000-0000-000000000000')
+  h.eq({ lock.take(path, {}) }, { true })
+  lock.release(path)
+  h.eq(vim.uv.fs_stat(path), nil)
+end)
+
 test('a lock that was left behind counts for nothing', function()
   local a = h.child()
   a:lua([[local path = require('gemma.owner').path()
@@ -352,7 +369,7 @@ test('when the first cannot load, the second is free to load for itself', functi
   a:lua("Fake.hold_load = true require('gemma').load()")
   local b = second(a)
   b:lua("require('gemma').load()")
-  b:wait("require('gemma.engine').lender")
+  a:wait("require('gemma.lend').count() == 1", 'it has heard that another one waits')
   a:lua("Fake.load_failed(-5, 'broken file')")
   b:wait("require('gemma.engine').state == 'error'")
   h.eq(b:lua("return require('gemma.engine').lender == nil"), true)
