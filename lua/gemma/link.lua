@@ -153,6 +153,11 @@ local function find_markdown(text, add)
       local target, last = destination(text, close + 2)
       local stop = target and text:find(')', last --[[@as integer]] + 1, true)
       if target and stop then
+        local more = text:sub(last + 1, stop - 1)
+        if more:find('%S') and not more:find('^%s+["\'(]') then
+          -- Blanks that nobody escaped: no link to CommonMark, one to Pandoc and to whoever wrote it.
+          target = vim.trim(text:sub(close + 2, stop - 1):gsub('%s+["\'].*$', ''))
+        end
         local from = shows and open - 1 or open
         add({ from = from, to = stop, target = target, picture = shows })
       end
@@ -450,10 +455,10 @@ function M.resolve(link, dirs)
       return nil, 'pictures within the text (data:) are not read. Save the file first.'
     elseif scheme == 'attachment' or scheme == 'id' then
       return nil, ('%s: links are not followed. Name the file.'):format(scheme)
-    elseif scheme ~= 'file' then
+    elseif scheme ~= 'file' and t:find('^[^/]+://') then
       return nil, M.REMOTE
     end
-    t = t:gsub('^%a+:', ''):gsub('^//localhost/', '/'):gsub('^//+', '/')
+    t = t:gsub('^[fF][iI][lL][eE]:', ''):gsub('^//localhost/', '/'):gsub('^//+', '/')
     t = t:match('^/(%a:[/\\].*)') or t
   elseif t:match('^//') then
     return nil, M.REMOTE

@@ -41,6 +41,9 @@ test('markdown: inline, in brackets, by reference, over two lines, within a link
     { "![](o|ut/plot.png 'the title')", 'out/plot.png' },
     { '![a](<my p|lot (2).png>)', 'my plot (2).png' },
     { '![a](plot_(|2).png)', 'plot_(2).png' },
+    { '![a](my p|lot.png)', 'my plot.png' },
+    { '![a](my p|lot.png "the title")', 'my plot.png' },
+    { '![a](m|y 2nd plot.png) ![b](c.png)', 'my 2nd plot.png' },
     { '![a](plot\\(|2.png)', 'plot(2.png' },
     { 'see [the |plot](a.png) here', 'a.png' },
     { '[![a|lt](thumb.png)](big.png)', 'thumb.png' },
@@ -152,6 +155,7 @@ test('resolve: folders, escapes, anchors, file: addresses; nothing from the netw
   h.eq(paths('file:///abs/a.png')[1], '/abs/a.png')
   h.eq(paths('file://localhost/abs/a.png')[1], '/abs/a.png')
   h.eq(paths('file:a.png')[1], '/doc/a.png')
+  h.eq(paths('shot-12:30.png')[1], '/doc/shot-12:30.png', 'not every colon is that of an address')
   h.eq(paths('$HOME/a.png')[1], '/doc/$HOME/a.png', 'variables are not expanded')
   for _, remote in ipairs({
     'http://x.org/a.png', 'HTTPS://x.org/a.png', '//cdn.x.org/a.png', 'ftp://x/a.png',
