@@ -8,17 +8,45 @@ local running = {} ---@type table<vim.SystemObj, true>
 -- A program in a group of its own is ended with all of the group. Windows has no such groups.
 local GROUP = vim.fn.has('win32') == 0
 
-local function leave()
-  for proc in pairs(running) do
-    if GROUP then
-      uv.kill(-proc.pid, 'sigterm')
-    else
-      proc:kill('sigterm')
-    end
+---@param proc vim.SystemObj
+---@param signal string
+local function finish(proc, signal)
+  if GROUP then
+    uv.kill(-proc.pid, signal)
+  else
+    proc:kill(signal)
   end
 end
 
---- As vim.system(): raises an error where there is no such program. on_exit may use all of Neovim.
+local function leave()
+  for proc in pairs(running) do
+    finish(proc, 'sigterm')
+  end
+end
+
+-- A pipe that Neovim holds closes whatever Neovim dies of.
+local TIE = [[signal=$1; shift; exec 3<&0 </dev/null
+(read -r _ <&3; kill -s "$signal" $$) >/dev/null 2>&1 &
+exec "$@" 3<&-]]
+
+--- For a program that must not outlive even an editor that is killed: what it is started with then. It gets
+--- the signal when its standard input, which must be a pipe, ends; it sees an empty one. On Windows `argv`.
+---@param argv string[]
+---@param signal 'TERM'|'INT'
+---@return string[]
+function M.tied(argv, signal)
+  return GROUP and vim.list_extend({ 'sh', '-c', TIE, 'sh', signal }, argv) or argv
+end
+
+--- Why a program could not be started: of what vim.system() raised, the line without the place in its code.
+---@param err any
+---@return string
+function M.why(err)
+  return (tostring(err):gsub('^.-:%d+: ', ''):gsub('\n.*', ''))
+end
+
+--- As vim.system(): raises an error where there is no such program. on_exit may use all of Neovim. A timeout
+--- ends by SIGTERM what was started, and what that has started.
 ---@param argv string[]
 ---@param opts vim.SystemOpts
 ---@param on_exit fun(done: vim.SystemCompleted)
@@ -26,6 +54,8 @@ end
 function M.start(argv, opts, on_exit)
   local proc
   opts.detach = GROUP
+  local ms = opts.timeout -- vim.system() would end the program and leave what that has started
+  opts.timeout = nil
   proc = vim.system(
     argv,
     opts,
@@ -35,6 +65,13 @@ function M.start(argv, opts, on_exit)
     end)
   )
   running[proc] = true
+  if ms then
+    vim.defer_fn(function()
+      if running[proc] then
+        finish(proc, 'sigterm')
+      end
+    end, ms)
+  end
   vim.api.nvim_create_autocmd('VimLeavePre', {
     group = vim.api.nvim_create_augroup('gemma.child', {}),
     callback = leave,
@@ -58,7 +95,7 @@ function M.read(argv, opts, limit, on_exit)
       chunks[#chunks + 1] = data
       too_much = size > limit
       if too_much then
-        proc:kill(9)
+        finish(proc, 'sigkill')
       end
     end
   end

@@ -290,7 +290,7 @@ local function git(dir, args, on_done, limit)
   end)
   if not ok then
     vim.schedule(function()
-      on_done(nil, 'git was not found: ' .. tostring(err):match('[^\n]*'))
+      on_done(nil, 'git was not found: ' .. child.why(err))
     end)
   end
 end

@@ -6,6 +6,7 @@
 --- the machine (a lock). Nothing here waits; everything runs in child processes, in timers and in
 --- the library's worker.
 
+local child = require('gemma.child')
 local lock = require('gemma.lock')
 local log = require('gemma.log')
 local util = require('gemma.util')
@@ -354,14 +355,14 @@ function Download:fetch()
   vim.list_extend(argv, { '--output', self.part, '--url', self.o.url })
   local ok, proc = pcall(
     vim.system,
-    argv,
-    { text = true },
+    child.tied(argv, 'TERM'), -- two that write one file would spoil it
+    { text = true, stdin = true },
     vim.schedule_wrap(function(res)
       self:fetched(res, before)
     end)
   )
   if not ok then
-    return self:finish('cannot start curl: ' .. tostring(proc):gsub('\n.*', ''))
+    return self:finish('cannot start curl: ' .. child.why(proc))
   end
   self.proc = proc
   self:watch(uv.now(), before)
@@ -476,7 +477,7 @@ function Download:ask()
     end)
   )
   if not ok then
-    return self:finish('cannot start curl: ' .. tostring(proc):gsub('\n.*', ''))
+    return self:finish('cannot start curl: ' .. child.why(proc))
   end
   self.proc = proc
 end
@@ -518,7 +519,6 @@ function M.start(o)
     timer = assert(uv.new_timer()),
     progress = require('gemma.progress').start('install', 'asking for ' .. name),
   }, Download)
-  -- curl must not outlive the editor.
   self.autocmd = vim.api.nvim_create_autocmd('VimLeavePre', {
     callback = function()
       self:stop()
@@ -526,7 +526,7 @@ function M.start(o)
   })
   log.info('downloading %s', o.url)
   self:ask()
-  return self
+  return not self.over and self or nil
 end
 
 return M

@@ -72,7 +72,7 @@ local function run(argv, ms, limit, on_exit)
     on_exit(out)
   end)
   if not ok then
-    on_exit(nil, tostring(err):gsub('^.-: ', ''):match('[^\n]*'))
+    on_exit(nil, child.why(err))
   end
 end
 

@@ -18,6 +18,7 @@ local M = {}
 local current ---@type gemma.Download? what is being fetched
 local building ---@type vim.SystemObj? make
 local checking ---@type gemma.Job? what is being verified
+local differs = {} ---@type table<string, true> files that :Gemma verify found to be wrong
 
 --- The last word about a task. Before 0.12 its progress was a line in the message area; a second one
 --- below it would ask for a key.
@@ -155,6 +156,7 @@ end
 ---@param path string
 ---@param info gemma.DownloadInfo
 local function installed(path, info)
+  differs[path] = nil
   local msg = INSTALLED[info.source]:format(vim.fs.basename(path))
   -- The toy stood in until there is a better one.
   local toy = engine.model and engine.model == models.embedded() and not engine.lender
@@ -208,7 +210,8 @@ local function fetch_model(model)
   -- Who comes back for the smaller file need not fetch the large one again.
   local path = vim.fs.joinpath(models.dir(), model.file)
   stat = vim.uv.fs_stat(path)
-  if not (stat and stat.size == model.bytes and models.known_sum(path) == model.sha256) then
+  local whole = stat and stat.size == model.bytes and models.known_sum(path) == model.sha256
+  if not whole or differs[path] then
     add(model, path)
   end
   if #list == 0 then
@@ -349,6 +352,7 @@ local function judge(path, hex)
   elseif want == hex then
     conclude('info', ('%s is whole (as %s).'):format(name, source))
   else
+    differs[path] = true
     local fmt = 'checksum differs for %s: %s..., %s %s.... Run :Gemma install model.'
     conclude('error', fmt:format(name, hex:sub(1, 12), source, want:sub(1, 12)))
   end

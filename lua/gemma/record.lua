@@ -199,7 +199,7 @@ function Recording:keep_voice()
     err = grab.write(path, samples.wav(pcm, self.samples.rate, self.samples.channels))
   end
   if err and err ~= true then
-    notify.warn(('the recording is not kept: %s.'):format(err))
+    notify.warn(('the recording is not kept: %s.'):format((err:gsub('%.$', ''))))
   end
 end
 
@@ -409,8 +409,13 @@ function Recording:run()
   local env = tools.env()
   local argv = tool.argv(env, self.file)
   self.stdin = tool.quit and env.os == 'win' and uv.new_pipe() or nil
+  local tied = self.o.kind == 'screen' and env.os ~= 'win'
+  if tied then -- a voice recorder ends where its output does, and makes no file
+    local private = vim.list_extend({ 'sh', '-c', 'umask 077; exec "$0" "$@"' }, argv)
+    argv = require('gemma.child').tied(private, 'INT')
+  end
   local err
-  self.proc, err = spawn(argv, self.stdin, function(data)
+  self.proc, err = spawn(argv, tied and uv.new_pipe() or self.stdin, function(data)
     if self.o.kind == 'voice' then
       vim.schedule(function()
         self:on_samples(data)

@@ -502,6 +502,40 @@ test('leaving ends curl', function()
   end, 5), 'curl is gone')
 end)
 
+test('a Neovim that is killed takes curl along, and the next one goes on from there', function()
+  server.files[PATH] = { body = BODY, slow = true }
+  local c = child()
+  install(c)
+  local part = c.models .. 'tiny.gguf.part'
+  c:wait(('(vim.uv.fs_stat(%q) or { size = 0 }).size > 100000'):format(part))
+  local pid = c:lua([[for _, p in ipairs(vim.api.nvim_get_proc_children(vim.uv.os_getpid())) do
+    return p end]])
+  vim.uv.kill(c:lua('return vim.uv.os_getpid()'), 'sigkill')
+  h.ok(vim.wait(10000, function()
+    return vim.uv.kill(pid, 0) ~= 0
+  end, 5), 'curl is gone')
+  server.files[PATH] = { body = BODY }
+  local other = child({ env = { XDG_DATA_HOME = c.dir .. '/data' } })
+  install(other)
+  h.has(wait_message(other), 'installed, checksum right.')
+  h.ok(tonumber(server.requests[#server.requests].range) > 100000)
+end)
+
+test('a curl that cannot be started is one line, and no download stays under way', function()
+  server.files[PATH] = { body = BODY }
+  local c = child()
+  local bin = c.dir .. '/bin'
+  vim.fn.mkdir(bin)
+  vim.fn.writefile({ '#!/nowhere/sh' }, bin .. '/curl')
+  vim.uv.fs_chmod(bin .. '/curl', 493)
+  c:lua("_G.Path = vim.env.PATH vim.env.PATH = ...", bin)
+  install(c)
+  h.has(wait_message(c), 'cannot start curl: ENOENT')
+  c:lua('vim.env.PATH = Path')
+  install(c)
+  h.has(wait_message(c, 2), 'installed, checksum right.')
+end)
+
 offline('without curl or the library it says what to do', function()
   local c = child()
   c:lua("vim.env.PATH = '/nowhere'")
@@ -515,6 +549,24 @@ offline('without curl or the library it says what to do', function()
 end)
 
 -- ---- verify --------------------------------------------------------------------------------
+
+test('what verify finds to be wrong is downloaded again', function()
+  server.files[PATH] = { body = BODY }
+  local c = child()
+  install(c)
+  wait_message(c)
+  local f = assert(io.open(c.models .. 'tiny.gguf', 'r+b'))
+  f:seek('set', 1234)
+  f:write('!')
+  f:close()
+  c:cmd('Gemma verify tiny.gguf')
+  h.has(wait_message(c, 2), 'Run :Gemma install model.')
+  install(c)
+  h.has(wait_message(c, 3), 'installed, checksum right.')
+  h.eq(read(c.models .. 'tiny.gguf'), BODY)
+  install(c)
+  h.has(wait_message(c, 4), 'tiny.gguf is there already')
+end)
 
 offline('verify compares with the recorded sum, with the published one, or records', function()
   local c = child()
