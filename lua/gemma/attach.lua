@@ -37,6 +37,11 @@ local QUESTIONS = {
 ---@param question string?
 ---@param o { first: integer?, last: integer? }?
 function M.ask(a, question, o)
+  if require('gemma.util').locked() or vim.fn.getcmdwintype() ~= '' then
+    return vim.defer_fn(function()
+      M.ask(a, question, o)
+    end, 100)
+  end
   o = o or {}
   local conf = require('gemma.config').get()
   local buf = api.nvim_get_current_buf()
@@ -219,7 +224,8 @@ function M.under_cursor(buf)
   end
   -- A word that only looks like a name is no reason to stop; a link is.
   if media.looks_like(found.target) or found.extensions then
-    return nil, ('there is no file %s.'):format(media.short(paths[1] or found.target)), found
+    local name = require('gemma.util').no_nul(paths[1] or found.target)
+    return nil, ('there is no file %s.'):format(media.short(name)), found
   end
 end
 
@@ -344,11 +350,12 @@ function M.image(text)
   if a then
     return M.ask(a, question)
   end
+  local dir = folders(buf)[1] -- now: the buffer may be gone when the clipboard answers
   require('gemma.grab').clipboard(function(pasted, why)
     if pasted then
       return M.ask(pasted, question)
     end
-    pick(folders(buf)[1], question, why)
+    pick(dir, question, why)
   end)
 end
 

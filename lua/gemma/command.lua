@@ -186,6 +186,7 @@ M.commands = {
     end,
   },
   image = {
+    opens = true,
     desc = 'ask about a picture, see |gemma-media|',
     args = '[path] [question]',
     complete = function(lead)

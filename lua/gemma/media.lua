@@ -238,6 +238,9 @@ end
 ---@param path string
 ---@return string with ~ for the home folder expanded, and nothing else
 function M.normalize(path)
+  if path:find('^~[^/\\]') then
+    path = './' .. path -- normalize() would put the home folder in front of such a name
+  end
   return vim.fs.normalize(path, { expand_env = false })
 end
 

@@ -29,6 +29,7 @@ local function fit(text, width)
   if vim.api.nvim_strwidth(text) <= width then
     return text
   end
+  text = vim.fn.strcharpart(text, 0, width)
   while text ~= '' and vim.api.nvim_strwidth(text) > width - 3 do
     text = vim.fn.strcharpart(text, 0, vim.fn.strchars(text) - 1)
   end

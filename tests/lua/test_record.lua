@@ -289,6 +289,27 @@ test('voice: no recorder at all, no mmproj file, no two at a time: one line each
   h.eq(events(c), {})
 end)
 
+test('voice: an answer that cannot open now opens a moment later', function()
+  for _, busy in ipairs({ 'gz', 'q:' }) do
+    local c = child(STEADY)
+    c:lua("vim.keymap.set('n', 'gz', function() return vim.fn.getcharstr() end, { expr = true })")
+    c:cmd('Gemma record voice')
+    heard(c)
+    c:lua([[local load = require('gemma').load
+      require('gemma').load = function(on_done) _G.Ready = function() load(on_done) end end]])
+    c:cmd('Gemma record stop')
+    c:wait('Ready ~= nil')
+    c:feed(busy)
+    c:lua('Ready()')
+    c:lua("vim.defer_fn(function() _G.Later = true end, 150)")
+    c:wait('Later')
+    h.eq(c:lua('return #Fake.jobs'), 0, busy)
+    c:feed(busy == 'gz' and '<Esc>' or '<C-c><C-c>')
+    c:wait('#Fake.jobs == 1')
+    h.eq(c:messages(), {})
+  end
+end)
+
 test('voice: media.keep leaves a WAV file', function()
   local c = child(STEADY)
   c:lua("require('gemma').setup({ media = { keep = ... } })", c.dir .. '/kept')
@@ -385,6 +406,22 @@ test('screen: the file goes to the model as a film, and is deleted with the answ
   h.eq(vim.uv.fs_stat(part.data).type, 'file', 'it can be opened again')
   c:lua("require('gemma.answer').all()[1]:forget()")
   h.eq(vim.uv.fs_stat(part.data), nil)
+end)
+
+test('screen: the film is for nobody else, and its recorder ends with a Neovim that is killed', function()
+  local c = child('', { media = { keep = true, screen = { 'sh', '-c',
+    'echo $$ > pid; : > {file}; echo {file} > name; exec sleep 60' } } })
+  c:cmd('Gemma record screen')
+  c:wait("vim.uv.fs_stat('name') and vim.fn.readfile('name')[1]")
+  local film = vim.fn.readfile(c.dir .. '/name')[1]
+  h.eq(vim.uv.fs_stat(film).mode % 512, tonumber('600', 8))
+  local pid = tonumber(vim.fn.readfile(c.dir .. '/pid')[1])
+  h.eq(vim.uv.kill(pid, 0), 0)
+  children = {}
+  vim.uv.kill(c:lua('return vim.uv.os_getpid()'), 'sigkill')
+  h.ok(vim.wait(5000, function()
+    return vim.uv.kill(pid, 0) ~= 0
+  end, 5), 'the recorder is gone')
 end)
 
 test('screen: a recorder that wrote nothing is one line', function()
