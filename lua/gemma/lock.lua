@@ -3,7 +3,7 @@
 --- The file holds one JSON object with the pid. It appears whole (a link to a file that was written
 --- before) and only where there is none, so that of two Neovims one gets it. The kernel forgets
 --- pids of the dead; a lock that names one is taken away by whoever finds it, as is one from before the
--- machine was started, whose pid may be anybody's now.
+--- machine was started, whose pid may be anybody's now.
 
 local M = {}
 
