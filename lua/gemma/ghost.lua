@@ -92,10 +92,14 @@ local function make_room(c, n, first)
     local width = math.max(1, info.width - info.textoff)
     here = here + math.floor(cells / width) - math.floor(cursor_width(c.row, c.col) / width)
   end
-  local missing = here + n - info.height
-  local can = c.row + 1 - info.topline
-  if missing > 0 and can > 0 then
-    vim.fn.winrestview({ topline = info.topline + math.min(missing, can) })
+  local missing, top = here + n - info.height, info.topline
+  while missing > 0 and top <= c.row do
+    local last = math.max(top, vim.fn.foldclosedend(top))
+    local height = api.nvim_win_text_height(win, { start_row = top - 1, end_row = last - 1 })
+    missing, top = missing - height.all, last + 1
+  end
+  if top > info.topline then
+    vim.fn.winrestview({ topline = top })
   end
 end
 

@@ -400,6 +400,24 @@ test('rule 8: on the last line of the window the lines below it come into view',
   c:looks_like('last-line')
 end)
 
+test('rule 8: below a fold and below wrapped lines they come into view, and the text moves no further', function()
+  local c = h.suggesting(('line\n'):rep(99) .. 'last|', '\nmore\nlines', { lines = 12, ft = 'text' })
+  shown(c)
+  c:feed('<Esc>')
+  c:cmd('set foldmethod=manual | 1,93fold | normal! G')
+  c:feed('A')
+  c:feed('<M-Bslash>')
+  c:wait('#Fake.jobs == 2')
+  c:lua("Fake.emit('\\nmore\\nand\\nthe\\nend') Fake.done()")
+  shown(c)
+  h.has(table.concat(c:screen(1, 12), '\n'), 'end')
+  c = h.suggesting((('word '):rep(30) .. '\n'):rep(6) .. 'last|', '\nmore\nlines', { lines = 20, cols = 60, ft = 'text' })
+  shown(c)
+  local screen = table.concat(c:screen(1, 20), '\n')
+  h.has(screen, 'lines')
+  h.ok(c:lua('return vim.fn.winline()') >= 14, screen)
+end)
+
 -- ---- 9, 10: what it costs ---------------------------------------------------------------------
 
 test('colours: groups come back after a colour scheme, what the user set stays', function()
