@@ -11,6 +11,7 @@ local util = require('gemma.util')
 local api = vim.api
 
 local LABEL = 60 -- cells
+local WORD = 256 -- bytes of a word at most
 
 ---@param s string
 ---@return string
@@ -23,7 +24,9 @@ end
 ---@param left string of the cursor
 ---@return integer from 0
 function M.word_start(left)
-  return vim.fn.match(util.no_nul(left), [[\k*$]])
+  -- Of a long line the end will do: 'iskeyword' is matched in a time that grows with its square.
+  local tail = require('gemma.context.text').from_char(left:sub(-WORD))
+  return #left - #tail + vim.fn.match(util.no_nul(tail), [[\k*$]])
 end
 
 ---@class gemma.menu.Place from 0, in bytes

@@ -184,6 +184,14 @@ end)
 
 local menu = require('gemma.menu')
 
+test('menu: the word at the cursor is found at once, however long the line is', function()
+  h.eq(menu.word_start('x = foo.bär'), 8)
+  h.eq(menu.word_start(('x'):rep(1000) .. ' ' .. ('y'):rep(100)), 1001)
+  local since = vim.uv.hrtime()
+  h.eq(menu.word_start('"' .. ('0123456789abcdef'):rep(10000) .. '", foo'), 160004)
+  h.ok(vim.uv.hrtime() - since < 1e9, 'it took more than a second, before more than 20')
+end)
+
 test('menu: an entry replaces the word at the cursor by itself and the text behind it', function()
   local items = menu.items({ line = 'ä = foo.ba)', row = 3, col = 11, text = 'r(1)\nreturn)', closers = { 12 },
     language = 'lua' })
