@@ -423,8 +423,9 @@ Merged with the default, key by key.]],
     },
     desc = [[File patterns that are never completed and never read as context. `*` and
 `?` as in a shell; a pattern with a slash is matched against the whole
-path, one without against the file's name, in both cases ignoring case. A
-link is excluded when the file is to which it leads.]],
+path (a `~/` that it begins with is the home folder), one without against
+the file's name, in both cases ignoring case. A link is excluded when the
+file is to which it leads.]],
   },
   {
     name = 'enabled',
@@ -694,11 +695,28 @@ local function same(a, b)
   return true
 end
 
+---@param t any
+---@return boolean
+local function has_function(t)
+  if type(t) ~= 'table' then
+    return type(t) == 'function'
+  end
+  for _, v in pairs(t) do
+    if has_function(v) then
+      return true
+    end
+  end
+  return false
+end
+
 --- Reads vim.g.gemma again, when it changed.
 ---@return string[] problems of the new value; empty when nothing changed
 function M.reload()
   local user, wrong = read_user()
   local unchanged = current and same(user, current_user) and wrong == current_wrong
+  if unchanged and not has_function(user) then
+    return {} -- merging costs as much as some hundred keys
+  end
   current_user, current_wrong = user, wrong
   current = M.merge(user)
   if unchanged then

@@ -17,6 +17,9 @@ local util = require('gemma.util')
 function M.compile(globs)
   local out = {}
   for _, glob in ipairs(globs) do
+    glob = glob:gsub('^~/', function()
+      return vim.fs.normalize('~') .. '/'
+    end)
     out[#out + 1] = { pattern = util.glob(glob), whole = glob:find('/', 1, true) ~= nil }
   end
   return out

@@ -42,6 +42,22 @@ test('config: an empty list is a list', function()
   h.eq(config.merge({ exclude = {} }).exclude, {})
 end)
 
+test('config: what exclude matches: names, whole paths, the home folder; in any case', function()
+  local exclude = require('gemma.exclude')
+  local list = exclude.compile({ '*.secret', '/dev/shm/*', '~/private/*', '*/vault/?' })
+  for path, want in pairs({
+    ['/a/b.SECRET'] = true,
+    ['/a.secret/b'] = false,
+    ['/dev/shm/x'] = true,
+    [vim.fs.normalize('~/private/diary.md')] = true,
+    ['/elsewhere/private/diary.md'] = false,
+    ['/x/vault/1'] = true,
+    ['/x/vault/12'] = false,
+  }) do
+    h.eq(exclude.matches(list, path), want, path)
+  end
+end)
+
 local WRONG = {
   { { completion = { max_lines = 'three' } }, 'completion.max_lines: expected integer 1..100' },
   { { completion = { max_lines = 2.5 } }, 'completion.max_lines' },
