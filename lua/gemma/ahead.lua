@@ -59,7 +59,8 @@ function M.read(urgent, wanted)
     return
   end
   local pos = api.nvim_win_get_cursor(0)
-  local c = context.gather(api.nvim_get_current_buf(), pos[1] - 1, pos[2], context.budget())
+  local buf = api.nvim_get_current_buf()
+  local c = context.gather(buf, pos[1] - 1, pos[2], context.budget(buf))
   local mine = { again = false, urgent = urgent }
   local function over()
     if reading ~= mine then
@@ -82,7 +83,10 @@ function M.read(urgent, wanted)
       share = total > 0 and done / total or nil
     end,
     on_done = over,
-    on_error = over,
+    on_error = function(err)
+      mine.again = mine.again or (err.name == 'ETOOLONG' and context.mark_dense(buf))
+      over()
+    end,
   })
   if not mine.job then
     reading = nil
@@ -100,7 +104,7 @@ function M.prefetch(p, text, now)
   elseif p.right:find('%S') or p:typed() ~= '' then
     return
   end
-  local c = context.gather(p.buf, p.row, p.col, context.budget())
+  local c = context.gather(p.buf, p.row, p.col, context.budget(p.buf))
   local like = place.likeness(p.buf, p.row, p.col, text)
   local fctx = request.filter(p.buf, p.row, p.col, c)
   c.mouth = c.mouth .. text

@@ -202,7 +202,7 @@ local function sync()
   if not s.over then
     return true
   end
-  local nothing = s.raw:find('%S') and s.why or 'the model had nothing to add'
+  local nothing = s.failed or s.raw:find('%S') and s.why or 'the model had nothing to add'
   M.last = { what = s.text == '' and nothing or 'it was used up' }
   drop('typed')
   return false
@@ -322,7 +322,16 @@ local function request_for(r, s, c)
       if s.first then
         measure()
       end
-      finish(err.name ~= 'ECANCELLED' and err.text or nil)
+      local still = wanted(r, s)
+      if err.name == 'ETOOLONG' and still and context.mark_dense(r.place.buf) then
+        return M.request(r.manual)
+      elseif err.name ~= 'ECANCELLED' then
+        s.failed = err.text
+        if still and r.manual and s:is_empty() and not err.told then
+          notify.info(err.text)
+        end
+      end
+      finish(s.failed)
     end,
   }
 end
@@ -332,7 +341,7 @@ end
 ---@return gemma.Context
 local function new_record(manual)
   local p = place.here()
-  local c = context.gather(p.buf, p.row, p.col, context.budget())
+  local c = context.gather(p.buf, p.row, p.col, context.budget(p.buf))
   ---@type gemma.completion.Record
   local r = {
     place = p,
@@ -375,6 +384,9 @@ function M.request(manual)
       what = err --[[@as string]],
     }
     log.warn('completion: %s', err)
+    if manual then
+      notify.info(err --[[@as string]])
+    end
   end
 end
 
@@ -436,7 +448,7 @@ local function ask_another(r)
   end
   local buf, cursor = r.place.buf, r.place.cursor
   local s = suggestion.new('next', now(), typed)
-  local req = request_for(r, s, context.gather(buf, cursor[1], cursor[2], context.budget()))
+  local req = request_for(r, s, context.gather(buf, cursor[1], cursor[2], context.budget(buf)))
   req.session, req.fork_from = request.OTHER_SESSION, request.SESSION
   req.temperature, req.top_p = TEMPERATURE, TOP_P
   req.seed = #r.list + r.tries
@@ -525,6 +537,18 @@ end
 
 -- ---- keys ----------------------------------------------------------------------------------
 
+--- After this key is on the screen, and once for keys that come together.
+---@param urgent boolean
+local function read_soon(urgent)
+  if not reading_soon then
+    reading_soon = true
+    vim.schedule(function()
+      reading_soon = false
+      M.read_ahead(urgent)
+    end)
+  end
+end
+
 schedule = function()
   if not engine.is_loaded() then
     typed_early = true
@@ -534,13 +558,8 @@ schedule = function()
   elseif allow.on and not pace.manual_reason() then
     local gpu, tok_s = engine.is_gpu(), decode_tok_s()
     debounce.start(pace.delay(gpu, tok_s))
-    if not reading_soon and pace.reads_ahead(gpu, tok_s) then
-      -- After this key is on the screen, and once for keys that come together.
-      reading_soon = true
-      vim.schedule(function()
-        reading_soon = false
-        M.read_ahead(true)
-      end)
+    if pace.reads_ahead(gpu, tok_s) then
+      read_soon(true)
     end
   end
 end
@@ -614,7 +633,8 @@ local function on_insert_enter()
     return
   end
   if engine.is_loaded() then
-    M.read_ahead(false)
+    -- The event comes before the mode, and :normal or a macro has left it again by then.
+    read_soon(false)
   elseif
     (config.get().load == 'insert' or engine.rested)
     and not engine.busy()

@@ -18,6 +18,7 @@ local text_of = require('gemma.context.text')
 local ns = api.nvim_create_namespace('gemma.context')
 
 M.BYTES_PER_TOKEN = 3 -- of source code; errs to the small side
+local FRAME_TOKENS = 512 -- of the rules, the turns and the names of the parts
 local MOUTH_MIN, MOUTH_GOAL, MOUTH_MAX = 50, 120, 1200 -- bytes in the model's mouth
 local MOUTH_LINE = 400 -- of a very long line, at first
 local NEXT_LINES, NEXT_LINES_MAX, NEXT_BYTES = 8, 24, 400 -- right after the cursor
@@ -139,10 +140,11 @@ end
 ---@field moved table<string, boolean>? which of them were set anew since the last prompt
 
 local anchors = {} ---@type table<integer, gemma.Anchors>
+local dense = {} ---@type table<integer, boolean> buffers with more tokens than their bytes make believe
 
 ---@param buf integer
 function M.forget(buf)
-  anchors[buf] = nil
+  anchors[buf], dense[buf] = nil, nil
   indent.forget(buf)
   if api.nvim_buf_is_valid(buf) then
     api.nvim_buf_clear_namespace(buf, ns, 0, -1)
@@ -301,21 +303,55 @@ end
 ---@field suffix_tokens integer
 ---@field project_tokens integer? for what does not come from the buffer; not set is none
 ---@field quick boolean? reading costs little
+---@field bytes integer? per token; not set is BYTES_PER_TOKEN
 
---- What the options say, for this device.
+--- Positions of the cache for what is read, less the longest answer.
+---@return integer
+local function room()
+  local conf = require('gemma.config').get()
+  local numbers = require('gemma.engine').numbers()
+  local n_ctx = numbers and numbers.n_ctx or 0
+  n_ctx = n_ctx > 0 and n_ctx or conf.n_ctx
+  local answer = math.max(conf.completion.max_tokens, conf.completion.manual_max_tokens)
+  return math.max(n_ctx - answer - FRAME_TOKENS, 128)
+end
+
+--- What the options say, for this device, and no more than the cache holds.
+---@param buf integer? that is read
 ---@return gemma.context.Budget
-function M.budget()
+function M.budget(buf)
   local conf = require('gemma.config').get().context
   local gpu = require('gemma.engine').is_gpu()
   local function auto(v, on_gpu, on_cpu)
     return v == 'auto' and (gpu and on_gpu or on_cpu) or v
   end
+  local free, slack, bytes = room(), 3 / 4, nil
+  if dense[buf] then
+    -- No token is less than a byte. The text above may grow by half before its window moves.
+    free = math.max(free - require('gemma.context.notes').MAX_BYTES, 128)
+    slack, bytes = 2 / 3, 1
+  end
+  local project = math.min(auto(conf.project_tokens, 2048, 256), math.floor(free / 3))
   return {
-    tokens = auto(conf.tokens, 4096, 1024),
+    tokens = math.min(auto(conf.tokens, 4096, 1024), math.floor((free - project) * slack)),
     suffix_tokens = conf.suffix_tokens,
-    project_tokens = auto(conf.project_tokens, 2048, 256),
+    project_tokens = project,
     quick = gpu,
+    bytes = bytes,
   }
+end
+
+--- A prompt of this buffer was too long for the cache: digits, for example, are a token each. From now on
+--- as many bytes are read as fit in any case.
+---@param buf integer
+---@return boolean news whether the next one will be shorter for it
+function M.mark_dense(buf)
+  if dense[buf] or not api.nvim_buf_is_valid(buf) then
+    return false
+  end
+  M.forget(buf)
+  dense[buf] = true
+  return true
 end
 
 --- Reads what a completion at this place needs. Costs a few line reads, whatever the size of the
@@ -326,14 +362,15 @@ end
 ---@param budget gemma.context.Budget
 ---@return gemma.Context
 function M.gather(buf, row, col, budget)
-  local total = budget.tokens * M.BYTES_PER_TOKEN
-  local suffix = math.min(budget.suffix_tokens * M.BYTES_PER_TOKEN, math.floor(total / 4))
+  local bytes = budget.bytes or M.BYTES_PER_TOKEN
+  local total = budget.tokens * bytes
+  local suffix = math.min(budget.suffix_tokens * bytes, math.floor(total / 4))
   local n_lines = api.nvim_buf_line_count(buf)
 
   local mr, mc = mouth_start(buf, row, col)
   local a = anchors[buf] or {}
   anchors[buf] = a
-  local ar, ac = above_start(buf, mr, mc, total - suffix - MOUTH_GOAL)
+  local ar, ac = above_start(buf, mr, mc, math.max(0, total - suffix - MOUTH_GOAL))
   local br = below_start(buf, row)
 
   local next_limit = math.min(NEXT_BYTES, suffix)
@@ -359,7 +396,7 @@ function M.gather(buf, row, col, budget)
     -- The text below stands before the text above: when it moved, all of the text is read anew.
     local moved = a.moved or {}
     project = require('gemma.context.project').parts(buf, row, near, {
-      tokens = budget.project_tokens,
+      bytes = budget.project_tokens * bytes,
       quick = budget.quick == true,
       moved = moved.below or (not br and moved.above) or false,
     })

@@ -329,6 +329,9 @@ local function on_load_event(ev)
     loader = nil
     if not M.lender then
       note_device()
+      if not M.is_gpu() then
+        sentinel.disarm() -- nothing is left for a driver to do
+      end
     end
     if M.lender then
       path = binding:about().model or path
@@ -405,7 +408,8 @@ local function on_job_event(job, ev)
         log.warn('job %d: %s', job.id, ev.text)
         notify.event('GemmaError', { code = ev.code, msg = ev.text })
       end
-      call(job, 'on_error', { code = ev.code, name = name, text = ev.text })
+      local told = LOST_BY[name] ~= nil -- by what the loss of the model says
+      call(job, 'on_error', { code = ev.code, name = name, text = ev.text, told = told })
       if LOST_BY[name] and M.model and not M.lender then
         model_lost(unpack(LOST_BY[name]))
       end

@@ -374,21 +374,23 @@ end
 function M.complete(o)
   local context = require('gemma.context')
   local filter = require('gemma.filter')
+  local buf = o.buf == 0 and vim.api.nvim_get_current_buf() or o.buf --[[@as integer]]
   local c
   if o.prefix then
     c = context.from_strings(o.prefix, o.suffix or '', { language = o.language, path = o.path })
   else
-    local name = vim.api.nvim_buf_get_name(o.buf)
+    local name = vim.api.nvim_buf_get_name(buf)
     if require('gemma.exclude').is_excluded(name) then
       vim.schedule(function()
         o.on_done(nil, ('%s is excluded (exclude list).'):format(vim.fs.basename(name)))
       end)
       return { cancel = function() end }
     end
-    c = context.gather(o.buf, o.row, o.col, context.budget())
+    c = context.gather(buf, o.row, o.col, context.budget(buf))
   end
+  local tick = not o.prefix and vim.api.nvim_buf_get_changedtick(buf)
   local request = require('gemma.request')
-  local fctx = o.prefix and request.filter_between(c) or request.filter(o.buf, o.row, o.col, c)
+  local fctx = o.prefix and request.filter_between(c) or request.filter(buf, o.row, o.col, c)
   fctx.single = filter.weight_after(c.after_line) > 0
   fctx.max_lines = o.max_lines or 8
   local raw, over, handle = '', false, nil
@@ -400,30 +402,46 @@ function M.complete(o)
       o.on_done(text, info, #closers, closers)
     end
   end
-  handle = submit({
-    parts = context.parts(c),
-    session = 0,
-    priority = 'ask',
-    heal = true,
-    max_tokens = o.max_tokens or 96,
-    on_text = function(piece)
-      raw = raw .. piece
-      local _, stop = filter.body(raw, fctx, false)
-      if stop and not over then
-        handle.cancel()
-      end
+  local function is_news(err)
+    return err.name == 'ETOOLONG'
+      and tick
+      and context.mark_dense(buf)
+      and vim.api.nvim_buf_get_changedtick(buf) == tick
+  end
+  local function ask()
+    handle = submit({
+      parts = context.parts(c),
+      session = 0,
+      priority = 'ask',
+      heal = true,
+      max_tokens = o.max_tokens or 96,
+      on_text = function(piece)
+        raw = raw .. piece
+        local _, stop = filter.body(raw, fctx, false)
+        if stop and not over then
+          handle.cancel()
+        end
+      end,
+      on_done = finish,
+      on_error = function(err)
+        if raw ~= '' then
+          finish(err.text)
+        elseif is_news(err) then
+          c = context.gather(buf, o.row, o.col, context.budget(buf))
+          ask()
+        elseif not over then
+          over = true
+          o.on_done(nil, err.text)
+        end
+      end,
+    })
+  end
+  ask()
+  return {
+    cancel = function()
+      handle.cancel()
     end,
-    on_done = finish,
-    on_error = function(err)
-      if raw ~= '' then
-        finish(err.text)
-      elseif not over then
-        over = true
-        o.on_done(nil, err.text)
-      end
-    end,
-  })
-  return handle
+  }
 end
 
 return M

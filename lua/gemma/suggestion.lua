@@ -18,6 +18,7 @@ local AHEAD = 16 -- bytes a user may be ahead of a running answer
 ---@field text string the part of that which may be shown; only grows while the model writes
 ---@field base integer bytes of raw that had been typed when it was asked for
 ---@field why string? why it ended
+---@field failed string? the error it ended with
 ---@field over boolean nothing more will come
 ---@field asked number ms
 ---@field first number? ms at which the first token came

@@ -336,7 +336,7 @@ end)
 
 test('on a GPU the sentinel stands until the first answer; on the CPU there is none', function()
   local c = h.child({ config = "vim.g.gemma = { device = 'vulkan' }" })
-  c:lua('Fake.hold_load = true')
+  c:lua("Fake.hold_load, Fake.status_device = true, 'vulkan:0 FAKE'")
   c:insert_at('x = |')
   c:wait('#Fake.loads == 1')
   local exists = "return vim.uv.fs_stat(require('gemma.sentinel').path()) ~= nil"
@@ -347,10 +347,18 @@ test('on a GPU the sentinel stands until the first answer; on the CPU there is n
   h.eq(child():lua(exists), false)
 end)
 
+test('a model that came up on the CPU needs no sentinel, though a GPU was asked for', function()
+  local c = child()
+  c:lua("require('gemma').load()")
+  c:wait("require('gemma.engine').is_loaded()")
+  h.eq(c:lua("return { require('gemma.engine').is_gpu(), vim.uv.fs_stat(require('gemma.sentinel').path()) ~= nil }"),
+    { false, false })
+end)
+
 test('a model that was let go before its first answer leaves no sentinel', function()
   for _, how in ipairs({ 'loaded', 'loading', 'rested' }) do
     local c = h.child({ config = 'vim.g.gemma = { unload_idle = ' .. (how == 'rested' and 1 or 0) .. ' }' })
-    c:lua("Fake.hold_load = ... == 'loading' require('gemma').load()", how)
+    c:lua("Fake.hold_load = ... == 'loading' Fake.status_device = 'vulkan:0 FAKE' require('gemma').load()", how)
     local exists = "return vim.uv.fs_stat(require('gemma.sentinel').path()) ~= nil"
     h.eq(c:lua(exists), true)
     if how ~= 'loading' then

@@ -597,6 +597,89 @@ test('the first Insert mode loads the model and reads the buffer ahead', functio
   h.has(c:lua('return Fake.loads[1].model_path'), 'fake.gguf')
 end)
 
+test('every Insert mode reads the buffer ahead, and :normal on many lines does not', function()
+  local c = h.child()
+  c:insert_at('local a = 1\n|')
+  c:wait('#Fake.warm == 1')
+  c:feed('<Esc>')
+  c:cmd('enew')
+  c:lua("vim.api.nvim_buf_set_lines(0, 0, -1, false, { 'second = 2', 'third = 3' })")
+  c:cmd('%normal Ax')
+  c:feed('gga')
+  c:wait('#Fake.warm == 2')
+  h.has(c:lua('return Fake.warm[2].req.parts[4].data'), 'third = 3x')
+  h.eq(c:lua('return #Fake.jobs'), 0)
+end)
+
+test('options that did not change are not merged again in each Insert mode', function()
+  local c = h.child({ config = 'vim.g.gemma = { completion = { max_tokens = 50 } }' })
+  c:insert_at('x|')
+  c:lua([[local config, merge = require('gemma.config'), require('gemma.config').merge
+    _G.Merged = 0
+    config.merge = function(...) Merged = Merged + 1 return merge(...) end]])
+  c:feed('<Esc>a<Esc>a<Esc>')
+  h.eq(c:lua('return Merged'), 0)
+  c:lua('local g = vim.g.gemma g.completion.max_tokens = 60 vim.g.gemma = g')
+  c:feed('a')
+  h.eq(c:lua("return { Merged, require('gemma.config').get().completion.max_tokens }"), { 1, 60 })
+end)
+
+local TOO_LONG = "Fake.fail(-8, 'the prompt has 9265 tokens, n_ctx is 8192; send less or raise it')"
+
+test('a prompt that has more tokens than its bytes make believe is sent again, shorter', function()
+  local c = h.child()
+  c:lua("require('gemma').load()")
+  c:wait("require('gemma.engine').is_loaded()")
+  c:lua("vim.bo.filetype = 'lua'")
+  c:insert_at(('%s\n'):format(('{ 123.4567, 890.1234 },'):rep(3)):rep(200) .. 'x = |')
+  c:feed('<M-Bslash>')
+  c:wait('#Fake.jobs == 1')
+  c:lua(TOO_LONG)
+  c:wait('#Fake.jobs == 2')
+  local bytes = c:lua([[return vim.tbl_map(function(job)
+    return #require('gemma.context').flat(job.req.parts) end, Fake.jobs)]])
+  h.ok(bytes[2] < bytes[1] * 0.7, vim.inspect(bytes))
+  c:lua("Fake.emit('fits') Fake.done()")
+  shown(c)
+  h.eq(c:ghost(), 'fits')
+  h.eq(c:messages(), {})
+end)
+
+test('no prompt is longer than the cache, byte by byte', function()
+  local context = require('gemma.context')
+  local config = require('gemma.config')
+  local lines = {}
+  for i = 1, 3000 do
+    lines[i] = ('1'):rep(60)
+  end
+  for _, n_ctx in ipairs({ 4096, 8192 }) do
+    vim.g.gemma = { n_ctx = n_ctx, context = { tokens = 30000, suffix_tokens = 20000, project_tokens = 4096 } }
+    config.reload()
+    local buf = vim.api.nvim_create_buf(false, true)
+    vim.api.nvim_buf_set_lines(buf, 0, -1, false, lines)
+    h.eq({ context.mark_dense(buf), context.mark_dense(buf) }, { true, false })
+    for row = 0, 2999, 7 do
+      local c = context.gather(buf, row, 10, context.budget(buf))
+      local n = #context.flat(context.parts(c)) - #context.RULES + 512
+      h.ok(n + 256 <= n_ctx, ('%d of %d in line %d'):format(n, n_ctx, row))
+    end
+  end
+  vim.g.gemma = nil
+  config.reload()
+end)
+
+test('why a request failed is said to who asked, and in the status', function()
+  local c = h.child()
+  c:insert_at('x = |')
+  c:wait("require('gemma.engine').is_loaded()")
+  c:feed('<M-Bslash>')
+  c:wait('#Fake.jobs == 1')
+  c:lua("Fake.fail(-4, 'the file ended early')")
+  c:wait('#Seen.messages == 1')
+  h.eq(c:messages(), { 'gemma: the file ended early' })
+  h.has(c:lua("return require('gemma').status().here"), 'the file ended early')
+end)
+
 test('a model that writes two tokens per second makes ghost text manual, and says so once', function()
   local c = h.child({ config = 'vim.g.gemma = { completion = { delay = 0 } }' })
   c:lua('Fake.decode_tok_s = 2.1 Fake.auto = function() return { "al", "pha", " b", "eta" } end')

@@ -18,7 +18,7 @@ local function test(name, tool, fn)
   }
 end
 
-local CONFIG = ('vim.g.gemma = { lib_path = %q, model_path = %q, n_ctx = 512, threads = 1 }')
+local CONFIG = ('vim.g.gemma = { lib_path = %q, model_path = %q, n_ctx = 4096, threads = 1 }')
   :format(h.library(), h.root .. '/tests/golden/sets/nano/model-Q8_0.gguf')
 
 --- An editor with the library and the smallest model, which has suggested and answered.
@@ -28,6 +28,7 @@ local function session()
   c:wait("require('gemma.engine').is_loaded()")
   c:lua("require('gemma').request()")
   c:wait("require('gemma.engine').state == 'ready'")
+  h.ok(not c:lua("return require('gemma.completion').why()"):find('n_ctx', 1, true), 'it was read')
   c:lua([[require('gemma').ask({ prompt = 'hello', max_tokens = 5, temperature = 0,
     on_done = function(text) _G.Text = text or false end })]])
   c:wait('Text ~= nil')

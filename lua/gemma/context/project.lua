@@ -224,7 +224,7 @@ local function build(buf, row, near, budget)
 end
 
 ---@class gemma.project.Opts
----@field tokens integer budget
+---@field bytes integer budget
 ---@field quick boolean reading costs little, so that each Insert mode may have the latest
 ---@field moved boolean the text of the buffer has to be read again anyway
 
@@ -235,13 +235,13 @@ end
 ---@param o gemma.project.Opts
 ---@return gemma.Project
 function M.parts(buf, row, near, o)
-  if o.tokens <= 0 then
+  if o.bytes <= 0 then
     return M.EMPTY
   end
   local s = snapshot
   local other = not s or s.buf ~= buf or s.version ~= config.version
   if other or o.moved or (o.quick and not s.fresh) then
-    local parts, paths = build(buf, row, near(), o.tokens * 3)
+    local parts, paths = build(buf, row, near(), o.bytes)
     snapshot = { buf = buf, version = config.version, parts = parts, paths = paths, fresh = true }
   elseif not s.fresh then
     -- Diagnostics stand behind the text, where a change costs little.
