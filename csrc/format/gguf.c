@@ -29,6 +29,7 @@
 #define MAX_ALIGNMENT (1u << 20)
 #define DEFAULT_ALIGNMENT 32
 #define MAX_NESTING 4  /* arrays in arrays */
+#define MAX_PROBES 256 /* of a name in the tables; in honest files a few dozen */
 #define MAX_PARTS 9999 /* of a split file */
 /* Strings in all arrays together. A sparse file of many gigabytes of zeros is a long list of empty
  * strings, whose table would fill the memory. The 12B has 0.8 million. */
@@ -119,7 +120,9 @@ static size_t probe_name(const name_index *ix, const void *base, size_t stride, 
     return at;
 }
 
-/* 0, GM_ENOMEM, or GM_EFORMAT when a name comes twice; *twice is then its index. */
+/* 0, GM_ENOMEM, or GM_EFORMAT when a name comes twice; *twice is then its index. As with a name
+ * that comes twice it is when names were chosen to meet in one place, where each would be compared
+ * with all. */
 static int build_index(name_index *ix, const void *base, size_t stride, size_t n, size_t *twice) {
     size_t n_slot = 16;
     while (n_slot < 2 * n) n_slot *= 2;
@@ -127,8 +130,11 @@ static int build_index(name_index *ix, const void *base, size_t stride, size_t n
     if (!ix->slot) return GM_ENOMEM;
     ix->mask = n_slot - 1;
     for (size_t i = 0; i < n; i++) {
-        size_t at = probe_name(ix, base, stride, *name_at(base, stride, i));
-        if (ix->slot[at] != 0) {
+        const gm_str name = *name_at(base, stride, i);
+        size_t at = hash_name(name) & ix->mask;
+        for (int probe = 0; ix->slot[at] != 0; probe++, at = (at + 1) & ix->mask) {
+            if (probe < MAX_PROBES && !same_name(*name_at(base, stride, ix->slot[at] - 1), name))
+                continue;
             *twice = i;
             return GM_EFORMAT;
         }

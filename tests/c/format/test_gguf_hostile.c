@@ -375,6 +375,24 @@ static void gguf_refuses_names_that_come_twice(void **state) {
     refused(&w, GM_EFORMAT, "tensor t comes twice");
 }
 
+/* Each would be compared with all before it: a file of 16 MB took half a minute. */
+static void gguf_refuses_names_that_were_made_to_collide(void **state) {
+    (void)state;
+    enum { N = 300, SLOTS = 1024 }; /* of the table for so many keys */
+    gguf_writer w;
+    gw_init(&w);
+    for (unsigned i = 0, n = 0; n < N; i++) {
+        char name[16];
+        uint64_t hash = 0xCBF29CE484222325u; /* FNV-1a, as in gguf.c */
+        snprintf(name, sizeof name, "k%u", i);
+        for (const char *p = name; *p; p++) hash = (hash ^ (uint8_t)*p) * 0x100000001B3u;
+        if (((hash ^ hash >> 32) & (SLOTS - 1)) != 0) continue;
+        gw_u32(&w, name, 1);
+        n++;
+    }
+    refused(&w, GM_EFORMAT, "comes twice");
+}
+
 /* ---- tensors that cannot be -------------------------------------------------------------- */
 
 /* One tensor info with 64 bytes of data behind it. */
@@ -523,6 +541,7 @@ int main(void) {
         cmocka_unit_test(gguf_refuses_deep_nesting),
         cmocka_unit_test(gguf_refuses_unknown_value_types),
         cmocka_unit_test(gguf_refuses_names_that_come_twice),
+        cmocka_unit_test(gguf_refuses_names_that_were_made_to_collide),
         cmocka_unit_test(gguf_refuses_shapes_that_cannot_be),
         cmocka_unit_test(gguf_refuses_offsets_out_of_place),
         cmocka_unit_test(gguf_refuses_number_formats_by_name_or_number),
