@@ -49,7 +49,7 @@ struct gm_sound {
 int gm_sound_create(gm_sound **out, uint32_t rate, uint32_t channels, char *err, size_t errlen) {
     static atomic_uint_fast64_t serial;
     *out = NULL;
-    if (rate < 1000 || rate > GM_SOUND_MAX_RATE)
+    if (rate < GM_SOUND_MIN_RATE || rate > GM_SOUND_MAX_RATE)
         return gm_fail(err, errlen, GM_EINVAL, "a sample rate of %u is out of range", rate);
     if (channels < 1 || channels > GM_SOUND_MAX_CHANNELS)
         return gm_fail(err, errlen, GM_EINVAL, "%u channels are out of range", channels);
@@ -159,7 +159,7 @@ static int mix(gm_sound *s, size_t n_frame) {
 /* Samples at 16 kHz that the view decides; *n may be less than s->samples.n, when a later view came
  * first. */
 static int resample(gm_sound *s, const gm_sound_view *v, size_t *n, const gm_cancel *cancel) {
-    int rc = s->resampler ? GM_OK : gm_resampler_create(&s->resampler, s->rate, cancel);
+    int rc = s->resampler ? GM_OK : gm_resampler_create(&s->resampler, s->rate);
     if (rc < 0 || (rc = mix(s, v->n_frame)) < 0) return rc;
     *n = gm_resampler_ready(s->resampler, v->n_frame, v->ended);
     if (*n <= s->samples.n) return GM_OK;

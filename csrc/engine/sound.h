@@ -12,7 +12,7 @@
 #include "engine/engine.h"
 
 /* What the model was trained for; a longer recording is given in pieces. */
-enum { GM_SOUND_SECONDS = 30, GM_SOUND_MAX_RATE = 192000, GM_SOUND_MAX_CHANNELS = 8 };
+enum { GM_SOUND_SECONDS = 30, GM_SOUND_MAX_CHANNELS = 8 };
 
 typedef struct gm_sound gm_sound;
 
@@ -23,7 +23,8 @@ typedef struct gm_sound_view {
     bool ended;
 } gm_sound_view;
 
-/* rate in Hz, from 1000. Samples are signed 16-bit little-endian, channels interleaved. */
+/* rate in Hz, GM_SOUND_MIN_RATE .. GM_SOUND_MAX_RATE. Samples are signed 16-bit little-endian,
+ * channels interleaved. */
 int gm_sound_create(gm_sound **out, uint32_t rate, uint32_t channels, char *err, size_t errlen);
 void gm_sound_release(gm_sound **s);
 

@@ -3,7 +3,7 @@
 
 #include "media/projector.h"
 
-enum { GM_SAMPLE_RATE = 16000 };
+enum { GM_SAMPLE_RATE = 16000, GM_SOUND_MIN_RATE = 1000, GM_SOUND_MAX_RATE = 192000 };
 
 /* Mono, 16 kHz, nominally -1..1. */
 typedef struct {
