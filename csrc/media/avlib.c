@@ -8,7 +8,7 @@
  *   AVStream         time_base 16, codecpar 208 up to 59;
  *                    codecpar 16, time_base 32 from 60 on, when av_class came to the front
  *   AVCodecParameters codec_type 0, codec_id 4
- *   AVPacket         pts 8, data 24, size 32, stream_index 36
+ *   AVPacket         pts 8, data 24, size 32, stream_index 36, flags 40
  *   AVFrame          data 0, linesize 64, extended_data 96, width 104, height 108, nb_samples 112,
  *                    format 116
  *   AVFrameSideData  data 8, size 16 (measured on 5.1; frame.h has it grow at its end only)
@@ -90,7 +90,7 @@ int gm_avlib_load(char *err, size_t errlen) {
 
 /* ---- pictures ------------------------------------------------------------------------------ */
 
-int gm_av_to_rgb(const void *frame, bool full, gm_image *out, char *err, size_t errlen) {
+int gm_av_to_rgb(const void *frame, gm_av_colours how, gm_image *out, char *err, size_t errlen) {
     const int32_t w = gm_av_width(frame), h = gm_av_height(frame);
     const int fits = gm_image_check(w, h, err, errlen);
     if (fits) return fits;
@@ -111,8 +111,10 @@ int gm_av_to_rgb(const void *frame, bool full, gm_image *out, char *err, size_t 
                              SWS_BICUBIC | SWS_FULL_CHROMA | SWS_ACCURATE, NULL, NULL, NULL);
     int rc = padded ? (sws ? 0 : GM_EUNSUPPORTED) : GM_ENOMEM;
     if (!rc) {
-        const int *bt601 = gm_av.sws_getCoefficients(SWS_CS_DEFAULT);
-        if (full) gm_av.sws_setColorspaceDetails(sws, bt601, 1, bt601, 1, 0, 1 << 16, 1 << 16);
+        const int *bt601 = gm_av.sws_getCoefficients(SWS_CS_DEFAULT), *from = bt601;
+        if (how.matrix != GM_AV_UNTOLD) from = gm_av.sws_getCoefficients(how.matrix);
+        if (how.full || from != bt601)
+            gm_av.sws_setColorspaceDetails(sws, from, how.full, bt601, 1, 0, 1 << 16, 1 << 16);
         int lines[8];
         memcpy(lines, (const char *)frame + 64, sizeof lines);
         uint8_t *const dst[4] = {padded};
@@ -190,7 +192,8 @@ int gm_avlib_image(const char *codec, const uint8_t *p, size_t n, gm_image *out,
     /* JPEG of four colours and TIFF come as forms of 16 .. 235, but hold the full range, as libjpeg
      * and libtiff (ReferenceBlackWhite unless told) read them. */
     const bool full = strcmp(codec, "mjpeg") == 0 || strcmp(codec, "tiff") == 0;
-    if (!rc && !widen_chroma(codec, frame, out)) rc = gm_av_to_rgb(frame, full, out, err, errlen);
+    const gm_av_colours how = {GM_AV_UNTOLD, full};
+    if (!rc && !widen_chroma(codec, frame, out)) rc = gm_av_to_rgb(frame, how, out, err, errlen);
 done:
     if (rc == GM_EFORMAT)
         gm_fail(err, errlen, rc, "picture: damaged, or larger than 128 million pixels");

@@ -86,6 +86,13 @@ static inline int32_t gm_av_height(const void *frame) { return gm_av_i32(frame, 
 static inline int32_t gm_av_n_samples(const void *frame) { return gm_av_i32(frame, 112); }
 static inline int32_t gm_av_format(const void *frame) { return gm_av_i32(frame, 116); }
 
-/* The frame as RGB; out->rgb is the caller's to free, also after an error. full: luma is 0 .. 255,
- * whatever the form says. */
-int gm_av_to_rgb(const void *frame, bool full, gm_image *out, char *err, size_t errlen);
+/* How a stream's luma and chroma are meant. */
+typedef struct {
+    int matrix; /* AVColorSpace: 1 is BT.709; GM_AV_UNTOLD is taken for BT.601 */
+    bool full;  /* luma is 0 .. 255, whatever the form says */
+} gm_av_colours;
+
+enum { GM_AV_UNTOLD = 2 };
+
+/* The frame as RGB; out->rgb is the caller's to free, also after an error. */
+int gm_av_to_rgb(const void *frame, gm_av_colours how, gm_image *out, char *err, size_t errlen);

@@ -180,7 +180,8 @@ static int take_sound(void *ud, const track *t) {
     gm_av.av_opt_get_int(t->ctx, "ar", 0, &rate);
     const int n_ch = count_channels(t->ctx);
     const int32_t n = gm_av_n_samples(t->frame);
-    if (rate < 1000 || rate > 768000 || n_ch < 1 || n_ch > 64 || n < 0) return GM_EFORMAT;
+    if (rate < GM_SOUND_MIN_RATE || rate > GM_SOUND_MAX_RATE) return GM_EUNSUPPORTED;
+    if (n_ch < 1 || n_ch > 64 || n < 0) return GM_EFORMAT;
     if (l->rate && l->rate != (uint32_t)rate) return GM_EUNSUPPORTED;
     l->rate = (uint32_t)rate;
     if (l->out->n + (size_t)n > (size_t)l->rate * GM_SOUND_MAX_SECONDS) return GM_ETOOLONG;
@@ -260,6 +261,8 @@ static void video_rewind(gm_video *v) {
 }
 
 static void count_packet(gm_video *v) {
+    enum { DISCARD = 4 }; /* AV_PKT_FLAG_DISCARD: before a cut that needed no new encoding */
+    if (gm_av_i32(v->t.packet, 40) & DISCARD) return;
     const int64_t at = gm_av_i64(v->t.packet, 8);
     v->n_frame++;
     if (at == INT64_MIN) v->untimed = true; /* AV_NOPTS_VALUE */
@@ -321,6 +324,17 @@ static int frame_orientation(const track *t) {
     return gm_matrix_orientation(m);
 }
 
+/* As the stream says, or by the forms whose names say it. */
+static gm_av_colours frame_colours(const track *t) {
+    enum { RGB = 0, FULL = 2, YUVJ420P = 12, YUVJ444P = 14 };
+    int64_t matrix = GM_AV_UNTOLD, range = 0;
+    const int32_t form = gm_av_format(t->frame);
+    gm_av.av_opt_get_int(t->ctx, "colorspace", 0, &matrix);
+    gm_av.av_opt_get_int(t->ctx, "color_range", 0, &range);
+    if (matrix == RGB) return (gm_av_colours){GM_AV_UNTOLD, false};
+    return (gm_av_colours){(int)matrix, range == FULL || (form >= YUVJ420P && form <= YUVJ444P)};
+}
+
 static int take_picture(void *ud, const track *t) {
     gm_video *v = ud;
     if (v->at < v->k * v->n_frame / v->n) {
@@ -328,7 +342,7 @@ static int take_picture(void *ud, const track *t) {
         return 0;
     }
     gm_image img = {0};
-    int rc = gm_av_to_rgb(t->frame, false, &img, v->err, v->errlen);
+    int rc = gm_av_to_rgb(t->frame, frame_colours(t), &img, v->err, v->errlen);
     if (!rc && gm_image_turn(&img, frame_orientation(t)))
         rc = gm_fail(v->err, v->errlen, GM_ENOMEM, "video: %s", gm_err_text(GM_ENOMEM));
     if (!rc) rc = v->fn(v->ud, (double)v->at / v->fps, &img, v->err, v->errlen);

@@ -112,7 +112,7 @@ int gm_decode_wav(const uint8_t *p, size_t n, gm_samples *out, const gm_cancel *
         return gm_fail(err, errlen, GM_EFORMAT,
                        "WAV with %u bits in %u bytes is ambiguous; save it with 16 bits", f.bits,
                        f.align / f.n_ch);
-    if (f.rate < 1000 || f.rate > 768000)
+    if (f.rate < GM_SOUND_MIN_RATE || f.rate > GM_SOUND_MAX_RATE)
         return gm_fail(err, errlen, GM_EFORMAT, "WAV sample rate %u is out of range", f.rate);
     const size_t width = f.bits / 8, frames = n_data / (width * f.n_ch);
     if (frames > (size_t)f.rate * GM_SOUND_MAX_SECONDS) return too_long(err, errlen);
@@ -219,7 +219,15 @@ static uint32_t tiff_read(const uint8_t *p, int bytes, bool big) {
     return v;
 }
 
-enum { TIFF_BITS = 258, TIFF_COMPRESSION = 259, TIFF_ORIENTATION = 274, TIFF_SAMPLE_FORMAT = 339 };
+enum {
+    TIFF_BITS = 258,
+    TIFF_COMPRESSION = 259,
+    TIFF_PHOTOMETRIC = 262,
+    TIFF_ORIENTATION = 274,
+    TIFF_PLANAR = 284,
+    TIFF_TILE_WIDTH = 322,
+    TIFF_SAMPLE_FORMAT = 339
+};
 
 /* The first SHORT of a tag in the first directory of a TIFF block; 1 when it is not there. */
 static int tiff_tag(const uint8_t *p, size_t n, uint32_t tag) {
@@ -404,16 +412,56 @@ static int decode_tiff(const uint8_t *p, size_t n, gm_image *out, char *err, siz
         return gm_fail(err, errlen, GM_EUNSUPPORTED,
                        "a TIFF with %s values cannot be read; save it as PNG",
                        format == 3 ? "floating-point" : "signed");
+    if (tiff_tag(p, n, TIFF_TILE_WIDTH) != 1) /* it makes them black */
+        return gm_fail(err, errlen, GM_EUNSUPPORTED,
+                       "a TIFF in tiles cannot be read; save it as PNG");
+    const bool cmyk = tiff_tag(p, n, TIFF_PHOTOMETRIC) == 5;
+    if (cmyk && (tiff_tag(p, n, TIFF_PLANAR) == 2 || (bits == 16 && p[0] == 'I')))
+        return gm_fail(err, errlen, GM_EUNSUPPORTED, /* it makes a negative of them */
+                       "a TIFF with CMYK of this kind cannot be read; save it as PNG");
     const int rc = gm_avlib_image("tiff", p, n, out, err, errlen);
     if (rc != GM_EFORMAT || bits <= 16) return rc; /* the decoder calls more bits damage */
     return gm_fail(err, errlen, GM_EUNSUPPORTED,
                    "a TIFF with %d bits for each value cannot be read; save it as PNG", bits);
 }
 
+/* Scans of a JPEG. A marker with a length follows each scan's bytes, in which 0xff stands before 0
+ * or a restart only. */
+static size_t jpeg_scans(const uint8_t *p, size_t n) {
+    size_t scans = 0;
+    for (size_t i = 2; i + 4 <= n;) {
+        const uint8_t mark = p[i + 1];
+        if (p[i] != 0xff || mark == 0xff) {
+            i++;
+        } else if (mark == 0 || (mark >= 0xd0 && mark <= 0xd7)) {
+            i += 2;
+        } else if (mark == 0xd9) {
+            break;
+        } else {
+            scans += mark == 0xda;
+            i += 2 + ((size_t)p[i + 2] << 8 | p[i + 3]);
+        }
+    }
+    return scans;
+}
+
+/* A scan of a few bytes can cost a pass over the whole picture, which nothing interrupts; encoders
+ * write a dozen. */
+enum { JPEG_MAX_SCANS = 128 };
+
+static int decode_jpeg(const uint8_t *p, size_t n, gm_image *out, char *err, size_t errlen) {
+    if (jpeg_scans(p, n) > JPEG_MAX_SCANS)
+        return gm_fail(err, errlen, GM_EUNSUPPORTED,
+                       "a JPEG of more than %d scans cannot be read; save it as PNG",
+                       JPEG_MAX_SCANS);
+    return gm_avlib_image("mjpeg", p, n, out, err, errlen);
+}
+
 static int decode_with(const char *codec, const uint8_t *p, size_t n, gm_image *out,
                        const gm_cancel *cancel, char *err, size_t errlen) {
     if (strcmp(codec, "png") == 0 && gm_inflate_available())
         return gm_png_decode(p, n, out, cancel, err, errlen);
+    if (strcmp(codec, "mjpeg") == 0) return decode_jpeg(p, n, out, err, errlen);
     if (strcmp(codec, "tiff") == 0) return decode_tiff(p, n, out, err, errlen);
     if (strcmp(codec, "gif") == 0 || strcmp(codec, "webp") == 0 || strcmp(codec, "bmp") == 0)
         return decode_mended(codec, p, n, out, err, errlen);

@@ -172,6 +172,28 @@ static void a_big_endian_wav_is_refused(void **state) {
     check_message(GM_EUNSUPPORTED, err);
 }
 
+/* Half a megabyte of empty scans kept the decoder busy for twelve seconds, in which nothing could
+ * be cancelled. */
+static void a_jpeg_of_endless_scans_is_refused(void **state) {
+    (void)state;
+    need_ffmpeg();
+    static const uint8_t scan[] = {0xff, 0xda, 0, 8, 1, 1, 0, 0, 63, 0, 0xff, 0, 0x55};
+    enum { SCANS = 100000 };
+    FILE *f = fopen("tests/golden/pictures/grey.jpg", "rb");
+    if (!f) skip();
+    uint8_t *jpeg = gm_malloc(4096 + SCANS * sizeof scan, 1);
+    assert_non_null(jpeg);
+    size_t n = fread(jpeg, 1, 4096, f) - 2; /* without its end */
+    fclose(f);
+    for (int i = 0; i < SCANS; i++, n += sizeof scan) memcpy(jpeg + n, scan, sizeof scan);
+    char err[256] = "";
+    gm_image img;
+    assert_int_equal(gm_decode_picture(jpeg, n, &img, NULL, err, sizeof err), GM_EUNSUPPORTED);
+    assert_non_null(strstr(err, "more than 128 scans"));
+    check_message(GM_EUNSUPPORTED, err);
+    gm_free(jpeg);
+}
+
 /* A TIFF of 2 x 2 pixels with one value each. */
 static size_t put_tiff(uint8_t *p, uint16_t bits, uint16_t photometric, uint16_t sample_format) {
     const uint16_t tags[][2] = {{256, 2},
@@ -191,6 +213,28 @@ static size_t put_tiff(uint8_t *p, uint16_t bits, uint16_t photometric, uint16_t
         memcpy(p + 10 + 12 * i, entry, sizeof entry);
     }
     return 134 + bits / 2;
+}
+
+/* FFmpeg says that it has read them, and makes black of tiles and negatives of these CMYKs. */
+static void a_tiff_that_would_be_misread_is_refused(void **state) {
+    (void)state;
+    need_ffmpeg();
+    /* Bits, photometric interpretation (5: CMYK), and the tag that is there instead of the sample
+     * format: 284 is the planes' order, 322 the width of tiles. */
+    static const uint16_t kinds[][4] = {
+        {8, 1, 322, 16}, {16, 5, 284, 1}, {16, 5, 284, 2}, {8, 5, 284, 2}, {8, 1, 284, 1}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        uint8_t tiff[256];
+        char err[256] = "";
+        gm_image img;
+        const size_t n = put_tiff(tiff, kinds[i][0], kinds[i][1], 1);
+        memcpy(tiff + 10 + 12 * 9, &kinds[i][2], sizeof kinds[i][2]);
+        memcpy(tiff + 18 + 12 * 9, &kinds[i][3], sizeof kinds[i][3]);
+        const int rc = gm_decode_picture(tiff, n, &img, NULL, err, sizeof err);
+        assert_int_equal(rc, i == 4 ? 0 : GM_EUNSUPPORTED);
+        if (rc) assert_non_null(strstr(err, kinds[i][2] == 322 ? "in tiles" : "CMYK"));
+        gm_free(img.rgb);
+    }
 }
 
 /* They are whole, so they were not to be called damaged. */
@@ -263,6 +307,8 @@ int main(void) {
         cmocka_unit_test(ten_thousand_broken_files_are_answers_or_errors),
         cmocka_unit_test(what_is_no_picture_says_so_in_one_line),
         cmocka_unit_test(a_big_endian_wav_is_refused),
+        cmocka_unit_test(a_jpeg_of_endless_scans_is_refused),
+        cmocka_unit_test(a_tiff_that_would_be_misread_is_refused),
         cmocka_unit_test(a_tiff_of_an_unknown_kind_is_not_called_damaged),
         cmocka_unit_test(an_endless_file_is_refused),
         cmocka_unit_test(without_ffmpeg_the_message_names_packages),

@@ -217,6 +217,28 @@ static void films_are_turned_as_players_turn_them(void **state) {
     gm_free(plain.rgb);
 }
 
+/* full.webm (VP9, luma of 0 .. 255) and hd.mp4 (H.264, 16 .. 235) are red beside a dark grey in the
+ * colours of BT.709, as screens are recorded: ffmpeg -f lavfi -i "color=c=0xff0000:s=16x32[a];
+ * color=c=0x141414:s=16x32[b];[a][b]hstack,scale=out_color_matrix=bt709:out_range=pc,
+ * format=yuv420p" -frames:v 1 -color_range pc -colorspace bt709. By the habits of smaller films the
+ * red was 233, the grey 5. */
+static void colours_of_a_film_are_those_that_its_stream_tells(void **state) {
+    (void)state;
+    need_ffmpeg();
+    static const char *const films[] = {"tests/fuzz/media/full.webm", "tests/fuzz/media/hd.mp4"};
+    for (size_t i = 0; i < 2; i++) {
+        char err[256] = "";
+        gm_image img = {0};
+        gm_video *video = NULL;
+        if (gm_avlib_video(&video, films[i], 1, keep_frame, &img, NULL, err, sizeof err))
+            fail_msg("%s: %s", films[i], err);
+        const uint8_t *red = img.rgb + 3 * (16 * 32 + 4), *grey = red + 3 * 22;
+        assert_true(red[0] >= 250 && red[1] <= 5 && red[2] <= 5);
+        for (int c = 0; c < 3; c++) assert_true(abs(grey[c] - 20) <= 4);
+        gm_free(img.rgb);
+    }
+}
+
 /* Angles that no camera writes go to the next quarter; a matrix of zeros is none. */
 static void a_display_matrix_is_one_of_eight_orientations(void **state) {
     (void)state;
@@ -335,6 +357,20 @@ static void an_uneven_film_may_last_five_minutes(void **state) {
     for (int k = 0; k < t.n; k++) assert_true(t.at[k] == k * 241 / 32 / (240 / 300.0));
     assert_int_equal(read_film(&t, 242, each_five_seconds, 13, 9), GM_ETOOLONG);
     assert_string_equal(t.err, "the video is longer than 300 seconds; cut it");
+}
+
+/* cut.mp4: a second of six, cut without a new encoding (ffmpeg -ss 4 -i whole.mp4 -t 1 -c copy). It
+ * holds what stands before the cut as well, for the decoder only. */
+static void what_was_cut_off_a_film_is_not_counted(void **state) {
+    (void)state;
+    need_ffmpeg();
+    char err[256] = "";
+    gm_video *video = NULL;
+    times t = {0};
+    if (gm_avlib_video(&video, "tests/fuzz/media/cut.mp4", 2, keep_time, &t, NULL, err, sizeof err))
+        fail_msg("%s", err);
+    assert_int_equal(t.n, 2);
+    assert_true(t.at[0] == 0.0 && t.at[1] == 0.5);
 }
 
 /* It was "not supported", without a reason. */
@@ -830,7 +866,9 @@ int main(void) {
         cmocka_unit_test(rounded_times_do_not_move_an_even_film),
         cmocka_unit_test(an_uneven_film_may_last_five_minutes),
         cmocka_unit_test(a_film_of_too_many_pixels_says_so),
+        cmocka_unit_test(colours_of_a_film_are_those_that_its_stream_tells),
         cmocka_unit_test(a_display_matrix_is_one_of_eight_orientations),
+        cmocka_unit_test(what_was_cut_off_a_film_is_not_counted),
         cmocka_unit_test(pictures_that_are_cut_off_are_errors),
         cmocka_unit_test_setup_teardown(a_file_may_ask_for_smaller_pictures, setup, teardown),
         cmocka_unit_test(grid_follows_the_size_rule),
