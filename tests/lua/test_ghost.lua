@@ -411,7 +411,8 @@ test('rule 8: below a fold and below wrapped lines they come into view, and the 
   c:lua("Fake.emit('\\nmore\\nand\\nthe\\nend') Fake.done()")
   shown(c)
   h.has(table.concat(c:screen(1, 12), '\n'), 'end')
-  c = h.suggesting((('word '):rep(30) .. '\n'):rep(6) .. 'last|', '\nmore\nlines', { lines = 20, cols = 60, ft = 'text' })
+  local prose = (('word '):rep(30) .. '\n'):rep(6) .. 'last|'
+  c = h.suggesting(prose, '\nmore\nlines', { lines = 20, cols = 60, ft = 'text' })
   shown(c)
   local screen = table.concat(c:screen(1, 20), '\n')
   h.has(screen, 'lines')
