@@ -322,21 +322,23 @@ INLINE __m512 scales_of_q8_0(const uint8_t *b) {
 
 /* 16 blocks of Q8_0: 544 bytes. */
 INLINE void step_q8_0(const uint8_t *w, const tokens *k, int e, const int n, vec sum[MAX_TOK]) {
-    const __m512 d = scales_of_q8_0(w), shift = _mm512_mul_ps(d, _mm512_set1_ps(-128.0f));
+    const __m512 d = scales_of_q8_0(w);
     __m512 scales[MAX_TOK];
 #pragma GCC unroll 4
-    for (int t = 0; t < n; t++) {
+    for (int t = 0; t < n; t++)
         scales[t] = _mm512_mul_ps(d, _mm512_loadu_ps(k->x->d + at(k, t, e) / 32));
-        sum[t] = _mm512_fmadd_ps(shift, _mm512_loadu_ps(k->x->ds32 + at(k, t, e) / 32), sum[t]);
-    }
 #pragma GCC unroll 8
     for (int j = 0; j < 8; j++) {
         __m512i v = _mm512_castsi256_si512(_mm256_loadu_si256((const void *)(w + 68 * j + 2)));
         v = _mm512_inserti64x4(v, _mm256_loadu_si256((const void *)(w + 68 * j + 36)), 1);
-        v = _mm512_xor_si512(v, _mm512_set1_epi8((char)0x80));
+        /* Magnitudes times activations with the weights' signs: an offset of 128 would be taken
+         * out of the sum in float, where small weights drown in it. */
+        const __mmask64 negative = _mm512_movepi8_mask(v);
+        v = _mm512_abs_epi8(v); /* 128 for -128, as it is read without a sign */
 #pragma GCC unroll 4
         for (int t = 0; t < n; t++) {
-            const __m512i x = load(k->x->q + at(k, t, e + 64 * j));
+            __m512i x = load(k->x->q + at(k, t, e + 64 * j)); /* from -127 on */
+            x = _mm512_mask_sub_epi8(x, negative, _mm512_setzero_si512(), x);
             sum[t] = add_scaled(sum[t], add_products(_mm512_setzero_si512(), v, x),
                                 lanes8(2 * j, 2 * j + 1), scales[t]);
         }
