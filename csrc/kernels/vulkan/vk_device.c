@@ -289,6 +289,9 @@ static void find_matrix(gm_vk *v) {
             !p[i].KSize)
             continue;
         if (64 % p[i].MSize || 64 % p[i].NSize || 32 % p[i].KSize) continue;
+        /* As matmul_matrix.comp lays it out: two tiles, and a product of each subgroup. */
+        const uint64_t products = (uint64_t)(128 / v->subgroup) * p[i].MSize * p[i].NSize;
+        if (2 * 64 * 40 * 2 + products * 4 > v->max_shared) continue;
         v->matrix[0] = p[i].MSize;
         v->matrix[1] = p[i].NSize;
         v->matrix[2] = p[i].KSize;

@@ -13,8 +13,8 @@
 
 enum { TILE_ROWS = 64, TILE_WIDTH = 128, FEW_TOKENS = 16 };
 
-/* Shared memory of matmul_tile.comp and matmul_matrix.comp. */
-static const uint32_t TILE_SHARED = 18432, MATRIX_SHARED = 32768;
+/* Shared memory of matmul_tile.comp. */
+static const uint32_t TILE_SHARED = 18432;
 
 static const char *const way_names[] = {"auto", "rows", "tile", "dot", "matrix"};
 
@@ -50,8 +50,8 @@ static bool has_dot(const vk_backend *k, gm_dtype t) {
 }
 
 static bool has_matrix(const vk_backend *k, gm_dtype t) {
-    return k->v.matrix[0] && k->v.max_shared >= MATRIX_SHARED && has_tile(k) && t != GM_F32 &&
-           t != GM_F16 && t != GM_BF16 && gm_vk_pipes_has("matrix_Q4_0");
+    return k->v.matrix[0] && has_tile(k) && t != GM_F32 && t != GM_F16 && t != GM_BF16 &&
+           gm_vk_pipes_has("matrix_Q4_0");
 }
 
 static gm_vk_way choose(const vk_backend *k, gm_dtype t, int32_t n_tok, bool linear) {
