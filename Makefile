@@ -149,7 +149,7 @@ include $(filter-out scripts/make/vulkan.mk,$(wildcard scripts/make/*.mk))
 .PHONY: clean help
 ## clean: remove build output
 clean:
-	rm -rf $(BUILD)
+	rm -rf $(BUILD) doc/tags
 ## help: this list
 help:
 	@sed -n 's/^## \([a-z-]*\): \(.*\)/  \1\t\2/p' Makefile scripts/make/*.mk 2>/dev/null | expand -t 20

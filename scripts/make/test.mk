@@ -1,9 +1,10 @@
 # Tests, rules and formatting. What is run is composed by scripts/test.
 
 NPROC    := $(shell nproc 2>/dev/null || echo 2)
-# Sub-makes share the job slots of `make -jN`; without -j they use all processors.
-PARALLEL := $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(NPROC))
-SUBMAKE  := +@$(MAKE) --no-print-directory $(PARALLEL)
+# Sub-makes share the job slots of `make -jN`, which make tells only when it runs; without -j they use
+# all processors.
+PARALLEL = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(NPROC))
+SUBMAKE  = +@$(MAKE) --no-print-directory $(PARALLEL)
 # Under the thread sanitizer `make test` runs only what has threads, and the team of the kernels once
 # (ops), or this would take most of the time; make test SAN=thread runs all of it.
 THREADED  = $(filter $(addprefix $(BUILD)/tests/,c/api/% c/kernels/% c/engine/test_sched \
