@@ -19,6 +19,7 @@
 # A row of the CSV: date, commit, device, model, test, ours, peer's, ratio of the medians, rounds,
 # part of the copy bandwidth. Ends with 1 when a check fails. Nothing is installed; build first (make).
 set -uo pipefail
+export LC_ALL=C # numbers with a point
 cd "$(dirname "$0")/../.." || exit 1
 
 DEVICE=${DEVICE:-vulkan} P=${P:-512} N=${N:-64} ROUNDS=${ROUNDS:-3} REPS=${REPS:-3} BUILD=${BUILD:-build}
@@ -109,7 +110,7 @@ measure() {
         [ -n "$PEER_BENCH" ] || continue
         turn "$work/b" "$PEER_BENCH" -m "$model" -ngl 99 -fa 1 -r "$REPS" ${peer_args[@]+"${peer_args[@]}"} \
             "${theirs[@]}" -o jsonl
-        number avg_ts <"$work/b" >>"$work/peer"
+        sed -n 's/.*"samples_ts": *\[\([^]]*\)\].*/\1/p' "$work/b" | tr ', ' '\n\n' | grep . | median >>"$work/peer"
         echo "$name $test round $i: ours $(tail -n 1 "$work/ours"), peer $(tail -n 1 "$work/peer") tok/s"
     done
     ours=$(median <"$work/ours")
