@@ -7,6 +7,13 @@ local M = {}
 
 local screen = require('screen')
 
+for name in pairs(vim.fn.environ()) do -- as in tests/lua/run.lua
+  if vim.startswith(name, 'GIT_') then
+    vim.env[name] = nil
+  end
+end
+vim.env.GIT_CONFIG_GLOBAL, vim.env.GIT_CONFIG_NOSYSTEM = '/dev/null', '1'
+
 local open = {}
 
 --- Starts an editor that is ended with the test. See screen.start; options are of vim.g.gemma.

@@ -38,7 +38,12 @@ function M.child(o)
     XDG_CONFIG_HOME = dir .. '/config',
     XDG_CACHE_HOME = dir .. '/cache',
     NVIM_LOG_FILE = dir .. '/nvim.log',
+    -- What the user's own shell may say.
     NVIM = '',
+    NVIM_APPNAME = '',
+    LC_ALL = 'C.UTF-8',
+    no_proxy = '127.0.0.1',
+    NO_PROXY = '127.0.0.1',
   }, o.env or {})
   local argv = { M.nvim, '--embed', '--headless', '--clean', '-n', '-i', 'NONE' }
   vim.list_extend(argv, {

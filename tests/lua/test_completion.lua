@@ -361,6 +361,7 @@ test('closers that the text replaces are swallowed with the piece that has them'
     h.eq(c:lines(), { want })
   end
   c = h.suggesting('f(|)', '"a") + b')
+  shown(c)
   while not h.hidden(c) do
     c:feed('<M-Right>')
   end

@@ -45,13 +45,17 @@ end)
 test('rule 1: whatever the model writes next, whole lines on the screen are never rewritten', function()
   local pieces = { 'alpha', '(1,', ' 2)\n', '  beta = ', 'gam', 'ma\n', '  if x', ' then\n', '    y()\n', '  end' }
   local c = h.asking('  |', { config = 'vim.g.gemma = { completion = { first_paint = 0 } }' })
+  local shows = { '', 'alpha(1', 'alpha(1, 2)', 'alpha(1, 2)\n  beta', 'alpha(1, 2)\n  beta',
+    'alpha(1, 2)\n  beta = gamma', 'alpha(1, 2)\n  beta = gamma\n  if',
+    'alpha(1, 2)\n  beta = gamma\n  if x then', 'alpha(1, 2)\n  beta = gamma\n  if x then\n    y()',
+    'alpha(1, 2)\n  beta = gamma\n  if x then\n    y()\n  end' }
   local painted = ''
   for i, piece in ipairs(pieces) do
     c:lua('Fake.emit(...)', piece)
     if i == #pieces then
       c:lua('Fake.done()')
     end
-    c:wait(('Fake.jobs[1].n == %d'):format(i))
+    c:wait(("Fake.heard() and (require('gemma.ghost').text() or '') == %s"):format(vim.inspect(shows[i])))
     local text = c:ghost()
     text = type(text) == 'string' and text or ''
     local lines = painted:match('^.*\n') or ''

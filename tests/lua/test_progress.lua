@@ -45,7 +45,7 @@ end)
 test('progress: on 0.12 it is a progress message with source, percent and status', function()
   local c = child()
   if c:lua("return vim.fn.has('nvim-0.12')") == 0 then
-    return
+    h.skip('progress messages came with Neovim 0.12')
   end
   c:lua([[
     local p = require('gemma.progress').start('download', '1.0 GB')

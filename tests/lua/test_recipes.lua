@@ -223,6 +223,7 @@ test('recipes: the rockspec names folders that exist and targets that make knows
 end)
 
 test('recipes: the small model is found in a checkout, in what make install copies and in a rock', function()
+  h.need_library()
   local root, rock = vim.fn.tempname(), vim.fn.tempname()
   local gmake = vim.fn.executable('gmake') == 1 and 'gmake' or 'make'
   for _, target in ipairs({ 'DEST=' .. root .. ' install', 'LUADIR=' .. rock .. ' install-rock' }) do

@@ -197,6 +197,7 @@ test('voice: cancel throws it away, and so does :Gemma stop', function()
   for i, command in ipairs({ 'Gemma record cancel', 'Gemma stop' }) do
     c:cmd('Gemma record voice')
     heard(c)
+    c:wait(('#Fake.sounds == %d'):format(i))
     c:cmd(command)
     idle(c)
     h.eq(c:lua('return Fake.sounds[...].gone', i), true)

@@ -26,13 +26,14 @@ static void a_level_includes_the_ones_below(void **state) {
     if (gm_cpu_has(GM_CPU_AVX512)) assert_true(gm_cpu_has(GM_CPU_AVX2));
     if (gm_cpu_has(GM_CPU_AVXVNNI)) assert_true(gm_cpu_has(GM_CPU_AVX2));
     if (gm_cpu_has(GM_CPU_DOTPROD)) assert_true(gm_cpu_has(GM_CPU_NEON));
+    if (gm_cpu_has(GM_CPU_I8MM)) assert_true(gm_cpu_has(GM_CPU_DOTPROD));
     assert_false(gm_cpu_has(GM_CPU_AVX2) && gm_cpu_has(GM_CPU_NEON));
 }
 
 static void forcing_lowers_what_the_cpu_lacks(void **state) {
     (void)state;
     gm_cpu_level best = gm_cpu_level_get();
-    for (int l = GM_CPU_REF; l <= GM_CPU_DOTPROD; l++) {
+    for (int l = GM_CPU_REF; l < GM_CPU_LEVEL_COUNT; l++) {
         gm_cpu_force((gm_cpu_level)l);
         gm_cpu_level got = gm_cpu_level_get();
         assert_true(got <= (gm_cpu_level)l);

@@ -416,7 +416,7 @@ static void decoder_gives_the_logits_of_the_reference(void **state) {
         finish_set(&s);
     }
     closedir(d);
-    if (n_checked == 0) print_message("no golden sets in %s\n", root);
+    if (n_checked == 0) fail_msg("no golden sets in %s", root);
     print_message("%d of %d checks wrong\n", n_wrong, n_checked);
     assert_int_equal(n_wrong, 0);
 }
