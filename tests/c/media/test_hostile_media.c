@@ -1,8 +1,6 @@
 /* test_hostile_media.c: broken files of every kind: an answer or one line, never more. The seeds
  * are the small files of tests/golden/pictures and tests/fuzz/media; the mutations are always the
- *
- * same.
- */
+ * same. */
 #include "helper/cm.h"
 
 #include <dirent.h>
