@@ -4,11 +4,11 @@
 ## install: the plugin as a Neovim package in DEST (default: ~/.local/share/nvim/site/pack/gemma/start/gemma.nvim)
 DEST ?= $(or $(XDG_DATA_HOME),$(HOME)/.local/share)/nvim/site/pack/gemma/start/gemma.nvim
 install: lib tags
-	@mkdir -p '$(DEST)/build'
+	@mkdir -p '$(DEST)/build' '$(DEST)/tools/embedded'
+	@# What is gone from a newer version goes; an editor that has the old model or library mapped keeps it.
+	rm -rf '$(DEST)/lua/gemma' '$(DEST)/tools/embedded/model'
 	cp -R plugin lua doc prompts LICENSE '$(DEST)/'
-	@mkdir -p '$(DEST)/tools/embedded'
 	cp -R tools/embedded/model '$(DEST)/tools/embedded/'
-	@# A new inode: an editor that has the old library mapped keeps it.
 	cp $(BUILD)/libgemma.so '$(DEST)/build/libgemma.so.tmp'
 	mv -f '$(DEST)/build/libgemma.so.tmp' '$(DEST)/build/libgemma.so'
 
