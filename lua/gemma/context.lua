@@ -140,7 +140,14 @@ end
 ---@field moved table<string, boolean>? which of them were set anew since the last prompt
 
 local anchors = {} ---@type table<integer, gemma.Anchors>
-local dense = {} ---@type table<integer, boolean> buffers with more tokens than their bytes make believe
+--- Buffers with more tokens than their bytes make believe, by the version of the options they had then.
+local dense = {} ---@type table<integer, integer>
+
+---@param buf integer?
+---@return boolean
+local function is_dense(buf)
+  return dense[buf] == require('gemma.config').version
+end
 
 ---@param buf integer
 function M.forget(buf)
@@ -326,7 +333,7 @@ function M.budget(buf)
     return v == 'auto' and (gpu and on_gpu or on_cpu) or v
   end
   local free, slack, bytes = room(), 3 / 4, nil
-  if dense[buf] then
+  if is_dense(buf) then
     -- No token is less than a byte. The text above may grow by half before its window moves.
     free = math.max(free - require('gemma.context.notes').MAX_BYTES, 128)
     slack, bytes = 2 / 3, 1
@@ -346,11 +353,11 @@ end
 ---@param buf integer
 ---@return boolean news whether the next one will be shorter for it
 function M.mark_dense(buf)
-  if dense[buf] or not api.nvim_buf_is_valid(buf) then
+  if is_dense(buf) or not api.nvim_buf_is_valid(buf) then
     return false
   end
   M.forget(buf)
-  dense[buf] = true
+  dense[buf] = require('gemma.config').version
   return true
 end
 
