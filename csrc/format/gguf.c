@@ -112,11 +112,12 @@ static size_t hash_name(gm_str s) {
     return (size_t)(h ^ h >> 32);
 }
 
-/* The slot that holds the name, or the empty one where it would go. */
+/* The slot that holds the name, or the empty one where it would go; the last that was looked at
+ * when that is too far. */
 static size_t probe_name(const name_index *ix, const void *base, size_t stride, gm_str name) {
     size_t at = hash_name(name) & ix->mask;
-    while (ix->slot[at] != 0 && !same_name(*name_at(base, stride, ix->slot[at] - 1), name))
-        at = (at + 1) & ix->mask;
+    for (int n = 0; n < MAX_PROBES && ix->slot[at] != 0; n++, at = (at + 1) & ix->mask)
+        if (same_name(*name_at(base, stride, ix->slot[at] - 1), name)) break;
     return at;
 }
 
@@ -130,11 +131,8 @@ static int build_index(name_index *ix, const void *base, size_t stride, size_t n
     if (!ix->slot) return GM_ENOMEM;
     ix->mask = n_slot - 1;
     for (size_t i = 0; i < n; i++) {
-        const gm_str name = *name_at(base, stride, i);
-        size_t at = hash_name(name) & ix->mask;
-        for (int probe = 0; ix->slot[at] != 0; probe++, at = (at + 1) & ix->mask) {
-            if (probe < MAX_PROBES && !same_name(*name_at(base, stride, ix->slot[at] - 1), name))
-                continue;
+        size_t at = probe_name(ix, base, stride, *name_at(base, stride, i));
+        if (ix->slot[at] != 0) {
             *twice = i;
             return GM_EFORMAT;
         }
@@ -147,7 +145,8 @@ static int build_index(name_index *ix, const void *base, size_t stride, size_t n
 static const void *look_up(const name_index *ix, const void *base, size_t stride, const char *s) {
     gm_str name = {s, strlen(s)};
     uint32_t found = ix->slot[probe_name(ix, base, stride, name)];
-    return found ? (const void *)name_at(base, stride, found - 1) : NULL;
+    const gm_str *there = found ? name_at(base, stride, found - 1) : NULL;
+    return there && same_name(*there, name) ? (const void *)there : NULL;
 }
 
 /* ---- metadata ---------------------------------------------------------------------------- */
