@@ -8,7 +8,7 @@
 local M = {}
 
 local uv = vim.uv
-local boot = require('gemma.util').boot
+local util = require('gemma.util')
 
 ---@class gemma.Lock
 ---@field pid integer
@@ -39,7 +39,7 @@ end
 ---@param lock gemma.Lock
 ---@return boolean
 local function lives(lock)
-  if lock.boot and boot() and lock.boot ~= boot() then
+  if util.rebooted(lock.boot) then
     return false
   end
   local ok, _, name = uv.kill(lock.pid, 0)
@@ -109,7 +109,7 @@ end
 function M.take(path, info)
   pcall(vim.fn.mkdir, vim.fs.dirname(path), 'p')
   local text =
-    vim.json.encode(vim.tbl_extend('force', info, { pid = uv.os_getpid(), boot = boot() }))
+    vim.json.encode(vim.tbl_extend('force', info, { pid = uv.os_getpid(), boot = util.boot() }))
   local temp = ('%s.new.%d'):format(path, uv.os_getpid())
   local f = io.open(temp, 'wb')
   if not f then

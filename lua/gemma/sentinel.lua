@@ -8,7 +8,7 @@
 
 local M = {}
 
-local boot = require('gemma.util').boot
+local util = require('gemma.util')
 
 ---@return string
 function M.path()
@@ -27,7 +27,7 @@ function M.arm(device)
   pcall(vim.fn.mkdir, vim.fs.dirname(M.path()), 'p')
   local f = io.open(M.path(), 'w')
   if f then
-    f:write(('%d %s\n%s\n'):format(vim.uv.os_getpid(), device, boot() or ''))
+    f:write(('%d %s\n%s\n'):format(vim.uv.os_getpid(), device, util.boot() or ''))
     f:close()
     armed = true
   end
@@ -43,9 +43,9 @@ local function owner()
   end
   local pid = f:read('*n') or 0
   f:read('*l') -- the device
-  local since = f:read('*l') or ''
+  local since = f:read('*l')
   f:close()
-  if since ~= '' and boot() and since ~= boot() then
+  if util.rebooted(since) then
     return pid, false -- the machine went down with it
   end
   -- It was ours, so a process that may not be signalled is somebody else's with the same number.

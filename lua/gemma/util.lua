@@ -216,6 +216,14 @@ function M.boot()
   return boot or nil
 end
 
+--- Was that noted before the machine was last started?
+---@param since string? what boot() said then
+---@return boolean
+function M.rebooted(since)
+  local now = M.boot()
+  return (since or '') ~= '' and now ~= nil and since ~= now
+end
+
 --- Whether no text can be changed now, not even by a callback: an <expr> mapping waits for a key.
 ---@return boolean
 function M.locked()
