@@ -7,12 +7,7 @@ local M = {}
 
 local screen = require('screen')
 
-for name in pairs(vim.fn.environ()) do -- as in tests/lua/run.lua
-  if vim.startswith(name, 'GIT_') then
-    vim.env[name] = nil
-  end
-end
-vim.env.GIT_CONFIG_GLOBAL, vim.env.GIT_CONFIG_NOSYSTEM = '/dev/null', '1'
+dofile(screen.top .. '/tests/lua/apart.lua')
 
 local open = {}
 

@@ -11,14 +11,7 @@ for _, p in ipairs({ lua .. '/?/init.lua', lua .. '/?.lua', here .. '/?.lua' }) 
   package.path = p .. ';' .. package.path
 end
 
--- git tells its hooks where the repository is, and would tell the tests' own repositories the same.
-for name in pairs(vim.fn.environ()) do
-  if vim.startswith(name, 'GIT_') then
-    vim.env[name] = nil
-  end
-end
-vim.env.GIT_CONFIG_GLOBAL, vim.env.GIT_CONFIG_NOSYSTEM = '/dev/null', '1'
-
+require('apart')
 local helper = require('helper')
 
 local only
