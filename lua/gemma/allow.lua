@@ -8,6 +8,7 @@ local engine = require('gemma.engine')
 local filter = require('gemma.filter')
 local notify = require('gemma.notify')
 local pace = require('gemma.pace')
+local popup = require('gemma.popup')
 
 local M = {}
 
@@ -105,14 +106,14 @@ function M.moment_reason()
   end
 end
 
---- Is the popup menu in the way?
+--- Is a completion menu in the way?
 ---@return boolean
 function M.menu_hides()
   local menu = config.get().completion.menu
-  if menu == false or vim.fn.pumvisible() == 0 then
-    return false
+  if menu == true then
+    return popup.visible()
   end
-  return menu == true or vim.fn.complete_info({ 'selected' }).selected ~= -1
+  return menu == 'selected' and popup.selected()
 end
 
 --- Is the text left of the cursor a comment? By treesitter or syntax, whichever draws the buffer;
@@ -177,9 +178,17 @@ end
 --- Two that draw at the same place would draw over each other.
 ---@return string?
 local function native_reason()
-  local lsp = package.loaded['gemma.lsp']
-  if lsp and lsp.shows(api.nvim_get_current_buf()) then
-    return "Neovim's own inline completion shows suggestions here (vim.lsp.inline_completion)."
+  local inline = package.loaded['vim.lsp.inline_completion']
+  local buf = api.nvim_get_current_buf()
+  if not inline or not inline.is_enabled({ bufnr = buf }) then
+    return nil
+  end
+  local method = 'textDocument/inlineCompletion'
+  local client = vim.lsp.get_clients({ bufnr = buf, method = method })[1]
+  if client then
+    local fmt =
+      "Neovim's own inline completion shows suggestions of %s here (vim.lsp.inline_completion)."
+    return fmt:format(client.name)
   end
 end
 

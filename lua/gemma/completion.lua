@@ -19,6 +19,7 @@ local log = require('gemma.log')
 local notify = require('gemma.notify')
 local pace = require('gemma.pace')
 local place = require('gemma.place')
+local popup = require('gemma.popup')
 local power = require('gemma.power')
 local recall = require('gemma.recall')
 local request = require('gemma.request')
@@ -601,7 +602,7 @@ function M.accept(kind)
   return rec == seen_one and ghost.insert(kind)
 end
 
---- The popup menu came, went or has another selection.
+--- A completion menu came, went or has another selection.
 local function on_menu()
   if rec then
     sync()
@@ -776,7 +777,7 @@ function M.setup()
     end
   end, 'GemmaState')
   au({ 'TextChangedI', 'TextChangedP', 'CursorMovedI' }, M.on_change)
-  au({ 'CompleteChanged', 'CompleteDone' }, on_menu)
+  popup.watch(group, on_menu)
   au('ModeChanged', function()
     if not vim.v.event.new_mode:match('^i[cx]?$') then
       leave('Insert mode was left')

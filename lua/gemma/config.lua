@@ -291,8 +291,9 @@ itself. Closing brackets and quotes at the end of the line do not count.]],
     name = 'completion.menu',
     type = T.any(T.choice('selected'), T.boolean),
     default = 'selected',
-    desc = [[Hide ghost text beside the popup menu: 'selected' when an entry is
-selected, true whenever the menu is open, false never.]],
+    desc = [[Hide ghost text beside a completion menu, Neovim's own or that of
+blink.cmp or nvim-cmp: 'selected' when you have selected an entry, true
+whenever the menu is open, false never.]],
   },
   {
     name = 'completion.candidates',

@@ -243,6 +243,16 @@ local GHOSTS = { 'copilot', 'supermaven-nvim', 'neocodeium', 'codeium', 'minuet'
 local GHOST_VARS = { loaded_copilot = 'copilot.vim', loaded_codeium = 'windsurf.vim',
   loaded_llama = 'llama.vim', tabby_loaded = 'vim-tabby' }
 
+--- Menus that can show their first entry as ghost text, and whether they do.
+local MENU_GHOSTS = {
+  ['blink.cmp'] = function()
+    return package.loaded['blink.cmp.config'].completion.ghost_text.enabled
+  end,
+  ['nvim-cmp'] = function()
+    return package.loaded['cmp.config'].get().experimental.ghost_text
+  end,
+}
+
 --- Plugins that show suggestions beside ours.
 ---@return string[]
 function M.ghosts()
@@ -255,6 +265,12 @@ function M.ghosts()
   for var, name in vim.spairs(GHOST_VARS) do
     if vim.g[var] then
       out[#out + 1] = name
+    end
+  end
+  for name, shows in vim.spairs(MENU_GHOSTS) do
+    local ok, yes = pcall(shows)
+    if ok and yes then
+      out[#out + 1] = 'ghost text of ' .. name
     end
   end
   return out

@@ -250,16 +250,6 @@ function M.attach(buf)
   })
 end
 
---- Does Neovim itself show inline completions of ours in a buffer?
----@param buf integer
----@return boolean
-function M.shows(buf)
-  local inline = vim.lsp.inline_completion
-  return inline ~= nil
-    and inline.is_enabled({ bufnr = buf })
-    and #vim.lsp.get_clients({ bufnr = buf, name = NAME }) > 0
-end
-
 local ready = false
 
 --- Attaches to every buffer from now on, and to those that are there. For `lsp = true`.

@@ -568,6 +568,63 @@ test('it hides beside a selected menu entry and comes back', function()
   h.ok(hidden(c))
 end)
 
+--- What is read of the two, with an entry marked by nobody, by the user, and a menu that is closed.
+local MENUS = {
+  ['blink.cmp'] = {
+    open = [[_G.List = { selected_item_idx = 1, is_explicitly_selected = false }
+      _G.Open = true
+      package.loaded['blink.cmp.completion.windows.menu'] =
+        { win = { is_open = function() return Open end } }
+      package.loaded['blink.cmp.completion.list'] = List
+      vim.api.nvim_exec_autocmds('User', { pattern = 'BlinkCmpMenuOpen' })]],
+    select = [[List.is_explicitly_selected = true
+      vim.api.nvim_exec_autocmds('User', { pattern = 'BlinkCmpListSelect' })]],
+    close = [[Open = false vim.api.nvim_exec_autocmds('User', { pattern = 'BlinkCmpMenuClose' })]],
+  },
+  ['nvim-cmp'] = {
+    setup = [[_G.Told = {}
+      package.loaded.cmp = { core = { view = { visible = function() return Open or false end,
+        get_active_entry = function() return Active end } },
+        event = { on = function(_, name, fn) Told[name] = fn end } }]],
+    open = [[_G.Open = true Told.menu_opened()]],
+    select = [[_G.Active = {} Told.menu_opened()]],
+    close = [[_G.Open, _G.Active = false, nil Told.menu_closed()]],
+  },
+}
+for name, menu in vim.spairs(MENUS) do
+  test('it hides beside the menu of ' .. name .. ' as beside the native one', function()
+    local c = h.child({ config = menu.setup })
+    c:insert_at('x = |')
+    c:wait("require('gemma.engine').is_loaded()")
+    c:feed([[<M-Bslash>]])
+    c:wait('#Fake.jobs > 0')
+    c:lua("Fake.emit('alpha') Fake.done()")
+    shown(c)
+    c:lua(menu.open)
+    h.ok(not hidden(c), 'nothing is selected')
+    c:lua(menu.select)
+    h.ok(hidden(c))
+    c:lua(menu.close)
+    h.eq(c:ghost(), 'alpha')
+    c:lua("vim.g.gemma = { completion = { menu = true } } require('gemma.config').reload()")
+    c:lua(menu.open)
+    h.ok(hidden(c))
+  end)
+end
+
+test('a menu plugin that is not what it was does no harm', function()
+  local c = h.child({ config = [[
+    package.loaded['blink.cmp.completion.windows.menu'] = { win = true }
+    package.loaded.cmp = { core = 'no' }
+    vim.g.gemma = { completion = { menu = true } }]] })
+  c:insert_at('x = |')
+  c:wait("require('gemma.engine').is_loaded()")
+  c:type('y')
+  c:wait('#Fake.jobs > 0')
+  c:lua("Fake.emit('alpha') Fake.done()")
+  h.eq(shown(c), 'alpha')
+end)
+
 test('a macro that is executed neither shows nor asks', function()
   local c = h.child()
   c:insert_at('|')

@@ -27,12 +27,16 @@ test('health: says whose Tab and whose keys, and which other plugin draws ghost 
     vim.keymap.set('i', '<Tab>', 'x', { desc = 'my snippets' })
     vim.keymap.set('i', '<M-l>', 'x', { desc = 'my own' })
     package.loaded['minuet'] = {}
+    package.loaded['blink.cmp.config'] = { completion = { ghost_text = { enabled = true } } }
+    package.loaded['cmp.config'] = { get = function() return { experimental = { ghost_text = false } } end }
     vim.g.loaded_llama = 1]] })
   local text = report(c)
   for _, want in ipairs({ '<Tab> is never mapped by this plugin; it belongs to my snippets',
-    '<M-l> is taken: my own', 'minuet is loaded too', 'llama.vim is loaded too' }) do
+    '<M-l> is taken: my own', 'minuet is loaded too', 'llama.vim is loaded too',
+    'ghost text of blink.cmp is loaded too' }) do
     h.has(text, want)
   end
+  h.ok(not text:find('nvim%-cmp is loaded'), 'it shows none')
 end)
 
 test('health: where the model computes, and that a GPU which was asked for is missing', function()

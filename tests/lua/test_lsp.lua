@@ -120,6 +120,30 @@ test('lsp: it answers nothing where ghost text is off, and does not load the mod
   h.eq(c:lua('return { Answer.result, #Fake.jobs, #Fake.loads }'), { false, 0, 1 })
 end)
 
+test("lsp: our ghost text keeps away from another server's inline completion too", function()
+  local c = h.child()
+  if not c:lua('return vim.lsp.inline_completion ~= nil') then
+    h.skip('it came with Neovim 0.12')
+  end
+  c:insert_at('x = |')
+  c:wait("require('gemma.engine').is_loaded()")
+  c:lua([[
+    local function server()
+      return {
+        request = function(method, _, done)
+          done(nil, method == 'initialize' and { capabilities = { inlineCompletionProvider = true } } or {})
+          return true, 1
+        end,
+        notify = function() end, is_closing = function() return false end, terminate = function() end,
+      }
+    end
+    _G.Client = vim.lsp.start({ name = 'copilot', cmd = server })]])
+  c:wait('vim.lsp.get_client_by_id(Client).initialized')
+  h.ok(not c:lua("return require('gemma').status().here"):find('inline'), 'it is not enabled')
+  c:lua('vim.lsp.inline_completion.enable(true)')
+  h.has(c:lua("return require('gemma').status().here"), "Neovim's own inline completion shows suggestions of copilot")
+end)
+
 test("lsp: Neovim's own inline completion shows it and takes it; our ghost text keeps away", function()
   local c = child('x = |')
   if not c:lua('return vim.lsp.inline_completion ~= nil') then
