@@ -9,6 +9,8 @@ local M = {}
 ---@class gemma.config.Type
 ---@field text string how the help file names it
 ---@field ok fun(v: any): boolean
+---@field is_map boolean? merged key by key into its default
+---@field is_added boolean? added to its default
 
 ---@class gemma.config.Option
 ---@field name string dotted path below vim.g.gemma
@@ -94,6 +96,7 @@ function T.any(...)
   }
 end
 
+--- A list replaces its default.
 ---@param of gemma.config.Type
 ---@return gemma.config.Type
 function T.list(of)
@@ -133,6 +136,9 @@ function T.map(of)
     end,
   }
 end
+
+--- A list that is added to its default: `!x` takes an x of that out.
+T.additions = setmetatable({ is_added = true }, { __index = T.list(T.string) })
 
 T.device = {
   text = "'auto' | 'cpu' | 'vulkan' | 'vulkan:n'",
@@ -408,7 +414,7 @@ Merged with the default, key by key.]],
   },
   {
     name = 'exclude',
-    type = T.list(T.string),
+    type = T.additions,
     default = {
       '.env*',
       '*.pem',
@@ -422,11 +428,12 @@ Merged with the default, key by key.]],
       '*credential*',
       '/dev/shm/*',
     },
-    desc = [[File patterns that are never completed and never read as context. `*` and
-`?` as in a shell; a pattern with a slash is matched against the whole
-path (a `~/` that it begins with is the home folder), one without against
-the file's name, in both cases ignoring case. A link is excluded when the
-file is to which it leads.]],
+    desc = [[File patterns that are never completed and never read as context, added to
+the default; `!pattern` takes one of the default out. `*` and `?` as in a
+shell; a pattern with a slash is matched against the whole path (a `~/`
+that it begins with is the home folder), one without against the file's
+name, in both cases ignoring case. A link is excluded when the file is to
+which it leads.]],
   },
   {
     name = 'enabled',
@@ -608,6 +615,12 @@ function M.problems(user)
     if v ~= nil and not o.type.ok(v) then
       local shown = vim.inspect(v, { newline = ' ', indent = '' })
       out[#out + 1] = ('%s: expected %s, got %s'):format(o.name, o.type.text, shown)
+    elseif v ~= nil and o.type.is_added then
+      for _, e in ipairs(v) do
+        if vim.startswith(e, '!') and not vim.tbl_contains(o.default, e:sub(2)) then
+          out[#out + 1] = ('%s: %s is not in the default'):format(o.name, e:sub(2))
+        end
+      end
     end
   end
   local keys = {}
@@ -631,6 +644,22 @@ function M.problems(user)
   return out
 end
 
+--- The default's entries that the user does not take out, and the user's own.
+---@param default string[]
+---@param user string[]
+---@return string[]
+local function add(default, user)
+  local out = vim.tbl_filter(function(e)
+    return not vim.tbl_contains(user, '!' .. e)
+  end, default)
+  for _, e in ipairs(user) do
+    if not vim.startswith(e, '!') then
+      out[#out + 1] = e
+    end
+  end
+  return out
+end
+
 --- Defaults with the user's valid values laid over them. A wrong value leaves the default.
 ---@param user table
 ---@return gemma.Config
@@ -642,6 +671,8 @@ function M.merge(user)
       v = vim.deepcopy(o.default)
     elseif o.type.is_map then
       v = vim.tbl_extend('force', vim.deepcopy(o.default), v)
+    elseif o.type.is_added then
+      v = add(o.default, v)
     end
     put(conf, o.name, v)
   end

@@ -27,19 +27,31 @@ test('config: no option is named twice', function()
   end
 end)
 
-test('config: groups are merged by key, lists are replaced, filetypes are merged', function()
+test('config: groups and filetypes are merged by key, excluded patterns are added', function()
   local c = config.merge({
     completion = { max_lines = 3 },
-    exclude = { '*.secret' },
+    exclude = { '*.private', '!*secret*' },
     filetypes = { lua = false, help = true },
   })
   h.eq({ c.completion.max_lines, c.completion.max_tokens }, { 3, 96 })
-  h.eq(c.exclude, { '*.secret' })
+  h.eq({ c.exclude[1], c.exclude[#c.exclude] }, { '.env*', '*.private' })
+  h.ok(not vim.tbl_contains(c.exclude, '*secret*') and vim.tbl_contains(c.exclude, '*.pem'))
   h.eq({ c.filetypes.lua, c.filetypes.help, c.filetypes.gitrebase }, { false, true, false })
 end)
 
-test('config: an empty list is a list', function()
-  h.eq(config.merge({ exclude = {} }).exclude, {})
+test('config: no list of secrets of your own leaves those that are known', function()
+  h.ok(vim.tbl_contains(config.merge({ exclude = {} }).exclude, '.env*'))
+end)
+
+test('config: of a compound filetype the whole name counts, then its parts, then the star', function()
+  local get = config.get
+  config.get = function()
+    return config.merge({ filetypes = { yaml = false, ['yaml.ansible'] = true, ['*'] = true, cpp = true } })
+  end
+  local got = vim.tbl_map(config.takes, { 'yaml', 'yaml.ansible', 'yaml.docker-compose', 'cpp.doxygen',
+    'doxygen.yaml', 'lua', '' })
+  config.get = get
+  h.eq(got, { false, true, false, true, false, true, true })
 end)
 
 test('config: what exclude matches: names, whole paths, the home folder; in any case', function()
@@ -69,7 +81,8 @@ local WRONG = {
   { { device = 'vulkan:x' }, 'device' },
   { { exclude = { 1 } }, 'exclude: expected list of string' },
   { { filetypes = { lua = 'off' } }, 'filetypes: expected table of boolean' },
-  { { enabled = true }, 'enabled: expected function' },
+  { { exclude = { '!*.nothing' } }, 'exclude: *.nothing is not in the default' },
+  { { enabled = 1 }, 'enabled: expected boolean | function' },
 }
 for _, t in ipairs(WRONG) do
   local shown = vim.inspect(t[1], { newline = ' ', indent = '' })
