@@ -15,8 +15,17 @@ local M = {}
 local api = vim.api
 local line_len = require('gemma.context.text').line_len
 
---- Ghost text is on (`:Gemma enable`).
-M.on = true
+--- What `:Gemma enable` and its kin said last; nil: the option `enabled` holds.
+M.switched = nil ---@type boolean?
+
+--- Is ghost text on?
+---@return boolean
+function M.is_on()
+  if M.switched ~= nil then
+    return M.switched
+  end
+  return config.get().enabled ~= false
+end
 
 local verdicts = {} ---@type table<integer, { key: string, why: string? }>
 M.is_excluded = require('gemma.exclude').is_excluded
@@ -27,7 +36,9 @@ M.is_excluded = require('gemma.exclude').is_excluded
 local function static_reason(buf)
   local bo = vim.bo[buf]
   local name = api.nvim_buf_get_name(buf)
-  local key = table.concat({ name, bo.filetype, bo.buftype, config.version }, '\0')
+  local wanted = vim.b[buf].gemma == true
+  local key =
+    table.concat({ name, bo.filetype, bo.buftype, config.version, tostring(wanted) }, '\0')
   local v = verdicts[buf]
   if v and v.key == key then
     return v.why
@@ -35,7 +46,7 @@ local function static_reason(buf)
   local why
   if bo.buftype ~= '' and bo.buftype ~= 'acwrite' then
     why = ("this is not a file ('buftype' is %s)."):format(bo.buftype)
-  elseif not config.takes(bo.filetype) then
+  elseif not wanted and not config.takes(bo.filetype) then
     why = ('filetype %s is off (filetypes).'):format(bo.filetype)
   elseif M.is_excluded(name) then
     why = ('%s is excluded (exclude list).'):format(vim.fs.basename(name))
@@ -53,18 +64,18 @@ end
 ---@param buf integer
 ---@return string?
 function M.buffer_reason(buf)
+  if vim.b[buf].gemma == false then
+    return 'this buffer is off (b:gemma). Run :Gemma enable buffer.'
+  end
   local why = static_reason(buf)
   if why then
     return why
-  end
-  if vim.b[buf].gemma == false then
-    return 'this buffer is off (b:gemma). Run :Gemma enable buffer.'
   elseif not vim.bo[buf].modifiable then
     return "'modifiable' is off."
   end
   local enabled = config.get().enabled
-  if enabled then
-    local ok, yes = pcall(enabled, buf)
+  if vim.is_callable(enabled) then
+    local ok, yes = pcall(enabled --[[@as function]], buf)
     if not ok then
       notify.once('enabled(): ' .. tostring(yes))
       return 'enabled() failed: ' .. tostring(yes)
@@ -175,7 +186,8 @@ local function cursor_reason()
   end
 end
 
---- Two that draw at the same place would draw over each other.
+--- Two that draw at the same place would draw over each other. Who never called for the module of
+--- Neovim's inline completion has not enabled it.
 ---@return string?
 local function native_reason()
   local inline = package.loaded['vim.lsp.inline_completion']
@@ -197,7 +209,7 @@ end
 ---@param without_engine boolean? the text is there already
 ---@return string?
 function M.reason(manual, without_engine)
-  if not M.on then
+  if not M.is_on() then
     return 'ghost text is off. Run :Gemma enable.'
   end
   return M.buffer_reason(api.nvim_get_current_buf())

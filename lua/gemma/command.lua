@@ -107,6 +107,12 @@ local function switch(verb)
     if buf and on and not require('gemma.completion').is_enabled() then
       return notify.info('on in this buffer, but off everywhere. Run :Gemma enable.')
     end
+    local against = buf
+      and on
+      and require('gemma.allow').buffer_reason(vim.api.nvim_get_current_buf())
+    if against then
+      return notify.info('on in this buffer, but ' .. against)
+    end
     local where = buf and ' in this buffer' or ''
     notify.info(('ghost text is %s%s.'):format(on and 'on' or 'off', where))
   end

@@ -553,10 +553,10 @@ end
 schedule = function()
   if not engine.is_loaded() then
     typed_early = true
-    if allow.on and engine.rested and not allow.buffer_reason(api.nvim_get_current_buf()) then
+    if allow.is_on() and engine.rested and not allow.buffer_reason(api.nvim_get_current_buf()) then
       M.load()
     end
-  elseif allow.on and not pace.manual_reason() then
+  elseif allow.is_on() and not pace.manual_reason() then
     local gpu, tok_s = engine.is_gpu(), decode_tok_s()
     debounce.start(pace.delay(gpu, tok_s))
     if pace.reads_ahead(gpu, tok_s) then
@@ -630,7 +630,7 @@ local function on_insert_enter()
   seen.tick = api.nvim_buf_get_changedtick(buf)
   typed_early = false
   indent.forget(buf) -- it may have been changed without one line more
-  if not allow.on or allow.buffer_reason(buf) then
+  if not allow.is_on() or allow.buffer_reason(buf) then
     return
   end
   if engine.is_loaded() then
@@ -667,7 +667,7 @@ end
 
 ---@return boolean
 function M.is_enabled()
-  return allow.on
+  return allow.is_on()
 end
 
 ---@param yes boolean
@@ -681,7 +681,7 @@ function M.enable(yes, buf)
   else
     local sentinel = require('gemma.sentinel')
     local left_out = yes and config.get().load == 'startup' and sentinel.tripped()
-    allow.on = yes
+    allow.switched = yes
     if yes then
       sentinel.forget()
     end
@@ -714,7 +714,7 @@ end
 --- in the background, or because the user wants it to be asked for. nil when it does not wait.
 ---@return string?
 function M.paused()
-  if allow.on and engine.is_loaded() then
+  if allow.is_on() and engine.is_loaded() then
     return pace.off_reason() or pace.manual_reason()
   end
 end
@@ -756,7 +756,7 @@ function M.setup()
   ready = true
   require('gemma.context.project').setup()
   if require('gemma.sentinel').tripped() then
-    allow.on = false
+    allow.switched = false
     notify.warn('GPU work ended Neovim last time. :Gemma enable or device cpu.')
   end
   local group = api.nvim_create_augroup('gemma.completion', {})

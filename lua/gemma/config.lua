@@ -408,9 +408,12 @@ no piece of them is shown to the model for other files.]],
       gitrebase = false,
       ['dap-repl'] = false,
       TelescopePrompt = false,
+      oil = false,
+      minifiles = false,
     },
     desc = [[Where ghost text is allowed, by 'filetype'; '*' stands for all others.
-Merged with the default, key by key.]],
+Merged with the default, key by key. Of a compound one, such as
+yaml.ansible, the whole name counts before its parts.]],
   },
   {
     name = 'exclude',
@@ -437,9 +440,11 @@ which it leads.]],
   },
   {
     name = 'enabled',
-    type = T.fn,
-    desc = [[Called with a buffer number before a request; false means no ghost text
-there. `vim.b.gemma = false` does the same for one buffer.]],
+    type = T.any(T.boolean, T.fn),
+    desc = [[false starts without ghost text, and without loading the model for it,
+until `:Gemma enable`. A function is called with a buffer number before a
+request; false means no ghost text there. `vim.b.gemma = false` does the
+same for one buffer, and true allows it there whatever `filetypes` says.]],
   },
   {
     name = 'explain.win',
@@ -771,16 +776,21 @@ function M.get()
   return current --[[@as gemma.Config]]
 end
 
---- What the option `filetypes` says of one.
+--- What the option `filetypes` says of one. Of several that are joined by dots, as in yaml.ansible, the
+--- first of which it says something.
 ---@param filetype string
 ---@return boolean
 function M.takes(filetype)
   local types = M.get().filetypes
-  local on = types[filetype]
-  if on == nil then
-    on = types['*'] ~= false
+  if types[filetype] ~= nil then
+    return types[filetype]
   end
-  return on
+  for part in filetype:gmatch('[^.]+') do
+    if types[part] ~= nil then
+      return types[part]
+    end
+  end
+  return types['*'] ~= false
 end
 
 --- Is the buffer larger than context.max_file?

@@ -57,14 +57,17 @@ end your turn, because the bracket is there already.]]
 
 --- Languages in which ``` can be part of the text, or in which there is no code at all.
 local PROSE = {}
-for _, ft in ipairs({ '', 'text', 'markdown', 'gitcommit', 'mail', 'help', 'rst', 'tex' }) do
+local KINDS = [[
+  text markdown gitcommit mail help rst tex plaintex context typst asciidoc org norg quarto rmd
+  pandoc textile mediawiki vimwiki]]
+for ft in KINDS:gmatch('%S+') do
   PROSE[ft] = true
 end
 
----@param language string
+---@param language string a 'filetype'; of a compound one the first part counts
 ---@return boolean
 function M.is_prose(language)
-  return PROSE[language] == true
+  return language == '' or PROSE[language:match('^[^.]*')] == true
 end
 
 ---@param name string

@@ -71,7 +71,7 @@ function M.toggle(buf)
   local completion = require('gemma.completion')
   if buf then
     buf = buf == 0 and vim.api.nvim_get_current_buf() or buf
-    local yes = vim.b[buf].gemma == false
+    local yes = completion.buffer_reason(buf) ~= nil
     completion.enable(yes, buf)
     return yes
   end

@@ -63,7 +63,7 @@ local function inline_completion(params, id, reply)
   local buf = buf_of(params.textDocument.uri)
   local invoked = (params.context or {}).triggerKind == INVOKED
   local allow = require('gemma.allow')
-  if not api.nvim_buf_is_loaded(buf) or not allow.on or allow.buffer_reason(buf) then
+  if not api.nvim_buf_is_loaded(buf) or not allow.is_on() or allow.buffer_reason(buf) then
     return reply(nil)
   elseif not invoked and (allow.moment_reason() or not require('gemma.engine').is_loaded()) then
     return reply(nil)

@@ -91,7 +91,7 @@ end
 ---@return boolean
 function M.available(buf)
   local allow = require('gemma.allow')
-  return allow.on
+  return allow.is_on()
     and require('gemma.engine').is_loaded()
     and not allow.buffer_reason(buf)
     and not allow.moment_reason()

@@ -16,7 +16,7 @@
 ---@field context gemma.Config.Context
 ---@field filetypes table<string, boolean>
 ---@field exclude string[]
----@field enabled (fun(buf: integer): boolean)?
+---@field enabled boolean|(fun(buf: integer): boolean)|nil
 ---@field explain gemma.Config.Explain
 ---@field media gemma.Config.Media
 ---@field edit gemma.Config.Edit

@@ -63,7 +63,8 @@ function M.readable(buf)
   if name == '' or name:match('^%a[%w+.-]+://') or exclude.is_excluded(name) then
     return false
   end
-  return config.takes(vim.bo[buf].filetype) and not config.too_big(buf)
+  local taken = vim.b[buf].gemma == true or config.takes(vim.bo[buf].filetype)
+  return taken and not config.too_big(buf)
 end
 
 --- The same of a file that need not be open.
