@@ -61,6 +61,29 @@ local function text(c)
   return c:lua("return vim.api.nvim_buf_get_lines(require('gemma.answer').current().buf, 0, -1, false)")
 end
 
+test('the window has the border of the user, and fits after the terminal changed its size', function()
+  local c = h.child({ cols = 90, lines = 30 })
+  if c:lua("return vim.fn.exists('+winborder')") == 1 then
+    c:lua("vim.o.winborder = 'double'")
+  end
+  c:lua([[require('gemma.answer').open({ key = 'k', title = 'Gemma', system = 'S', source = 0,
+    prompt = 'P', max_tokens = 64 })]])
+  c:wait('#Fake.jobs == 1')
+  c:lua('Fake.emit(...) Fake.done()', ('many words in one line '):rep(40))
+  c:wait("not require('gemma.answer').current():running()")
+  local size = [[local w = require('gemma.answer').current().win
+    local conf = vim.api.nvim_win_get_config(w)
+    return { vim.api.nvim_win_get_width(w), vim.api.nvim_win_get_height(w), conf.border[1] }]]
+  local corner = c:lua("return vim.fn.exists('+winborder')") == 1 and '╔' or '╭'
+  h.eq(c:lua(size), { 80, 12, corner })
+  c:cmd('set columns=40 lines=20')
+  c:lua("vim.api.nvim_exec_autocmds('VimResized', {})")
+  h.eq(c:lua(size), { 36, 9, corner })
+  c:cmd('set columns=120 lines=50')
+  c:lua("vim.api.nvim_exec_autocmds('VimResized', {})")
+  h.eq(c:lua(size), { 80, 12, corner })
+end)
+
 test('thoughts are one line, opened and closed by za; the history is without them', function()
   local c = h.child({ config = "vim.g.gemma = { explain = { thinking = true, max_tokens = 100 } }" })
   c:cmd('Gemma ask how?')

@@ -25,11 +25,40 @@ end
 
 ---@private
 function Window:watch()
+  local resized = api.nvim_create_autocmd('VimResized', {
+    callback = function()
+      self:squeeze()
+    end,
+  })
   api.nvim_create_autocmd('WinClosed', {
     pattern = tostring(self.win),
     once = true,
-    callback = vim.schedule_wrap(self.on_closed),
+    callback = vim.schedule_wrap(function()
+      api.nvim_del_autocmd(resized)
+      self.on_closed()
+    end),
   })
+end
+
+---@return integer columns of a float
+local function float_width()
+  return math.max(10, math.min(80, vim.o.columns - 4))
+end
+
+---@return integer lines that a float may have at most
+local function most_lines()
+  return math.floor(vim.o.lines * 0.45)
+end
+
+--- A float that fits into the editor as it is now.
+---@private
+function Window:squeeze()
+  if self:is_open() and self:is_float() then
+    api.nvim_win_set_width(self.win, float_width())
+    self.room = math.max(1, most_lines())
+    local rows = api.nvim_win_text_height(self.win, {}).all
+    api.nvim_win_set_height(self.win, math.max(1, math.min(rows, self.room)))
+  end
 end
 
 --- Goes on in another window that shows the buffer: <C-w>T makes one and closes the old one.
@@ -101,6 +130,18 @@ function Window:close()
   end
 end
 
+--- The user's, where the version has one and it leaves room for a title.
+---@return string?
+local function border()
+  local ok, users = pcall(function()
+    return vim.o.winborder
+  end)
+  if ok and users ~= '' and users ~= 'none' then
+    return nil -- which means 'winborder'
+  end
+  return 'rounded'
+end
+
 --- Below the cursor's line when there is room, above it otherwise.
 ---@return table config
 ---@return integer room
@@ -109,16 +150,16 @@ local function placement()
   local below = vim.o.lines - vim.o.cmdheight - row - 3
   local above = row - 3
   local down = below >= math.min(10, above)
-  local room = math.max(1, math.min(down and below or above, math.floor(vim.o.lines * 0.45)))
+  local room = math.max(1, math.min(down and below or above, most_lines()))
   local config = {
     relative = 'cursor',
     anchor = down and 'NW' or 'SW',
     row = down and 1 or 0,
     col = 0,
-    width = math.max(10, math.min(80, vim.o.columns - 4)),
+    width = float_width(),
     height = 2, -- the buffer remembers the bar of a split that it was in, which needs room
     style = 'minimal',
-    border = 'rounded',
+    border = border(),
     title_pos = 'left',
   }
   return config, room
