@@ -392,6 +392,21 @@ test('project: a piece is taken on leaving, on writing, on copying and after ent
   h.eq(c:lua('return P.stats().chunks'), 4)
 end)
 
+test('project: what was open before the first Insert mode is context, the last file and the windows', function()
+  local c = h.child({ config = ('vim.g.gemma = { %s }'):format(GPU) })
+  c:lua([[
+    local function file(name)
+      vim.fn.writefile({ 'local ' .. name:sub(1, 1) .. '_1 = 1', 'more()', 'more()' }, name)
+      vim.cmd('edit ' .. name)
+    end
+    file('last.lua') file('here.lua')
+    vim.cmd('split') file('side.lua') vim.cmd('wincmd p')
+    vim.cmd('buffer here.lua')
+    require('gemma.completion').setup()]])
+  local paths = c:lua("return require('gemma.context.project').stats().paths")
+  h.eq(vim.tbl_map(vim.fs.basename, paths), { 'last.lua', 'side.lua' })
+end)
+
 test('project: pieces of other files come before the file, the own text once', function()
   local c = project()
   c:lua("File('a.lua', Block('a', 20)) File('b.lua', Block('b', 20))")

@@ -377,6 +377,22 @@ end
 
 local ready = false
 
+--- What stands in other windows, and the file that was there before this one, were seen before anybody
+--- listened.
+local function pick_seen()
+  local here = api.nvim_get_current_buf()
+  local before_it = vim.fn.bufnr('#')
+  if before_it > 0 and before_it ~= here then
+    pick_cursor(before_it)
+  end
+  for _, win in ipairs(api.nvim_tabpage_list_wins(0)) do
+    local buf = api.nvim_win_get_buf(win)
+    if buf ~= here then
+      pick(buf, api.nvim_win_get_cursor(win)[1] - 1)
+    end
+  end
+end
+
 --- Starts listening. Called once, on the first Insert mode.
 function M.setup()
   if ready then
@@ -404,6 +420,7 @@ function M.setup()
   end)
   au({ 'BufUnload', 'BufWipeout' }, on_gone)
   remember_text(api.nvim_get_current_buf())
+  pick_seen()
 end
 
 return M
