@@ -25,6 +25,7 @@ local recall = require('gemma.recall')
 local request = require('gemma.request')
 local suggestion = require('gemma.suggestion')
 local util = require('gemma.util')
+local waiting = require('gemma.waiting')
 
 local M = {}
 
@@ -84,6 +85,7 @@ end
 local function drop(why)
   local r = rec
   rec = nil
+  waiting.stop()
   if r then
     for _, s in ipairs(r.list) do
       if s.job then
@@ -154,6 +156,9 @@ local function show(r, typed, rest)
   local chars = #(text:gsub('%s', ''))
   local enough = r.shown or r.manual or chars >= config.get().completion.min_chars
   local hides = allow.menu_hides()
+  if s.over or chars > 0 then
+    waiting.stop()
+  end
   if chars == 0 or not enough or hides then
     ghost.dismiss('hidden')
     if s.over and not hides then
@@ -259,6 +264,7 @@ end
 ---@param total integer
 local function on_progress(done, total)
   reading = total > 0 and done / total or nil
+  waiting.update(reading)
 end
 
 ---@param r gemma.completion.Record
@@ -358,9 +364,19 @@ local function new_record(manual)
   return r, c
 end
 
+--- Is what was asked for here by key still to come? Asking again would begin anew.
+---@return boolean
+local function under_way()
+  local s = rec and rec.manual and rec.list[rec.at]
+  return s and s.job ~= nil and s:is_empty() and rec.place:typed() == '' or false
+end
+
 --- Asks for a suggestion at the cursor.
 ---@param manual boolean
 function M.request(manual)
+  if manual and under_way() then
+    return
+  end
   debounce.stop()
   drop('asked again')
   local why = allow.reason(manual)
@@ -379,7 +395,9 @@ function M.request(manual)
   rec = r
   local err
   s.job, err = engine.generate(request_for(r, s, c))
-  if not s.job then
+  if s.job and manual then
+    waiting.start(r.place.buf, r.place.row)
+  elseif not s.job then
     rec = nil
     M.last = {
       what = err --[[@as string]],

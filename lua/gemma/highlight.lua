@@ -9,7 +9,7 @@ M.groups = {
   {
     name = 'GemmaGhostMore',
     links = { 'ComplHintMore', 'MoreMsg' },
-    desc = 'which of several it is',
+    desc = 'which of several it is, how far it is',
   },
   { name = 'GemmaSource', links = { 'Visual' }, desc = 'text that is being explained' },
   {

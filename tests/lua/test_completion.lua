@@ -682,6 +682,62 @@ test('options that did not change are not merged again in each Insert mode', fun
   h.eq(c:lua("return { Merged, require('gemma.config').get().completion.max_tokens }"), { 1, 60 })
 end)
 
+test('a new line is asked about before anything is typed in it, an old one is not', function()
+  local c = h.child()
+  c:insert_at('local a = 1\nlocal b = 2|')
+  c:wait("require('gemma.engine').is_loaded()")
+  c:feed('<Esc>')
+  for n, keys in ipairs({ 'o', 'O', 'cc' }) do
+    c:feed(keys)
+    c:wait('#Fake.jobs == ' .. n, keys)
+    c:feed('<Esc>u')
+  end
+  for _, keys in ipairs({ 'A', 'i', 'I' }) do
+    c:feed(keys)
+    h.eq(c:lua('return vim.wait(200, function() return #Fake.jobs > 3 end)'), false, keys)
+    c:feed('<Esc>')
+  end
+  c:cmd('normal onew')
+  c:feed('qqo<Esc>q@q')
+  h.eq(c:lua('return vim.wait(200, function() return #Fake.jobs > 3 end)'), false, ':normal and macros')
+end)
+
+test('a suggestion that was left with <Esc> is there again with the next Insert mode', function()
+  local c = h.suggesting('x = |', 'alpha beta')
+  shown(c)
+  c:feed('<Esc>')
+  h.ok(hidden(c))
+  local n = c:lua('return #Fake.jobs')
+  c:feed('a')
+  h.eq(shown(c), 'alpha beta')
+  h.eq(c:lua('return #Fake.jobs'), n, 'nobody asked')
+end)
+
+test('who asks by key sees that the model reads, and asking again does not begin anew', function()
+  local c = h.asking('x = |\ny = 1')
+  c:shows('x =  …')
+  c:lua('Fake.read(40, 100)')
+  c:shows('x =  … 40 %')
+  c:feed([[<M-Bslash>]])
+  h.eq(c:lua('return { #Fake.jobs, #Fake.cancelled }'), { 1, 0 })
+  c:lua("Fake.emit('alpha')")
+  c:lua('Fake.done()')
+  h.eq(shown(c), 'alpha')
+  h.eq(c:screen(1, 1), { 'x = alpha' })
+  for _, ended in ipairs({ "Fake.done()", "Fake.fail(-5, 'no')", "vim.api.nvim_input('<Esc>')",
+    "vim.api.nvim_input('z')", "vim.api.nvim_input('<Up><Down>')" }) do
+    c:feed('<C-o>S<C-u>z = ')
+    local n = c:lua('return #Fake.jobs')
+    c:feed([[<M-Bslash>]])
+    c:wait('#Fake.jobs > ' .. n)
+    c:shows('z =  …')
+    c:lua(ended)
+    c:wait([[#vim.api.nvim_buf_get_extmarks(0,
+      vim.api.nvim_create_namespace('gemma.waiting'), 0, -1, {}) == 0]], ended)
+    c:feed('<Esc>a')
+  end
+end)
+
 local TOO_LONG = "Fake.fail(-8, 'the prompt has 9265 tokens, n_ctx is 8192; send less or raise it')"
 
 test('a prompt that has more tokens than its bytes make believe is sent again, shorter', function()

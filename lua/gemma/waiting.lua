@@ -1,0 +1,68 @@
+--- waiting.lua: a mark at the end of the line while a suggestion that was asked for by key has nothing to
+--- show yet. A large model reads for seconds, and a key that does nothing is pressed again.
+
+local util = require('gemma.util')
+
+local M = {}
+
+local api = vim.api
+local ns = api.nvim_create_namespace('gemma.waiting')
+local LATE_MS = 300 -- a quick answer needs no mark, which would only flicker
+
+---@class gemma.Waiting
+---@field buf integer
+---@field row integer
+---@field share number? of the prompt that is read
+---@field drawn string? what stands there
+
+local current ---@type gemma.Waiting?
+
+local function draw()
+  local c = current
+  if not c or not api.nvim_buf_is_valid(c.buf) then
+    return
+  end
+  local text = c.share and ('… %d %%'):format(c.share * 100) or '…'
+  if text ~= c.drawn then
+    c.drawn = text
+    api.nvim_buf_set_extmark(c.buf, ns, c.row, 0, {
+      id = 1,
+      virt_text = { { text, 'GemmaGhostMore' } },
+      virt_text_pos = 'eol',
+      undo_restore = false,
+    })
+  end
+end
+
+local late = util.debounce(draw)
+
+--- Somebody has begun to wait at this line.
+---@param buf integer
+---@param row integer 0-based
+function M.start(buf, row)
+  M.stop()
+  current = { buf = buf, row = row }
+  late.start(LATE_MS)
+end
+
+---@param share number? of the prompt that is read
+function M.update(share)
+  if current then
+    current.share = share
+    if current.drawn then
+      draw()
+    end
+  end
+end
+
+--- Nobody waits any more. Harmless when nobody did.
+function M.stop()
+  local c = current
+  current = nil
+  late.stop()
+  if c and c.drawn and api.nvim_buf_is_valid(c.buf) then
+    api.nvim_buf_del_extmark(c.buf, ns, 1)
+  end
+end
+
+return M
