@@ -53,7 +53,6 @@ local typed_early = false -- in this Insert mode, while there was no model yet
 local failed_version = -1 -- of the options, when loading failed
 local speed_of ---@type string? the model and device that the measured speed belongs to
 local reading = nil ---@type number? share of the prompt that is in the cache, while it is read
-local reading_soon = false
 local seen = { buf = -1, tick = -1, row = -1, col = -1, beyond = 0 } -- the last state that was looked at
 local debounce = util.debounce(function()
   if api.nvim_get_mode().mode:match('^i') then
@@ -556,17 +555,25 @@ end
 
 -- ---- keys ----------------------------------------------------------------------------------
 
---- After this key is on the screen, and once for keys that come together.
----@param urgent boolean
-local function read_soon(urgent)
-  if not reading_soon then
-    reading_soon = true
-    vim.schedule(function()
-      reading_soon = false
-      M.read_ahead(urgent)
-    end)
+--- Runs fn after this key is on the screen, and once for keys that come together.
+---@param fn fun()
+---@return fun()
+local function once_soon(fn)
+  local waits = false
+  return function()
+    if not waits then
+      waits = true
+      vim.schedule(function()
+        waits = false
+        fn()
+      end)
+    end
   end
 end
+
+local read_soon = once_soon(function()
+  M.read_ahead(true)
+end)
 
 schedule = function()
   if not engine.is_loaded() then
@@ -578,10 +585,33 @@ schedule = function()
     local gpu, tok_s = engine.is_gpu(), decode_tok_s()
     debounce.start(pace.delay(gpu, tok_s))
     if pace.reads_ahead(gpu, tok_s) then
-      read_soon(true)
+      read_soon()
     end
   end
 end
+
+--- Is this a blank line that was opened or emptied by the last change, in a file that has others?
+---@return boolean
+local function on_new_line()
+  local buf = api.nvim_get_current_buf()
+  return api.nvim_buf_get_mark(buf, '.')[1] == api.nvim_win_get_cursor(0)[1]
+    and api.nvim_buf_line_count(buf) > 1
+    and not api.nvim_get_current_line():find('%S')
+end
+
+--- What is known of this place is shown again. Who begins with `o` or `cc` need not type first; elsewhere
+--- the buffer is only read.
+local function begin()
+  if not in_insert() or rec or allow.moment_reason() or show_kept() or not engine.is_loaded() then
+    return
+  end
+  M.read_ahead(false)
+  if on_new_line() then
+    schedule()
+  end
+end
+
+local begin_soon = once_soon(begin)
 
 --- Text or cursor may have changed. Costs next to nothing when they did not.
 function M.on_change()
@@ -653,7 +683,7 @@ local function on_insert_enter()
   end
   if engine.is_loaded() then
     -- The event comes before the mode, and :normal or a macro has left it again by then.
-    read_soon(false)
+    begin_soon()
   elseif
     (config.get().load == 'insert' or engine.rested)
     and not engine.busy()
