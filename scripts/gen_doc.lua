@@ -122,6 +122,46 @@ See |gemma-answer|.]],
   return table.concat(out, '\n')
 end
 
+local KEY_RECIPES = [[
+For example, `gmip` explains a paragraph and `gmm` the function here: >lua
+    vim.keymap.set({ 'n', 'x' }, 'gm', '<Plug>(gemma-explain)')
+    vim.keymap.set('n', 'gmm', '<Plug>(gemma-explain-here)')
+<
+Another key, which without ghost text does nothing: >lua
+    vim.keymap.set('i', '<F8>', '<Plug>(gemma-accept)')
+<
+                                                                   *gemma-tab*
+Or one that then does what it does otherwise, such as <Tab>, which jumps in a
+snippet: >lua
+    vim.keymap.set('i', '<Tab>', function()
+      if require('gemma').visible() then
+        return '<Plug>(gemma-accept)'
+      elseif vim.snippet.active({ direction = 1 }) then
+        return '<Cmd>lua vim.snippet.jump(1)<CR>'
+      end
+      return '<Tab>'
+    end, { expr = true, remap = true })
+<
+Where a completion plugin has the key, tell it. blink.cmp: >lua
+    keymap = {
+      ['<Tab>'] = {
+        function() return require('gemma').accept() end,
+        'snippet_forward',
+        'fallback',
+      },
+    }
+<
+nvim-cmp: >lua
+    mapping = {
+      ['<Tab>'] = function(fallback)
+        if not require('gemma').accept() then
+          fallback()
+        end
+      end,
+    }
+<
+]]
+
 sections['gemma-keys'] = function()
   local out = {
     'Insert mode. Each key is mapped on the first Insert mode, and only where',
@@ -145,24 +185,8 @@ sections['gemma-keys'] = function()
     out[#out + 1] = tagged(('<Plug>(gemma-%s)'):format(p.name), tag)
     out[#out + 1] = '            ' .. p.desc
   end
-  vim.list_extend(out, {
-    '',
-    'For example, `gmip` explains a paragraph and `gmm` the function here: >lua',
-    "    vim.keymap.set({ 'n', 'x' }, 'gm', '<Plug>(gemma-explain)')",
-    "    vim.keymap.set('n', 'gmm', '<Plug>(gemma-explain-here)')",
-    '<',
-    'Another key, for example <C-j> to accept: >lua',
-    "    vim.keymap.set('i', '<C-j>', '<Plug>(gemma-accept)')",
-    '<',
-    '<Tab>, if you want it, with what it does otherwise: >lua',
-    "    vim.keymap.set('i', '<Tab>', function()",
-    "      if require('gemma').visible() then",
-    "        return '<Plug>(gemma-accept)'",
-    '      end',
-    "      return '<Tab>'",
-    '    end, { expr = true, remap = true })',
-    '<',
-  })
+  out[#out + 1] = ''
+  out[#out + 1] = KEY_RECIPES
   return table.concat(out, '\n')
 end
 

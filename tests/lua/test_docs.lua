@@ -86,6 +86,47 @@ test('docs: every <Plug> map of Normal mode has its tag, and every such tag its 
   same(tags('gemma%-plug%-(.+)'), plugs, 'map')
 end)
 
+test('docs: <Tab> as the help has it: accepts, jumps in a snippet, or is what it was', function()
+  local blocks = {}
+  for block in help:match('%*gemma%-tab%*(.-)\n====='):gmatch('>lua\n(.-)\n<') do
+    blocks[#blocks + 1] = block
+  end
+  local c = h.child()
+  c:lua(blocks[1])
+  c:insert_at('x = |')
+  c:wait("require('gemma.engine').is_loaded()")
+  c:feed('<Tab>')
+  h.eq(c:lines(), { 'x =     ' })
+  c:lua("vim.snippet.expand('f($1, $2)$0')")
+  c:feed('a<Tab>b<Tab>')
+  h.eq(c:lines(), { 'x =     f(a, b)' })
+  c:feed([[<M-Bslash>]])
+  c:wait('#Fake.jobs > 0')
+  c:lua("Fake.emit('.alpha') Fake.done()")
+  h.shown(c)
+  c:feed('<Tab>')
+  h.eq(c:lines(), { 'x =     f(a, b).alpha' })
+  -- As blink.cmp calls the functions of its keys, and nvim-cmp its own: within a mapping.
+  local plugins = { ('local %s return keymap["<Tab>"][1]'):format(vim.trim(blocks[2])),
+    ([[local %s return function()
+      local passed = false
+      mapping["<Tab>"](function() passed = true end)
+      return not passed
+    end]]):format(vim.trim(blocks[3])) }
+  for n, code in ipairs(plugins) do
+    c:lua([[local code = ...
+      local accept = assert(loadstring(code))()
+      vim.keymap.set('i', '<Tab>', function() return accept() and '' or '-' end, { expr = true })]], code)
+    c:feed('<Tab>')
+    c:feed([[<M-Bslash>]])
+    c:wait('#Fake.jobs > ' .. n)
+    c:lua("Fake.emit('beta') Fake.done()")
+    h.shown(c)
+    c:feed('<Tab>')
+  end
+  h.eq(c:lines(), { 'x =     f(a, b).alpha-beta-beta' })
+end)
+
 test('docs: every highlight group has its tag, and every such tag its group', function()
   same(tags('hl%-(.+)'), set(require('gemma.highlight').groups, 'name'), 'group')
 end)
