@@ -229,31 +229,55 @@ enum {
     TIFF_SAMPLE_FORMAT = 339
 };
 
-/* The first SHORT of a tag in the first directory of a TIFF block; 1 when it is not there. */
-static int tiff_tag(const uint8_t *p, size_t n, uint32_t tag) {
-    if (n < 8 || (memcmp(p, "II*\0", 4) != 0 && memcmp(p, "MM\0*", 4) != 0)) return 1;
+/* The first value of a tag in the first directory of a TIFF block. Absent: that is not there, or no
+ * SHORT or LONG. */
+static uint32_t tiff_tag(const uint8_t *p, size_t n, uint32_t tag, uint32_t absent) {
+    if (n < 8 || (memcmp(p, "II*\0", 4) != 0 && memcmp(p, "MM\0*", 4) != 0)) return absent;
     const bool big = p[0] == 'M';
     const size_t ifd = tiff_read(p + 4, 4, big);
-    if (ifd > n - 2) return 1;
+    if (ifd > n - 2) return absent;
     const size_t count = tiff_read(p + ifd, 2, big);
     for (size_t i = 0; i < count && ifd + 2 + 12 * (i + 1) <= n; i++) {
         const uint8_t *e = p + ifd + 2 + 12 * i;
         if (tiff_read(e, 2, big) != tag) continue;
-        if (tiff_read(e + 4, 4, big) <= 2) return (int)tiff_read(e + 8, 2, big);
+        const uint32_t type = tiff_read(e + 2, 2, big);
+        const bool half = type == 3 || type == 8, whole = type == 4 || type == 9; /* or signed */
+        if (!half && !whole) return absent;
+        const int bytes = half ? 2 : 4;
+        if (tiff_read(e + 4, 4, big) <= 4u / (unsigned)bytes) return tiff_read(e + 8, bytes, big);
         const size_t at = tiff_read(e + 8, 4, big); /* more do not fit into the entry */
-        return at > n - 2 ? 1 : (int)tiff_read(p + at, 2, big);
+        return at > n - (size_t)bytes ? absent : tiff_read(p + at, bytes, big);
     }
-    return 1;
+    return absent;
 }
 
-/* 1..8; 1 is upright. */
-static int tiff_orientation(const uint8_t *p, size_t n) {
-    const int v = tiff_tag(p, n, TIFF_ORIENTATION);
-    return v >= 1 && v <= 8 ? v : 1;
+/* How a picture is turned, as far as it has been read: Exif counts, and XMP where that does not
+ * say. */
+typedef struct {
+    uint32_t exif, xmp; /* 0: not told */
+} turned;
+
+static void read_exif(turned *t, const uint8_t *p, size_t n) {
+    if (t->exif == 0) t->exif = tiff_tag(p, n, TIFF_ORIENTATION, 0);
 }
 
-/* Walks the segments of a JPEG up to the scan for its Exif block. */
-static int jpeg_orientation(const uint8_t *p, size_t n) {
+/* The reference's reader looks for no more in the XML either (PIL.Image.Image.getexif). */
+static void read_xmp(turned *t, const uint8_t *p, size_t n) {
+    static const char name[] = "tiff:Orientation";
+    const size_t len = sizeof name - 1;
+    for (size_t i = 0; i + len + 3 <= n; i++) {
+        if (memcmp(p + i, name, len) != 0) continue;
+        const uint8_t *v = p + i + len;
+        v += v[0] == '>' ? 1 : v[0] == '=' && v[1] == '"' ? 2 : 0;
+        if (v == p + i + len || *v < '0' || *v > '9') continue;
+        t->xmp = *v - '0';
+        return;
+    }
+}
+
+/* Walks the segments of a JPEG up to the scan. */
+static void jpeg_turned(turned *t, const uint8_t *p, size_t n) {
+    static const char xmp[] = "http://ns.adobe.com/xap/1.0/"; /* with the NUL behind it */
     for (size_t i = 2; i + 4 <= n && p[i] == 0xff && p[i + 1] != 0xda;) {
         if (p[i + 1] == 0xff) { /* a fill byte */
             i++;
@@ -261,15 +285,19 @@ static int jpeg_orientation(const uint8_t *p, size_t n) {
         }
         const size_t len = (size_t)p[i + 2] << 8 | p[i + 3];
         if (len < 2 || len > n - i - 2) break;
-        if (p[i + 1] == 0xe1 && len >= 8 && memcmp(p + i + 4, "Exif\0\0", 6) == 0)
-            return tiff_orientation(p + i + 10, len - 8);
+        const uint8_t *body = p + i + 4;
+        if (p[i + 1] == 0xe1 && len >= 8 && memcmp(body, "Exif\0\0", 6) == 0)
+            read_exif(t, body + 6, len - 8);
+        if (p[i + 1] == 0xe1 && len - 2 > sizeof xmp && memcmp(body, xmp, sizeof xmp) == 0)
+            read_xmp(t, body + sizeof xmp, len - 2 - sizeof xmp);
         i += 2 + len;
     }
-    return 1;
 }
 
-/* Finds a chunk by its four letters: PNG (length before, CRC behind) or RIFF (length after). */
-static int chunk_orientation(const uint8_t *p, size_t n, bool png) {
+/* Walks the chunks of a PNG (length before the four letters, CRC behind) or of RIFF (length after).
+ */
+static void chunks_turned(turned *t, const uint8_t *p, size_t n, bool png) {
+    static const char xmp[] = "XML:com.adobe.xmp"; /* of a PNG's text; it may be compressed */
     for (size_t i = png ? 8 : 12; i + 12 <= n;) {
         const size_t len = tiff_read(p + i + (png ? 0 : 4), 4, png);
         const uint8_t *id = p + i + (png ? 4 : 0);
@@ -277,19 +305,25 @@ static int chunk_orientation(const uint8_t *p, size_t n, bool png) {
         const uint8_t *body = p + i + 8;
         if (memcmp(id, png ? "eXIf" : "EXIF", 4) == 0) {
             const size_t skip = len >= 6 && memcmp(body, "Exif\0\0", 6) == 0 ? 6 : 0;
-            return tiff_orientation(body + skip, len - skip);
+            read_exif(t, body + skip, len - skip);
         }
+        if (!png && memcmp(id, "XMP ", 4) == 0) read_xmp(t, body, len);
+        if (png && memcmp(id, "iTXt", 4) == 0 && len > sizeof xmp &&
+            memcmp(body, xmp, sizeof xmp) == 0)
+            read_xmp(t, body, len);
         i += 8 + len + (png ? 4 : len & 1);
     }
-    return 1;
 }
 
+/* 1..8; 1 is upright. */
 static int orientation(const char *codec, const uint8_t *p, size_t n) {
-    if (strcmp(codec, "mjpeg") == 0) return jpeg_orientation(p, n);
-    if (strcmp(codec, "png") == 0) return chunk_orientation(p, n, true);
-    if (strcmp(codec, "webp") == 0) return chunk_orientation(p, n, false);
-    if (strcmp(codec, "tiff") == 0) return tiff_orientation(p, n);
-    return 1;
+    turned t = {0};
+    if (strcmp(codec, "mjpeg") == 0) jpeg_turned(&t, p, n);
+    if (strcmp(codec, "png") == 0) chunks_turned(&t, p, n, true);
+    if (strcmp(codec, "webp") == 0) chunks_turned(&t, p, n, false);
+    if (strcmp(codec, "tiff") == 0) read_exif(&t, p, n);
+    const uint32_t v = t.exif != 0 ? t.exif : t.xmp;
+    return v >= 1 && v <= 8 ? (int)v : 1;
 }
 
 /* ---- what the decoders would get wrong ------------------------------------------------------- */
@@ -403,20 +437,20 @@ static int decode_mended(const char *codec, const uint8_t *p, size_t n, gm_image
 }
 
 static int decode_tiff(const uint8_t *p, size_t n, gm_image *out, char *err, size_t errlen) {
-    const int how = tiff_tag(p, n, TIFF_COMPRESSION);
+    const int how = tiff_tag(p, n, TIFF_COMPRESSION, 1);
     if (how == 6 || how == 7) /* FFmpeg takes its colours for RGB */
         return gm_fail(err, errlen, GM_EUNSUPPORTED,
                        "a TIFF with a JPEG inside cannot be read; save it as PNG");
-    const int bits = tiff_tag(p, n, TIFF_BITS), format = tiff_tag(p, n, TIFF_SAMPLE_FORMAT);
+    const int bits = tiff_tag(p, n, TIFF_BITS, 1), format = tiff_tag(p, n, TIFF_SAMPLE_FORMAT, 1);
     if (format == 3 || (format == 2 && bits > 8)) /* it takes them for unsigned integers */
         return gm_fail(err, errlen, GM_EUNSUPPORTED,
                        "a TIFF with %s values cannot be read; save it as PNG",
                        format == 3 ? "floating-point" : "signed");
-    if (tiff_tag(p, n, TIFF_TILE_WIDTH) != 1) /* it makes them black */
+    if (tiff_tag(p, n, TIFF_TILE_WIDTH, 1) != 1) /* it makes them black */
         return gm_fail(err, errlen, GM_EUNSUPPORTED,
                        "a TIFF in tiles cannot be read; save it as PNG");
-    const bool cmyk = tiff_tag(p, n, TIFF_PHOTOMETRIC) == 5;
-    if (cmyk && (tiff_tag(p, n, TIFF_PLANAR) == 2 || (bits == 16 && p[0] == 'I')))
+    const bool cmyk = tiff_tag(p, n, TIFF_PHOTOMETRIC, 1) == 5;
+    if (cmyk && (tiff_tag(p, n, TIFF_PLANAR, 1) == 2 || (bits == 16 && p[0] == 'I')))
         return gm_fail(err, errlen, GM_EUNSUPPORTED, /* it makes a negative of them */
                        "a TIFF with CMYK of this kind cannot be read; save it as PNG");
     const int rc = gm_avlib_image("tiff", p, n, out, err, errlen);

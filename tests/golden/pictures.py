@@ -16,7 +16,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
 W, H = 13, 9
 
@@ -90,6 +90,30 @@ def write_ycck(path, ycc, k):
     for i in range(4):  # Pillow's are the letters of CMYK, which FFmpeg believes more than the transform
         data[sof + 3 * i] = data[sos + 2 * i] = i + 1
     path.write_bytes(data)
+
+
+def exif_of(order, kind, value):
+    """Exif with an orientation of a TIFF type: 1 BYTE, 3 SHORT, 4 LONG."""
+    number = {1: "B", 3: "H", 4: "I"}[kind]
+    value = struct.pack(order + number, value).ljust(4, b"\0")
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", 8)
+    return b"Exif\0\0" + head + struct.pack(order + "HHHI", 1, 274, kind, 1) + value + bytes(4)
+
+
+def add_turned(out, p, smooth, add):
+    """Pictures whose orientation stands elsewhere than most write it: in other numbers, in XMP, in both."""
+    jpeg = {"quality": 95, "subsampling": 0}
+    for order, name in (("<", "little"), (">", "big")):
+        for kind, number in ((1, "byte"), (4, "long")):
+            add(f"exif_{number}_{name}.jpg", smooth, 4, exif=exif_of(order, kind, 6), **jpeg)
+    attribute, element = (b'<x:xmpmeta><rdf:Description tiff:Orientation="8"/></x:xmpmeta>',
+                          b"<x:xmpmeta><tiff:Orientation>5</tiff:Orientation></x:xmpmeta>")
+    add("xmp.jpg", smooth, 4, xmp=attribute, **jpeg)
+    add("xmp_and_exif.jpg", smooth, 4, xmp=element, exif=exif_of(">", 3, 3), **jpeg)
+    add("xmp.webp", p, xmp=element, lossless=True)
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", attribute.decode())
+    add("xmp.png", p, pnginfo=info)
 
 
 def main():
@@ -178,6 +202,8 @@ def main():
     part, other = Image.new("RGBA", (W, H)), Image.new("RGBA", (W, H), (9, 9, 9, 255))
     part.paste(p.crop((0, 0, 5, 4)), (6, 2))
     add("animated_part.webp", part, save_all=True, append_images=[other], lossless=True)
+
+    add_turned(out, p, smooth, add)
 
     lines, pixels = [], b""
     for name, tolerance in items:
