@@ -15,6 +15,7 @@ M.ANSWER_MS = 5000 -- how long the other Neovim may be busy with something else,
 local CANCELLED, INVALID, TOO_LONG, DEVICE = -7, -2, -8, -11
 local SOUND_SECONDS = 30
 local CALL = "require('gemma.lend').receive(...)"
+local CLOSED = 'the Neovim with the model closed'
 
 local serial = 0
 
@@ -79,8 +80,7 @@ function Borrowed:lost(ev)
   self.patience:stop()
   for id, kind in pairs(self.pending) do
     if kind == 'job' then
-      local text = 'the Neovim with the model closed'
-      self:push({ kind = 'error', job = id, code = DEVICE, text = text })
+      self:push({ kind = 'error', job = id, code = DEVICE, text = CLOSED })
     end
   end
   self.pending = {}
@@ -269,12 +269,19 @@ end
 function Borrowed:unload()
   return self:new_id()
 end
+-- One that is lost has told how its jobs end, and would never tell of another.
 function Borrowed:generate(req)
+  if self.over then
+    return nil, CLOSED
+  end
   local id = self:new_id('job')
   self:call('generate', id, plain(req))
   return id
 end
 function Borrowed:hash(path)
+  if self.over then
+    return nil, CLOSED
+  end
   local id = self:new_id('job')
   self:call('hash', id, path)
   return id

@@ -49,7 +49,7 @@ M.device = nil ---@type string? device given by :Gemma device; wins over the opt
 ---@alias gemma.GoneWhy 'closed'|'unloaded'|'rested'|'device' why those that borrow have it no more
 
 local model_lost ---@type fun(why: gemma.GoneWhy, text: string)
-local drop ---@type fun(timeout_ms: integer)
+local drop ---@type fun(timeout_ms: integer, leaving: boolean?)
 
 ---@class (exact) gemma.Loader
 ---@field job integer
@@ -437,9 +437,10 @@ local function on_hash_event(job, ev)
   end
 end
 
---- Lets go of the binding. What was submitted to it has ended, or ends without a word.
+--- Lets go of the binding. What was submitted to it and has not ended ends as cancelled.
 ---@param timeout_ms integer
-function drop(timeout_ms)
+---@param leaving boolean? the editor ends, and nobody waits for an answer any more
+function drop(timeout_ms, leaving)
   local b = binding
   binding = nil
   if poll then
@@ -451,16 +452,21 @@ function drop(timeout_ms)
     b:destroy(timeout_ms)
     sentinel.disarm()
   end
-  local generating, hashing = jobs, hashes
-  -- First, since what is called below may ask for something new.
-  jobs, hashes, loader, n_generating = {}, {}, nil, 0
+  local ended = vim.list_extend(vim.tbl_values(hashes), leaving and {} or vim.tbl_values(jobs))
+  jobs, hashes, loader, unloading, n_generating = {}, {}, nil, nil, 0
   M.model, M.mmproj, M.lender = nil, nil, nil
-  for _, job in pairs(generating) do
+  for _, job in ipairs(ended) do
     job.over = true
   end
-  for _, job in pairs(hashing) do
-    job.over = true
-    call(job, 'on_error', { code = -7, name = 'ECANCELLED', text = 'cancelled' })
+  local function tell()
+    for _, job in ipairs(ended) do
+      call(job, 'on_error', { code = -7, name = 'ECANCELLED', text = 'cancelled' })
+    end
+  end
+  if leaving then
+    tell()
+  else
+    vim.schedule(tell) -- whoever hears of it may ask for something new
   end
 end
 
@@ -702,12 +708,6 @@ local function give_up(why)
   told_loading('cancel')
   loader = nil
   if M.lender then
-    local generating = jobs
-    jobs = {}
-    for _, job in pairs(generating) do
-      job.over = true
-      call(job, 'on_error', { code = -7, name = 'ECANCELLED', text = 'cancelled' })
-    end
     drop(0)
   end
   set_state('off')
@@ -930,7 +930,7 @@ function M.shutdown(timeout_ms)
     return
   end
   leave('closed')
-  drop(timeout_ms)
+  drop(timeout_ms, true)
   waiters = {}
   M.state = 'off'
 end
