@@ -186,7 +186,7 @@ M.commands = {
         require('gemma.completion').enable(true) -- this is the cure
       end
       if anew then
-        engine.unload()
+        engine.unload(true)
         require('gemma').load()
       end
     end,

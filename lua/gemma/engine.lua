@@ -716,9 +716,10 @@ end
 
 --- Gives the memory back. Running jobs end as cancelled. Who unloads by hand wants the memory: the
 --- next Insert mode does not load it again.
-function M.unload()
-  M.kept_out = true
-  give_up('unloaded')
+---@param anew boolean? it is loaded again at once, so that those who borrow may ask for it again
+function M.unload(anew)
+  M.kept_out = not anew
+  give_up(anew and 'rested' or 'unloaded')
 end
 
 --- The library let go of the model under a job. Nothing loads it again unasked: it might fail again.

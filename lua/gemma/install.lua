@@ -122,7 +122,7 @@ local function switch_to(path)
   models.choose(path)
   engine.forgive()
   if engine.is_loaded() or engine.state == 'loading' then
-    engine.unload()
+    engine.unload(true)
     require('gemma').load()
   end
 end

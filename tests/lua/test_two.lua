@@ -235,6 +235,22 @@ test('when the first quits or unloads, the second says so', function()
   h.has(a:messages()[#a:messages()], 'closed; :Gemma load to take over.')
 end)
 
+-- It was told that the model is unloaded, and kept out until :Gemma load.
+test('when the first loads the model anew, the second borrows it again with its next use', function()
+  local a, b = pair()
+  for i, command in ipairs({ 'Gemma device auto', 'Gemma model fake.gguf' }) do
+    a:cmd(command)
+    b:wait("require('gemma.engine').state == 'off'")
+    a:wait(READY)
+    h.eq(a:lua('return #Fake.loads'), i + 1)
+    b:insert_at('x = |')
+    b:wait(READY)
+    b:cmd('stopinsert')
+    h.ok(b:lua("return require('gemma.engine').lender ~= nil"))
+    h.eq(#b:messages(), i + 1, 'nothing is told but that it borrows')
+  end
+end)
+
 test('a second Neovim that dies leaves no work behind', function()
   local a, b = pair()
   b:lua("require('gemma').ask({ prompt = 'x' })")
