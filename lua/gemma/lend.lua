@@ -57,6 +57,14 @@ local function channel_of(name)
   end
 end
 
+--- The model is not to be had here.
+---@param name string
+---@param why gemma.GoneWhy
+local function dismiss(name, why)
+  send(name, { kind = 'gone', why = why })
+  forget(name)
+end
+
 ---@return table
 local function description()
   return {
@@ -76,10 +84,12 @@ local receive = {}
 --- Answered when the model is there.
 function receive.load(name, id)
   if not engine.is_loaded() and engine.state ~= 'loading' then
-    return send(name, { kind = 'gone', why = 'unloaded' })
+    return dismiss(name, engine.kept_out and 'unloaded' or 'rested')
   end
   engine.load(function(err)
-    if err then
+    if err == 'cancelled' then
+      dismiss(name, 'rested') -- whoever uses it next may load it
+    elseif err then
       send(name, { kind = 'error', job = id, code = -1, name = 'EBUSY', text = err })
     else
       send(name, { kind = 'done', job = id, about = description() })
@@ -253,10 +263,7 @@ end
 ---@param why gemma.GoneWhy
 local function farewell(why)
   for name in pairs(clients) do
-    send(name, { kind = 'gone', why = why })
-  end
-  for name in pairs(clients) do
-    forget(name)
+    dismiss(name, why)
   end
 end
 

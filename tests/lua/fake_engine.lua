@@ -208,6 +208,8 @@ function b:cancel(id)
     job.live = false
     Fake.cancelled[#Fake.cancelled + 1] = id
     push({ kind = 'error', job = id, code = -7, text = 'cancelled' })
+  elseif id == Fake.load_job and Fake.hold_load then
+    Fake.load_failed(-7, 'cancelled')
   end
 end
 function b:next_event()

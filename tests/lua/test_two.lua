@@ -426,6 +426,22 @@ test('when the first cannot load, the second is free to load for itself', functi
   h.eq(b:lua("return { #Fake.loads, require('gemma.engine').state }"), { 1, 'ready' })
 end)
 
+-- It was an error there, whose text was 'cancelled'.
+test('when loading is stopped in the first, the second loads with its next use', function()
+  local a = h.child({ config = "vim.g.gemma = { device = 'cpu' }" })
+  a:lua("Fake.hold_load = true require('gemma').load()")
+  local b = second(a)
+  b:lua("require('gemma').load(function(err) _G.Err = err end)")
+  a:wait("require('gemma.lend').count() == 1", 'it has heard that another one waits')
+  a:cmd('Gemma stop')
+  b:wait('Err')
+  h.eq({ state(a), state(b), b:lua('return Err'), b:messages() }, { 'off', 'off', 'cancelled', {} })
+  h.eq(a:lua("return require('gemma.lend').count()"), 0)
+  b:insert_at('x = |')
+  b:wait(READY)
+  h.eq(b:lua("return { #Fake.loads, require('gemma.engine').state }"), { 1, 'ready' })
+end)
+
 test('of several that want to take over one gets the model and the others borrow', function()
   local a, b = pair()
   local c = second(a)
