@@ -890,7 +890,9 @@ function M.cancel_all()
       end
     end
   end
-  if loader and binding then
+  if loader and M.lender then
+    give_up('rested') -- the other one loads for itself, and goes on
+  elseif loader and binding then
     binding:cancel(loader.job)
   end
 end
