@@ -50,7 +50,7 @@ end
 ---@field package unpack_message function
 ---@field package queue table[] events, from `first` on
 ---@field package first integer
----@field package pending table<integer, 'job'|'load'> those without an end
+---@field package pending table<integer, 'job'|'load'|'hash'> those without an end
 ---@field package last_id integer
 ---@field package names table<integer, string> of error codes
 ---@field package told table what the other one told of itself
@@ -127,7 +127,7 @@ function Borrowed:call(what, id, ...)
   end
 end
 
----@param kind 'job'|'load'|nil what an end is waited for
+---@param kind 'job'|'load'|'hash'|nil what an end is waited for
 ---@return integer
 function Borrowed:new_id(kind)
   self.last_id = self.last_id + 1
@@ -269,7 +269,7 @@ end
 function Borrowed:unload()
   return self:new_id()
 end
--- One that is lost has told how its jobs end, and would never tell of another.
+-- One that is lost has told of the end of its jobs, and would never tell of another.
 function Borrowed:generate(req)
   if self.over then
     return nil, CLOSED
@@ -282,7 +282,7 @@ function Borrowed:hash(path)
   if self.over then
     return nil, CLOSED
   end
-  local id = self:new_id('job')
+  local id = self:new_id('hash')
   self:call('hash', id, path)
   return id
 end

@@ -50,6 +50,7 @@ M.device = nil ---@type string? device given by :Gemma device; wins over the opt
 
 local model_lost ---@type fun(why: gemma.GoneWhy, text: string)
 local drop ---@type fun(timeout_ms: integer, leaving: boolean?)
+local carry ---@type fun(hashing: gemma.Job[])
 
 ---@class (exact) gemma.Loader
 ---@field job integer
@@ -66,6 +67,8 @@ local drop ---@type fun(timeout_ms: integer, leaving: boolean?)
 ---@field req gemma.Request
 ---@field started boolean a token has come
 ---@field over boolean
+---@field cancelled boolean? its end is on the way
+---@field path string? of a checksum
 local Job = {}
 Job.__index = Job
 
@@ -470,6 +473,19 @@ function drop(timeout_ms, leaving)
   end
 end
 
+--- Takes the checksums that are under way out of the binding, which is about to be dropped, for carry().
+---@return gemma.Job[]
+local function take_hashes()
+  local list = {}
+  for id, job in pairs(hashes) do
+    if not job.cancelled then
+      hashes[id] = nil
+      list[#list + 1] = job
+    end
+  end
+  return list
+end
+
 -- They come while somebody types: longer ones would ask for a key in 80 columns.
 local LOST = {
   closed = 'the owner (pid %d) closed; :Gemma load to take over.',
@@ -483,6 +499,7 @@ local LOST = {
 ---@param ev { why: string, stale: boolean?, pid: integer }
 local function on_lost(ev)
   local lender = M.lender --[[@as gemma.Lock]]
+  local hashing = take_hashes()
   drop(0)
   if ev.stale then
     -- Its lock was left behind. Whoever waits for the model gets it here.
@@ -505,6 +522,7 @@ local function on_lost(ev)
     tell(why)
     loaded(why)
   end
+  carry(hashing)
 end
 
 --- The model is unloaded: nothing of it is left, the worker's thread included. The next load starts
@@ -590,6 +608,35 @@ local function open()
   return b
 end
 
+---@param job gemma.Job
+---@return boolean
+---@return string? err
+local function begin_hash(job)
+  local b, err = open()
+  local id
+  if b then
+    id, err = b:hash(job.path)
+  end
+  if not id then
+    return false, err
+  end
+  job.id = id
+  hashes[id] = job
+  return true
+end
+
+--- Begins them again in the binding of now: a file of gigabytes is not asked for twice for that.
+---@param hashing gemma.Job[]
+function carry(hashing)
+  for _, job in ipairs(hashing) do
+    local ok, err = begin_hash(job)
+    if not ok then
+      job.over = true
+      call(job, 'on_error', { code = -1, name = 'EINVAL', text = err })
+    end
+  end
+end
+
 --- Another Neovim that has the model, when it matters. Otherwise it is ours from now on.
 ---@return gemma.Lock?
 local function find_lender()
@@ -606,11 +653,13 @@ end
 
 ---@param lender gemma.Lock
 local function borrow(lender)
-  drop(0)
+  local hashing = take_hashes()
+  drop(100)
   M.lender = lender
   use(require('gemma.borrow').open(lender))
   loader = { job = binding:load({}), path = '', done = 0, total = 0 }
   log.info('borrowing the model of pid %d', lender.pid)
+  carry(hashing)
   settle()
 end
 
@@ -861,22 +910,15 @@ end
 ---@return gemma.Job?
 ---@return string? err
 function M.hash(path, o)
-  local b, why = open()
-  if not b then
-    return nil, why
-  end
-  local id, err = b:hash(path)
-  if not id then
-    return nil, err
-  end
-  local job = setmetatable({ id = id, req = o, started = false, over = false }, Job)
-  hashes[id] = job
-  return job
+  local job = setmetatable({ path = path, req = o, started = false, over = false }, Job)
+  local ok, err = begin_hash(job)
+  return ok and job or nil, err
 end
 
 --- The job still ends by on_error with ECANCELLED, some milliseconds later.
 function Job:cancel()
   if not self.over and binding then
+    self.cancelled = true
     binding:cancel(self.id)
   end
 end

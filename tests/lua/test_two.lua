@@ -217,6 +217,33 @@ test('what this Neovim was computing when it begins to borrow ends as cancelled'
   h.eq({ b:lua('return Why'), state(b) }, { 'cancelled', 'borrowed' })
 end)
 
+-- It was cancelled, and with it a download of gigabytes that had only to be checked.
+test('a checksum goes on when this Neovim begins to borrow, and when the first is gone', function()
+  local a = h.child({ config = "vim.g.gemma = { device = 'cpu' }" })
+  load(a)
+  local b = second(a)
+  b:lua([[local engine = require('gemma.engine')
+    local function hash(path, name)
+      return engine.hash(path, {
+        on_done = function(hex) _G[name] = hex end, on_error = function(e) _G[name] = e.name end })
+    end
+    _G.Job = hash('/some/file', 'Hex')
+    hash('/unwanted', 'Unwanted'):cancel()]])
+  h.eq(b:lua('return #Fake.hashes'), 2)
+  load(b)
+  h.eq(state(b), 'borrowed')
+  h.eq(b:lua('return Fake.destroyed'), 100, 'its own library is given time to end')
+  b:wait("Unwanted == 'ECANCELLED'")
+  a:wait('#Fake.hashes > 0')
+  h.eq(a:lua('return { #Fake.hashes, Fake.hashes[1].path }'), { 1, '/some/file' })
+  kill(a)
+  b:wait('#Fake.hashes == 3', 'its own library begins again')
+  h.eq(b:lua('return { Fake.hashes[3].path, Job.over, Hex == nil }'), { '/some/file', false, true })
+  b:lua("Fake.hashed('abc')")
+  b:wait("Hex == 'abc'")
+  h.eq(state(b), 'off')
+end)
+
 test('when the first quits or unloads, the second says so', function()
   local a, b = pair()
   local pid = a:lua('return vim.uv.os_getpid()')
