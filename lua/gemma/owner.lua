@@ -4,14 +4,15 @@
 --- there and borrow (borrow.lua) instead of loading a second copy. Knows nothing of models.
 
 local lock = require('gemma.lock')
+local util = require('gemma.util')
 
 local M = {}
 
 --- One per machine: a state folder may be shared by several.
 ---@return string
 function M.path()
-  local host = vim.uv.os_gethostname():gsub('[^%w.-]', '_')
-  return vim.fs.joinpath(vim.fn.stdpath('state') --[[@as string]], 'gemma', 'owner-' .. host)
+  local name = 'owner-' .. util.host()
+  return vim.fs.joinpath(vim.fn.stdpath('state') --[[@as string]], 'gemma', name)
 end
 
 --- The address of this Neovim's own RPC pipe; never one that a network could reach, nor one that means

@@ -10,9 +10,11 @@ local M = {}
 
 local util = require('gemma.util')
 
+--- One per machine: a state folder may be shared by several, and pids of another one mean nothing.
 ---@return string
 function M.path()
-  return vim.fs.joinpath(vim.fn.stdpath('state') --[[@as string]], 'gemma', 'inflight')
+  local name = 'inflight-' .. util.host()
+  return vim.fs.joinpath(vim.fn.stdpath('state') --[[@as string]], 'gemma', name)
 end
 
 local armed = false

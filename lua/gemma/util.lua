@@ -201,6 +201,12 @@ function M.duration(seconds)
   return ('%d:%02d'):format(math.floor(s / 60), s % 60)
 end
 
+--- The machine's name, fit for the name of a file: folders may be shared by several machines.
+---@return string
+function M.host()
+  return (vim.uv.os_gethostname():gsub('[^%w.-]', '_'))
+end
+
 local boot
 
 --- Tells one start of the machine from another: pids of before mean nothing.

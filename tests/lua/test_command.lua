@@ -320,9 +320,9 @@ end)
 
 --- What a session leaves that dies in GPU work.
 local DIED = [[
-  local dir = vim.fn.stdpath('state') .. '/gemma'
-  vim.fn.mkdir(dir, 'p')
-  vim.fn.writefile({ '999999999 vulkan' }, dir .. '/inflight')
+  local path = require('gemma.sentinel').path()
+  vim.fn.mkdir(vim.fs.dirname(path), 'p')
+  vim.fn.writefile({ '999999999 vulkan' }, path)
 ]]
 
 test('GPU work that killed the last session keeps ghost text off until told otherwise', function()
@@ -423,6 +423,22 @@ test('a sentinel from before the machine was started counts, whoever has its pid
   end
   h.eq(tripped(boot), false)
   h.eq(tripped('00000000-0000-0000-0000-000000000000'), true)
+end)
+
+-- Its pid is nobody's here, so that it was taken for a crash, and turning ghost text on took it away.
+test('the sentinel of another machine that shares the folder is none of ours', function()
+  local c = h.child({ config = [[
+    local host = vim.uv.os_gethostname
+    vim.uv.os_gethostname = function() return 'elsewhere' end
+    _G.There = require('gemma.sentinel').path()
+    vim.fn.mkdir(vim.fs.dirname(There), 'p')
+    vim.fn.writefile({ '999999999 vulkan', '00000000-0000-0000-0000-000000000000' }, There)
+    vim.uv.os_gethostname = host]] })
+  c:insert_at('x = |')
+  c:wait("require('gemma.engine').is_loaded()")
+  c:cmd('Gemma enable')
+  h.eq(c:messages(), { 'gemma: ghost text is on.' })
+  h.eq(c:lua('return vim.uv.fs_stat(There) ~= nil'), true)
 end)
 
 test('turning ghost text off does not forget that GPU work ended Neovim', function()

@@ -83,9 +83,9 @@ end)
 
 test('health: GPU work that killed the last session, also without a model', function()
   local c = h.child({ config = [[
-    local dir = vim.fn.stdpath('state') .. '/gemma'
-    vim.fn.mkdir(dir, 'p')
-    vim.fn.writefile({ '999999999 vulkan' }, dir .. '/inflight')
+    local path = require('gemma.sentinel').path()
+    vim.fn.mkdir(vim.fs.dirname(path), 'p')
+    vim.fn.writefile({ '999999999 vulkan' }, path)
     vim.fn.delete(vim.fn.stdpath('data') .. '/gemma', 'rf')]] })
   h.has(report(c), 'Neovim ended during GPU work last time')
 end)
