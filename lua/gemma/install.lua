@@ -172,10 +172,21 @@ local function installed(path, info)
   conclude('info', msg)
 end
 
+---@return boolean
+local function fetching()
+  if current then
+    notify.info('a download runs already. :Gemma stop ends it.')
+  end
+  return current ~= nil
+end
+
 --- Fetches files one after the other; the last one is what was asked for.
 ---@param list { url: string, path: string, bytes: integer?, sha256: string? }[]
 ---@param i integer
 local function fetch(list, i)
+  if fetching() then
+    return -- another list was chosen from, while this one was still there
+  end
   local handed = vim.tbl_extend('error', list[i], {
     on_done = function(err, info)
       current = nil
@@ -250,8 +261,8 @@ end
 --- Asks which one, or takes what is named: a file of the list or an address.
 ---@param which string?
 function M.model(which)
-  if current then
-    return notify.info('a download runs already. :Gemma stop ends it.')
+  if fetching() then
+    return
   end
   local library, why = ffi.library()
   if not library and not engine.lender then

@@ -147,6 +147,24 @@ test('the toy that stood in gives way to what was installed; a model of the user
   h.eq(c:lua('return ' .. loaded), 'tiny.gguf')
 end)
 
+-- Both ran, and :Gemma stop knew of the second only.
+test('of two lists that are open at once one choice is downloaded', function()
+  server.files[PATH] = { body = BODY, slow = true }
+  local c = child({ second = { note = 'the next', repo = 'us/it', revision = 'abc',
+    file = 'next.gguf', bytes = #BODY, sha256 = sha256(BODY) } })
+  c:lua([[_G.Choose = {}
+    vim.ui.select = function(items, _, on_choice)
+      table.insert(Choose, function(i) on_choice(items[i]) end)
+    end]])
+  install(c)
+  install(c)
+  c:lua('Choose[1](1) Choose[2](2)')
+  h.eq(wait_message(c), 'gemma: a download runs already. :Gemma stop ends it.')
+  c:cmd('Gemma stop')
+  h.has(wait_message(c, 2), 'the download of tiny.gguf was stopped')
+  h.eq(c:lua("return require('gemma.install').busy()"), false)
+end)
+
 test('an interrupted download goes on by itself, and after a restart', function()
   server.files[PATH] = { body = BODY, cut = { 100000, 50000, 20000 } }
   local c = child()
