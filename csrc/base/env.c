@@ -16,6 +16,8 @@ static const char *const names[GM_ENV_COUNT] = {
     [GM_ENV_VULKAN_MATMUL] = "GEMMA_VULKAN_MATMUL",
     [GM_ENV_PROBE] = "GEMMA_PROBE",
     [GM_ENV_TEST_MODEL] = "GEMMA_TEST_MODEL",
+    [GM_ENV_CACHE_HOME] = "XDG_CACHE_HOME",
+    [GM_ENV_HOME] = "HOME",
 };
 
 static char *values[GM_ENV_COUNT];

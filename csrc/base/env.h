@@ -1,4 +1,4 @@
-/* env.h: every GEMMA_* variable, read once.
+/* env.h: every environment variable that the library knows, read once.
  *
  *   GEMMA_LOG       info,room=trace      what is logged (log.h)
  *   GEMMA_BACKEND   cpu|vulkan:0|null    overrides the device that the caller asked for
@@ -9,6 +9,7 @@
  *   GEMMA_VULKAN_MEMORY  MiB            at most so much of a device's memory
  *   GEMMA_VULKAN_MATMUL  rows|tile|dot|matrix   how products are computed, for tests
  *   GEMMA_TEST_MODEL  path               a real file for the golden tests
+ *   XDG_CACHE_HOME, HOME                 where compiled shaders are kept (vk_pipe.c)
  */
 #pragma once
 
@@ -22,10 +23,13 @@ typedef enum {
     GM_ENV_VULKAN_MEMORY,
     GM_ENV_VULKAN_MATMUL,
     GM_ENV_TEST_MODEL,
+    GM_ENV_CACHE_HOME,
+    GM_ENV_HOME,
     GM_ENV_COUNT
 } gm_env_key;
 
-/* The value, or NULL when unset or empty. Read once per process; the copy is never freed. */
+/* The value, or NULL when unset or empty. Read once per process, by the first call, which is
+ * gm_worker_create's on the host's own thread; the copy is never freed. */
 const char *gm_env(gm_env_key key);
 
 /* Reads the environment again; for tests, single-threaded. */

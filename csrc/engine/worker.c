@@ -72,6 +72,7 @@ static void log_sink(void *ud, gm_log_level level, const char *room, const char 
     uv_mutex_unlock(&log_lock);
 }
 
+/* Reads the environment as well, which no worker may do: the editor may change it meanwhile. */
 static void log_begin(void) {
     if (uv_mutex_init(&log_lock) != 0) return;
     gm_log_set_sink(log_sink, NULL);

@@ -2,10 +2,10 @@
 #include "kernels/vulkan/vk_pipe.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "base/env.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -33,10 +33,10 @@ static uint64_t build_key(void) {
 }
 
 static bool cache_dir(char *path, size_t n) {
-    const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    int len = xdg && *xdg     ? snprintf(path, n, "%s/gemma.nvim", xdg)
-              : home && *home ? snprintf(path, n, "%s/.cache/gemma.nvim", home)
-                              : -1;
+    const char *xdg = gm_env(GM_ENV_CACHE_HOME), *home = gm_env(GM_ENV_HOME);
+    int len = xdg    ? snprintf(path, n, "%s/gemma.nvim", xdg)
+              : home ? snprintf(path, n, "%s/.cache/gemma.nvim", home)
+                     : -1;
     return len > 0 && (size_t)len < n;
 }
 

@@ -92,6 +92,18 @@ static void env_empty_is_unset_and_reload_reads_again(void **state) {
     assert_null(gm_env(GM_ENV_COUNT));
 }
 
+/* It was asked for on the worker's thread, while the editor may change its environment. */
+static void env_has_the_folder_of_the_cache(void **state) {
+    (void)state;
+    setenv("XDG_CACHE_HOME", "/some/cache", 1);
+    setenv("HOME", "/some/home", 1);
+    gm_env_reload();
+    setenv("XDG_CACHE_HOME", "/other/cache", 1);
+    unsetenv("HOME");
+    assert_string_equal(gm_env(GM_ENV_CACHE_HOME), "/some/cache");
+    assert_string_equal(gm_env(GM_ENV_HOME), "/some/home");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(log_is_silent_without_a_sink),
@@ -100,6 +112,7 @@ int main(void) {
         cmocka_unit_test(log_ignores_nonsense_in_the_variable),
         cmocka_unit_test(log_writes_one_line_of_bounded_length),
         cmocka_unit_test(env_empty_is_unset_and_reload_reads_again),
+        cmocka_unit_test(env_has_the_folder_of_the_cache),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
