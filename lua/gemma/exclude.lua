@@ -1,7 +1,7 @@
 --- exclude.lua: which files are never read: not completed, not taken as context, not logged.
 ---
 --- matches() is pure; is_excluded() asks it with the patterns of the options, for the name under
---- which a file was opened and for the file that it really is.
+--- which a file was opened and for the file that it really is; buffer_is_excluded() remembers that.
 
 local M = {}
 
@@ -58,6 +58,35 @@ function M.is_excluded(name)
   end
   local real = vim.uv.fs_realpath(name)
   return real ~= nil and real ~= name and M.matches(compiled.list, real)
+end
+
+local verdicts = {} ---@type table<integer, { name: string, version: integer, yes: boolean }> by buffer
+local listening = false
+
+--- Is the file of a buffer one that is never read? The file system is asked once after the text came from
+--- there or went there: asking each time would wait for a network that hangs, and a link that was changed
+--- since then says nothing of the text.
+---@param buf integer not 0
+---@return boolean
+function M.buffer_is_excluded(buf)
+  local name = vim.api.nvim_buf_get_name(buf)
+  local v = verdicts[buf]
+  if v and v.name == name and v.version == config.version then
+    return v.yes
+  end
+  if not listening then
+    listening = true
+    -- Before, so that whoever listens for the end of it hears the new verdict.
+    vim.api.nvim_create_autocmd({ 'BufReadPre', 'BufWritePre', 'BufUnload' }, {
+      group = vim.api.nvim_create_augroup('gemma.exclude', {}),
+      callback = function(ev)
+        verdicts[ev.buf] = nil
+      end,
+    })
+  end
+  local yes = M.is_excluded(name) -- it may read the options, which counts as a version
+  verdicts[buf] = { name = name, version = config.version, yes = yes }
+  return yes
 end
 
 return M

@@ -436,6 +436,55 @@ test('project: nothing of an excluded file, whatever its buffer is called', func
   h.has(c:lua("vim.cmd('edit link.lua') return require('gemma').status().here"), 'is excluded')
 end)
 
+-- Each change of the buffer and each prompt asked the file system what a name really is, for every file that
+-- was collected: a network mount that hangs held up the editor.
+test('project: what a name really is is asked when text is read or written, and only then', function()
+  local c = project()
+  c:lua([[
+    _G.Asked = 0
+    local realpath = vim.uv.fs_realpath
+    vim.uv.fs_realpath = function(...) Asked = Asked + 1 return realpath(...) end
+    _G.Dir = vim.fn.getcwd()
+    vim.fn.writefile({ 'TOKEN=hunter2' }, Dir .. '/.env')
+    File('a.lua', Block('a', 20))
+    vim.fn.writefile(Block('c', 20), 'plain.lua')
+    vim.uv.fs_symlink(Dir .. '/plain.lua', Dir .. '/link.lua')
+    vim.cmd('edit link.lua')
+    for _ = 1, 2 do -- the second time they are known
+      Asked = 0
+      for _ = 1, 3 do
+        vim.cmd('buffer a.lua')
+        vim.cmd('normal! ggyG')
+        vim.cmd('buffer link.lua')
+        Prompt()
+      end
+    end]])
+  h.eq(c:lua('return Asked'), 0)
+  c:cmd('write')
+  h.eq(c:lua('return Asked'), 1)
+  -- The link means a secret by now. The text is the old one, until it is read anew.
+  c:lua([[
+    _G.Readable = function() return P.readable(vim.api.nvim_get_current_buf()) end
+    os.remove(Dir .. '/link.lua')
+    vim.uv.fs_symlink(Dir .. '/.env', Dir .. '/link.lua')]])
+  h.eq(c:lua('return Readable()'), true)
+  c:lua([[
+    _G.Heard = {}
+    vim.api.nvim_create_autocmd('BufReadPost', { callback = function() table.insert(Heard, Readable()) end })
+    vim.o.autoread = true
+    vim.uv.fs_utime(Dir .. '/.env', 1, 1)
+    vim.cmd('checktime')]])
+  h.eq(c:lines(), { 'TOKEN=hunter2' })
+  h.eq(c:lua('return { Readable(), Heard }'), { false, { false } })
+  -- And the other way round: a secret stays one while its text is there.
+  c:lua([[
+    os.remove(Dir .. '/link.lua')
+    vim.uv.fs_symlink(Dir .. '/plain.lua', Dir .. '/link.lua')]])
+  h.eq(c:lua('return Readable()'), false)
+  c:cmd('edit')
+  h.eq(c:lua('return Readable()'), true)
+end)
+
 test('project: not of terminals, scratch buffers, filetypes that are off, or vim.b.gemma = false', function()
   local c = project()
   c:lua([[

@@ -60,7 +60,7 @@ function M.readable(buf)
     return false
   end
   local name = api.nvim_buf_get_name(buf)
-  if name == '' or name:match('^%a[%w+.-]+://') or exclude.is_excluded(name) then
+  if name == '' or name:match('^%a[%w+.-]+://') or exclude.buffer_is_excluded(buf) then
     return false
   end
   local taken = vim.b[buf].gemma == true or config.takes(vim.bo[buf].filetype)
