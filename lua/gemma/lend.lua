@@ -2,8 +2,8 @@
 ---
 --- They connect to this Neovim's own RPC pipe and call receive(); answers go back over the same
 --- connection, as notifications, so that neither side ever waits. Each request carries a number
---- that its sender chose. A borrower that is gone shows when an answer cannot be sent; its jobs are
---- cancelled then. The wire format is that of borrow.lua; both know VERSION.
+--- that its sender chose. A borrower that is gone shows when an answer cannot be sent, or when another
+--- one comes; its jobs are cancelled then. The wire format is that of borrow.lua; both know VERSION.
 
 local engine = require('gemma.engine')
 local log = require('gemma.log')
@@ -53,6 +53,32 @@ local function channel_of(name)
   for _, chan in ipairs(vim.api.nvim_list_chans()) do
     if chan.client and chan.client.name == name then
       return chan.id
+    end
+  end
+end
+
+--- How a job ended.
+---@param name string
+---@param id integer
+---@param ev table
+local function over(name, id, ev)
+  local client = clients[name]
+  if client then
+    client.jobs[id] = nil
+  end
+  ev.job = id
+  send(name, ev)
+end
+
+--- Those that ended while nothing was sent to them are not heard of otherwise.
+local function forget_dead()
+  local there = {}
+  for _, chan in ipairs(vim.api.nvim_list_chans()) do
+    there[chan.id] = true
+  end
+  for name, client in pairs(clients) do
+    if not there[client.chan] then
+      forget(name)
     end
   end
 end
@@ -120,13 +146,6 @@ end
 ---@param req gemma.Request without its callbacks
 function receive.generate(name, id, req)
   local client = clients[name]
-  local function over(ev)
-    if clients[name] then
-      clients[name].jobs[id] = nil
-    end
-    ev.job = id
-    send(name, ev)
-  end
   req.lent = true
   req.session = session_for(req.session)
   req.fork_from = req.fork_from and session_for(req.fork_from)
@@ -144,10 +163,10 @@ function receive.generate(name, id, req)
     local ev = vim.tbl_extend('force', {}, info)
     ev.kind = 'done'
     ev.about = { status = engine.numbers() }
-    over(ev)
+    over(name, id, ev)
   end
   req.on_error = function(err)
-    over({ kind = 'error', code = err.code, name = err.name, text = err.text })
+    over(name, id, { kind = 'error', code = err.code, name = err.name, text = err.text })
   end
   local job, err = engine.generate(req)
   if job then
@@ -167,16 +186,16 @@ function receive.hash(name, id, path)
       send(name, { kind = 'progress', job = id, done = done, total = total })
     end,
     on_done = function(hex)
-      send(name, { kind = 'done', job = id, text = hex })
+      over(name, id, { kind = 'done', text = hex })
     end,
     on_error = function(e)
-      send(name, { kind = 'error', job = id, code = e.code, name = e.name, text = e.text })
+      over(name, id, { kind = 'error', code = e.code, name = e.name, text = e.text })
     end,
   })
   if job then
     clients[name].jobs[id] = job
   else
-    send(name, { kind = 'error', job = id, code = -2, name = 'EINVAL', text = err })
+    over(name, id, { kind = 'error', code = -2, name = 'EINVAL', text = err })
   end
 end
 
@@ -230,6 +249,9 @@ end
 ---@param id integer its own number for a job or a sound
 ---@param ... any
 function M.receive(name, what, id, ...)
+  if not clients[name] or what == 'sound_create' then
+    forget_dead() -- the library holds a few sounds, and theirs count
+  end
   if not clients[name] then
     local chan = channel_of(name)
     if not chan then
@@ -256,6 +278,7 @@ end
 --- How many Neovims borrow.
 ---@return integer
 function M.count()
+  forget_dead()
   return vim.tbl_count(clients)
 end
 

@@ -288,6 +288,31 @@ test('a second Neovim that dies leaves no work behind', function()
   h.eq(a:lua("return require('gemma.lend').count()"), 0)
 end)
 
+-- Until something was sent to it, which never was, it counted; its sounds were kept from all others.
+test('a second Neovim that dies while nothing is asked is forgotten', function()
+  local a, b = pair()
+  b:lua("assert(require('gemma.engine').sound(16000, 1))")
+  a:wait('#Fake.sounds == 1')
+  kill(b)
+  a:wait("#vim.tbl_filter(function(chan) return chan.stream == 'socket' end, vim.api.nvim_list_chans()) == 0")
+  load(second(a))
+  h.eq(a:lua("return { Fake.sounds[1].gone, require('gemma.lend').count() }"), { true, 1 })
+end)
+
+test('what the second asks just before it hears that there is no model does not make it a borrower', function()
+  local a, b = pair()
+  a:lua([[local name
+    for _, chan in ipairs(vim.api.nvim_list_chans()) do
+      name = name or (chan.client and chan.client.name or ''):match('^gemma%-%d+%-%d+$')
+    end
+    require('gemma').unload()
+    require('gemma.lend').receive(name, 'sound_create', 1, 16000, 1)
+    _G.Name = name]])
+  b:wait("require('gemma.engine').state == 'off'")
+  a:wait("require('gemma.lend').count() == 0")
+  h.ok(a:lua('return Name'))
+end)
+
 test('a first Neovim that is busy with something else does not make the second wait', function()
   local a = h.child()
   load(a)
