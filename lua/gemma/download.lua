@@ -2,9 +2,9 @@
 ---
 --- The file grows beside its place as NAME.part, survives interruptions there and is resumed by the
 --- next try. Only when its size and its SHA-256 are right it gets its name, by a rename; a file that
---- was there before stays until then. What came wrong is kept as NAME.bad. One download per file on
---- the machine (a lock). Nothing here waits; everything runs in child processes, in timers and in
---- the library's worker.
+--- was there before stays until then. What came wrong is kept as NAME.bad. One download per file, also
+--- of several machines that share the folder (a lock). Nothing here waits; everything runs in child
+--- processes, in timers and in the library's worker.
 
 local child = require('gemma.child')
 local lock = require('gemma.lock')
@@ -502,10 +502,11 @@ function M.start(o)
   local taken, holder = lock.take(part .. '.lock', {})
   if not taken then
     return o.on_done(
-      holder and ('pid %d downloads %s already.'):format(holder.pid, name)
+      holder and ('%s downloads %s already.'):format(lock.who(holder), name)
         or ('cannot write into %s.'):format(vim.fs.dirname(o.path))
     )
   end
+  lock.keep(part .. '.lock')
   local self = setmetatable({
     o = o,
     name = name,

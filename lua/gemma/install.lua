@@ -78,8 +78,9 @@ function M.library()
   local mark = vim.fs.joinpath(root, 'build', 'make.lock')
   local _, holder = lock.take(mark, {})
   if holder then
-    return notify.info(('pid %d is building the library already.'):format(holder.pid))
+    return notify.info(('%s is building the library already.'):format(lock.who(holder)))
   end
+  lock.keep(mark)
   local progress = require('gemma.progress').start('build', 'starting the compiler')
   local tail = make.tail()
   local function on_output(_, data)

@@ -3,15 +3,20 @@
 --- The file holds one JSON object with the pid. It appears whole (a link to a file that was written
 --- before) and only where there is none, so that of two Neovims one gets it. The kernel forgets
 --- pids of the dead; a lock that names one is taken away by whoever finds it, as is one from before the
---- machine was started, whose pid may be anybody's now.
+--- machine was started, whose pid may be anybody's now. Of the processes of another machine, where the folder
+--- is shared, the kernel knows nothing: there a lock counts while its file is young, and keep() keeps it so.
 
 local M = {}
 
 local uv = vim.uv
 local util = require('gemma.util')
 
+M.BEAT_MS = 60 * 1000 -- between two times that a file is made young
+M.QUIET_S = 10 * 60 -- an older one was left behind; clocks may differ by less
+
 ---@class gemma.Lock
 ---@field pid integer
+---@field host string? util.host() of the holder
 ---@field boot string? see util.boot()
 ---@field [string] any what the holder told
 
@@ -35,11 +40,35 @@ local function parse(text)
   end
 end
 
---- Of whomever it is: a folder may be shared.
 ---@param lock gemma.Lock
 ---@return boolean
-local function lives(lock)
-  if util.rebooted(lock.boot) then
+local function is_here(lock)
+  return not lock.host or lock.host == util.host()
+end
+
+---@param lock gemma.Lock?
+---@return boolean
+local function is_mine(lock)
+  return lock ~= nil and lock.pid == uv.os_getpid() and is_here(lock)
+end
+
+--- Beside a file, for this process alone.
+---@param path string
+---@param what string
+---@return string
+local function beside(path, what)
+  return ('%s.%s.%s.%d'):format(path, what, util.host(), uv.os_getpid())
+end
+
+--- Of whomever it is: a folder may be shared.
+---@param path string
+---@param lock gemma.Lock what stands there
+---@return boolean
+local function lives(path, lock)
+  if not is_here(lock) then
+    local stat = uv.fs_stat(path)
+    return stat ~= nil and os.time() - stat.mtime.sec < M.QUIET_S
+  elseif util.rebooted(lock.boot) then
     return false
   end
   local ok, _, name = uv.kill(lock.pid, 0)
@@ -51,7 +80,7 @@ end
 ---@param path string
 ---@param text string
 local function remove(path, text)
-  local aside = ('%s.%d'):format(path, uv.os_getpid())
+  local aside = beside(path, 'old')
   if uv.fs_rename(path, aside) then
     if read(aside) ~= text then
       uv.fs_link(aside, path)
@@ -69,11 +98,19 @@ function M.holder(path)
     return nil
   end
   local lock = parse(text)
-  if not lock or not lives(lock) then
+  if not lock or not lives(path, lock) then
     remove(path, text)
     return nil
   end
-  return lock.pid ~= uv.os_getpid() and lock or nil
+  return not is_mine(lock) and lock or nil
+end
+
+--- The holder, for a message.
+---@param lock gemma.Lock
+---@return string
+function M.who(lock)
+  local pid = ('pid %d'):format(lock.pid)
+  return is_here(lock) and pid or ('%s on %s'):format(pid, lock.host)
 end
 
 --- Puts the file in place unless there is one.
@@ -108,9 +145,9 @@ end
 ---@return gemma.Lock? holder
 function M.take(path, info)
   pcall(vim.fn.mkdir, vim.fs.dirname(path), 'p')
-  local text =
-    vim.json.encode(vim.tbl_extend('force', info, { pid = uv.os_getpid(), boot = util.boot() }))
-  local temp = ('%s.new.%d'):format(path, uv.os_getpid())
+  local own = { pid = uv.os_getpid(), boot = util.boot(), host = util.host() }
+  local text = vim.json.encode(vim.tbl_extend('force', info, own))
+  local temp = beside(path, 'new')
   local f = io.open(temp, 'wb')
   if not f then
     return false, nil
@@ -121,9 +158,8 @@ function M.take(path, info)
     os.remove(temp)
     return false, M.holder(path)
   end
-  local mine = parse(read(path))
   local taken = false
-  if mine and mine.pid == uv.os_getpid() then
+  if is_mine(parse(read(path))) then
     taken = uv.fs_rename(temp, path) ~= nil -- what is told about it may have changed
   else
     for _ = 1, 2 do -- the second time after a dead one was taken away
@@ -137,11 +173,41 @@ function M.take(path, info)
   return taken, not taken and M.holder(path) or nil
 end
 
+local kept = {} ---@type table<string, boolean> by path; false while it is touched
+local timer ---@type uv.uv_timer_t?
+
+local function touch()
+  local now = os.time()
+  for path, idle in pairs(kept) do
+    if idle then -- or else the disk does not answer, and one thread that waits for it is enough
+      kept[path] = false
+      uv.fs_utime(path, now, now, function()
+        if kept[path] == false then
+          kept[path] = true
+        end
+      end)
+    end
+  end
+end
+
+--- Keeps a lock that was taken alive for other machines, until it is released.
+---@param path string
+function M.keep(path)
+  kept[path] = true
+  timer = timer or assert(uv.new_timer())
+  if not timer:is_active() then
+    timer:start(M.BEAT_MS, M.BEAT_MS, touch)
+  end
+end
+
 --- Gives it back, if it is ours.
 ---@param path string
 function M.release(path)
-  local lock = parse(read(path))
-  if lock and lock.pid == uv.os_getpid() then
+  kept[path] = nil
+  if timer and not next(kept) then
+    timer:stop()
+  end
+  if is_mine(parse(read(path))) then
     os.remove(path)
   end
 end

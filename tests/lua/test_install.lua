@@ -147,6 +147,23 @@ test('the toy that stood in gives way to what was installed; a model of the user
   h.eq(c:lua('return ' .. loaded), 'tiny.gguf')
 end)
 
+-- Both wrote the same file.
+test('what another machine downloads into the same folder is left to it', function()
+  server.files[PATH] = { body = BODY }
+  local c = child()
+  vim.fn.writefile({ 'GGUF' }, c.models .. 'tiny.gguf.part')
+  vim.fn.writefile({ '{"pid":7,"boot":"00000000-0000-0000-0000-000000000000","host":"elsewhere"}' },
+    c.models .. 'tiny.gguf.part.lock')
+  install(c)
+  h.eq(wait_message(c), 'gemma: pid 7 on elsewhere downloads tiny.gguf already.')
+  h.eq({ server:gets(), read(c.models .. 'tiny.gguf.part') }, { 0, 'GGUF\n' })
+  local old = os.time() - 3600
+  vim.uv.fs_utime(c.models .. 'tiny.gguf.part.lock', old, old)
+  install(c)
+  h.has(wait_message(c, 2), 'installed, checksum right.')
+  h.eq(files(c), { 'tiny.gguf', 'tiny.gguf.sha256' })
+end)
+
 -- Both ran, and :Gemma stop knew of the second only.
 test('of two lists that are open at once one choice is downloaded', function()
   server.files[PATH] = { body = BODY, slow = true }

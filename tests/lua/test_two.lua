@@ -394,6 +394,31 @@ test('a lock from before the machine was started counts for nothing, whoever has
   h.eq(vim.uv.fs_stat(path), nil)
 end)
 
+-- Its pid is nobody's here and its start of the machine another one, so that it counted as dead.
+test('a lock of another machine that shares the folder counts while it is young', function()
+  local lock, util = require('gemma.lock'), require('gemma.util')
+  local path = vim.fn.tempname()
+  local there = { pid = vim.uv.os_getpid(), boot = '00000000-0000-0000-0000-000000000000', host = 'elsewhere' }
+  vim.fn.writefile({ vim.json.encode(there) }, path)
+  h.eq({ lock.take(path, {}) }, { false, there })
+  h.eq(lock.who(there), ('pid %d on elsewhere'):format(there.pid))
+  lock.release(path)
+  h.ok(vim.uv.fs_stat(path), 'it is not ours')
+  local old = os.time() - lock.QUIET_S - 1
+  vim.uv.fs_utime(path, old, old)
+  h.eq({ lock.take(path, {}) }, { true })
+  h.eq(vim.json.decode(vim.fn.readfile(path)[1]).host, util.host())
+  -- Ours is made young again and again.
+  vim.uv.fs_utime(path, old, old)
+  local beat = lock.BEAT_MS
+  lock.BEAT_MS = 5
+  lock.keep(path)
+  lock.BEAT_MS = beat
+  h.ok(vim.wait(3000, function() return vim.uv.fs_stat(path).mtime.sec > old end, 5))
+  lock.release(path)
+  h.eq(vim.uv.fs_stat(path), nil)
+end)
+
 test('a lock that was left behind counts for nothing', function()
   local a = h.child()
   a:lua([[local path = require('gemma.owner').path()
