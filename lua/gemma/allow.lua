@@ -5,6 +5,7 @@
 
 local config = require('gemma.config')
 local engine = require('gemma.engine')
+local exclude = require('gemma.exclude')
 local filter = require('gemma.filter')
 local notify = require('gemma.notify')
 local pace = require('gemma.pace')
@@ -27,39 +28,6 @@ function M.is_on()
   return config.get().enabled ~= false
 end
 
-local verdicts = {} ---@type table<integer, { key: string, why: string? }>
-M.is_excluded = require('gemma.exclude').is_excluded
-
---- What depends on the buffer's name, type and options only.
----@param buf integer
----@return string? why not
-local function static_reason(buf)
-  local bo = vim.bo[buf]
-  local name = api.nvim_buf_get_name(buf)
-  local wanted = vim.b[buf].gemma == true
-  local key =
-    table.concat({ name, bo.filetype, bo.buftype, config.version, tostring(wanted) }, '\0')
-  local v = verdicts[buf]
-  if v and v.key == key then
-    return v.why
-  end
-  local why
-  if bo.buftype ~= '' and bo.buftype ~= 'acwrite' then
-    why = ("this is not a file ('buftype' is %s)."):format(bo.buftype)
-  elseif not wanted and not config.takes(bo.filetype) then
-    why = ('filetype %s is off (filetypes).'):format(bo.filetype)
-  elseif M.is_excluded(name) then
-    why = ('%s is excluded (exclude list).'):format(vim.fs.basename(name))
-  end
-  verdicts[buf] = { key = key, why = why }
-  return why
-end
-
----@param buf integer
-function M.forget(buf)
-  verdicts[buf] = nil
-end
-
 --- Why this buffer gets no ghost text at all; nil when it may.
 ---@param buf integer
 ---@return string?
@@ -67,10 +35,14 @@ function M.buffer_reason(buf)
   if vim.b[buf].gemma == false then
     return 'this buffer is off (b:gemma). Run :Gemma enable buffer.'
   end
-  local why = static_reason(buf)
-  if why then
-    return why
-  elseif not vim.bo[buf].modifiable then
+  local bo = vim.bo[buf]
+  if bo.buftype ~= '' and bo.buftype ~= 'acwrite' then
+    return ("this is not a file ('buftype' is %s)."):format(bo.buftype)
+  elseif vim.b[buf].gemma ~= true and not config.takes(bo.filetype) then
+    return ('filetype %s is off (filetypes).'):format(bo.filetype)
+  elseif exclude.buffer_is_excluded(buf) then
+    return ('%s is excluded (exclude list).'):format(vim.fs.basename(api.nvim_buf_get_name(buf)))
+  elseif not bo.modifiable then
     return "'modifiable' is off."
   end
   local enabled = config.get().enabled

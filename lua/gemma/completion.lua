@@ -63,7 +63,6 @@ end)
 --- What became of the last request, for :Gemma status.
 M.last = nil ---@type { what: string, ms_first: number?, ms_total: number? }?
 
-M.is_excluded = allow.is_excluded
 M.buffer_reason = allow.buffer_reason
 M.reason = allow.reason
 
@@ -847,7 +846,6 @@ function M.setup()
   end)
   au({ 'BufUnload', 'BufWipeout' }, function(ev)
     context.forget(ev.buf)
-    allow.forget(ev.buf)
     recall.forget(ev.buf)
   end)
 end

@@ -311,7 +311,7 @@ local function check_context()
     return
   end
   local name = vim.api.nvim_buf_get_name(buf)
-  if require('gemma.exclude').is_excluded(name) then
+  if require('gemma.exclude').buffer_is_excluded(buf) then
     return health.info(('%s is excluded (exclude list)'):format(vim.fs.basename(name)))
   end
   local text, ask = require('gemma.context.notes').get(name)

@@ -380,7 +380,7 @@ function M.complete(o)
     c = context.from_strings(o.prefix, o.suffix or '', { language = o.language, path = o.path })
   else
     local name = vim.api.nvim_buf_get_name(buf)
-    if require('gemma.exclude').is_excluded(name) then
+    if require('gemma.exclude').buffer_is_excluded(buf) then
       vim.schedule(function()
         o.on_done(nil, ('%s is excluded (exclude list).'):format(vim.fs.basename(name)))
       end)

@@ -112,7 +112,7 @@ end
 ---@return table[]
 local function code_actions(params)
   local buf = buf_of(params.textDocument.uri)
-  if require('gemma.exclude').is_excluded(api.nvim_buf_get_name(buf)) then
+  if require('gemma.exclude').buffer_is_excluded(buf) then
     return {}
   end
   local first = params.range.start.line + 1

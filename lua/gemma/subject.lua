@@ -188,7 +188,7 @@ end
 ---@return string? why
 function M.read(buf, first, last, answer)
   local name = api.nvim_buf_get_name(buf)
-  if require('gemma.exclude').is_excluded(name) then
+  if require('gemma.exclude').buffer_is_excluded(buf) then
     return nil, ('%s is excluded (exclude list).'):format(vim.fs.basename(name))
   end
   local conf = require('gemma.config').get()
