@@ -471,7 +471,8 @@ wait on a CPU. `gh` in the answer window and `:Gemma think` switch it.]],
     name = 'explain.context_lines',
     type = T.integer(0, 1000),
     default = 30,
-    desc = [[Lines around the selection that are shown to the model with it.]],
+    desc = [[Lines around the selection that are shown to the model with it: so many on
+each side, and no more than 4 kB of them.]],
   },
   {
     name = 'media.image_tokens',

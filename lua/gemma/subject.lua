@@ -169,6 +169,27 @@ local function lines(buf, first, last, limit)
   return table.concat(api.nvim_buf_get_lines(buf, first - 1, last, false), '\n')
 end
 
+--- Of the lines around the selection those that fit, the nearest first.
+---@param buf integer
+---@param first integer 1-based
+---@param last integer
+---@param limit integer bytes
+---@param near 'first'|'last' which end is beside the selection
+---@return string
+local function beside(buf, first, last, limit, near)
+  local function start(line)
+    return api.nvim_buf_get_offset(buf, line - 1)
+  end
+  while first <= last and start(last + 1) - start(first) > limit do
+    if near == 'last' then
+      first = first + 1
+    else
+      last = last - 1
+    end
+  end
+  return lines(buf, first, last, limit) or ''
+end
+
 ---@class (exact) gemma.Subject
 ---@field buf integer
 ---@field first integer 1-based
@@ -209,9 +230,9 @@ function M.read(buf, first, last, answer)
     last = last,
     path = name == '' and '(no name)' or vim.fn.fnamemodify(name, ':~:.'),
     language = ft == '' and 'text' or ft,
-    above = lines(buf, math.max(1, first - around), first - 1, rest) or '',
+    above = beside(buf, math.max(1, first - around), first - 1, rest, 'last'),
     code = code,
-    below = lines(buf, last + 1, math.min(n, last + around), rest) or '',
+    below = beside(buf, last + 1, math.min(n, last + around), rest, 'first'),
   }
 end
 

@@ -29,6 +29,19 @@ local function text_is(c, text)
     :format(text), 'the answer ' .. text)
 end
 
+test('of lines around that are too many for the prompt the nearest are shown', function()
+  local c = h.child({ config = 'vim.g.gemma = { explain = { context_lines = 200 } }' })
+  c:lua([[local lines = {}
+    for i = 1, 401 do lines[i] = ('line %03d %s'):format(i, ('x'):rep(91)) end
+    vim.api.nvim_buf_set_lines(0, 0, -1, false, lines)]])
+  c:cmd('201,201GemmaExplain')
+  c:wait('#Fake.jobs == 1')
+  local data = c:lua('return Fake.jobs[1].req.parts[4].data')
+  local above, below = data:match('<above>\n(.-)\n</above>'), data:match('<below>\n(.-)\n</below>')
+  h.eq({ above:match('^line %d+'), above:match('.*\n(line %d+)') }, { 'line 161', 'line 200' })
+  h.eq({ below:match('^line %d+'), below:match('.*\n(line %d+)') }, { 'line 202', 'line 241' })
+end)
+
 test('a range streams into a float that does not take the focus', function()
   local c = child()
   local win = c:lua('return vim.api.nvim_get_current_win()')
