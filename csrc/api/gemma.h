@@ -23,7 +23,7 @@ extern "C" {
 #pragma GCC visibility push(default)
 /* CDEF BEGIN */
 
-enum { GEMMA_ABI = 2 };
+enum { GEMMA_ABI = 3 };
 
 /* Errors: 0 or one of these. */
 enum {
@@ -54,6 +54,10 @@ const char *gemma_err_text(int code);
 
 /* What the CPU offers and which kernels were chosen: "avx512vnni (avx2 avx512f ...)"; static. */
 const char *gemma_cpu(void);
+
+/* NULL, or one line that says what is missing for pictures other than PNG, sounds other than WAV
+ * and films; static. Looks for FFmpeg's libraries the first time, which takes some milliseconds. */
+const char *gemma_media_missing(void);
 
 typedef struct gemma gemma;
 

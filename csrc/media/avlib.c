@@ -83,9 +83,14 @@ static void load(void) {
     gm_av.ok = true;
 }
 
-int gm_avlib_load(char *err, size_t errlen) {
+const char *gm_decode_missing(void) {
     pthread_once(&once, load);
-    return gm_av.ok ? 0 : gm_fail(err, errlen, GM_EUNSUPPORTED, "%s", gm_av.why);
+    return gm_av.ok ? NULL : gm_av.why;
+}
+
+int gm_avlib_load(char *err, size_t errlen) {
+    const char *why = gm_decode_missing();
+    return why ? gm_fail(err, errlen, GM_EUNSUPPORTED, "%s", why) : 0;
 }
 
 /* ---- pictures ------------------------------------------------------------------------------ */

@@ -13,7 +13,8 @@
 /* A picture of a video, seconds after its beginning. An error ends the reading. */
 typedef int (*gm_frame_fn)(void *ud, double seconds, const gm_image *img, char *err, size_t errlen);
 
-/* 0, or GM_EUNSUPPORTED with a message that names what to install. Cached; any thread. */
+/* 0, or GM_EUNSUPPORTED with a message that names what to install. Cached; any thread. The message
+ * alone is gm_decode_missing's (decode.h). */
 int gm_avlib_load(char *err, size_t errlen);
 
 /* One still picture from the bytes of a file. codec: FFmpeg's name of the decoder. */

@@ -22,6 +22,9 @@ enum {
     GM_VIDEO_SOUND_SECONDS = 30 /* of the sound track, from its beginning */
 };
 
+/* NULL, or the line that says what to install for what needs FFmpeg; static. Any thread. */
+const char *gm_decode_missing(void);
+
 /* GM_ETOOLONG with a line for the user when a picture has more pixels than are read, or none. */
 int gm_image_check(int32_t w, int32_t h, char *err, size_t errlen);
 

@@ -1,8 +1,8 @@
 --- Generated from csrc/api/gemma.h by scripts/gen_cdef.lua; do not edit.
 return {
-  abi = 2,
+  abi = 3,
   text = [=[
-enum { GEMMA_ABI = 2 };
+enum { GEMMA_ABI = 3 };
 enum {
     GEMMA_OK = 0,
     GEMMA_ENOMEM = -1,
@@ -23,6 +23,7 @@ const char *gemma_version(void);
 const char *gemma_err_name(int code);
 const char *gemma_err_text(int code);
 const char *gemma_cpu(void);
+const char *gemma_media_missing(void);
 typedef struct gemma gemma;
 int gemma_create(gemma **out, char *err, size_t errlen);
 int gemma_destroy(gemma **g, uint32_t timeout_ms);

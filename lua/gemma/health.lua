@@ -200,6 +200,13 @@ local function check_media()
     local model = engine.find_model()
     health.ok('found: ' .. (model and engine.find_mmproj(model) or '?'))
   end
+  local C = require('gemma.ffi').library()
+  local missing = C and C.gemma_media_missing()
+  if missing and missing ~= nil then
+    health.warn(require('ffi').string(missing), 'Without it PNG and WAV are read, nothing else')
+  elseif C then
+    health.ok("FFmpeg's libraries: all kinds of pictures, sounds and films")
+  end
   local env = tools.env()
   local conf = require('gemma.config').get().media
   local function report(what, kind, option)

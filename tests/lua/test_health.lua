@@ -105,6 +105,14 @@ test('health: where a loaded model computes, why not elsewhere, and what there i
   h.has(c:lua("return vim.inspect(require('gemma.command').status_lines())"), 'of vulkan:0 Arc, vulkan:1 llvmpipe')
 end)
 
+test("health: whether FFmpeg's libraries are there is asked of our own", function()
+  if not vim.uv.fs_stat(h.library()) then
+    h.skip('no library')
+  end
+  local c = h.child({ fake = false, config = ('vim.g.gemma = { lib_path = %q }'):format(h.library()) })
+  h.has(report(c), "FFmpeg's libraries")
+end)
+
 test('health: one thing is not called several', function()
   local c = h.child()
   c:lua([[require('gemma.context.project').stats = function() return { chunks = 1, edits = 2 } end]])
