@@ -67,7 +67,7 @@ typedef struct {
     int32_t image_tokens; /* budget per image, 0: the model's; chunks hold at least as many */
 } cli_model;
 
-/* 0, CLI_USAGE for what is no device, CLI_FAILED for one that is not there. */
+/* 0, or CLI_USAGE for what is no device. */
 int cli_check_device(const char *device);
 
 /* Opens with messages. The error sink for GEMMA_LOG is stderr. */

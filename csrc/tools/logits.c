@@ -149,7 +149,7 @@ int cmd_logits(int n, char **argv) {
         {.name = "--audio", .kind = CLI_LIST, .to = &audio},
         {.name = "--video", .kind = CLI_LIST, .to = &video},
         {.name = "--image-tokens", .kind = CLI_I32, .to = &a.model.image_tokens, .max = 1 << 20},
-        {.name = "--chunk", .kind = CLI_I32, .to = &a.model.chunk, .min = 1, .max = CLI_MAX_CHUNK},
+        {.name = "--chunk", .kind = CLI_I32, .to = &a.model.chunk, .min = 1, .max = INT32_MAX},
         {.name = "--ctx", .kind = CLI_I32, .to = &a.model.ctx, .min = 1, .max = 1 << 22},
         {.name = "-t", .kind = CLI_I32, .to = &a.model.threads, .min = 1, .max = 1024},
         {0}};
@@ -157,6 +157,7 @@ int cmd_logits(int n, char **argv) {
     a.prompt.audio = &audio;
     a.prompt.video = &video;
     int rc = cli_parse("logits", opts, n, argv);
+    if (a.model.chunk > CLI_MAX_CHUNK) a.model.chunk = CLI_MAX_CHUNK;
     if (rc == CLI_OK && !a.model.model) rc = cli_usage("logits: -m MODEL is missing");
     if (rc == CLI_OK && !a.out) rc = cli_usage("logits: --out FILE is missing");
     if (rc == CLI_OK) rc = check_positions(a.positions, &a.list);

@@ -18,7 +18,7 @@ static const char usage[] =
     "                   [--image-tokens 70|140|280|560|1120]\n"
     "                   [--chunk N] [--ctx N] [-t N]\n"
     "  gemma embed      -m MODEL --mmproj FILE (--image FILE | --audio FILE)\n"
-    "                   [--image-tokens N] --out FILE.f32\n"
+    "                   [--image-tokens N] [-t N] --out FILE.f32\n"
     "  gemma run        -m MODEL [--mmproj FILE] [--device D]\n"
     "                   (--prompt TEXT | --prompt-file FILE | --ids 2,106,...)\n"
     "                   [--image FILE]... [--audio FILE]... [--video FILE]...\n"
@@ -26,10 +26,14 @@ static const char usage[] =
     "                   -n N [--temp 0] [--top-k K] [--top-p P] [--min-p P] [--seed S]\n"
     "                   [--stop TEXT]... [--ignore-eos] [--json] [--ctx N] [-t N]\n"
     "  gemma bench      -m MODEL [-p 512] [-n 128] [-d 0] [-t 2] [-b 1]\n"
-    "                   [--device cpu|vulkan[:n]] [-r 5] --json\n"
+    "                   [--device cpu|vulkan[:n]] [-r 5] [--json]\n"
     "  gemma --version | --help\n"
     "\n"
     "D is cpu (default), auto, vulkan, vulkan:n or split:K (K layers on the device).\n"
+    "Without --chat a prompt is text in which control tokens count, behind <bos>; --chat puts it\n"
+    "into a user's turn, where they do not, and --system and --think need it. -n 0 only reads.\n"
+    "-t is the physical cores less one when not given (bench: 2).\n"
+    "stop_reason is eog, length, stop (by --stop), context (full) or none (-n 0).\n"
     "Exit status: 0 success, 1 failure, 2 bad usage.\n";
 
 static const struct {

@@ -205,8 +205,8 @@ static void logits_and_greedy_tokens_are_the_golden_ones(void **state) {
     char path[512];
     snprintf(path, sizeof path, "tests/golden/sets/nano/%s", file);
     float *gold = read_floats(path, n * 768);
-    const char *chunk[] = {"", " --chunk 1", " --chunk 5"};
-    for (int i = 0; i < 3; i++) {
+    const char *chunk[] = {"", " --chunk 1", " --chunk 5", " --chunk 2000000000"};
+    for (size_t i = 0; i < sizeof chunk / sizeof *chunk; i++) {
         snprintf(line, sizeof line, "logits -m %%g --ids %s,%s --positions %s --out %%t/x.f32%s",
                  ids, forced, pos, chunk[i]);
         succeeds(line);
