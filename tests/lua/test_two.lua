@@ -278,6 +278,15 @@ test('when the first loads the model anew, the second borrows it again with its 
   end
 end)
 
+test('the device of a model that is borrowed is not chosen here', function()
+  local a, b = pair()
+  local n = #b:messages()
+  b:cmd('Gemma device cpu')
+  h.has(b:messages()[n + 1], 'has the model: choose there, or set shared to own.')
+  h.eq({ state(b), b:lua("return require('gemma.engine').device == nil") }, { 'borrowed', true })
+  h.eq(a:lua("return require('gemma.lend').count()"), 1)
+end)
+
 test('a second Neovim that dies leaves no work behind', function()
   local a, b = pair()
   b:lua("require('gemma').ask({ prompt = 'x' })")
