@@ -166,7 +166,8 @@ sections['gemma-keys'] = function()
   local out = {
     'Insert mode. Each key is mapped on the first Insert mode, and only where',
     'nobody has mapped it and its <Plug> map is not used otherwise. Without ghost',
-    'text a key does what it does without the plugin. <Tab> is never mapped.',
+    'text a key does what it does without the plugin, but for <M-\\>, which asks.',
+    '<Tab> is never mapped.',
     '',
   }
   for _, k in ipairs(require('gemma.keymap').keys) do

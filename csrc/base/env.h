@@ -1,14 +1,14 @@
 /* env.h: every environment variable that the library knows, read once.
  *
  *   GEMMA_LOG       info,room=trace      what is logged (log.h)
- *   GEMMA_BACKEND   cpu|vulkan:0|null    overrides the device that the caller asked for
- *   GEMMA_CPU       ref|avx2|avxvnni|avx512|avx512vnni   highest instruction set used (cpuid.h)
+ *   GEMMA_BACKEND   auto|cpu|vulkan[:n]|split:K|null   instead of the device that was asked for
+ *   GEMMA_CPU       ref|avx2|avxvnni|avx512|avx512vnni|neon|dotprod|i8mm   highest instruction set
+ *                                        used (cpuid.h)
  *   GEMMA_THREADS   n                    overrides the number of compute threads
  *   GEMMA_PROBE     dir:name:layer:pos   dump of activations (model/probe.h)
  *   GEMMA_VULKAN_CHECK  1                with the validation layer, where it is installed
  *   GEMMA_VULKAN_MEMORY  MiB            at most so much of a device's memory
  *   GEMMA_VULKAN_MATMUL  rows|tile|dot|matrix   how products are computed, for tests
- *   GEMMA_TEST_MODEL  path               a real file for the golden tests
  *   XDG_CACHE_HOME, HOME                 where compiled shaders are kept (vk_pipe.c)
  */
 #pragma once
@@ -22,7 +22,6 @@ typedef enum {
     GM_ENV_VULKAN_CHECK,
     GM_ENV_VULKAN_MEMORY,
     GM_ENV_VULKAN_MATMUL,
-    GM_ENV_TEST_MODEL,
     GM_ENV_CACHE_HOME,
     GM_ENV_HOME,
     GM_ENV_COUNT

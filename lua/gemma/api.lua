@@ -44,7 +44,9 @@ M.functions = {
     name = 'status',
     args = '',
     since = '0.1.0',
-    desc = 'A table: state, here and paused (why nothing comes), and numbers.',
+    desc = [[A table: state and reason, enabled, here and paused (why nothing comes),
+model_path, mmproj_path, lender and lent_to (other Neovims), progress of
+loading, version, and numbers of the model's speed and memory.]],
   },
   {
     name = 'statusline',
@@ -81,7 +83,7 @@ M.events = {
   {
     name = 'GemmaGhostShow',
     data = [[buf, chars, kind ('auto', 'manual', 'next', 'kept'), ms_first, ms_total,
-tokens, reused]],
+tokens, reused: it appears where none was]],
   },
   { name = 'GemmaGhostAccept', data = "the same; kind is 'all', 'word' or 'line'" },
   { name = 'GemmaGhostDismiss', data = 'the same: by the key' },
@@ -91,7 +93,7 @@ tokens, reused]],
   { name = 'GemmaEditPreview', data = 'buf, hunks: a change is shown' },
   { name = 'GemmaEditApplied', data = 'buf, hunks, of: so many of so many were accepted' },
   { name = 'GemmaEditRejected', data = 'buf: all were rejected, or withdrawn' },
-  { name = 'GemmaRecordStart', data = "kind ('voice' or 'screen'), tool" },
+  { name = 'GemmaRecordStart', data = "kind ('voice' or 'screen'), tool: the first to be tried" },
   {
     name = 'GemmaRecordStop',
     data = "kind, seconds, reason ('stop', 'limit', 'cancel' or 'vanished')",

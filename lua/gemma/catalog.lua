@@ -60,7 +60,7 @@ return {
     },
   },
   {
-    note = 'the same, by Google',
+    note = 'by Google, text only',
     repo = GOOGLE_QAT,
     file = 'gemma-4-12b-it-qat-q4_0.gguf',
     bytes = 6975879296,

@@ -169,7 +169,7 @@ M.commands = {
   },
   device = {
     desc = 'where the model runs from now on; reloads it when it is loaded',
-    args = '{auto|cpu|vulkan|vulkan:n}',
+    args = '{auto, cpu, vulkan or vulkan:n}',
     complete = { 'auto', 'cpu', 'vulkan' },
     run = function(args)
       local engine = require('gemma.engine')
@@ -208,7 +208,7 @@ M.commands = {
   },
   record = {
     desc = 'record and ask about it, see |gemma-recording|',
-    args = '{voice|screen|stop|cancel} [question]',
+    args = '{voice, screen, stop or cancel} [question]',
     complete = { 'voice', 'screen', 'stop', 'cancel' },
     run = function(_, _, given)
       require('gemma.attach').record(given.text)

@@ -1,7 +1,8 @@
 --- ffi.lua: finds the library, checks its ABI number, and speaks to it in Lua values.
 ---
 --- Owns every cdata object of the plugin. Each call below returns at once: the library copies
---- what it is given and never waits for its worker. Only engine.lua requires this file.
+--- what it is given and never waits for its worker. Jobs go through engine.lua only; others ask this
+--- file where the library is and what it is.
 
 local M = {}
 

@@ -1,8 +1,7 @@
 --- context/notes.lua: what a project says about itself in a file named .gemma.md.
 ---
 --- The file steers what the model writes, so it is read only when the user trusts it: Neovim's own
---- trust database decides (|:trust|), and vim.secure.read() asks, once in a session and never
---- while somebody is typing.
+--- trust database decides (|:trust|). A message says once in a session that a file waits for that.
 
 local M = {}
 
