@@ -483,7 +483,13 @@ end
 --- The line of a later question.
 ---@param question string
 function Answer:write_question(question)
-  self.view:note({ '', '---', '> ' .. question })
+  local lines = vim.split(question, '\n', { plain = true })
+  self.view:note(vim.list_extend(
+    { '', '---' },
+    vim.tbl_map(function(line)
+      return '> ' .. line
+    end, lines)
+  ))
 end
 
 --- Asks on, in the same conversation.
@@ -507,8 +513,8 @@ function Answer:follow_up()
   if self:running() then
     return notify.info('still writing; <C-c> stops it.')
   end
-  vim.ui.input({ prompt = 'Ask on: ' }, function(question)
-    if question and question:find('%S') and self:is_open() then
+  require('gemma.question').ask('Ask on: ', function(question)
+    if self:is_open() then
       self:follow(question)
     end
   end)

@@ -119,8 +119,8 @@ function M.ask_command(given)
   if given.text:find('%S') then
     return ask(given.text)
   end
-  vim.ui.input({ prompt = 'Ask: ' }, function(question)
-    if question and question:find('%S') and api.nvim_buf_is_loaded(buf) then
+  require('gemma.question').ask('Ask: ', function(question)
+    if api.nvim_buf_is_loaded(buf) then
       ask(question)
     end
   end)

@@ -56,17 +56,17 @@ function M.go()
   local buf = vim.api.nvim_get_current_buf()
   local function run(words)
     if vim.api.nvim_get_current_buf() == buf then
-      vim.cmd(('%d,%d%s%s'):format(first, last, v.command, words and ' ' .. words or ''))
+      -- Not as a line of text: words may have several, and each would be a command.
+      local args = vim.split(v.command, ' ')
+      local name = table.remove(args, 1)
+      args[#args + 1] = words
+      vim.cmd({ cmd = name, args = args, range = { first, last } })
     end
   end
   if not v.ask then
     return run(nil)
   end
-  vim.ui.input({ prompt = v.ask }, function(words)
-    if words and words:find('%S') then
-      run(words)
-    end
-  end)
+  require('gemma.question').ask(v.ask, run)
 end
 
 return M

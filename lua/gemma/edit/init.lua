@@ -310,8 +310,8 @@ function M.command(given)
   elseif given.text:find('%S') then
     return start(given.text)
   end
-  vim.ui.input({ prompt = 'Edit: ' }, function(instruction)
-    if instruction and instruction:find('%S') and api.nvim_buf_is_loaded(buf) then
+  require('gemma.question').ask('Edit: ', function(instruction)
+    if api.nvim_buf_is_loaded(buf) then
       start(instruction)
     end
   end)
