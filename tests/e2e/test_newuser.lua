@@ -1,8 +1,7 @@
---- test_newuser.lua: somebody who has read the README and nothing else: its three commands, a file, and
---- every command of its table, typed into an editor without any configuration.
+--- test_newuser.lua: somebody who has read the README and nothing else: its two commands, a model put
+--- where it says, a file, and every command of its table, typed into an editor without any configuration.
 ---
---- `make` is a stand-in that puts the library of this checkout in place; the model is the smallest one,
---- under the name that the README gives.
+--- `make` is a stand-in that puts the library of this checkout in place; the model is the smallest one.
 
 package.path = vim.fn.fnamemodify(debug.getinfo(1, 'S').source:sub(2), ':p:h') .. '/?.lua;' .. package.path
 local case = require('case')
@@ -17,12 +16,14 @@ local function run(cmd, o)
   case.ok(r.code == 0, table.concat(cmd, ' ') .. ': ' .. (r.stderr or ''))
 end
 
---- The shell commands of the README's section for users.
+--- The shell commands of the README's section for users, and the folder that it names for a model.
 ---@return string[]
+---@return string
 local function recipe()
   local text = table.concat(vim.fn.readfile(screen.top .. '/README.md'), '\n')
-  local block = assert(text:match('\n## Using it\n.-\n\n(    git clone.-)\n\n'))
-  return vim.tbl_map(vim.trim, vim.split(block, '\n'))
+  local block, prose = text:match('\n## Using it\n.-\n\n(    git clone.-)\n\n(.-)\n\n')
+  local folder = assert(prose:match('put a GGUF file of Gemma 4 12B into%s+`(.-)`'))
+  return vim.tbl_map(vim.trim, vim.split(block, '\n')), folder
 end
 
 --- A folder with a repository to clone, a model file that was downloaded, and a quick `make`.
@@ -55,15 +56,18 @@ local function workshop()
 end
 
 --- Follows the README and starts an editor.
----@param most integer? commands; all of them when nil
+---@param with_model boolean
 ---@return Screen
 ---@return integer n commands that it took
-local function follow(most)
+local function follow(with_model)
   local dir = workshop()
   local path = dir .. '/bin:' .. vim.env.PATH
-  local commands = vim.list_slice(recipe(), 1, most)
+  local commands, folder = recipe()
+  if with_model then
+    table.insert(commands, ('mkdir -p %s && mv *.gguf %s/'):format(folder, folder))
+  end
   for _, command in ipairs(commands) do
-    command = command:gsub('<this repository>', 'file://' .. dir .. '/repo'):gsub('~/%.local/share', dir .. '/data')
+    command = command:gsub('URL', 'file://' .. dir .. '/repo'):gsub('~/%.local/share', dir .. '/data')
     run({ 'sh', '-c', command }, { cwd = dir .. '/away', env = { PATH = path, GIT_CONFIG_GLOBAL = '/dev/null' } })
   end
   vim.fn.writefile({}, dir .. '/init.lua')
@@ -158,17 +162,17 @@ local COMMANDS = {
 
 case.run({
   {
-    'three commands of the README, and the first line that is typed gets grey text',
+    'two commands of the README and a model, and the first line that is typed gets grey text',
     function()
-      local s, n = follow()
+      local s, n = follow(true)
       case.ok(n <= 3, n .. ' commands')
       case.provoke(s)
     end,
   },
   {
-    'without the third, for somebody who has no model: the toy is there, with pictures',
+    'for somebody who has no model: the toy is there, with pictures',
     function()
-      local s = follow(2)
+      local s = follow(false)
       s:keys('2Go')
       -- Its answer is a name; what is shorter than completion.min_chars would not be shown.
       s:type('function M.')
@@ -185,7 +189,7 @@ case.run({
   {
     'every command of the README works or says what is missing',
     function()
-      local s = follow()
+      local s = follow(true)
       local tried = {}
       for _, c in ipairs(COMMANDS) do
         s:lua("vim.cmd('messages clear | let v:errmsg = \"\"')")
