@@ -82,6 +82,20 @@ test('the window has the border of the user, and fits after the terminal changed
   c:cmd('set columns=120 lines=50')
   c:lua("vim.api.nvim_exec_autocmds('VimResized', {})")
   h.eq(c:lua(size), { 80, 12, corner })
+  -- It does not grow over the line that was asked about.
+  c:lua([[require('gemma.answer').close()
+    vim.cmd('set columns=90 lines=40')
+    vim.api.nvim_buf_set_lines(0, 0, -1, false, vim.split(('x\n'):rep(40), '\n'))
+    vim.cmd('normal! gg23j')
+    vim.cmd.redraw()
+    require('gemma.answer').open({ key = 'l', title = 'Gemma', system = 'S', source = 0,
+      prompt = 'P', max_tokens = 64 })]])
+  c:wait('#Fake.jobs == 2')
+  c:lua('Fake.emit(...) Fake.done()', ('many words in one line '):rep(90))
+  c:wait("not require('gemma.answer').current():running()")
+  h.eq(c:lua(size)[2], 12, 'as many as there are below the cursor')
+  c:lua("vim.api.nvim_exec_autocmds('VimResized', {})")
+  h.eq(c:lua(size)[2], 12)
 end)
 
 test('thoughts are one line, opened and closed by za; the history is without them', function()

@@ -13,6 +13,7 @@ local api = vim.api
 ---@field title string
 ---@field on_closed fun()
 ---@field room integer lines a float may have
+---@field beside integer lines that there were below or above the cursor when it was opened
 local Window = {}
 Window.__index = Window
 
@@ -55,7 +56,7 @@ end
 function Window:squeeze()
   if self:is_open() and self:is_float() then
     api.nvim_win_set_width(self.win, float_width())
-    self.room = math.max(1, most_lines())
+    self.room = math.max(1, math.min(self.beside, most_lines()))
     local rows = api.nvim_win_text_height(self.win, {}).all
     api.nvim_win_set_height(self.win, math.max(1, math.min(rows, self.room)))
   end
@@ -144,13 +145,13 @@ end
 
 --- Below the cursor's line when there is room, above it otherwise.
 ---@return table config
----@return integer room
+---@return integer beside lines that there are
 local function placement()
-  local row = vim.fn.screenrow()
+  -- Not screenrow(), which after a command is still that of the command line.
+  local row = vim.fn.win_screenpos(0)[1] + vim.fn.winline() - 1
   local below = vim.o.lines - vim.o.cmdheight - row - 3
   local above = row - 3
   local down = below >= math.min(10, above)
-  local room = math.max(1, math.min(down and below or above, most_lines()))
   local config = {
     relative = 'cursor',
     anchor = down and 'NW' or 'SW',
@@ -162,7 +163,7 @@ local function placement()
     border = border(),
     title_pos = 'left',
   }
-  return config, room
+  return config, down and below or above
 end
 
 --- What is split: the current window or, since a float cannot be in Neovim 0.10, an ordinary one.
@@ -180,7 +181,8 @@ end
 ---@param on_closed fun() somebody closed it
 ---@return gemma.chat.Window
 function M.open(buf, title, on_closed)
-  local self = setmetatable({ buf = buf, title = title, on_closed = on_closed, room = 0 }, Window)
+  local self =
+    setmetatable({ buf = buf, title = title, on_closed = on_closed, room = 0, beside = 0 }, Window)
   local kind = require('gemma.config').get().explain.win
   local split = false
   if kind ~= 'float' then
@@ -189,7 +191,8 @@ function M.open(buf, title, on_closed)
   end
   if not split then -- or there was no room for it
     local config
-    config, self.room = placement()
+    config, self.beside = placement()
+    self.room = math.max(1, math.min(self.beside, most_lines()))
     config.title = { { ' ' .. self.title .. ' ', 'GemmaTitle' } }
     self.win = api.nvim_open_win(self.buf, false, config)
   end
