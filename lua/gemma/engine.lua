@@ -50,7 +50,8 @@ M.device = nil ---@type string? device given by :Gemma device; wins over the opt
 
 local model_lost ---@type fun(why: gemma.GoneWhy, text: string)
 local drop ---@type fun(timeout_ms: integer, leaving: boolean?)
-local carry ---@type fun(hashing: gemma.Job[])
+local change ---@type fun(timeout_ms: integer, use_next: fun()?)
+local begin_hash ---@type fun(job: gemma.Job): boolean, string?
 
 ---@class (exact) gemma.Loader
 ---@field job integer
@@ -369,7 +370,7 @@ local function on_load_event(ev)
     sentinel.disarm()
     owner.release()
     if M.lender then
-      drop(0) -- whoever has no model has nothing to lend
+      change(0) -- whoever has no model has nothing to lend
     end
     set_state(cancelled and 'off' or 'error', not cancelled and ev.text or nil)
     if not cancelled then
@@ -473,17 +474,29 @@ function drop(timeout_ms, leaving)
   end
 end
 
---- Takes the checksums that are under way out of the binding, which is about to be dropped, for carry().
----@return gemma.Job[]
-local function take_hashes()
-  local list = {}
+--- Drops the binding for another one, or for none. The checksums that it computes begin again there, or in
+--- the library: a file of gigabytes is not asked for twice for that.
+---@param timeout_ms integer
+---@param use_next fun()?
+function change(timeout_ms, use_next)
+  local hashing = {}
   for id, job in pairs(hashes) do
     if not job.cancelled then
       hashes[id] = nil
-      list[#list + 1] = job
+      hashing[#hashing + 1] = job
     end
   end
-  return list
+  drop(timeout_ms)
+  if use_next then
+    use_next()
+  end
+  for _, job in ipairs(hashing) do
+    local ok, err = begin_hash(job)
+    if not ok then
+      job.over = true
+      call(job, 'on_error', { code = -1, name = 'EINVAL', text = err })
+    end
+  end
 end
 
 -- They come while somebody types: longer ones would ask for a key in 80 columns.
@@ -499,8 +512,7 @@ local LOST = {
 ---@param ev { why: string, stale: boolean?, pid: integer }
 local function on_lost(ev)
   local lender = M.lender --[[@as gemma.Lock]]
-  local hashing = take_hashes()
-  drop(0)
+  change(0)
   if ev.stale then
     -- Its lock was left behind. Whoever waits for the model gets it here.
     owner.evict(lender)
@@ -522,7 +534,6 @@ local function on_lost(ev)
     tell(why)
     loaded(why)
   end
-  carry(hashing)
 end
 
 --- The model is unloaded: nothing of it is left, the worker's thread included. The next load starts
@@ -611,7 +622,7 @@ end
 ---@param job gemma.Job
 ---@return boolean
 ---@return string? err
-local function begin_hash(job)
+function begin_hash(job)
   local b, err = open()
   local id
   if b then
@@ -623,18 +634,6 @@ local function begin_hash(job)
   job.id = id
   hashes[id] = job
   return true
-end
-
---- Begins them again in the binding of now: a file of gigabytes is not asked for twice for that.
----@param hashing gemma.Job[]
-function carry(hashing)
-  for _, job in ipairs(hashing) do
-    local ok, err = begin_hash(job)
-    if not ok then
-      job.over = true
-      call(job, 'on_error', { code = -1, name = 'EINVAL', text = err })
-    end
-  end
 end
 
 --- Another Neovim that has the model, when it matters. Otherwise it is ours from now on.
@@ -653,13 +652,12 @@ end
 
 ---@param lender gemma.Lock
 local function borrow(lender)
-  local hashing = take_hashes()
-  drop(100)
-  M.lender = lender
-  use(require('gemma.borrow').open(lender))
-  loader = { job = binding:load({}), path = '', done = 0, total = 0 }
+  change(100, function()
+    M.lender = lender
+    use(require('gemma.borrow').open(lender))
+    loader = { job = binding:load({}), path = '', done = 0, total = 0 }
+  end)
   log.info('borrowing the model of pid %d', lender.pid)
-  carry(hashing)
   settle()
 end
 
@@ -757,7 +755,7 @@ local function give_up(why)
   told_loading('cancel')
   loader = nil
   if M.lender then
-    drop(0)
+    change(0)
   end
   set_state('off')
   loaded('cancelled')
@@ -933,7 +931,8 @@ function M.cancel_all()
     end
   end
   if loader and M.lender then
-    give_up('rested') -- the other one loads for itself, and goes on
+    M.rested = true -- the other one loads for itself, and goes on
+    give_up('rested')
   elseif loader and binding then
     binding:cancel(loader.job)
   end

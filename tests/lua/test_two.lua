@@ -244,6 +244,30 @@ test('a checksum goes on when this Neovim begins to borrow, and when the first i
   h.eq(state(b), 'off')
 end)
 
+test('a checksum goes on when the second gives the model back, and when the first cannot load it', function()
+  local HASH = [[require('gemma.engine').hash('/some/file', {
+    on_done = function(hex) _G.Hex = hex end, on_error = function(e) _G.Hex = e.name end })]]
+  local a, b = pair()
+  b:lua(HASH)
+  a:wait('#Fake.hashes == 1')
+  b:cmd('Gemma unload')
+  b:wait('#Fake.hashes == 1', 'its own library begins')
+  b:lua("Fake.hashed('abc')")
+  b:wait("Hex == 'abc'")
+
+  a:cmd('Gemma unload')
+  a:lua('Fake.hold_load = true')
+  a:lua("require('gemma').load()")
+  b:lua("require('gemma').load()")
+  b:wait("require('gemma.engine').state == 'loading'")
+  b:lua('_G.Hex = nil ' .. HASH)
+  a:lua("Fake.load_failed(-4, 'malformed file')")
+  b:wait("require('gemma.engine').state == 'error'")
+  b:wait('#Fake.hashes == 2')
+  b:lua("Fake.hashed('def')")
+  b:wait("Hex == 'def'")
+end)
+
 test('when the first quits or unloads, the second says so', function()
   local a, b = pair()
   local pid = a:lua('return vim.uv.os_getpid()')
