@@ -20,21 +20,24 @@ local function several_lines(paste)
   end
 end
 
---- Asks, and calls on_words with what was said; not when that is nothing.
+--- Asks, and calls on_words with what was said; not when that is nothing. Another vim.ui.input than
+--- Neovim's may return before it has an answer, and pastes in its own way.
 ---@param prompt string
 ---@param on_words fun(words: string)
 function M.ask(prompt, on_words)
   local paste = vim.paste
-  local ours = several_lines(paste)
-  vim.paste = ours
-  vim.ui.input({ prompt = prompt }, function(words)
-    if vim.paste == ours then
-      vim.paste = paste
-    end
-    if words and words:find('%S') then
-      on_words(vim.trim(words))
+  vim.paste = several_lines(paste)
+  local ok, err = pcall(vim.ui.input, { prompt = prompt }, function(words)
+    vim.paste = paste -- what is done with the words may ask for more
+    words = words and vim.trim(words:gsub('\r\n?', '\n')) or ''
+    if words ~= '' then
+      on_words(words)
     end
   end)
+  vim.paste = paste
+  if not ok then
+    error(err, 0)
+  end
 end
 
 return M
