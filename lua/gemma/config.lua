@@ -298,8 +298,9 @@ itself. Closing brackets and quotes at the end of the line do not count.]],
     type = T.any(T.choice('selected'), T.boolean),
     default = 'selected',
     desc = [[Hide ghost text beside a completion menu, Neovim's own or that of
-blink.cmp or nvim-cmp: 'selected' when you have selected an entry, true
-whenever the menu is open, false never.]],
+blink.cmp or nvim-cmp: 'selected' when you have selected an entry (in
+nvim-cmp one whose text is put in), true whenever the menu is open, false
+never.]],
   },
   {
     name = 'completion.candidates',

@@ -57,19 +57,19 @@ end
 local heard = false -- nvim-cmp, which may be loaded later than we are
 
 ---@param changed fun()
----@return boolean there it is
+---@return boolean heard
 local function listen_to_cmp(changed)
-  local cmp = package.loaded.cmp
-  if not heard and type(cmp) == 'table' and cmp.event then
-    heard = true
-    cmp.event:on('menu_opened', changed)
-    cmp.event:on('menu_closed', changed)
-  end
+  heard = heard
+    or pcall(function()
+      local event = package.loaded.cmp.event
+      event:on('menu_opened', changed)
+      event:on('menu_closed', changed)
+    end)
   return heard
 end
 
---- Tells when a menu comes, goes or has another selection. nvim-cmp tells only the former two; that
---- an entry is selected is seen by the text that it puts in.
+--- Tells when a menu comes, goes or has another selection. nvim-cmp tells only the former two; the
+--- text that an entry puts in tells the latter.
 ---@param group integer of autocommands
 ---@param changed fun()
 function M.watch(group, changed)
@@ -78,11 +78,11 @@ function M.watch(group, changed)
   end
   au({ 'CompleteChanged', 'CompleteDone' }, changed)
   au('User', changed, { 'BlinkCmpMenuOpen', 'BlinkCmpMenuClose', 'BlinkCmpListSelect' })
-  if not listen_to_cmp(changed) then
-    au('InsertEnter', function()
-      return listen_to_cmp(changed)
-    end)
+  local function listen()
+    return listen_to_cmp(changed)
   end
+  vim.schedule(listen) -- what this Insert mode loads is there by then
+  au('InsertEnter', listen)
 end
 
 return M
