@@ -83,7 +83,7 @@ local function at_startup()
     if vim.is_callable(opts) then
       opts = require('gemma.config').get()
     end
-    if type(opts) == 'table' and opts.load == 'startup' then
+    if type(opts) == 'table' and opts.load == 'startup' and opts.enabled ~= false then
       if require('gemma.sentinel').tripped() then
         require('gemma.completion').setup() -- which tells why nothing is loaded
       else

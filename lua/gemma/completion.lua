@@ -727,7 +727,8 @@ function M.enable(yes, buf)
     end
   else
     local sentinel = require('gemma.sentinel')
-    local left_out = yes and config.get().load == 'startup' and sentinel.tripped()
+    local at_start = config.get().enabled ~= false and not sentinel.tripped()
+    local left_out = yes and config.get().load == 'startup' and not at_start
     allow.switched = yes
     if yes then
       sentinel.forget()

@@ -90,6 +90,14 @@ test('enabled = false begins without ghost text and without a model, until :Gemm
   c:wait('#Fake.jobs == 1')
 end)
 
+test('enabled = false comes before load = startup, until :Gemma enable', function()
+  local c = h.child({ config = "vim.g.gemma = { enabled = false, load = 'startup' }" })
+  c:insert_at('x = |')
+  h.eq(c:lua('return #Fake.loads'), 0)
+  c:cmd('Gemma enable')
+  c:wait('#Fake.loads == 1')
+end)
+
 test('a buffer that is turned on is on whatever its filetype, but not where it is excluded', function()
   local c = child()
   c:lua("vim.bo.filetype = 'gitrebase'")
@@ -102,6 +110,7 @@ test('a buffer that is turned on is on whatever its filetype, but not where it i
   c:cmd('file .env')
   c:cmd('Gemma enable buffer')
   h.eq(c:messages()[3], 'gemma: on in this buffer, but .env is excluded (exclude list).')
+  h.eq(c:lua("return { require('gemma').toggle(0), vim.b.gemma, require('gemma').toggle(0) }"), { false, false, true })
 end)
 
 test('an error in enabled() is told and counts as no', function()
