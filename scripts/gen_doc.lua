@@ -159,8 +159,7 @@ nvim-cmp: >lua
         end
       end,
     }
-<
-]]
+<]]
 
 sections['gemma-keys'] = function()
   local out = {
@@ -230,7 +229,7 @@ sections['gemma-functions'] = function()
     local more = f.see and (' See |%s|.'):format(f.see) or ''
     -- What is described at length elsewhere has its tag there.
     out[#out + 1] = f.see == own and left or tagged(left, own)
-    out[#out + 1] = ('    %s%s (%s)'):format(f.desc, more, f.since)
+    out[#out + 1] = indented(('%s%s (%s)'):format(f.desc, more, f.since), 4)
   end
   return table.concat(out, '\n')
 end

@@ -4,7 +4,7 @@
  * drains events; nothing here calls back. Every function below is O(1) (apart from copying
  * what it is given), never waits for the worker but for gemma_destroy, which is told how long, and
  * may be called from one thread at a time (in an editor: the main thread). Strings are UTF-8,
- * passed as pointer and length or zero- terminated as marked. Structs are zeroed for defaults;
+ * passed as pointer and length or zero-terminated as marked. Structs are zeroed for defaults;
  * `size` is sizeof of the caller's struct, so that older callers keep working.
  *
  * This header is also the source of lua/gemma/cdef.lua: between the CDEF marks only

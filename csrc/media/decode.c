@@ -229,8 +229,8 @@ enum {
     TIFF_SAMPLE_FORMAT = 339
 };
 
-/* The first value of a tag in the first directory of a TIFF block. Absent: that is not there, or no
- * SHORT or LONG. */
+/* The first value of a tag in the first directory of a TIFF block; 1 when it is no SHORT or LONG,
+ * and `absent` when it is not there. */
 static uint32_t tiff_tag(const uint8_t *p, size_t n, uint32_t tag, uint32_t absent) {
     if (n < 8 || (memcmp(p, "II*\0", 4) != 0 && memcmp(p, "MM\0*", 4) != 0)) return absent;
     const bool big = p[0] == 'M';
@@ -242,7 +242,7 @@ static uint32_t tiff_tag(const uint8_t *p, size_t n, uint32_t tag, uint32_t abse
         if (tiff_read(e, 2, big) != tag) continue;
         const uint32_t type = tiff_read(e + 2, 2, big);
         const bool half = type == 3 || type == 8, whole = type == 4 || type == 9; /* or signed */
-        if (!half && !whole) return absent;
+        if (!half && !whole) return 1;
         const int bytes = half ? 2 : 4;
         if (tiff_read(e + 4, 4, big) <= 4u / (unsigned)bytes) return tiff_read(e + 8, bytes, big);
         const size_t at = tiff_read(e + 8, 4, big); /* more do not fit into the entry */

@@ -52,6 +52,7 @@ local rec ---@type gemma.completion.Record?
 local typed_early = false -- in this Insert mode, while there was no model yet
 local failed_version = -1 -- of the options, when loading failed
 local speed_of ---@type string? the model and device that the measured speed belongs to
+local unwanted = '' -- the buffer and its tick where the last suggestion was dismissed
 local reading = nil ---@type number? share of the prompt that is in the cache, while it is read
 local seen = { buf = -1, tick = -1, row = -1, col = -1, beyond = 0 } -- the last state that was looked at
 local debounce = util.debounce(function()
@@ -258,13 +259,6 @@ local function forget_other_speed()
   end
 end
 
----@param done integer
----@param total integer
-local function on_progress(done, total)
-  reading = total > 0 and done / total or nil
-  waiting.update(reading)
-end
-
 ---@param r gemma.completion.Record
 ---@param s gemma.Suggestion
 ---@return boolean is anybody still waiting for it?
@@ -295,7 +289,12 @@ local function request_for(r, s, c)
     heal = true,
     max_tokens = r.manual and conf.manual_max_tokens or conf.max_tokens,
     stops = request.stops(c, r.filter.single),
-    on_progress = on_progress,
+    on_progress = function(done, total)
+      if wanted(r, s) then
+        reading = total > 0 and done / total or nil
+        waiting.update(reading)
+      end
+    end,
     on_text = function(text, logprob)
       reading = nil
       if s.over or not wanted(r, s) then
@@ -589,6 +588,12 @@ schedule = function()
   end
 end
 
+---@return string the buffer, and which of its texts it is
+local function text_now()
+  local buf = api.nvim_get_current_buf()
+  return ('%d %d'):format(buf, api.nvim_buf_get_changedtick(buf))
+end
+
 --- Is this a blank line that was opened or emptied by the last change, in a file that has others?
 ---@return boolean
 local function on_new_line()
@@ -605,7 +610,7 @@ local function begin()
     return
   end
   M.read_ahead(false)
-  if on_new_line() then
+  if on_new_line() and unwanted ~= text_now() then
     schedule()
   end
 end
@@ -744,6 +749,7 @@ end
 
 function M.dismiss()
   local r = rec
+  unwanted = text_now()
   if r and not r.list[r.at].over then
     M.last = { what = 'dismissed' }
   end

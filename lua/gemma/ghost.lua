@@ -12,6 +12,8 @@ local api = vim.api
 local ns = api.nvim_create_namespace('gemma.ghost')
 local MARK = 1 -- the extmark's id: one per buffer
 
+M.WAITING = 2 -- the id of waiting.lua's
+
 ---@class gemma.ghost.Current
 ---@field buf integer
 ---@field row integer 0-based
@@ -106,6 +108,45 @@ end
 local SCOPED = (api.nvim__win_add_ns and not api.nvim__ns_set) or nil
 local SCROLLS = vim.fn.has('nvim-0.11') == 1 or nil -- virtual lines scroll sideways with the text
 
+local drawn_in ---@type integer? the one window in which the mark is drawn
+
+--- A mark belongs to a buffer and would be drawn in each of its windows. Neovim can tell them apart,
+--- in two ways that are not promised to stay; without them the text is seen twice, and no more.
+---@param win integer
+local function only_in(win)
+  if win == drawn_in then
+    return
+  elseif api.nvim__ns_set then
+    pcall(api.nvim__ns_set, ns, { wins = { win } })
+  elseif api.nvim__win_add_ns then
+    if drawn_in and api.nvim_win_is_valid(drawn_in) then
+      pcall(api.nvim__win_del_ns, drawn_in, ns)
+    end
+    pcall(api.nvim__win_add_ns, win, ns)
+  end
+  drawn_in = win
+end
+
+--- Draws a mark of ours in the current window, where the one with this id is taken away.
+---@param id integer
+---@param buf integer of the current window
+---@param row integer 0-based
+---@param col integer bytes
+---@param opts table of nvim_buf_set_extmark
+function M.draw(id, buf, row, col, opts)
+  only_in(api.nvim_get_current_win())
+  opts.id, opts.scoped, opts.undo_restore = id, SCOPED, false
+  api.nvim_buf_set_extmark(buf, ns, row, col, opts)
+end
+
+---@param id integer
+---@param buf integer
+function M.erase(id, buf)
+  if api.nvim_buf_is_valid(buf) then
+    api.nvim_buf_del_extmark(buf, ns, id)
+  end
+end
+
 ---@param c gemma.ghost.Current
 local function paint(c)
   local lines = vim.split(c.text, '\n', { plain = true })
@@ -130,15 +171,12 @@ local function paint(c)
     local last = virt_lines and virt_lines[#virt_lines] or chunks --[[@as table]]
     last[#last + 1] = { (' (%s)'):format(c.more), 'GemmaGhostMore' }
   end
-  api.nvim_buf_set_extmark(c.buf, ns, c.row, c.col, {
-    id = MARK,
+  M.draw(MARK, c.buf, c.row, c.col, {
     virt_text = chunks,
     virt_text_pos = over and 'overlay' or 'inline',
     virt_lines = virt_lines,
     virt_lines_overflow = SCROLLS and 'scroll',
     hl_mode = 'combine',
-    undo_restore = false,
-    scoped = SCOPED,
   })
   if virt_lines then
     make_room(c, #virt_lines, first)
@@ -163,9 +201,7 @@ function M.dismiss(why)
   end
   current = nil
   pcall(api.nvim_del_augroup_by_id, c.augroup)
-  if api.nvim_buf_is_valid(c.buf) then
-    api.nvim_buf_del_extmark(c.buf, ns, MARK)
-  end
+  M.erase(MARK, c.buf)
   event('GemmaGhostClear', c, { why = why })
 end
 
@@ -203,25 +239,6 @@ end
 ---@field kind string?
 ---@field numbers (fun(): table)?
 
-local drawn_in ---@type integer? the one window in which the mark is drawn
-
---- A mark belongs to a buffer and would be drawn in each of its windows. Neovim can tell them apart,
---- in two ways that are not promised to stay; without them the text is seen twice, and no more.
----@param win integer
-local function only_in(win)
-  if win == drawn_in then
-    return
-  elseif api.nvim__ns_set then
-    pcall(api.nvim__ns_set, ns, { wins = { win } })
-  elseif api.nvim__win_add_ns then
-    if drawn_in and api.nvim_win_is_valid(drawn_in) then
-      pcall(api.nvim__win_del_ns, drawn_in, ns)
-    end
-    pcall(api.nvim__win_add_ns, win, ns)
-  end
-  drawn_in = win
-end
-
 --- Shows text at a position of the current buffer, or changes what is shown.
 ---@param o gemma.ghost.Text
 function M.present(o)
@@ -245,7 +262,6 @@ function M.present(o)
   if same then
     return
   end
-  only_in(api.nvim_get_current_win())
   paint(c)
   if fresh then
     event('GemmaGhostShow', c, {})

@@ -202,10 +202,10 @@ local function check_media()
   end
   local C = require('gemma.ffi').library()
   local missing = C and C.gemma_media_missing()
-  if missing and missing ~= nil then
-    health.warn(require('ffi').string(missing), 'Without it PNG and WAV are read, nothing else')
-  elseif C then
+  if C and missing == nil then -- as a null pointer is, which counts as true
     health.ok("FFmpeg's libraries: all kinds of pictures, sounds and films")
+  elseif C then
+    health.warn(require('ffi').string(missing), 'Without it PNG and WAV are read, nothing else')
   end
   local env = tools.env()
   local conf = require('gemma.config').get().media

@@ -95,6 +95,8 @@ function M.run(verb, key)
   local ghost = require('gemma.ghost')
   if verb == 'request' then
     return '<Cmd>lua require("gemma").request()<CR>'
+  elseif verb == 'dismiss' and require('gemma.waiting').active() then
+    return '<Cmd>lua require("gemma").dismiss()<CR>'
   elseif not ghost.visible() then
     return key and pass(key) or ''
   elseif not KIND[verb] then

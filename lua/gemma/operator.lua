@@ -4,14 +4,15 @@ local M = {}
 
 ---@class gemma.operator.Verb
 ---@field command string an Ex command that takes a range
+---@field sub string? its subcommand
 ---@field ask string? what it needs in words, asked for when the lines are known
 
 ---@type table<string, gemma.operator.Verb>
 M.verbs = {
   explain = { command = 'GemmaExplain' },
-  ask = { command = 'Gemma ask', ask = 'Question: ' },
-  edit = { command = 'Gemma edit', ask = 'Change: ' },
-  fix = { command = 'Gemma fix' },
+  ask = { command = 'Gemma', sub = 'ask', ask = 'Question: ' },
+  edit = { command = 'Gemma', sub = 'edit', ask = 'Change: ' },
+  fix = { command = 'Gemma', sub = 'fix' },
 }
 
 --- All maps of Normal mode that plugin/gemma.lua makes, for the help file.
@@ -57,10 +58,7 @@ function M.go()
   local function run(words)
     if vim.api.nvim_get_current_buf() == buf then
       -- Not as a line of text: words may have several, and each would be a command.
-      local args = vim.split(v.command, ' ')
-      local name = table.remove(args, 1)
-      args[#args + 1] = words
-      vim.cmd({ cmd = name, args = args, range = { first, last } })
+      vim.cmd({ cmd = v.command, args = { v.sub, words }, range = { first, last } })
     end
   end
   if not v.ask then

@@ -201,10 +201,14 @@ function M.duration(seconds)
   return ('%d:%02d'):format(math.floor(s / 60), s % 60)
 end
 
---- The machine's name, fit for the name of a file: folders may be shared by several machines.
+local host
+
+--- The machine's name, fit for the name of a file: folders may be shared by several machines. A network may
+--- give it another one at any time; what was named by it has to be found again.
 ---@return string
 function M.host()
-  return (vim.uv.os_gethostname():gsub('[^%w.-]', '_'))
+  host = host or vim.uv.os_gethostname():gsub('[^%w.-]', '_')
+  return host
 end
 
 local boot

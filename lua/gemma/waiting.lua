@@ -1,12 +1,12 @@
 --- waiting.lua: a mark at the end of the line while a suggestion that was asked for by key has nothing to
 --- show yet. A large model reads for seconds, and a key that does nothing is pressed again.
 
+local ghost = require('gemma.ghost')
 local util = require('gemma.util')
 
 local M = {}
 
 local api = vim.api
-local ns = api.nvim_create_namespace('gemma.waiting')
 local LATE_MS = 300 -- a quick answer needs no mark, which would only flicker
 
 ---@class gemma.Waiting
@@ -19,17 +19,16 @@ local current ---@type gemma.Waiting?
 
 local function draw()
   local c = current
-  if not c or not api.nvim_buf_is_valid(c.buf) then
+  -- The buffer may have changed without anybody having been told yet.
+  if not c or c.buf ~= api.nvim_get_current_buf() or c.row >= api.nvim_buf_line_count(c.buf) then
     return
   end
   local text = c.share and ('… %d %%'):format(c.share * 100) or '…'
   if text ~= c.drawn then
     c.drawn = text
-    api.nvim_buf_set_extmark(c.buf, ns, c.row, 0, {
-      id = 1,
+    ghost.draw(ghost.WAITING, c.buf, c.row, 0, {
       virt_text = { { text, 'GemmaGhostMore' } },
       virt_text_pos = 'eol',
-      undo_restore = false,
     })
   end
 end
@@ -60,9 +59,14 @@ function M.stop()
   local c = current
   current = nil
   late.stop()
-  if c and c.drawn and api.nvim_buf_is_valid(c.buf) then
-    api.nvim_buf_del_extmark(c.buf, ns, 1)
+  if c and c.drawn then
+    ghost.erase(ghost.WAITING, c.buf)
   end
+end
+
+---@return boolean
+function M.active()
+  return current ~= nil
 end
 
 return M

@@ -437,12 +437,13 @@ end)
 -- Its pid is nobody's here, so that it was taken for a crash, and turning ghost text on took it away.
 test('the sentinel of another machine that shares the folder is none of ours', function()
   local c = h.child({ config = [[
-    local host = vim.uv.os_gethostname
-    vim.uv.os_gethostname = function() return 'elsewhere' end
+    local util = require('gemma.util')
+    local host = util.host
+    util.host = function() return 'elsewhere' end
     _G.There = require('gemma.sentinel').path()
     vim.fn.mkdir(vim.fs.dirname(There), 'p')
     vim.fn.writefile({ '999999999 vulkan', '00000000-0000-0000-0000-000000000000' }, There)
-    vim.uv.os_gethostname = host]] })
+    util.host = host]] })
   c:insert_at('x = |')
   c:wait("require('gemma.engine').is_loaded()")
   c:cmd('Gemma enable')

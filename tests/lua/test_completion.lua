@@ -612,10 +612,26 @@ for name, menu in vim.spairs(MENUS) do
   end)
 end
 
+test('a menu plugin that is loaded with the first Insert mode is heard in it', function()
+  local c = h.child({ config = 'vim.g.gemma = { completion = { menu = true } }' })
+  c:lua([[local setup = ...
+    vim.api.nvim_create_autocmd('InsertEnter', { once = true, callback = function()
+      assert(loadstring(setup))()
+    end })]], MENUS['nvim-cmp'].setup)
+  c:insert_at('x = |')
+  c:wait("require('gemma.engine').is_loaded()")
+  c:feed([[<M-Bslash>]])
+  c:wait('#Fake.jobs > 0')
+  c:lua("Fake.emit('alpha') Fake.done()")
+  shown(c)
+  c:lua(MENUS['nvim-cmp'].open)
+  h.ok(hidden(c))
+end)
+
 test('a menu plugin that is not what it was does no harm', function()
   local c = h.child({ config = [[
     package.loaded['blink.cmp.completion.windows.menu'] = { win = true }
-    package.loaded.cmp = { core = 'no' }
+    package.loaded.cmp = { core = 'no', event = {} }
     vim.g.gemma = { completion = { menu = true } }]] })
   c:insert_at('x = |')
   c:wait("require('gemma.engine').is_loaded()")
@@ -702,6 +718,32 @@ test('a new line is asked about before anything is typed in it, an old one is no
   h.eq(c:lua('return vim.wait(200, function() return #Fake.jobs > 3 end)'), false, ':normal and macros')
 end)
 
+test('what was dismissed on a new line is not asked for again by a command of one key', function()
+  local c = h.child()
+  c:insert_at('local a = 1|\nlocal b = 2')
+  c:wait("require('gemma.engine').is_loaded()")
+  c:feed('<Esc>o')
+  c:wait('#Fake.jobs == 1')
+  c:lua("Fake.emit('alpha') Fake.done()")
+  shown(c)
+  c:feed('<C-]>')
+  c:feed('<C-o>zz')
+  h.eq(c:lua('return vim.wait(200, function() return #Fake.jobs > 1 end)'), false)
+  c:type('z')
+  c:wait('#Fake.jobs == 2')
+end)
+
+test('how far a request is that was replaced says nothing of the next one', function()
+  local c = h.asking('x = |')
+  c:shows('x =  …')
+  c:type('y')
+  c:feed([[<M-Bslash>]])
+  c:wait('#Fake.jobs >= 2')
+  c:shows('x = y …')
+  c:lua('Fake.read(80, 100, 1) Fake.read(20, 100)')
+  c:shows('x = y … 20 %')
+end)
+
 test('a suggestion that was left with <Esc> is there again with the next Insert mode', function()
   local c = h.suggesting('x = |', 'alpha beta')
   shown(c)
@@ -725,7 +767,7 @@ test('who asks by key sees that the model reads, and asking again does not begin
   h.eq(shown(c), 'alpha')
   h.eq(c:screen(1, 1), { 'x = alpha' })
   for _, ended in ipairs({ "Fake.done()", "Fake.fail(-5, 'no')", "vim.api.nvim_input('<Esc>')",
-    "vim.api.nvim_input('z')", "vim.api.nvim_input('<Up><Down>')" }) do
+    "vim.api.nvim_input('z')", "vim.api.nvim_input('<C-]>')", "vim.api.nvim_input('<Up><Down>')" }) do
     c:feed('<C-o>S<C-u>z = ')
     local n = c:lua('return #Fake.jobs')
     c:feed([[<M-Bslash>]])
@@ -733,7 +775,7 @@ test('who asks by key sees that the model reads, and asking again does not begin
     c:shows('z =  …')
     c:lua(ended)
     c:wait([[#vim.api.nvim_buf_get_extmarks(0,
-      vim.api.nvim_create_namespace('gemma.waiting'), 0, -1, {}) == 0]], ended)
+      vim.api.nvim_create_namespace('gemma.ghost'), 0, -1, {}) == 0]], ended)
     c:feed('<Esc>a')
   end
 end)
