@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "engine/sound.h"
 #include "engine/worker.h"
+#include "media/decode.h"
 
 #define SAME(a, b) _Static_assert((int)(a) == (int)(b), "the engine and gemma.h must agree");
 #define SAME_ERROR(name, value, text) SAME(GEMMA_##name, GM_##name)

@@ -25,16 +25,21 @@ end
 ---@param prompt string
 ---@param on_words fun(words: string)
 function M.ask(prompt, on_words)
-  local paste = vim.paste
+  local paste, open = vim.paste, true
   vim.paste = several_lines(paste)
+  local function close()
+    if open then
+      vim.paste, open = paste, false
+    end
+  end
   local ok, err = pcall(vim.ui.input, { prompt = prompt }, function(words)
-    vim.paste = paste -- what is done with the words may ask for more
+    close() -- what is done with the words may ask for more
     words = words and vim.trim(words:gsub('\r\n?', '\n')) or ''
     if words ~= '' then
       on_words(words)
     end
   end)
-  vim.paste = paste
+  close()
   if not ok then
     error(err, 0)
   end
