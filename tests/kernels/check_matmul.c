@@ -15,6 +15,7 @@
 /* cmocka wants the four above first */
 #include <cmocka.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "kernels/cpu/blas.h"
 #include "kernels/cpu/gemm.h"
 #include "tensor/blocks.h"
 #include "tensor/quant.h"
@@ -492,6 +494,43 @@ static void a_token_with_nan_gives_nan(void **state) {
     for_each_level(nan_in_one_token);
 }
 
+enum { BLAS_M = 24, BLAS_N = 20, BLAS_K = 300 };
+
+/* The same product again and again, beside others who do so. Returns how many were wrong. */
+static void *products(void *ud) {
+    static const float unit = 1.0f / 64;
+    float a[BLAS_M * BLAS_K], b[BLAS_N * BLAS_K], want[BLAS_M * BLAS_N];
+    const uint32_t which = (uint32_t)(uintptr_t)ud;
+    for (uint32_t i = 0; i < BLAS_M * BLAS_K; i++) a[i] = unit * (float)((i * 7 + which) % 61);
+    for (uint32_t i = 0; i < BLAS_N * BLAS_K; i++) b[i] = unit * (float)((i * 5 + which) % 53);
+    for (int i = 0; i < BLAS_M * BLAS_N; i++) { /* exact in this order and in any other */
+        want[i] = 0;
+        for (int k = 0; k < BLAS_K; k++)
+            want[i] += a[i / BLAS_N * BLAS_K + k] * b[i % BLAS_N * BLAS_K + k];
+    }
+    uintptr_t wrong = 0;
+    for (int turn = 0; turn < 2000; turn++) {
+        float c[BLAS_M * BLAS_N] = {0};
+        gm_blas_add_product(BLAS_M, BLAS_N, BLAS_K, a, BLAS_K, b, BLAS_K, c, BLAS_N);
+        wrong += memcmp(c, want, sizeof c) != 0;
+    }
+    return (void *)wrong;
+}
+
+/* A build of OpenBLAS without threads mixes them up (blas.c). */
+static void products_of_several_threads_at_once_are_right(void **state) {
+    (void)state;
+    if (!gm_blas_available()) skip();
+    pthread_t thread[4];
+    for (uintptr_t i = 0; i < 4; i++)
+        assert_int_equal(pthread_create(&thread[i], NULL, products, (void *)(i + 1)), 0);
+    for (int i = 0; i < 4; i++) {
+        void *wrong;
+        pthread_join(thread[i], &wrong);
+        assert_null(wrong);
+    }
+}
+
 static int setup(void **state) {
     (void)state;
     char err[128];
@@ -603,6 +642,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(one_token_alone_equals_the_same_in_a_crowd),
         cmocka_unit_test(activations_quantised_twice_lose_next_to_nothing),
         cmocka_unit_test(a_token_with_nan_gives_nan),
+        cmocka_unit_test(products_of_several_threads_at_once_are_right),
         cmocka_unit_test(cancel_is_seen),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
