@@ -166,6 +166,8 @@ static void nonsense_arguments_are_errors(void **state) {
     assert_int_equal(gemma_abi(), GEMMA_ABI);
     assert_string_equal(gemma_err_name(GEMMA_EFORMAT), "EFORMAT");
     assert_true(strlen(gemma_cpu()) > 0);
+    const char *missing = gemma_media_missing();
+    assert_true(!missing || strstr(missing, "FFmpeg"));
     assert_int_equal(gemma_create(NULL, err, sizeof err), GEMMA_EINVAL);
     assert_int_equal(gemma_destroy(NULL, 0), 0);
     assert_int_equal(gemma_destroy(&none, 0), 0);
