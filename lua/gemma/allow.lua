@@ -38,7 +38,7 @@ function M.buffer_reason(buf)
   local bo = vim.bo[buf]
   if bo.buftype ~= '' and bo.buftype ~= 'acwrite' then
     return ("this is not a file ('buftype' is %s)."):format(bo.buftype)
-  elseif vim.b[buf].gemma ~= true and not config.takes(bo.filetype) then
+  elseif not config.takes_buffer(buf) then
     return ('filetype %s is off (filetypes).'):format(bo.filetype)
   elseif exclude.buffer_is_excluded(buf) then
     return ('%s is excluded (exclude list).'):format(vim.fs.basename(api.nvim_buf_get_name(buf)))

@@ -180,9 +180,8 @@ M.commands = {
       elseif not require('gemma.config').types.device.ok(dev) then
         return notify.warn(('unknown device %s. Try auto, cpu, vulkan or vulkan:0.'):format(dev))
       end
-      if engine.lender then
-        local fmt = 'pid %d has the model: choose there, or set shared to own.'
-        return notify.warn(fmt:format(engine.lender.pid))
+      if engine.chosen_elsewhere() then
+        return notify.warn(engine.chosen_elsewhere())
       end
       engine.device = dev
       local anew = engine.is_loaded() or engine.state == 'loading'

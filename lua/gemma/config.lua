@@ -795,6 +795,17 @@ function M.takes(filetype)
   return types['*'] ~= false
 end
 
+--- The same of a buffer, where b:gemma stands above the option.
+---@param buf integer
+---@return boolean
+function M.takes_buffer(buf)
+  local said = vim.b[buf].gemma
+  if type(said) == 'boolean' then
+    return said
+  end
+  return M.takes(vim.bo[buf].filetype)
+end
+
 --- Is the buffer larger than context.max_file?
 ---@param buf integer a loaded one
 ---@return boolean

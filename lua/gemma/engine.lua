@@ -938,6 +938,14 @@ function M.cancel_all()
   end
 end
 
+--- Why neither model nor device are chosen in this Neovim; nil when they are.
+---@return string?
+function M.chosen_elsewhere()
+  if M.lender then
+    return ('pid %d has the model: choose there, or set shared to own.'):format(M.lender.pid)
+  end
+end
+
 ---@return boolean
 function M.busy()
   return n_generating > 0 or loader ~= nil

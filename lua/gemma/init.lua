@@ -71,9 +71,7 @@ function M.toggle(buf)
   local completion = require('gemma.completion')
   if buf then
     buf = buf == 0 and vim.api.nvim_get_current_buf() or buf
-    local said = vim.b[buf].gemma
-    local yes = said == false
-      or (said ~= true and not require('gemma.config').takes(vim.bo[buf].filetype))
+    local yes = not require('gemma.config').takes_buffer(buf)
     completion.enable(yes, buf)
     return yes
   end

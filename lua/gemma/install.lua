@@ -298,9 +298,8 @@ end
 
 ---@param file gemma.ModelFile
 local function use(file)
-  if engine.lender then
-    local fmt = 'pid %d has the model: choose there, or set shared to own.'
-    return notify.warn(fmt:format(engine.lender.pid))
+  if engine.chosen_elsewhere() then
+    return notify.warn(engine.chosen_elsewhere())
   end
   switch_to(file.path)
   notify.info(('the model is %s from now on.'):format(file.name))

@@ -56,15 +56,18 @@ local last_place = {} ---@type table<integer, integer> row of the last Insert mo
 ---@param buf integer
 ---@return boolean
 function M.readable(buf)
-  if not api.nvim_buf_is_loaded(buf) or vim.bo[buf].buftype ~= '' or vim.b[buf].gemma == false then
+  if
+    not api.nvim_buf_is_loaded(buf)
+    or vim.bo[buf].buftype ~= ''
+    or not config.takes_buffer(buf)
+  then
     return false
   end
   local name = api.nvim_buf_get_name(buf)
   if name == '' or name:match('^%a[%w+.-]+://') or exclude.buffer_is_excluded(buf) then
     return false
   end
-  local taken = vim.b[buf].gemma == true or config.takes(vim.bo[buf].filetype)
-  return taken and not config.too_big(buf)
+  return not config.too_big(buf)
 end
 
 --- The same of a file that need not be open.
