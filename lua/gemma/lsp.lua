@@ -122,8 +122,8 @@ local function code_actions(params)
     local command = { title = title, command = 'gemma.' .. verb, arguments = { buf, first, last } }
     out[#out + 1] = { title = title, kind = kind, command = command }
   end
-  local wrong = (params.context or {}).diagnostics
-  if type(wrong) == 'table' and #wrong > 0 and require('gemma.command').commands.fix then
+  -- Those of the context are what this client reports itself, which is nothing.
+  if #require('gemma.context.diagnostics').here(buf, first - 1, last - 1) > 0 then
     add('Gemma: fix this', 'quickfix', 'fix')
   end
   add('Gemma: explain this', 'source.explain', 'explain')

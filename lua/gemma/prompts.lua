@@ -100,15 +100,12 @@ local function read(path)
 end
 
 ---@param buf integer
----@param first integer
+---@param first integer 1-based
 ---@param last integer
 ---@return string
 local function problems(buf, first, last)
-  local here = vim.tbl_filter(function(d)
-    return d.lnum + 1 >= first and d.lnum + 1 <= last
-  end, vim.diagnostic.get(buf))
-  local lines = api.nvim_buf_get_lines(buf, first - 1, last, false)
-  return require('gemma.edit').problems(here, lines, first)
+  local here = require('gemma.context.diagnostics').here(buf, first - 1, last - 1)
+  return require('gemma.edit').problems(buf, here)
 end
 
 --- Asks or edits as a prompt says.

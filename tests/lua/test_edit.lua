@@ -934,6 +934,15 @@ test(':Gemma fix takes the diagnostics of the function, in order', function()
   h.eq(c:lines(), { 'local M = {}', '', 'function M.add(a, b)', '  return a + b', 'end', '', 'return M' })
 end)
 
+test(':Gemma fix of a line in the middle of a problem finds it', function()
+  local c = child()
+  c:lua([[vim.diagnostic.set(vim.api.nvim_create_namespace('t'), 0, {
+    { lnum = 2, col = 0, end_lnum = 5, end_col = 1, message = 'never ends', severity = 1 } })]])
+  c:cmd('5Gemma fix')
+  c:wait('#Fake.jobs == 1')
+  h.has(c:lua('return Fake.jobs[1].req.parts[4].data'), '- `function M.add(a, b)`: never ends')
+end)
+
 test('the API fixes the diagnostics it is given, as a code action does', function()
   local c = child()
   diagnose(c)

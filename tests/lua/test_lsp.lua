@@ -166,26 +166,27 @@ test("lsp: Neovim's own inline completion shows it and takes it; our ghost text 
   h.ok(not c:lua("return require('gemma').status().here"):find('own inline', 1, true))
 end)
 
---- The titles of the actions a client is offered at the cursor.
+--- The titles of the actions that a user is offered at the cursor.
 local ACTIONS = [[
-  local line, only, wrong = ...
-  local params = { textDocument = vim.lsp.util.make_text_document_params(0),
-    range = { start = { line = line, character = 0 }, ['end'] = { line = line, character = 0 } },
-    context = { diagnostics = wrong and { { message = 'bad', range = {} } } or {}, only = only } }
-  local out = {}
-  for _, r in pairs(vim.lsp.buf_request_sync(0, 'textDocument/codeAction', params, 1000)) do
-    for _, a in ipairs(r.result or {}) do out[#out + 1] = a.title end
-  end
-  return out]]
+  local only, titles = ..., nil
+  local select = vim.ui.select
+  vim.ui.select = function(items) titles = vim.tbl_map(function(i) return i.action.title end, items) end
+  vim.lsp.buf.code_action({ context = only and { only = only, diagnostics = {} } or nil })
+  vim.wait(1000, function() return titles ~= nil end, 5)
+  vim.ui.select = select
+  return titles]]
 
 test('lsp: code actions explain, and fix where something is wrong', function()
-  local c = child('x = |')
+  local c = child('local x = y\n  y = |1\nreturn x')
   c:feed('<Esc>')
-  c:lua("require('gemma.command').commands.fix = require('gemma.command').commands.fix or { run = function() end }")
-  h.eq(c:lua(ACTIONS, 0, nil, false), { 'Gemma: explain this' })
-  h.eq(c:lua(ACTIONS, 0, nil, true), { 'Gemma: fix this', 'Gemma: explain this' })
-  h.eq(c:lua(ACTIONS, 0, { 'quickfix' }, true), { 'Gemma: fix this' })
-  h.eq(c:lua(ACTIONS, 0, { 'refactor' }, true), {})
+  h.eq(c:lua(ACTIONS, nil), { 'Gemma: explain this' })
+  -- Of another language server or linter, and over several lines.
+  c:lua([[vim.diagnostic.set(vim.api.nvim_create_namespace('linter'), 0, {
+    { lnum = 0, col = 0, end_lnum = 2, end_col = 0, message = 'bad', severity = 1 } })]])
+  h.eq(c:lua(ACTIONS, nil), { 'Gemma: fix this', 'Gemma: explain this' })
+  h.eq(c:lua(ACTIONS, { 'quickfix' }), { 'Gemma: fix this' })
+  c:feed('G')
+  h.eq(c:lua(ACTIONS, nil), { 'Gemma: explain this' }, 'its end is before the first column')
 end)
 
 test('lsp: choosing an action runs its command on its lines', function()

@@ -338,22 +338,23 @@ function M.preview(o)
   return true
 end
 
---- What is wrong in some lines, as the model is told.
+--- What is wrong in a buffer, as the model is told: each with the line where it begins.
+---@param buf integer
 ---@param diagnostics vim.Diagnostic[]
----@param lines string[] of the buffer from line `first` on
----@param first integer 1-based
 ---@return string
-function M.problems(diagnostics, lines, first)
-  local out = {}
-  table.sort(diagnostics, function(a, b)
+function M.problems(buf, diagnostics)
+  local sorted = vim.list_slice(diagnostics)
+  table.sort(sorted, function(a, b)
     return a.lnum < b.lnum or (a.lnum == b.lnum and (a.col or 0) < (b.col or 0))
   end)
-  for _, d in ipairs(diagnostics) do
-    local line = vim.trim(lines[d.lnum + 2 - first] or '')
-    local who = d.source and (' (%s)'):format(d.source) or ''
-    out[#out + 1] = ('- `%s`: %s%s'):format(line, transcript.one_line(d.message), who)
-  end
-  return table.concat(out, '\n')
+  return table.concat(
+    vim.tbl_map(function(d)
+      local line = vim.trim(api.nvim_buf_get_lines(buf, d.lnum, d.lnum + 1, false)[1] or '')
+      local source = d.source and (' (%s)'):format(d.source) or ''
+      return ('- `%s`: %s%s'):format(line, transcript.one_line(d.message), source)
+    end, sorted),
+    '\n'
+  )
 end
 
 ---@class (exact) gemma.FixOpts
@@ -373,24 +374,20 @@ function M.fix(o)
     local row = all[1] and o.diagnostics and all[1].lnum or api.nvim_win_get_cursor(0)[1] - 1
     first, stop = subject.here(buf, row)
   end
-  -- Whoever points at one line means its problems, but they are seldom solved in that line alone.
-  local here = vim.tbl_filter(function(d)
-    return d.lnum + 1 >= first and d.lnum + 1 <= stop
-  end, all)
+  local here = require('gemma.context.diagnostics').within(all, first - 1, stop - 1)
   if #here == 0 then
     return notify.info('there are no diagnostics in these lines.')
   end
+  -- One line is named for its problems, which are seldom solved in that line alone.
   if first == stop then
     first, stop = subject.here(buf, first - 1)
   end
-  local lines = api.nvim_buf_get_lines(buf, first - 1, stop, false)
-  local problems = M.problems(vim.deepcopy(here), lines, first)
   M.start({
     buf = buf,
     first = first,
     last = stop,
     task = 'Rewrite <selection> so that these problems are gone; change nothing else:\n'
-      .. problems,
+      .. M.problems(buf, here),
   })
 end
 
