@@ -99,31 +99,27 @@ end
 --- completion would read.
 ---@param given gemma.command.Given
 function M.ask_command(given)
-  -- Where it was asked: while a question is typed another window may have the cursor.
   local buf = api.nvim_get_current_buf()
-  local row = api.nvim_win_get_cursor(0)[1] - 1
-  local function ask(question)
-    local first, last = given.line1, given.line2
-    if given.range == 0 then
-      first, last = subject.window(buf, row, M.whole_buffer_bytes())
+  local row = api.nvim_win_get_cursor(0)[1]
+  local around = given.range == 0
+  local function ask(question, first, last)
+    if around then
+      first, last = subject.window(buf, first - 1, M.whole_buffer_bytes())
     end
     M.ask({
       buf = buf,
       first = first,
       last = last,
-      around = given.range == 0,
+      around = around,
       task = question,
       shown = question,
     })
   end
+  local first, last = around and row or given.line1, around and row or given.line2
   if given.text:find('%S') then
-    return ask(given.text)
+    return ask(given.text, first, last)
   end
-  require('gemma.question').ask('Ask: ', function(question)
-    if api.nvim_buf_is_loaded(buf) then
-      ask(question)
-    end
-  end)
+  require('gemma.question').about('Ask: ', { buf = buf, first = first, last = last }, ask)
 end
 
 return M

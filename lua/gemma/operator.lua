@@ -4,14 +4,13 @@ local M = {}
 
 ---@class gemma.operator.Verb
 ---@field command string an Ex command that takes a range
----@field sub string? its subcommand
----@field ask string? what it needs in words, asked for when the lines are known
+---@field sub string? its subcommand; one that needs words asks for them
 
 ---@type table<string, gemma.operator.Verb>
 M.verbs = {
   explain = { command = 'GemmaExplain' },
-  ask = { command = 'Gemma', sub = 'ask', ask = 'Question: ' },
-  edit = { command = 'Gemma', sub = 'edit', ask = 'Change: ' },
+  ask = { command = 'Gemma', sub = 'ask' },
+  edit = { command = 'Gemma', sub = 'edit' },
   fix = { command = 'Gemma', sub = 'fix' },
 }
 
@@ -54,17 +53,7 @@ function M.go()
   local v = M.verbs[verb]
   local first = vim.api.nvim_buf_get_mark(0, '[')[1]
   local last = vim.api.nvim_buf_get_mark(0, ']')[1]
-  local buf = vim.api.nvim_get_current_buf()
-  local function run(words)
-    if vim.api.nvim_get_current_buf() == buf then
-      -- Not as a line of text: words may have several, and each would be a command.
-      vim.cmd({ cmd = v.command, args = { v.sub, words }, range = { first, last } })
-    end
-  end
-  if not v.ask then
-    return run(nil)
-  end
-  require('gemma.question').ask(v.ask, run)
+  vim.cmd({ cmd = v.command, args = { v.sub }, range = { first, last } })
 end
 
 return M

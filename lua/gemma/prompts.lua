@@ -112,16 +112,15 @@ end
 ---@param name string
 ---@param prompt gemma.Prompt
 ---@param args string what was typed behind the name
----@param given gemma.command.Given
----@param buf integer
----@param row integer of the cursor, 0-based
-local function run(name, prompt, args, given, buf, row)
-  local first, last = given.line1, given.line2
-  local around = given.range == 0 and prompt.scope == 'buffer'
+---@param o { buf: integer, first: integer, last: integer, ranged: boolean } 1-based; the cursor's line
+--- when no range was given
+local function run(name, prompt, args, o)
+  local buf, first, last = o.buf, o.first, o.last
+  local around = not o.ranged and prompt.scope == 'buffer'
   if around then
-    first, last = subject.window(buf, row, require('gemma.explain').whole_buffer_bytes())
-  elseif given.range == 0 then
-    first, last = subject.here(buf, row)
+    first, last = subject.window(buf, first - 1, require('gemma.explain').whole_buffer_bytes())
+  elseif not o.ranged then
+    first, last = subject.here(buf, first - 1)
   end
   local conf = require('gemma.config').get()
   local max = prompt.kind == 'edit' and conf.edit.max_tokens or conf.explain.max_tokens
@@ -163,8 +162,14 @@ end
 function M.command(given)
   local name, args = given.text:match('^(%S+)%s*(.-)%s*$')
   local files = M.files()
-  -- While one is picked another window may have the cursor.
-  local buf, row = api.nvim_get_current_buf(), api.nvim_win_get_cursor(0)[1] - 1
+  local buf, row = api.nvim_get_current_buf(), api.nvim_win_get_cursor(0)[1]
+  local ranged = given.range > 0
+  local o = {
+    buf = buf,
+    first = ranged and given.line1 or row,
+    last = ranged and given.line2 or row,
+    ranged = ranged,
+  }
   local function start(which, words)
     local path = files[which]
     local prompt, err
@@ -172,7 +177,7 @@ function M.command(given)
       prompt, err = read(path)
     end
     if prompt then
-      return run(which, prompt, words, given, buf, row)
+      return run(which, prompt, words, o)
     elseif path then
       return notify.warn(('%s: %s.'):format(vim.fn.fnamemodify(path, ':~'), err))
     end
@@ -184,6 +189,7 @@ function M.command(given)
   if name then
     return start(name, args)
   end
+  local take = subject.hold(buf, o.first, o.last)
   vim.ui.select(M.names(''), {
     prompt = 'Prompts',
     format_item = function(n)
@@ -191,7 +197,8 @@ function M.command(given)
       return prompt and prompt.desc ~= '' and ('%s: %s'):format(n, prompt.desc) or n
     end,
   }, function(n)
-    if n and api.nvim_buf_is_loaded(buf) then
+    o.first, o.last = take()
+    if n and o.first then
       start(n, '')
     end
   end)

@@ -11,6 +11,8 @@ local M = {}
 
 local api = vim.api
 
+local held = api.nvim_create_namespace('gemma.subject')
+
 local AROUND_BYTES = 8192 -- above and below together
 local PARSED_BYTES = 128 * 1024 -- of a buffer; a parser takes seconds for a megabyte, and Neovim waits
 
@@ -122,6 +124,33 @@ function M.here(buf, row)
     return first, last --[[@as integer]]
   end
   return paragraph(buf, row)
+end
+
+--- Follows lines while the user is asked for something: text above them may come and go meanwhile.
+---@param buf integer
+---@param first integer 1-based
+---@param last integer
+---@return fun(): integer?, integer? take to be called once: the lines now; nil when the buffer is gone
+function M.hold(buf, first, last)
+  local marks = {}
+  for i, line in ipairs({ first, last }) do
+    marks[i] = api.nvim_buf_set_extmark(buf, held, line - 1, 0, {})
+  end
+  return function()
+    if not api.nvim_buf_is_loaded(buf) then
+      return nil
+    end
+    local rows = {}
+    for i, id in ipairs(marks) do
+      rows[i] = api.nvim_buf_get_extmark_by_id(buf, held, id, {})[1]
+      api.nvim_buf_del_extmark(buf, held, id)
+    end
+    if rows[1] and rows[2] then -- an unloaded buffer that is read again has none
+      -- A mark behind the last line is left when that was removed.
+      local max = api.nvim_buf_line_count(buf)
+      return math.min(rows[1] + 1, max), math.min(math.max(rows[1], rows[2]) + 1, max)
+    end
+  end
 end
 
 --- Whole lines around a line, no more bytes than given; all of the buffer when that is enough.

@@ -560,6 +560,32 @@ test('what is typed in a window of its own is about the place where it was asked
   h.has(c:lua('return Fake.jobs[2].req.parts[4].data'), table.concat(CODE, '\n') .. '\n</selection>')
 end)
 
+test('lines that move while words are asked for are followed', function()
+  local c = child()
+  -- A formatter adds two lines above and removes the last one meanwhile.
+  c:lua([[vim.ui.input = function(_, fn)
+    vim.api.nvim_buf_set_lines(1, 0, 0, false, { '-- one', '-- two' })
+    vim.api.nvim_buf_set_lines(1, -2, -1, false, {})
+    fn('shorter')
+  end]])
+  c:cmd('3,7Gemma ask')
+  c:wait('#Fake.jobs == 1')
+  local selection = '<selection>\n' .. table.concat(CODE, '\n', 3, 7) .. '\n</selection>'
+  h.has(c:lua('return Fake.jobs[1].req.parts[4].data'), selection)
+  c:cmd('only! | buffer 1')
+  c:cmd('5,9Gemma edit')
+  c:wait('#Fake.jobs == 2')
+  h.has(c:lua('return Fake.jobs[2].req.parts[4].data'), selection)
+  -- All of it goes: what is left is asked about.
+  c:lua('vim.ui.input = function(_, fn) vim.api.nvim_buf_set_lines(1, 0, -1, false, { "x" }) fn("why") end')
+  c:cmd('buffer 1')
+  c:cmd('7,9Gemma ask')
+  c:wait('#Fake.jobs == 3')
+  h.has(c:lua('return Fake.jobs[3].req.parts[4].data'), '<selection>\nx\n</selection>')
+  local marks = "vim.api.nvim_buf_get_extmarks(1, vim.api.nvim_get_namespaces()['gemma.subject'], 0, -1, {})"
+  h.eq(c:lua('return #' .. marks), 0)
+end)
+
 test('a text that was cut, or is the same, or failed, changes nothing and says so', function()
   local c = child()
   c:cmd('3,7Gemma edit x')

@@ -293,12 +293,7 @@ end
 ---@param given gemma.command.Given
 function M.command(given)
   local buf = api.nvim_get_current_buf()
-  local row = api.nvim_win_get_cursor(0)[1] - 1
-  local function start(instruction)
-    local first, stop = given.line1, given.line2
-    if given.range == 0 then
-      first, stop = subject.here(buf, row)
-    end
+  local function start(instruction, first, stop)
     M.start({ buf = buf, first = first, last = stop, task = M.task(instruction) })
   end
   local open = given.range == 0 and open_edit(buf)
@@ -307,14 +302,15 @@ function M.command(given)
       return go_on(open, given.text)
     end
     return again(open)
-  elseif given.text:find('%S') then
-    return start(given.text)
   end
-  require('gemma.question').ask('Edit: ', function(instruction)
-    if api.nvim_buf_is_loaded(buf) then
-      start(instruction)
-    end
-  end)
+  local first, stop = given.line1, given.line2
+  if given.range == 0 then
+    first, stop = subject.here(buf, api.nvim_win_get_cursor(0)[1] - 1)
+  end
+  if given.text:find('%S') then
+    return start(given.text, first, stop)
+  end
+  require('gemma.question').about('Edit: ', { buf = buf, first = first, last = stop }, start)
 end
 
 --- Shows a change without asking the model.
