@@ -32,19 +32,27 @@ local QUESTIONS = {
   sound = 'Listen to the recording. Answer the question in it, or do what it asks for.',
 }
 
+---@class gemma.attach.Source where the question comes from, whatever is current when there is an answer
+---@field buf integer
+---@field first integer? the lines of the link, 1-based
+---@field last integer?
+
+---@return gemma.attach.Source
+local function here()
+  return { buf = api.nvim_get_current_buf() }
+end
+
 --- Asks in the answer window.
 ---@param a gemma.Media
 ---@param question string?
----@param o { first: integer?, last: integer? }?
+---@param o gemma.attach.Source
 function M.ask(a, question, o)
   if require('gemma.util').locked() or vim.fn.getcmdwintype() ~= '' then
     return vim.defer_fn(function()
       M.ask(a, question, o)
     end, 100)
   end
-  o = o or {}
   local conf = require('gemma.config').get()
-  local buf = api.nvim_get_current_buf()
   local stat = a.path and uv.fs_stat(a.path)
   require('gemma.answer').open({
     key = table.concat({
@@ -55,7 +63,7 @@ function M.ask(a, question, o)
     }, '\0'),
     title = 'Gemma: ' .. (a.kind == 'sound' and 'recording' or a.name:gsub('%c', '?')),
     system = M.SYSTEM,
-    source = buf,
+    source = o.buf,
     first = o.first,
     last = o.last,
     max_tokens = conf.media.max_tokens,
@@ -67,15 +75,13 @@ end
 ---@param a gemma.Media?
 ---@param err string?
 ---@param question string?
----@param o { first: integer?, last: integer? }?
----@return boolean asked or told; false: there was nothing
+---@param o gemma.attach.Source
 local function ask_or_tell(a, err, question, o)
   if a then
     M.ask(a, question, o)
   elseif err then
     notify.warn(err)
   end
-  return a ~= nil or err ~= nil
 end
 
 -- ---- the argument --------------------------------------------------------------------------
@@ -290,8 +296,9 @@ end
 
 ---@param dir string
 ---@param question string?
+---@param o gemma.attach.Source
 ---@param why string? why the clipboard had nothing
-local function pick(dir, question, why)
+local function pick(dir, question, o, why)
   pictures_below(dir, function(list)
     if #list == 0 then
       return notify.warn(
@@ -308,7 +315,7 @@ local function pick(dir, question, why)
     }, function(item)
       if item then
         local a, err = media.file(item.path)
-        ask_or_tell(a, err, question)
+        ask_or_tell(a, err, question, o)
       end
     end)
   end)
@@ -330,32 +337,33 @@ end
 ---@param text string as it was typed
 function M.image(text)
   local path, question = M.parse(text, is_file)
+  local o = here()
   if path then
     local a, err = named(path)
     if a and not ready() then
       return
     end
-    return ask_or_tell(a, err, question)
+    return ask_or_tell(a, err, question, o)
   end
-  local buf = api.nvim_get_current_buf()
-  local a, err, found = M.under_cursor(buf)
+  local a, err, found = M.under_cursor(o.buf)
   if err then
     return notify.warn(err)
   elseif not ready() then
     return
   elseif a and found then
-    return M.ask(a, question, { first = found.first, last = found.last })
+    o.first, o.last = found.first, found.last
+    return M.ask(a, question, o)
   end
-  a = own_file(buf)
+  a = own_file(o.buf)
   if a then
-    return M.ask(a, question)
+    return M.ask(a, question, o)
   end
-  local dir = folders(buf)[1] -- now: the buffer may be gone when the clipboard answers
+  local dir = folders(o.buf)[1] -- now: the buffer may be gone when the clipboard answers
   require('gemma.grab').clipboard(function(pasted, why)
     if pasted then
-      return M.ask(pasted, question)
+      return M.ask(pasted, question, o)
     end
-    pick(dir, question, why)
+    pick(dir, question, o, why)
   end)
 end
 
@@ -363,9 +371,9 @@ end
 ---@param text string
 function M.shot(text)
   if ready() then
-    local question = text:find('%S') and text or nil
+    local question, o = text:find('%S') and text or nil, here()
     require('gemma.grab').shot(function(a, err)
-      ask_or_tell(a, err, question)
+      ask_or_tell(a, err, question, o)
     end)
   end
 end
@@ -395,7 +403,7 @@ function M.record(text)
       notify.info('nothing is being recorded.')
     end
   elseif verb == 'voice' or verb == 'screen' then
-    local question = rest ~= '' and rest or nil
+    local question, o = rest ~= '' and rest or nil, here()
     local now = record.active()
     if now and now.tag == verb and not question then
       return record.stop() -- one key starts and ends it
@@ -406,7 +414,7 @@ function M.record(text)
       session = require('gemma.answer').SESSION,
       before = until_sound,
       on_done = function(a)
-        M.ask(a, question)
+        M.ask(a, question, o)
       end,
     })
   elseif verb == '' and record.active() then

@@ -533,9 +533,17 @@ end)
 test(':Gemma shot asks about what the program took; giving up asks nothing', function()
   local c = child()
   c:lua("vim.env.DISPLAY = ':0'")
-  program(c, 'maim', ([[for file; do :; done; cp '%sphoto.png' "$file"]]):format(GOLDEN))
+  local go = c.dir .. '/go'
+  local take = [[for file; do :; done; until [ -e '%s' ]; do :; done; cp '%sphoto.png' "$file"]]
+  program(c, 'maim', take:format(go, GOLDEN))
+  c:lua("vim.api.nvim_create_autocmd('User', { pattern = 'GemmaAnswerStart', once = true, "
+    .. 'callback = function(ev) Source = ev.data.source end })')
   c:cmd('Gemma shot what does the error say?')
+  local asked_in = c:lua('return vim.api.nvim_get_current_buf()')
+  c:cmd('new') -- where the screenshot finds the user is not what is asked about
+  io.open(go, 'w'):close()
   local p = asked(c)
+  h.eq(c:lua('return Source'), asked_in)
   h.eq(p[5][2], 'what does the error say?')
   h.eq(answer_lines(c)[1], '[screenshot.png · 200x131 · 5 kB]')
   h.eq(vim.uv.fs_stat(p[4][2]).mode % 512, tonumber('600', 8))

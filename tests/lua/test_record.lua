@@ -130,7 +130,7 @@ test('voice: the library has the sounds of a few conversations; all of them can 
     sound:append(pcm)
     sound:finish()
     local a = require('gemma.media').sound(sound, 1, { pcm = pcm, rate = 16000, channels = 1 })
-    require('gemma.attach').ask(a, 'question ' .. i)
+    require('gemma.attach').ask(a, 'question ' .. i, { buf = 1 })
   end]])
   local function living()
     return c:lua([[local out = {}
