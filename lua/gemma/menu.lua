@@ -16,8 +16,7 @@ local WORD = 256 -- bytes of a word at most
 ---@param s string
 ---@return string
 local function label(s)
-  s = vim.trim(s:gsub('%s+', ' '))
-  return vim.fn.strdisplaywidth(s) <= LABEL and s or vim.fn.strcharpart(s, 0, LABEL - 1) .. '…'
+  return util.fit(vim.trim(s:gsub('%s+', ' ')), LABEL)
 end
 
 --- Where the word at the end begins, by 'iskeyword'.

@@ -1,5 +1,7 @@
 --- notify.lua: what the user is told. One line, a cause, one fix; always scheduled.
 
+local util = require('gemma.util')
+
 local M = {}
 
 local said = {} ---@type table<string, true>
@@ -30,12 +32,7 @@ local function one_line(text)
     return text
   end
   require('gemma.log').warn('%s', text)
-  room = math.max(0, room - vim.fn.strdisplaywidth(CUT))
-  local cut = vim.fn.strcharpart(text, 0, room)
-  while vim.fn.strdisplaywidth(cut) > room do -- wide characters
-    cut = vim.fn.strcharpart(cut, 0, vim.fn.strchars(cut) - 1)
-  end
-  return cut .. CUT
+  return util.fit(text, room, CUT)
 end
 
 --- What is told in Insert mode Neovim covers with "-- INSERT --" at once. It is shown once more when

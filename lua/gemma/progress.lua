@@ -4,6 +4,8 @@
 --- terminal's own progress bar); before, it is a line in the message area that is written at most
 --- twice a second. Each step is also a User event, GemmaProgress. Nothing is kept when a task ends.
 
+local util = require('gemma.util')
+
 local M = {}
 
 local STEP_MS = 100 -- between two updates of a progress message
@@ -22,18 +24,10 @@ Progress.__index = Progress
 local has_messages = vim.fn.has('nvim-0.12') == 1
 
 ---@param text string
----@param width integer cells
+---@param cells integer
 ---@return string at most so wide, on one line
-local function fit(text, width)
-  text = text:gsub('%c+', ' ')
-  if vim.api.nvim_strwidth(text) <= width then
-    return text
-  end
-  text = vim.fn.strcharpart(text, 0, width)
-  while text ~= '' and vim.api.nvim_strwidth(text) > width - 3 do
-    text = vim.fn.strcharpart(text, 0, vim.fn.strchars(text) - 1)
-  end
-  return text .. '...'
+local function fit(text, cells)
+  return util.fit((text:gsub('%c+', ' ')), cells, '...')
 end
 
 --- A line in the message area. A command line that is being typed, and a question that waits for a

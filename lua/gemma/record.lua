@@ -18,7 +18,7 @@ local uv = vim.uv
 local LEAST = 0.3 -- seconds; less was a mistake
 local KILL_MS = 1500 -- after this the recorder is not asked again
 local DRAIN_MS = 500 -- for its output, when it is gone
-local SAID = 60 -- characters of a recorder's own words; all of them go to the log
+local SAID = 60 -- cells of a recorder's own words; all of them go to the log
 local PATIENCE = 5 -- seconds over the limit without the samples for it
 
 ---@class (exact) gemma.record.Opts
@@ -182,9 +182,7 @@ function Recording:reason()
   -- Most begin with their own name.
   local rest = line:match('^' .. vim.pesc(self.tool.name) .. ':%s*(.*)$') or line
   log.warn('%s: %s', self.tool.name, rest)
-  if vim.fn.strchars(rest) > SAID then
-    rest = vim.fn.strcharpart(rest, 0, SAID - 3) .. '...'
-  end
+  rest = util.fit(rest, SAID, '...')
   return ('%s: %s.'):format(self.tool.name, rest)
 end
 

@@ -111,6 +111,24 @@ function M.yank(text, kind)
   vim.fn.setreg(register, text, kind)
 end
 
+--- What of a line fits into so many cells, with a mark behind it where something was cut.
+---@param text string
+---@param cells integer
+---@param mark string? '…'
+---@return string
+function M.fit(text, cells, mark)
+  if vim.fn.strdisplaywidth(text) <= cells then
+    return text
+  end
+  mark = mark or '…'
+  local room = math.max(0, cells - vim.fn.strdisplaywidth(mark))
+  local cut = vim.fn.strcharpart(text, 0, room)
+  while vim.fn.strdisplaywidth(cut) > room do -- characters of two cells, tabs
+    cut = vim.fn.strcharpart(cut, 0, vim.fn.strchars(cut) - 1)
+  end
+  return cut .. mark
+end
+
 --- For Vim's functions, which take a string with a NUL for a Blob: ^A in its place, of the same width.
 ---@param s string
 ---@return string

@@ -233,6 +233,15 @@ test('menu: an entry replaces the word at the cursor by itself and the text behi
     start = { line = 0, character = 4 }, ['end'] = { line = 0, character = 5 } } }, 'the bracket is in the first line')
 end)
 
+test('menu: a label is cut by cells, and only when it is too wide', function()
+  local function label(text)
+    return menu.items({ line = '', row = 0, col = 0, text = text, closers = {}, language = '' })[1].label
+  end
+  h.eq(label(('漢'):rep(30)), ('漢'):rep(30))
+  h.eq(label(('漢'):rep(50)), ('漢'):rep(29) .. '…')
+  h.eq(label(('x'):rep(61)), ('x'):rep(59) .. '…')
+end)
+
 test('menu: without a word at the cursor an entry matches what it begins with', function()
   local items = menu.items({ line = 'x = ', row = 0, col = 4, text = '  foo(1)', closers = {}, language = '' })
   h.eq(#items, 1)
