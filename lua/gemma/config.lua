@@ -820,19 +820,33 @@ function M.current_problems()
   return current_problems
 end
 
---- Merges opts into vim.g.gemma and does nothing else.
----@param opts table?
-function M.setup(opts)
-  local user = read_user()
-  local heads = groups()
-  for k, v in pairs(opts or {}) do
-    if type(v) == 'table' and type(user[k]) == 'table' and (heads[k] or k == 'filetypes') then
-      user[k] = vim.tbl_extend('force', user[k], v)
+---@param user table is not changed
+---@param opts table
+---@return table
+local function laid_over(user, opts)
+  local out, heads = vim.deepcopy(user), groups()
+  for k, v in pairs(opts) do
+    if type(v) == 'table' and type(out[k]) == 'table' and (heads[k] or k == 'filetypes') then
+      out[k] = vim.tbl_extend('force', out[k], v)
     else
-      user[k] = v
+      out[k] = v
     end
   end
-  vim.g.gemma = user
+  return out
+end
+
+--- Merges opts into vim.g.gemma and does nothing else. A function there is still asked each time.
+---@param opts table?
+function M.setup(opts)
+  local user = vim.g.gemma
+  if type(user) == 'function' then
+    vim.g.gemma = function()
+      local now = user()
+      return type(now) == 'table' and laid_over(now, opts or {}) or now
+    end
+  else
+    vim.g.gemma = laid_over(type(user) == 'table' and user or {}, opts or {})
+  end
   M.reload()
 end
 

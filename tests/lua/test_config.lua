@@ -112,6 +112,19 @@ test('config: vim.g.gemma may be a function', function()
   h.eq(c:lua("return require('gemma.config').get().threads"), 7)
 end)
 
+test('config: setup() over a function leaves it a function, and its table alone', function()
+  local c = h.child({ config = [[
+    Threads, Mine = 7, { completion = { max_lines = 2 } }
+    vim.g.gemma = function() Mine.threads = Threads return Mine end]] })
+  c:lua("require('gemma').setup({ completion = { max_tokens = 10 } })")
+  local read = "local conf = require('gemma.config').get()"
+    .. 'return { conf.threads, conf.completion.max_lines, conf.completion.max_tokens }'
+  h.eq(c:lua(read), { 7, 2, 10 })
+  h.eq(c:lua('return Mine'), { threads = 7, completion = { max_lines = 2 } })
+  c:lua("Threads = 5 require('gemma.config').reload()")
+  h.eq(c:lua(read), { 5, 2, 10 })
+end)
+
 test('config: a change of vim.g.gemma counts from the next Insert mode on', function()
   local c = h.child()
   c:insert_at('|')
