@@ -117,6 +117,8 @@ local function find(keys, maps)
   end
 end
 
+local ours = {} ---@type table<function, true> what the default keys call
+
 --- Who has an Insert mode key, if it is not us.
 ---@param key string
 ---@param buf integer? look at this buffer's own maps too
@@ -124,7 +126,7 @@ end
 function M.owner(key, buf)
   local m = buf and find(key, api.nvim_buf_get_keymap(buf, 'i')) or nil
   m = m or find(key, api.nvim_get_keymap('i'))
-  if not m or (m.desc or ''):match('^Gemma: ') then
+  if not m or ours[m.callback] then
     return nil
   end
   return m.desc or (m.rhs and m.rhs ~= '' and m.rhs) or 'a Lua function'
@@ -135,9 +137,11 @@ local function define_default(k)
   if vim.fn.hasmapto(k.plug, 'i') == 1 or M.owner(k.key) then
     return
   end
-  vim.keymap.set('i', k.key, function()
+  local function run()
     return M.run(k.verb, k.passes and k.key or nil)
-  end, { expr = true, replace_keycodes = true, desc = k.desc })
+  end
+  ours[run] = true
+  vim.keymap.set('i', k.key, run, { expr = true, replace_keycodes = true, desc = k.desc })
 end
 
 local ready = false

@@ -655,12 +655,12 @@ end)
 
 test('a key that is taken stays with its owner; health says whose it is', function()
   local c = h.child({ config = [[
-    vim.keymap.set('i', '<M-l>', 'mine', { desc = 'my own' })
+    vim.keymap.set('i', '<M-l>', 'mine', { desc = 'Gemma: my own' })
     vim.keymap.set('i', '<A-Right>', 'theirs')]] })
   c:insert_at('|')
   c:feed('<M-l><M-Right>')
   h.eq(c:lines(), { 'minetheirs' })
-  h.eq(c:lua("return require('gemma.keymap').owner('<M-l>')"), 'my own')
+  h.eq(c:lua("return require('gemma.keymap').owner('<M-l>')"), 'Gemma: my own')
   h.eq(c:lua("return require('gemma.keymap').owner('<M-Right>')"), 'theirs')
 end)
 
