@@ -192,9 +192,12 @@ function M.record_sum(path, hex)
   if not f then
     return false
   end
-  f:write(hex, '  ', vim.fs.basename(path), '\n')
-  f:close()
-  return true
+  local written = f:write(hex, '  ', vim.fs.basename(path), '\n')
+  if f:close() and written then -- a full disk may show at either
+    return true
+  end
+  os.remove(M.sum_path(path)) -- half a sum is none
+  return false
 end
 
 return M

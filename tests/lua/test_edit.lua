@@ -582,8 +582,8 @@ test('lines that move while words are asked for are followed', function()
   c:cmd('7,9Gemma ask')
   c:wait('#Fake.jobs == 3')
   h.has(c:lua('return Fake.jobs[3].req.parts[4].data'), '<selection>\nx\n</selection>')
-  local marks = "vim.api.nvim_buf_get_extmarks(1, vim.api.nvim_get_namespaces()['gemma.subject'], 0, -1, {})"
-  h.eq(c:lua('return #' .. marks), 0)
+  local held = "vim.api.nvim_buf_get_extmarks(1, vim.api.nvim_get_namespaces()['gemma.subject'], 0, -1, {})"
+  h.eq(c:lua('return #' .. held), 0)
 end)
 
 test('a text that was cut, or is the same, or failed, changes nothing and says so', function()

@@ -753,4 +753,14 @@ offline('leaving ends make and what it runs', function()
   end
 end)
 
+test('a sum that the disk has no room for counts as not recorded', function()
+  local models = require('gemma.models')
+  local path = vim.fn.tempname()
+  h.eq(models.record_sum(path, 'abc'), true)
+  os.remove(models.sum_path(path))
+  assert(vim.uv.fs_symlink('/dev/full', models.sum_path(path)))
+  h.eq(models.record_sum(path, 'abc'), false)
+  h.eq(vim.uv.fs_lstat(models.sum_path(path)), nil)
+end)
+
 return T

@@ -161,6 +161,19 @@ test('edits: of a large change some lines, of many changes the last', function()
   h.eq(#list, 15)
 end)
 
+test('lines that are cut end with a whole character', function()
+  local long = 'f' .. ('ä'):rep(200) -- 401 bytes, so that each even width is inside one
+  local ends = {
+    edits.hunks('/f', 'a', long)[1].new[1],
+    scope.by_indent(function(r) return r == 0 and long or '  x' end, 1, 8)[1],
+    declarations.snippet({ long }, nil),
+    diagnostics.format({ { lnum = 0, severity = 1, message = long } }, 0, 0, function() end, 1),
+  }
+  for i, s in ipairs(ends) do
+    h.eq({ i, vim.fn.strcharpart(s, vim.fn.strchars(s) - 1), #s < 401 }, { i, 'ä', true })
+  end
+end)
+
 test('edits: the file at the cursor is left out, the newest fit, oldest first', function()
   local list = {}
   for i = 1, 5 do

@@ -87,7 +87,7 @@ function M.snippet(lines, n)
   local out, bytes = {}, 0
   local least = (lines[1] or ''):match('^%s*')
   for i = 1, math.min(#lines, LINES) do
-    local l = lines[i]:sub(1, WIDTH)
+    local l = text.to_char(lines[i]:sub(1, WIDTH))
     if n and n > 1 then
       if i > n then
         break

@@ -2,6 +2,8 @@
 --- who renamed something there will go on here. Pure; project.lua keeps the old text of the buffer
 --- that is open. No version control is asked: this sees unsaved text too, and starts no process.
 
+local to_char = require('gemma.context.text').to_char
+
 local M = {}
 
 local MAX = 15 -- edits that are remembered
@@ -23,7 +25,7 @@ local diff = vim.text and vim.text.diff or vim.diff
 local function slice(lines, first, n)
   local out = {}
   for i = first, first + math.min(n, LINES) - 1 do
-    out[#out + 1] = (lines[i] or ''):sub(1, WIDTH)
+    out[#out + 1] = to_char((lines[i] or ''):sub(1, WIDTH))
   end
   if n > LINES then
     out[#out + 1] = '...'

@@ -53,7 +53,7 @@ function M.by_indent(get, row, tabstop)
         least = n
         local word = line:match('^[%s}]*([%a_]*)')
         if line:find('%w') and not MIDDLE[word] then
-          table.insert(heads, 1, line:sub(1, WIDTH))
+          table.insert(heads, 1, text.to_char(line:sub(1, WIDTH)))
         end
       end
       if least == 0 then

@@ -131,7 +131,7 @@ local function pick_cursor(buf)
   if api.nvim_get_current_buf() == buf then
     pick(buf, api.nvim_win_get_cursor(0)[1] - 1)
   else
-    pick(buf, api.nvim_buf_get_mark(buf, '"')[1])
+    pick(buf, math.max(0, api.nvim_buf_get_mark(buf, '"')[1] - 1))
   end
 end
 
@@ -145,7 +145,7 @@ local function on_yank()
   local first = api.nvim_buf_get_mark(buf, '[')[1]
   local last = api.nvim_buf_get_mark(buf, ']')[1]
   if last - first >= 2 then
-    pick(buf, math.floor((first + last) / 2))
+    pick(buf, math.floor((first + last) / 2) - 1)
   end
 end
 
