@@ -82,6 +82,8 @@ function M.moment_reason()
     return "'paste' is on."
   elseif vim.fn.getcmdwintype() ~= '' then
     return 'this is the command-line window.'
+  elseif api.nvim_get_mode().mode:match('^R') then
+    return 'this is Replace mode, which has no room for a suggestion.'
   elseif vim.fn.reg_executing() ~= '' then
     return 'a macro is running.'
   elseif vim.fn.reg_recording() ~= '' and not config.get().completion.in_macros then
@@ -189,6 +191,7 @@ function M.reason(manual, without_engine)
     or pace.off_reason()
     or (not without_engine and engine_reason() or nil)
     or M.moment_reason()
+    or (manual and not api.nvim_get_mode().mode:match('^i') and 'this is not Insert mode.' or nil)
     or (not manual and (auto_reason() or cursor_reason()) or nil)
 end
 

@@ -75,6 +75,21 @@ for _, r in ipairs(REASONS) do
   end)
 end
 
+test('a request in Replace mode, or by a script outside Insert mode, is refused with its reason', function()
+  local c = child()
+  local jobs = c:lua('return #Fake.jobs')
+  c:feed('<Esc>R')
+  h.eq(c:lua('return vim.api.nvim_get_mode().mode'), 'R')
+  c:feed([[<M-Bslash>]])
+  c:wait('#Seen.messages == 1')
+  c:feed('<Esc>')
+  c:lua("require('gemma').request()")
+  c:wait('#Seen.messages == 2')
+  h.has(c:messages()[1], 'this is Replace mode')
+  h.has(c:messages()[2], 'this is not Insert mode.')
+  h.eq(c:lua('return #Fake.jobs'), jobs)
+end)
+
 test('enabled = false begins without ghost text and without a model, until :Gemma enable', function()
   local c = h.child({ config = 'vim.g.gemma = { enabled = false }' })
   c:insert_at('x = |')
