@@ -40,8 +40,10 @@ function M.buffer_reason(buf)
     return ("this is not a file ('buftype' is %s)."):format(bo.buftype)
   elseif not config.takes_buffer(buf) then
     return ('filetype %s is off (filetypes).'):format(bo.filetype)
-  elseif exclude.buffer_is_excluded(buf) then
-    return ('%s is excluded (exclude list).'):format(vim.fs.basename(api.nvim_buf_get_name(buf)))
+  end
+  local excluded = exclude.reason(buf)
+  if excluded then
+    return excluded
   elseif not bo.modifiable then
     return "'modifiable' is off."
   end

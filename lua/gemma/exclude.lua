@@ -89,4 +89,14 @@ function M.buffer_is_excluded(buf)
   return yes
 end
 
+--- Why nothing of a buffer is read, as a sentence; nil when it may be.
+---@param buf integer not 0
+---@return string?
+function M.reason(buf)
+  if M.buffer_is_excluded(buf) then
+    local name = vim.fs.basename(vim.api.nvim_buf_get_name(buf))
+    return ('%s is excluded (exclude list).'):format(name)
+  end
+end
+
 return M

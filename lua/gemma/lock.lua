@@ -20,17 +20,6 @@ M.QUIET_S = 10 * 60 -- an older one was left behind; clocks may differ by less
 ---@field boot string? see util.boot()
 ---@field [string] any what the holder told
 
----@param path string
----@return string?
-local function read(path)
-  local f = io.open(path, 'rb')
-  local text = f and f:read('*a')
-  if f then
-    f:close()
-  end
-  return text
-end
-
 ---@param text string?
 ---@return gemma.Lock?
 local function parse(text)
@@ -82,7 +71,7 @@ end
 local function remove(path, text)
   local aside = beside(path, 'old')
   if uv.fs_rename(path, aside) then
-    if read(aside) ~= text then
+    if util.read_file(aside) ~= text then
       uv.fs_link(aside, path)
     end
     os.remove(aside)
@@ -93,7 +82,7 @@ end
 ---@param path string
 ---@return gemma.Lock?
 function M.holder(path)
-  local text = read(path)
+  local text = util.read_file(path)
   if not text then
     return nil
   end
@@ -159,7 +148,7 @@ function M.take(path, info)
     return false, M.holder(path)
   end
   local taken = false
-  if is_mine(parse(read(path))) then
+  if is_mine(parse(util.read_file(path))) then
     taken = uv.fs_rename(temp, path) ~= nil -- what is told about it may have changed
   else
     for _ = 1, 2 do -- the second time after a dead one was taken away
@@ -207,7 +196,7 @@ function M.release(path)
   if timer and not next(kept) then
     timer:stop()
   end
-  if is_mine(parse(read(path))) then
+  if is_mine(parse(util.read_file(path))) then
     os.remove(path)
   end
 end
@@ -216,7 +205,7 @@ end
 ---@param path string
 ---@param lock gemma.Lock as holder() gave it
 function M.evict(path, lock)
-  local text = read(path)
+  local text = util.read_file(path)
   local now = parse(text)
   if now and now.pid == lock.pid and now.server == lock.server then
     remove(path, text --[[@as string]])

@@ -8,6 +8,7 @@ local util = require('gemma.util')
 local M = {}
 
 local uv = vim.uv
+local uint = util.uint
 
 M.MAX_BYTES = 512 * 1024 * 1024 -- the library's own limit; told before it is asked
 M.FRAME_SECONDS = 0.04 -- of sound, one token
@@ -34,31 +35,17 @@ local AWAKE = 4 -- sounds that the library has for us; it counts 16, of all that
 -- ---- what it is ----------------------------------------------------------------------------
 
 ---@param s string
----@param at integer 1-based
----@param n integer bytes
----@param big boolean?
----@return integer
-local function int(s, at, n, big)
-  local v = 0
-  for i = 0, n - 1 do
-    local b = s:byte(big and at + i or at + n - 1 - i) or 0
-    v = v * 256 + b
-  end
-  return v
-end
-
----@param s string
 ---@return integer? w
 ---@return integer? h
 local function webp_size(s)
   local chunk = s:sub(13, 16)
   if chunk == 'VP8X' then
-    return int(s, 25, 3) + 1, int(s, 28, 3) + 1
+    return uint(s, 25, 3) + 1, uint(s, 28, 3) + 1
   elseif chunk == 'VP8L' then
-    local bits = int(s, 22, 4)
+    local bits = uint(s, 22, 4)
     return bits % 16384 + 1, math.floor(bits / 16384) % 16384 + 1
   elseif chunk == 'VP8 ' then
-    return int(s, 27, 2) % 16384, int(s, 29, 2) % 16384
+    return uint(s, 27, 2) % 16384, uint(s, 29, 2) % 16384
   end
 end
 
@@ -69,9 +56,9 @@ end
 local function wav_seconds(s, size)
   local at, rate = 13, nil ---@type integer, integer?
   while at + 7 <= #s do
-    local id, len = s:sub(at, at + 3), int(s, at + 4, 4)
+    local id, len = s:sub(at, at + 3), uint(s, at + 4, 4)
     if id == 'fmt ' then
-      rate = int(s, at + 16, 4) -- bytes per second
+      rate = uint(s, at + 16, 4) -- bytes per second
     elseif id == 'data' then
       local n = math.min(len, size - at - 7)
       return rate and rate > 0 and n / rate or nil
@@ -83,9 +70,9 @@ end
 ---@param s string
 ---@return number?
 local function flac_seconds(s)
-  local bits = int(s, 19, 4, true) -- 20 bits of rate, 3 of channels, 5 of depth, 4 of length
+  local bits = uint(s, 19, 4, true) -- 20 bits of rate, 3 of channels, 5 of depth, 4 of length
   local rate = math.floor(bits / 4096)
-  local n = (bits % 16) * 2 ^ 32 + int(s, 23, 4, true)
+  local n = (bits % 16) * 2 ^ 32 + uint(s, 23, 4, true)
   return rate > 0 and n > 0 and n / rate or nil
 end
 
@@ -112,11 +99,11 @@ function M.sniff(s, size)
   end
   local four = s:sub(1, 4)
   if s:sub(1, 8) == '\137PNG\r\n\26\n' then
-    return is('image', 'png', int(s, 17, 4, true), int(s, 21, 4, true))
+    return is('image', 'png', uint(s, 17, 4, true), uint(s, 21, 4, true))
   elseif s:sub(1, 3) == '\255\216\255' then
     return is('image', 'jpeg')
   elseif s:match('^GIF8[79]a') then
-    return is('image', 'gif', int(s, 7, 2), int(s, 9, 2))
+    return is('image', 'gif', uint(s, 7, 2), uint(s, 9, 2))
   elseif four == 'RIFF' or four == 'RF64' or four == 'BW64' then
     local form = s:sub(9, 12)
     if form == 'WEBP' then
@@ -126,9 +113,9 @@ function M.sniff(s, size)
     elseif form == 'AVI ' then
       return is('video', 'avi')
     end
-  elseif s:sub(1, 2) == 'BM' and int(s, 7, 4) == 0 and BMP_HEADERS[int(s, 15, 4)] then
-    local wide = int(s, 15, 4) ~= 12
-    local w, h = int(s, 19, wide and 4 or 2), int(s, wide and 23 or 21, wide and 4 or 2)
+  elseif s:sub(1, 2) == 'BM' and uint(s, 7, 4) == 0 and BMP_HEADERS[uint(s, 15, 4)] then
+    local wide = uint(s, 15, 4) ~= 12
+    local w, h = uint(s, 19, wide and 4 or 2), uint(s, wide and 23 or 21, wide and 4 or 2)
     return is('image', 'bmp', w, h < 2 ^ 31 and h or 2 ^ 32 - h) -- negative: from the top
   elseif four == 'II*\0' or four == 'MM\0*' then
     return is('image', 'tiff')
@@ -182,9 +169,9 @@ function M.jpeg_size(read)
       if #s < 9 then
         return nil
       end
-      return int(s, 8, 2, true), int(s, 6, 2, true)
+      return uint(s, 8, 2, true), uint(s, 6, 2, true)
     else
-      at = at + 2 + int(s, 3, 2, true)
+      at = at + 2 + uint(s, 3, 2, true)
     end
   end
 end

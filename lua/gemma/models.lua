@@ -2,6 +2,7 @@
 --- recorded for them. Reads names, sizes and small text files; never a model.
 
 local config = require('gemma.config')
+local util = require('gemma.util')
 
 local M = {}
 
@@ -27,7 +28,7 @@ end
 ---@param path string
 ---@return boolean
 function M.embedded_is_news(path)
-  local mark = vim.fs.joinpath(vim.fn.stdpath('state') --[[@as string]], 'gemma', 'told-embedded')
+  local mark = util.state_path('told-embedded')
   if path ~= M.embedded() or uv.fs_stat(mark) then
     return false
   end
@@ -42,17 +43,13 @@ end
 --- Keeps the choice for the next session.
 ---@return string
 local function choice_path()
-  return vim.fs.joinpath(vim.fn.stdpath('state') --[[@as string]], 'gemma', 'model')
+  return util.state_path('model')
 end
 
 ---@param path string
 ---@return string? text without blanks at its ends
 local function read(path)
-  local f = io.open(path, 'rb')
-  local text = f and f:read(4096)
-  if f then
-    f:close()
-  end
+  local text = util.read_file(path, 4096)
   return text and vim.trim(text)
 end
 

@@ -11,8 +11,7 @@ local M = {}
 --- One per machine: a state folder may be shared by several.
 ---@return string
 function M.path()
-  local name = 'owner-' .. util.host()
-  return vim.fs.joinpath(vim.fn.stdpath('state') --[[@as string]], 'gemma', name)
+  return util.state_path('owner-' .. util.host())
 end
 
 --- The address of this Neovim's own RPC pipe; never one that a network could reach, nor one that means

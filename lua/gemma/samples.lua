@@ -3,6 +3,8 @@
 --- 16-bit PCM behind a WAV or AU header, or without any. Headers of streams lie about the length, so
 --- only one that is believable counts. Bytes may come in any pieces.
 
+local uint = require('gemma.util').uint
+
 local M = {}
 
 local HEADER_MAX = 65536
@@ -24,19 +26,6 @@ function M.new()
   return setmetatable({ n = 0, head = '', left = 2 ^ 52, swap = false, odd = '' }, Samples)
 end
 
----@param s string
----@param at integer 1-based
----@param n integer
----@param big boolean?
----@return integer
-local function int(s, at, n, big)
-  local v = 0
-  for i = 0, n - 1 do
-    v = v * 256 + (s:byte(big and at + i or at + n - 1 - i) or 0)
-  end
-  return v
-end
-
 --- nil: the header is not complete. Otherwise the place of the first sample.
 ---@param self gemma.Samples
 ---@param s string
@@ -44,7 +33,7 @@ end
 local function read_wav(self, s)
   local at, bits, tag = 13, nil, nil
   while #s >= at + 7 do
-    local id, len = s:sub(at, at + 3), int(s, at + 4, 4)
+    local id, len = s:sub(at, at + 3), uint(s, at + 4, 4)
     if id == 'data' then
       if tag ~= 1 or bits ~= 16 then
         self.err = 'the recorder writes no 16-bit PCM'
@@ -55,10 +44,10 @@ local function read_wav(self, s)
       end
       return at + 8
     elseif id == 'fmt ' and #s >= at + 24 then
-      tag, self.channels, self.rate = int(s, at + 8, 2), int(s, at + 10, 2), int(s, at + 12, 4)
-      bits = int(s, at + 22, 2)
+      tag, self.channels, self.rate = uint(s, at + 8, 2), uint(s, at + 10, 2), uint(s, at + 12, 4)
+      bits = uint(s, at + 22, 2)
       if tag == 0xFFFE and #s >= at + 34 then
-        tag = int(s, at + 32, 2) -- the extensible form tells it later
+        tag = uint(s, at + 32, 2) -- the extensible form tells it later
       end
     end
     at = at + 8 + len + len % 2
@@ -70,14 +59,14 @@ end
 ---@return integer?
 local function read_au(self, s)
   local big = s:sub(1, 4) == '.snd'
-  local start = int(s, 5, 4, big)
+  local start = uint(s, 5, 4, big)
   if #s < 24 or #s < math.min(start, HEADER_MAX) then
     return nil
   end
-  if int(s, 13, 4, big) ~= 3 or start < 24 then
+  if uint(s, 13, 4, big) ~= 3 or start < 24 then
     self.err = 'the recorder writes no 16-bit PCM'
   end
-  self.swap, self.rate, self.channels = big, int(s, 17, 4, big), int(s, 21, 4, big)
+  self.swap, self.rate, self.channels = big, uint(s, 17, 4, big), uint(s, 21, 4, big)
   return start + 1
 end
 

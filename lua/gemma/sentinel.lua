@@ -13,8 +13,7 @@ local util = require('gemma.util')
 --- One per machine: a state folder may be shared by several, and pids of another one mean nothing.
 ---@return string
 function M.path()
-  local name = 'inflight-' .. util.host()
-  return vim.fs.joinpath(vim.fn.stdpath('state') --[[@as string]], 'gemma', name)
+  return util.state_path('inflight-' .. util.host())
 end
 
 local armed = false

@@ -237,9 +237,9 @@ end
 ---@return gemma.Subject?
 ---@return string? why
 function M.read(buf, first, last, answer)
-  local name = api.nvim_buf_get_name(buf)
-  if require('gemma.exclude').buffer_is_excluded(buf) then
-    return nil, ('%s is excluded (exclude list).'):format(vim.fs.basename(name))
+  local excluded = require('gemma.exclude').reason(buf)
+  if excluded then
+    return nil, excluded
   end
   local conf = require('gemma.config').get()
   local limit =
@@ -257,7 +257,7 @@ function M.read(buf, first, last, answer)
     buf = buf,
     first = first,
     last = last,
-    path = name == '' and '(no name)' or vim.fn.fnamemodify(name, ':~:.'),
+    path = require('gemma.context.text').name(api.nvim_buf_get_name(buf)),
     language = ft == '' and 'text' or ft,
     above = beside(buf, math.max(1, first - around), first - 1, rest, 'last'),
     code = code,

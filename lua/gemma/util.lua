@@ -13,6 +13,40 @@ function M.path(path)
   return vim.fn.fnamemodify(vim.fs.normalize(path), ':p')
 end
 
+--- A path in the plugin's own state folder, which several machines may share. The folder may be missing.
+---@param name string
+---@return string
+function M.state_path(name)
+  return vim.fs.joinpath(vim.fn.stdpath('state') --[[@as string]], 'gemma', name)
+end
+
+---@param path string
+---@param max integer? bytes; all of it
+---@return string? text nil when it cannot be read
+function M.read_file(path, max)
+  local f = io.open(path, 'rb')
+  if not f then
+    return nil
+  end
+  local text = f:read(max or '*a')
+  f:close()
+  return text
+end
+
+--- A number in the bytes of a string; bytes behind its end count as 0.
+---@param s string
+---@param at integer 1-based
+---@param n integer bytes
+---@param big boolean? the first byte is the most significant one
+---@return integer
+function M.uint(s, at, n, big)
+  local v = 0
+  for i = 0, n - 1 do
+    v = v * 256 + (s:byte(big and at + i or at + n - 1 - i) or 0)
+  end
+  return v
+end
+
 ---@class gemma.Debounce
 ---@field start fun(ms: integer, ...: any) run fn after ms without another start
 ---@field stop fun()

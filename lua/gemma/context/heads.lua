@@ -5,6 +5,7 @@
 
 local M = {}
 
+local filter = require('gemma.filter')
 local text = require('gemma.context.text')
 
 local MAX_LOOK = 2000 -- lines upwards
@@ -21,21 +22,6 @@ for _, w in ipairs({ 'else', 'elif', 'elseif', 'elsif', 'except', 'finally', 'ca
   MIDDLE[w] = true
 end
 
----@param line string
----@param tabstop integer
----@return integer? cells; nil for a blank line
-function M.indent(line, tabstop)
-  local blanks, rest = line:match('^([ \t]*)(%S?)')
-  if rest == '' then
-    return nil
-  end
-  local n = 0
-  for i = 1, #blanks do
-    n = blanks:byte(i) == 9 and n + tabstop - n % tabstop or n + 1
-  end
-  return n
-end
-
 --- Heads by indentation: going up, each line that stands further left than all before.
 ---@param get fun(row: integer): string? line of a row, cut where it is long; nil before the first
 ---@param row integer 0-based; its own line counts as inside
@@ -45,7 +31,7 @@ function M.by_indent(get, row, tabstop)
   local heads, least = {}, nil
   for r = row, math.max(0, row - MAX_LOOK), -1 do
     local line = get(r)
-    local n = line and M.indent(line, tabstop)
+    local n = line and line:find('%S') and filter.indent(line, tabstop)
     if n then
       if least == nil then
         least = n
