@@ -6,21 +6,24 @@
 local M = {}
 
 local notify = require('gemma.notify')
+local util = require('gemma.util')
 
 M.FILE = '.gemma.md'
 M.MAX_FILE = 32 * 1024 -- bytes; larger files are not notes
 M.MAX_BYTES = 2048 -- that go into a prompt
 
 local found = {} ---@type table<string, string|false> by folder: path of the file
-local read = {} ---@type table<string, { stamp: string, text: string? }> by path
+local read = {} ---@type table<string, { stamp: string, text: string?, ask: string? }> by path
 local told = {} ---@type table<string, true>
 
---- The nearest notes file of a folder or of those above it. The home folder's own is the last.
+--- The nearest notes file of a folder or of those above it; above the home folder none is looked for.
 ---@param dir string
 ---@return string?
 function M.find(dir)
   if found[dir] == nil then
-    found[dir] = vim.fs.find(M.FILE, { path = dir, upward = true, type = 'file' })[1] or false
+    local home = vim.uv.os_homedir()
+    local opts = { path = dir, upward = true, type = 'file', stop = home and vim.fs.dirname(home) }
+    found[dir] = vim.fs.find(M.FILE, opts)[1] or false
   end
   return found[dir] or nil
 end
@@ -46,15 +49,15 @@ function M.verdict(db, path, hash)
   return false, false
 end
 
----@param path string
----@return string?
-local function slurp(path)
-  local f = io.open(path, 'rb')
-  if f then
-    local s = f:read('*a')
-    f:close()
-    return s
-  end
+---@return string
+local function trust_path()
+  return vim.fs.joinpath(vim.fn.stdpath('state') --[[@as string]], 'trust')
+end
+
+---@param stat uv.fs_stat.result?
+---@return string
+local function stamp_of(stat)
+  return stat and ('%d.%d %d'):format(stat.mtime.sec, stat.mtime.nsec, stat.size) or '-'
 end
 
 ---@param path string
@@ -62,17 +65,17 @@ end
 ---@return boolean? ask nobody has decided about it yet
 local function trusted(path)
   local real = vim.uv.fs_realpath(path)
-  local content = real and slurp(real)
+  local content = real and util.read_file(real)
   if not content or content:find('\0', 1, true) then
     return nil, false
   end
-  local db = slurp(vim.fs.joinpath(vim.fn.stdpath('state') --[[@as string]], 'trust')) or ''
+  local db = util.read_file(trust_path()) or ''
   local yes, denied = M.verdict(db, real --[[@as string]], vim.fn.sha256(content))
   return yes and content or nil, not yes and not denied
 end
 
---- The notes for a buffer's file, when they may be used. Never asks; costs one stat when nothing
---- changed.
+--- The notes for a buffer's file, when they may be used. Never asks. Costs two stats while neither the
+--- file nor the trust database changes.
 ---@param name string full path of the buffer's file
 ---@return string? text
 ---@return string? ask path of a file that needs a decision
@@ -81,20 +84,19 @@ function M.get(name)
   local stat = path and vim.uv.fs_stat(path)
   if not path or not stat then
     return nil
-  end
-  local stamp = ('%d.%d %d'):format(stat.mtime.sec, stat.mtime.nsec, stat.size)
-  local r = read[path]
-  if r and r.stamp == stamp and r.text then
-    return r.text
-  end
-  if stat.size > M.MAX_FILE then
+  elseif stat.size > M.MAX_FILE then
     local fmt = '%s is larger than %d kB and not used. Shorten it.'
     notify.once(fmt:format(vim.fn.fnamemodify(path, ':~:.'), M.MAX_FILE / 1024))
     return nil
   end
-  local text, ask = trusted(path)
-  read[path] = { stamp = stamp, text = text }
-  return text, ask and path or nil
+  local stamp = stamp_of(stat) .. ' ' .. stamp_of(vim.uv.fs_stat(trust_path()))
+  local r = read[path]
+  if not r or r.stamp ~= stamp then
+    local text, ask = trusted(path)
+    r = { stamp = stamp, text = text, ask = ask and path or nil }
+    read[path] = r
+  end
+  return r.text, r.ask
 end
 
 --- A system prompt with the notes behind it, for questions and edits about a buffer.
