@@ -162,8 +162,8 @@ local function cursor_reason()
   end
 end
 
---- Two that draw at the same place would draw over each other. Who never called for the module of
---- Neovim's inline completion has not enabled it.
+--- Neovim's inline completion and ghost text would draw over each other. It is not enabled where nobody has
+--- loaded its module.
 ---@return string?
 local function native_reason()
   local inline = package.loaded['vim.lsp.inline_completion']

@@ -29,8 +29,9 @@ local TIE = [[signal=$1; shift; exec 3<&0 </dev/null
 (read -r _ <&3; kill -s "$signal" $$) >/dev/null 2>&1 &
 exec "$@" 3<&-]]
 
---- For a program that must not outlive even an editor that is killed: what it is started with then. It gets
---- the signal when its standard input, which must be a pipe, ends; it sees an empty one. On Windows `argv`.
+--- The command that ties a program to this process, so that it ends even when the editor is killed. It gets
+--- the signal when its standard input, which must be a pipe, ends; it sees an empty one. On Windows this is
+--- `argv` itself.
 ---@param argv string[]
 ---@param signal 'TERM'|'INT'
 ---@return string[]

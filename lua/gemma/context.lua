@@ -256,8 +256,8 @@ local function above_start(buf, row, col, budget)
     c = col - budget
   end
   set_anchor(buf, 'above', r, c)
-  -- Of the window's first line and not of the cursor's, so that it stands still with the window:
-  -- a head that is not in the window encloses its first line too.
+  -- The heads are those of the window's first line, not of the cursor's line, so that they change only with
+  -- the window. A head above the window that encloses the cursor encloses that line too.
   local heads = r > 0 and c == 0 and require('gemma.context.heads').heads(buf, r) or {}
   anchors[buf].scope = table.concat(heads, '\n')
   return r, c

@@ -76,7 +76,8 @@ function M.buffer_is_excluded(buf)
   end
   if not listening then
     listening = true
-    -- Before, so that whoever listens for the end of it hears the new verdict.
+    -- The events before reading and writing, so that those who listen for the events after it get the new
+    -- verdict.
     vim.api.nvim_create_autocmd({ 'BufReadPre', 'BufWritePre', 'BufUnload' }, {
       group = vim.api.nvim_create_augroup('gemma.exclude', {}),
       callback = function(ev)

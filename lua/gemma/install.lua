@@ -219,7 +219,7 @@ local function fetch_model(model)
   if mmproj and not (stat and stat.size == mmproj.bytes) then
     add(mmproj, mmproj_path)
   end
-  -- Who comes back for the smaller file need not fetch the large one again.
+  -- A model that is whole is not fetched again when only its mmproj file is missing.
   local path = vim.fs.joinpath(models.dir(), model.file)
   stat = vim.uv.fs_stat(path)
   local whole = stat and stat.size == model.bytes and models.known_sum(path) == model.sha256

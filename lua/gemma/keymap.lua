@@ -79,7 +79,7 @@ local function pass(key)
   -- behind the <M-x>, which then has nothing left to do where the macro is executed.
   if vim.fn.reg_executing() == '' then
     local keys = '<Esc>' .. (#name == 1 and name or '<' .. name .. '>')
-    -- Who maps <Esc>x to <M-x>, as some terminals need it, must not go round in circles.
+    -- Some terminals need a mapping of <Esc>x to <M-x>; remapped keys would go round in circles there.
     local mode = vim.fn.maparg(keys, 'i') == '' and 'it' or 'nit'
     api.nvim_feedkeys(vim.keycode(keys), mode, false)
   end
@@ -119,7 +119,7 @@ end
 
 local ours = {} ---@type table<function, true> what the default keys call
 
---- Who has an Insert mode key, if it is not us.
+--- Returns what an Insert mode key is mapped to; nil when it is free or ours.
 ---@param key string
 ---@param buf integer? look at this buffer's own maps too
 ---@return string?

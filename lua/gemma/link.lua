@@ -155,7 +155,7 @@ local function find_markdown(text, add)
       if target and stop then
         local more = text:sub(last + 1, stop - 1)
         if more:find('%S') and not more:find('^%s+["\'(]') then
-          -- Blanks that nobody escaped: no link to CommonMark, one to Pandoc and to whoever wrote it.
+          -- Blanks without escapes: CommonMark sees no link there, Pandoc and the author do.
           target = vim.trim(text:sub(close + 2, stop - 1):gsub('%s+["\'].*$', ''))
         end
         local from = shows and open - 1 or open

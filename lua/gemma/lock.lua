@@ -1,10 +1,10 @@
 --- lock.lua: a file that says which process has something, and that a dead one no longer has it.
 ---
 --- The file holds one JSON object with the pid. It appears whole (a link to a file that was written
---- before) and only where there is none, so that of two Neovims one gets it. The kernel forgets
---- pids of the dead; a lock that names one is taken away by whoever finds it, as is one from before the
---- machine was started, whose pid may be anybody's now. Of the processes of another machine, where the folder
---- is shared, the kernel knows nothing: there a lock counts while its file is young, and keep() keeps it so.
+--- before) and only where there is none, so that of two Neovims one gets it. The next process that looks at a
+--- lock of a dead process removes it. The same goes for one from before the machine was started, since its
+--- pid may belong to any program now. The folder may be shared with other machines, of whose processes this
+--- kernel knows nothing: their lock counts while its file is young, and keep() keeps it young.
 
 local M = {}
 
@@ -41,7 +41,7 @@ local function is_mine(lock)
   return lock ~= nil and lock.pid == uv.os_getpid() and is_here(lock)
 end
 
---- Beside a file, for this process alone.
+--- A path in the same folder that no other process uses.
 ---@param path string
 ---@param what string
 ---@return string
@@ -49,7 +49,7 @@ local function beside(path, what)
   return ('%s.%s.%s.%d'):format(path, what, util.host(), uv.os_getpid())
 end
 
---- Of whomever it is: a folder may be shared.
+--- Is the holder alive? It may be a process of another machine.
 ---@param path string
 ---@param lock gemma.Lock what stands there
 ---@return boolean
@@ -78,7 +78,7 @@ local function remove(path, text)
   end
 end
 
---- Who has it: another living process, or nil.
+--- Returns the lock of another living process, or nil. Removes one that was left behind.
 ---@param path string
 ---@return gemma.Lock?
 function M.holder(path)

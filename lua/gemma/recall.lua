@@ -42,7 +42,7 @@ local function same(a, b)
   return a.buf == b.buf and a.line == b.line and a.above == b.above and a.right == b.right
 end
 
---- Forgets what is known for this place, and for places from which it was typed to here.
+--- Forgets the suggestions for this place, and those for earlier places whose text was typed up to here.
 ---@param place gemma.Recall.Place
 function M.drop(place)
   for i = #list, 1, -1 do
