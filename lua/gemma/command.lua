@@ -19,7 +19,6 @@ local M = {}
 ---@field line1 integer
 ---@field line2 integer
 ---@field text string everything after the subcommand, as it was typed
----@field smods table :vertical and the like
 
 ---@param lines (string|{ [1]: string, [2]: string })[]
 local function echo(lines)
@@ -388,7 +387,6 @@ function M.run(args)
     line1 = args.line1,
     line2 = args.line2,
     text = vim.trim(args.args):gsub('^%S+%s*', '', 1),
-    smods = args.smods,
   })
 end
 

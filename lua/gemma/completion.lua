@@ -64,9 +64,6 @@ end)
 --- What became of the last request, for :Gemma status.
 M.last = nil ---@type { what: string, ms_first: number?, ms_total: number? }?
 
-M.buffer_reason = allow.buffer_reason
-M.reason = allow.reason
-
 ---@return number
 local function now()
   return vim.uv.hrtime() / 1e6

@@ -131,7 +131,7 @@ function M.request()
   local engine = require('gemma.engine')
   local completion = require('gemma.completion')
   completion.setup()
-  local why = completion.buffer_reason(vim.api.nvim_get_current_buf())
+  local why = require('gemma.allow').buffer_reason(vim.api.nvim_get_current_buf())
   if why or engine.is_loaded() then
     return completion.request(true)
   end

@@ -15,12 +15,6 @@ local NAME = 'gemma'
 local SIGTERM = 15
 local INVOKED = 1 -- triggerKind: asked for by a key
 
----@type table<string, string> method by name of a capability, for tests and help
-M.methods = {
-  inlineCompletionProvider = 'textDocument/inlineCompletion',
-  codeActionProvider = 'textDocument/codeAction',
-}
-
 ---@param line string
 ---@param character integer UTF-16 units
 ---@return integer bytes
