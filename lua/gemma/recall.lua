@@ -69,16 +69,24 @@ function M.rest(e, place)
   end
 end
 
+--- Takes out what is too old. All of the list is looked at: a use moves an entry to the front, so the
+--- entries behind an old one are not necessarily older.
+---@param now number ms
+local function drop_old(now)
+  for i = #list, 1, -1 do
+    if now - list[i].at > LIFE_MS then
+      table.remove(list, i)
+    end
+  end
+end
+
 --- The suggestion for a place, or what is left of one from a little before it.
 ---@param place gemma.Recall.Place
 ---@param now number ms
 ---@return string?
 function M.get(place, now)
+  drop_old(now)
   for i, e in ipairs(list) do
-    if now - e.at > LIFE_MS then
-      -- Everything behind it is not necessarily older, since a use moves an entry to the front.
-      list[i].text = ''
-    end
     local rest = M.rest(e, place)
     if rest then
       table.insert(list, 1, table.remove(list, i))

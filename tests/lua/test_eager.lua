@@ -178,6 +178,7 @@ test('recall: holds a few dozen for a few minutes, the least recently used goes 
   h.eq(recall.get(place(1), 66), 'text', 'used a moment ago')
   h.eq(recall.get(place(2), 66), nil, 'the oldest')
   h.eq(recall.get(place(3), 6 * 60 * 1000), nil, 'too old')
+  h.eq(recall.knows(place(3).buf), false, 'nothing that is too old is kept')
 end)
 
 -- ---- the pause --------------------------------------------------------------------------------
