@@ -78,11 +78,13 @@ function M.watch(group, changed)
   end
   au({ 'CompleteChanged', 'CompleteDone' }, changed)
   au('User', changed, { 'BlinkCmpMenuOpen', 'BlinkCmpMenuClose', 'BlinkCmpListSelect' })
-  local function listen()
+  vim.schedule(function()
+    listen_to_cmp(changed) -- what this Insert mode loads is there by then
+  end)
+  au('InsertEnter', function()
+    -- It is enough to succeed once: what returns true is deleted as an autocommand.
     return listen_to_cmp(changed)
-  end
-  vim.schedule(listen) -- what this Insert mode loads is there by then
-  au('InsertEnter', listen)
+  end)
 end
 
 return M
