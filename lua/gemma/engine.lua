@@ -344,7 +344,7 @@ local function on_load_event(ev)
     end
     log.info('loaded %s', path)
     local models = require('gemma.models')
-    if models.embedded_is_news(path) then
+    if models.mark_embedded_told(path) then
       notify.info(('built-in toy model. :Gemma install model: %s.'):format(models.size_of_real()))
     end
     if M.no_mmproj then

@@ -24,10 +24,10 @@ function M.embedded()
   return config.get().embedded and uv.fs_stat(path) and path or nil
 end
 
---- Is what was just loaded the small model, and has nobody been told so on this machine yet?
----@param path string
----@return boolean
-function M.embedded_is_news(path)
+--- Writes down that the user of this machine was told of the small model; the caller tells it.
+---@param path string the model that was loaded
+---@return boolean news it is the small one, and nobody was told before
+function M.mark_embedded_told(path)
   local mark = util.state_path('told-embedded')
   if path ~= M.embedded() or uv.fs_stat(mark) then
     return false
