@@ -9,6 +9,7 @@ local pace = require('gemma.pace')
 local place = require('gemma.place')
 local recall = require('gemma.recall')
 local request = require('gemma.request')
+local sessions = require('gemma.sessions')
 local suggestion = require('gemma.suggestion')
 
 local M = {}
@@ -74,7 +75,7 @@ function M.read(urgent, wanted)
   reading = mine
   mine.job = engine.generate({
     parts = context.parts(c),
-    session = request.SESSION,
+    session = sessions.GHOST,
     priority = urgent and 'typing' or 'background',
     heal = urgent,
     quiet = urgent,
@@ -124,7 +125,7 @@ function M.prefetch(p, text, now)
   end
   job = engine.generate({
     parts = context.parts(c),
-    session = request.SESSION,
+    session = sessions.GHOST,
     priority = 'background',
     heal = true,
     quiet = true,

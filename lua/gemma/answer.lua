@@ -18,13 +18,13 @@ local ns = api.nvim_create_namespace('gemma.answer')
 local places = api.nvim_create_namespace('gemma.answer.places')
 
 local FLUSH_MS = 33 -- the screen need not be faster than the eye
-local SESSION = 1 -- the chat cache
+local SESSION = require('gemma.sessions').ANSWERS
 local KEPT = 20 -- conversations that can be opened again
 local THINKING = 2 -- with thoughts an answer may have this many times as many tokens
 local SEARCHED_LINES = 50000 -- of a file, when code looks for its place
 local ASK_ON, CLOSE = '<CR> ask on · ', 'q close' -- of the footer
 
-local TASKS = 3 -- the cache of an edit beside an open conversation
+local TASKS = require('gemma.sessions').TASKS
 
 M.SESSION = SESSION
 M.printable = transcript.printable

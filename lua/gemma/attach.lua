@@ -411,7 +411,7 @@ function M.record(text)
     record.start({
       kind = verb,
       tag = verb,
-      session = require('gemma.answer').SESSION,
+      session = require('gemma.sessions').ANSWERS,
       before = until_sound,
       on_done = function(a)
         M.ask(a, question, o)

@@ -71,7 +71,7 @@ function M.command()
         { kind = 'user' },
         { kind = 'text', data = M.text(vim.uv.hrtime() % 2 ^ 31, WORDS) },
       },
-      session = require('gemma.answer').SESSION,
+      session = require('gemma.sessions').ANSWERS,
       priority = 'ask',
       max_tokens = WRITE,
       ignore_eog = true,

@@ -23,6 +23,7 @@ local popup = require('gemma.popup')
 local power = require('gemma.power')
 local recall = require('gemma.recall')
 local request = require('gemma.request')
+local sessions = require('gemma.sessions')
 local suggestion = require('gemma.suggestion')
 local util = require('gemma.util')
 local waiting = require('gemma.waiting')
@@ -281,7 +282,7 @@ local function request_for(r, s, c)
   end
   return {
     parts = context.parts(c),
-    session = request.SESSION,
+    session = sessions.GHOST,
     priority = 'typing',
     heal = true,
     max_tokens = r.manual and conf.manual_max_tokens or conf.max_tokens,
@@ -462,7 +463,7 @@ local function ask_another(r)
   local buf, cursor = r.place.buf, r.place.cursor
   local s = suggestion.new('next', now(), typed)
   local req = request_for(r, s, context.gather(buf, cursor[1], cursor[2], context.budget(buf)))
-  req.session, req.fork_from = request.OTHER_SESSION, request.SESSION
+  req.session, req.fork_from = sessions.CANDIDATES, sessions.GHOST
   req.temperature, req.top_p = TEMPERATURE, TOP_P
   req.seed = #r.list + r.tries
   r.coming = s

@@ -224,8 +224,10 @@ lower priority: it gives way to whatever else the machine does.]],
     name = 'n_ctx',
     type = T.integer(512, 262144),
     default = 8192,
-    desc = [[Positions in each cache (completion has one, answers have one). More costs
-memory.]],
+    desc = [[Positions in each cache. Ghost text has one, conversations have one, and
+more are made when they are first needed: for other suggestions, edits
+beside a conversation, dictation, other plugins and other Neovims. More
+positions cost memory.]],
   },
   {
     name = 'battery',

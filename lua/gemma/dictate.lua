@@ -11,7 +11,7 @@ local M = {}
 local api = vim.api
 local ns = api.nvim_create_namespace('gemma.dictate')
 
-local SESSION = 2 -- of the plugin's API: the chat keeps its cache
+local SESSION = require('gemma.sessions').PLUGINS -- the chat keeps its cache
 local MAX_TOKENS = 512 -- 30 seconds of fast speech are about 150
 local PREVIEW = 60 -- characters
 

@@ -116,7 +116,7 @@ local function self_test()
       { kind = 'text', data = 'Say yes.' },
       { kind = 'model' },
     },
-    session = require('gemma.answer').SESSION,
+    session = require('gemma.sessions').ANSWERS,
     priority = 'ask',
     max_tokens = 1,
     on_done = function(info)

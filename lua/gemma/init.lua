@@ -305,7 +305,7 @@ function M.ask(o)
   local budget = require('gemma.config').get().media.image_tokens
   return submit({
     parts = parts,
-    session = o.session or 2,
+    session = o.session or require('gemma.sessions').PLUGINS,
     fork_from = o.fork_from,
     priority = 'ask',
     max_tokens = o.max_tokens or 1024,
@@ -411,7 +411,7 @@ function M.complete(o)
   local function ask()
     handle = submit({
       parts = context.parts(c),
-      session = 0,
+      session = require('gemma.sessions').GHOST,
       priority = 'ask',
       heal = true,
       max_tokens = o.max_tokens or 96,

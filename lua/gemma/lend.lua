@@ -7,14 +7,11 @@
 
 local engine = require('gemma.engine')
 local log = require('gemma.log')
+local sessions = require('gemma.sessions')
 
 local M = {}
 
 M.VERSION = 1
-
---- Every borrower uses these two of the caches, whatever number it asked for, so that it never
---- disturbs those of this Neovim and their memory stays bounded.
-local SESSION_TYPING, SESSION_OTHER = 5, 6
 
 ---@class gemma.lend.Client
 ---@field chan integer
@@ -133,12 +130,13 @@ local function find_sounds(client, parts)
   end
 end
 
+--- Every borrower uses two of the caches, whatever number it asked for, so that it never disturbs those
+--- of this Neovim and their memory stays bounded.
 ---@param session integer?
 ---@return integer
 local function session_for(session)
-  local request = require('gemma.request')
-  local typing = not session or session == request.SESSION or session == request.OTHER_SESSION
-  return typing and SESSION_TYPING or SESSION_OTHER
+  local typing = not session or session == sessions.GHOST or session == sessions.CANDIDATES
+  return typing and sessions.BORROWED_GHOST or sessions.BORROWED
 end
 
 ---@param name string

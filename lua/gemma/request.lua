@@ -1,5 +1,5 @@
---- request.lua: what the requests for ghost text have in common: their cache, where they stop, and
---- what the filters know about the place.
+--- request.lua: what the requests for ghost text have in common: where they stop, and what the filters
+--- know about the place.
 
 local context = require('gemma.context')
 local filter = require('gemma.filter')
@@ -8,9 +8,6 @@ local pace = require('gemma.pace')
 local scope = require('gemma.scope')
 
 local M = {}
-
-M.SESSION = 0 -- the cache of ghost text
-M.OTHER_SESSION = 7 -- a fork of it, for other candidates
 
 --- Languages in which a bracket may close what none has opened: a pattern of `case`.
 local LONE_CLOSERS = { sh = true, bash = true, zsh = true, ksh = true, dash = true }
