@@ -276,7 +276,7 @@ function Answer:ask(q)
   self:footer(require('gemma.engine').is_loaded() and 'reading' or 'loading the model')
   notify.event('GemmaAnswerStart', { buf = self.buf, source = self.source })
   local heard = { text = {}, thought = {} } ---@type gemma.answer.Heard
-  heard.handle = require('gemma').ask({
+  heard.handle = require('gemma.ask').ask({
     system = self.system,
     history = history,
     parts = question.parts,

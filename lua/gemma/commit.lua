@@ -378,7 +378,7 @@ function Run:ask(diff, subjects, left_out)
   self:busy(require('gemma.engine').is_loaded() and 'reading' or 'loading the model')
   local written = false
   local session, fork_from = require('gemma.answer').task_session()
-  self.handle = require('gemma').ask({
+  self.handle = require('gemma.ask').ask({
     system = M.SYSTEM,
     prompt = table.concat(prompt, '\n'),
     session = session,

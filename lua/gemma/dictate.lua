@@ -141,7 +141,7 @@ local function transcribe(d, a)
       show(d, vim.fn.strcharpart(text, math.max(0, vim.fn.strchars(text) - PREVIEW)), 'GemmaGhost')
     end
   end)
-  d.handle = require('gemma').ask({
+  d.handle = require('gemma.ask').ask({
     system = M.SYSTEM,
     parts = a.parts,
     prompt = M.PROMPT,

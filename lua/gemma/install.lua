@@ -124,7 +124,7 @@ local function switch_to(path)
   engine.forgive()
   if engine.is_loaded() or engine.state == 'loading' then
     engine.unload(true)
-    require('gemma').load()
+    require('gemma.ready').load()
   end
 end
 

@@ -84,7 +84,7 @@ local function inline_completion(params, id, reply)
       handle.cancel()
     end
   end
-  handle = require('gemma').complete({
+  handle = require('gemma.complete').complete({
     buf = buf,
     row = row,
     col = col,

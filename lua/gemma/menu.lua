@@ -115,7 +115,7 @@ function M.request(o)
       watch = nil
     end
   end
-  local handle = require('gemma').complete({
+  local handle = require('gemma.complete').complete({
     buf = o.buf,
     row = o.row,
     col = o.col,

@@ -207,7 +207,7 @@ function Recording:deliver_voice()
   local seconds = self.samples:seconds()
   self:close()
   self:keep_voice()
-  require('gemma').load(function(err)
+  require('gemma.ready').load(function(err)
     if err then
       return self.o.on_fail and self.o.on_fail()
     end

@@ -296,8 +296,8 @@ test('voice: an answer that cannot open now opens a moment later', function()
     c:lua("vim.keymap.set('n', 'gz', function() return vim.fn.getcharstr() end, { expr = true })")
     c:cmd('Gemma record voice')
     heard(c)
-    c:lua([[local load = require('gemma').load
-      require('gemma').load = function(on_done) _G.Ready = function() load(on_done) end end]])
+    c:lua([[local load = require('gemma.ready').load
+      require('gemma.ready').load = function(on_done) _G.Ready = function() load(on_done) end end]])
     c:cmd('Gemma record stop')
     c:wait('Ready ~= nil')
     c:feed(busy)

@@ -159,7 +159,7 @@ function Edit:run()
   local language = s.language ~= 'text' and s.language or ''
   local session, fork_from = require('gemma.answer').task_session()
   local handle
-  handle = require('gemma').ask({
+  handle = require('gemma.ask').ask({
     system = require('gemma.context.notes').with(subject.SYSTEM, self.buf),
     history = self.turns,
     prompt = first and subject.prompt(s, self.task) or self.task,
