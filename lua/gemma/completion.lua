@@ -721,8 +721,9 @@ function M.is_enabled()
 end
 
 ---@param yes boolean
----@param buf integer? only this buffer
+---@param buf integer? only this buffer; 0 is the current one
 function M.enable(yes, buf)
+  buf = buf == 0 and api.nvim_get_current_buf() or buf
   if buf then
     vim.b[buf].gemma = yes
     if not yes then
@@ -745,6 +746,22 @@ function M.enable(yes, buf)
   end
 end
 
+--- Turns it on where it is off, and off where it is on.
+---@param buf integer? only this buffer; 0 is the current one
+---@return boolean on
+function M.toggle(buf)
+  buf = buf == 0 and api.nvim_get_current_buf() or buf
+  local was
+  if buf then
+    was = config.takes_buffer(buf)
+  else
+    was = M.is_enabled()
+  end
+  M.enable(not was, buf)
+  return not was
+end
+
+--- What the key for it does: the suggestion goes, and does not come back by itself.
 function M.dismiss()
   local r = rec
   unwanted = text_now()

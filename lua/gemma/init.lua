@@ -4,9 +4,18 @@
 
 local M = {}
 
+--- A mistake in the program that calls is an error at the line of its call.
+---@param wrong string? from check.lua
+local function raise(wrong)
+  if wrong then
+    error(wrong, 3) -- 1 is here, 2 the public function
+  end
+end
+
 --- Merges opts into vim.g.gemma. Optional, and never starts anything.
 ---@param opts table?
 function M.setup(opts)
+  raise(require('gemma.check').argument('setup', 'opts', 'table?', opts))
   require('gemma.config').setup(opts)
 end
 
@@ -28,6 +37,7 @@ end
 --- Loads the model, if it is not there. on_ready(err) hears of the end.
 ---@param on_ready fun(err: string?)?
 function M.load(on_ready)
+  raise(require('gemma.check').argument('load', 'on_ready', 'function?', on_ready))
   require('gemma.ready').load(on_ready)
 end
 
@@ -51,27 +61,21 @@ end
 
 ---@param buf integer? only this buffer; 0 is the current one
 function M.enable(buf)
-  require('gemma.completion').enable(true, buf == 0 and vim.api.nvim_get_current_buf() or buf)
+  raise(require('gemma.check').buffer('enable', buf))
+  require('gemma.completion').enable(true, buf)
 end
 
 ---@param buf integer?
 function M.disable(buf)
-  require('gemma.completion').enable(false, buf == 0 and vim.api.nvim_get_current_buf() or buf)
+  raise(require('gemma.check').buffer('disable', buf))
+  require('gemma.completion').enable(false, buf)
 end
 
 ---@param buf integer?
 ---@return boolean on
 function M.toggle(buf)
-  local completion = require('gemma.completion')
-  if buf then
-    buf = buf == 0 and vim.api.nvim_get_current_buf() or buf
-    local yes = not require('gemma.config').takes_buffer(buf)
-    completion.enable(yes, buf)
-    return yes
-  end
-  local yes = not completion.is_enabled()
-  completion.enable(yes)
-  return yes
+  raise(require('gemma.check').buffer('toggle', buf))
+  return require('gemma.completion').toggle(buf)
 end
 
 --- Feeds the keys of an Insert mode verb, so that undo breaks around it.
@@ -196,21 +200,54 @@ end
 
 -- ---- for other plugins ---------------------------------------------------------------------
 
+--- Tells what cannot be served in the way in which a request fails.
+---@param on_done fun(text: nil, why: string)? without it nobody would hear: an error at the line of the call
+---@param why string from check.lua
+---@return gemma.Handle
+local function refuse(on_done, why)
+  if not on_done then
+    error(why, 3)
+  end
+  vim.schedule(function()
+    on_done(nil, why .. '.')
+  end)
+  return { cancel = function() end }
+end
+
 --- Asks the model; the text comes in pieces to on_token and as a whole to on_done.
 ---@param o gemma.AskOpts
 ---@return gemma.Handle
 function M.ask(o)
-  return require('gemma.ask').ask(o)
+  local wrong, refused = require('gemma.check').ask(o)
+  raise(wrong)
+  local handle = refused and refuse(o.on_done, refused)
+  return handle or require('gemma.ask').ask(o)
+end
+
+--- Completes code at a place in a buffer or between two strings, filtered like ghost text.
+---@param o gemma.CompleteOpts
+---@return gemma.Handle
+function M.complete(o)
+  local wrong, refused = require('gemma.check').complete(o)
+  raise(wrong)
+  local handle = refused and refuse(o.on_done, refused)
+  return handle or require('gemma.complete').complete(o)
 end
 
 --- Asks the model to rewrite lines, shown as a change to accept or reject. See |gemma-edit|.
----@param o { buf: integer?, first: integer, last: integer, instruction: string }
+---@param o { buf: integer?, first: integer, last: integer, instruction: string } a last line behind
+--- the end means the end
 function M.edit(o)
+  local wrong, refused, last = require('gemma.check').edit(o)
+  raise(wrong)
+  if refused then
+    return require('gemma.notify').warn(refused .. '.')
+  end
   local edit = require('gemma.edit')
   edit.start({
     buf = o.buf or 0,
     first = o.first,
-    last = o.last,
+    last = last,
     task = edit.task(o.instruction),
   })
 end
@@ -218,14 +255,12 @@ end
 --- Asks for lines without the problems that vim.diagnostic reports there. See |gemma-fix|.
 ---@param o gemma.FixOpts?
 function M.fix(o)
-  require('gemma.edit').fix(o)
-end
-
---- Completes code at a place in a buffer or between two strings, filtered like ghost text.
----@param o gemma.CompleteOpts
----@return gemma.Handle
-function M.complete(o)
-  return require('gemma.complete').complete(o)
+  local wrong, refused, last = require('gemma.check').fix(o)
+  raise(wrong)
+  if refused then
+    return require('gemma.notify').warn(refused .. '.')
+  end
+  require('gemma.edit').fix(last and vim.tbl_extend('force', o, { last = last }) or o)
 end
 
 return M
