@@ -263,4 +263,10 @@ function M.fix(o)
   require('gemma.edit').fix(last and vim.tbl_extend('force', o, { last = last }) or o)
 end
 
-return M
+--- A name that is not here may be a deprecated one, which api.lua knows; it is read only then.
+return setmetatable(M, {
+  __index = function(_, name)
+    require('gemma.api').deprecated(M)
+    return rawget(M, name)
+  end,
+})

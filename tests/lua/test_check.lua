@@ -1,4 +1,4 @@
---- What the public functions say about arguments that they cannot use.
+--- What the public functions say about arguments that they cannot use, and about names that are gone.
 
 local h = require('helper')
 local check = require('gemma.check')
@@ -134,6 +134,18 @@ test('an edit of lines that are not there is a warning; one beyond the end goes 
   c:lua("require('gemma').edit({ first = 1, last = 99, instruction = 'x' })")
   c:wait('#Fake.jobs == 1')
   h.has(c:lua('return Fake.jobs[1].req.parts[4].data'), '<selection>\na = 1\nb = 2\n</selection>')
+end)
+
+test('a deprecated name of the API warns and works; a name that never was is nil', function()
+  local c = h.child()
+  h.eq(c:lua([[
+    vim.deprecate = function(...) _G.Said = { ... } end
+    local before = package.loaded['gemma.api'] == nil
+    table.insert(require('gemma.api').functions, { name = 'is_shown', args = '', since = '0.1.0',
+      desc = '', instead = 'visible', until_version = '0.3.0' })
+    local g = require('gemma')
+    return { before, g.is_shown(), Said[1], g.never_was == nil }]]),
+    { true, false, "require('gemma').is_shown", true })
 end)
 
 return T
