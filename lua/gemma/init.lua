@@ -126,19 +126,7 @@ end
 
 --- Asks for a suggestion now; loads the model first when it must.
 function M.request()
-  local engine = require('gemma.engine')
-  local completion = require('gemma.completion')
-  completion.setup()
-  local why = require('gemma.allow').buffer_reason(vim.api.nvim_get_current_buf())
-  if why or engine.is_loaded() then
-    return completion.request(true)
-  end
-  require('gemma.notify').info('loading the model; the suggestion comes when it is there.')
-  M.load(function(err)
-    if not err and vim.api.nvim_get_mode().mode:match('^i') then
-      completion.request(true)
-    end
-  end)
+  require('gemma.completion').ask_by_key()
 end
 
 --- State as a table; see |gemma-status|.

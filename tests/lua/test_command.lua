@@ -70,7 +70,7 @@ for _, r in ipairs(REASONS) do
     c:lua("require('gemma.config').reload()")
     h.has(here(c), r[3])
     local n = c:lua('return #Fake.jobs')
-    c:lua("require('gemma.completion').request(false)")
+    c:lua("require('gemma.completion').ask(false)")
     h.eq(c:lua('return #Fake.jobs'), n, 'and it is not asked')
   end)
 end
@@ -839,7 +839,7 @@ test('a key costs little on 10,000 lines', function()
       comp.on_change()
       key[i] = (os.clock() - t) * 1e3
       t = os.clock()
-      comp.request(false)
+      comp.ask(false)
       ask[i] = (os.clock() - t) * 1e3
     end
     table.sort(key) table.sort(ask)
