@@ -39,7 +39,7 @@ end
 
 ---@return { [1]: string, [2]: string }[]
 function M.status_lines()
-  local s = require('gemma').status()
+  local s = require('gemma.status').all()
   local out = {}
   local function add(name, fmt, ...)
     out[#out + 1] = { name, fmt:format(...) }

@@ -56,6 +56,12 @@ end
 
 -- ---- the offer -----------------------------------------------------------------------------
 
+--- The offer that is under way or on the screen.
+---@return gemma.Offer?
+function M.current()
+  return current
+end
+
 --- Forgets the offer, stops its jobs and clears the screen.
 ---@param why string
 local function drop(why)
@@ -495,41 +501,10 @@ function M.dismiss()
   leave('dismissed')
 end
 
---- Why ghost text waits everywhere although the model is there: the battery, a slow machine, a terminal
---- in the background, or because the user wants it to be asked for. nil when it does not wait.
----@return string?
-function M.paused()
-  if allow.is_on() and engine.is_loaded() then
-    return pace.off_reason() or pace.manual_reason()
-  end
-end
-
---- What goes on at the cursor, in one sentence.
----@return string
-function M.why()
-  if ghost.visible() then
-    local n = #vim.split(ghost.text() --[[@as string]], '\n')
-    return ('a suggestion of %s is shown.'):format(util.count(n, 'line'))
-  end
-  local why = allow.reason(false)
-  local s = current and current:suggestion()
-  local last = offer.last
-  if why then
-    return 'no suggestion: ' .. why
-  elseif (s and not s.over and s:is_empty()) or ahead.reads() then
-    local share = ahead.share() or (current and current.reading)
-    return share and ('the model reads (%d %%).'):format(share * 100) or 'the model reads.'
-  elseif s and not s.over then
-    return 'the model writes.'
-  elseif debounce.pending() then
-    return 'waiting for a pause in typing.'
-  elseif not api.nvim_get_mode().mode:find('i', 1, true) then -- niI, after CTRL-O, is Insert mode too
-    local before = last and (' The last one: %s.'):format(last.what) or ''
-    return 'suggestions come in Insert mode.' .. before
-  elseif last then
-    return ('no suggestion: %s.'):format(last.what)
-  end
-  return 'nothing was asked yet: type something.'
+--- Does a suggestion come when the user has paused for long enough?
+---@return boolean
+function M.is_due()
+  return debounce.pending()
 end
 
 local ready = false

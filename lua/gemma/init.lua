@@ -132,58 +132,13 @@ end
 --- State as a table; see |gemma-status|.
 ---@return table
 function M.status()
-  local engine = require('gemma.engine')
-  local completion = require('gemma.completion')
-  local numbers = engine.numbers() or {}
-  return vim.tbl_extend('keep', {
-    state = engine.state,
-    reason = engine.reason,
-    model_path = engine.model,
-    lender = engine.lender and engine.lender.pid,
-    lent_to = package.loaded['gemma.lend'] and package.loaded['gemma.lend'].count() or nil,
-    mmproj_path = engine.mmproj,
-    enabled = completion.is_enabled(),
-    paused = completion.paused(),
-    here = completion.why(),
-    progress = engine.load_progress(),
-    version = engine.version(),
-  }, numbers)
+  return require('gemma.status').all()
 end
 
---- A few characters for a statusline; makes no call into the library.
----   "G rec 0:07" a recording is under way · "G 2/3" the second of three candidates is shown
----   ""  not loaded · "G" ready · "G~" busy · "G 42%" loading · "G!" a problem · "G-" off
+--- A few characters for a statusline; see status.lua. Costs next to nothing.
 ---@return string
 function M.statusline()
-  local record = package.loaded['gemma.record']
-  local recording = record and record.statusline()
-  if recording then
-    return 'G ' .. recording
-  end
-  local engine = package.loaded['gemma.engine']
-  if not engine or (engine.state == 'off' and not engine.reason) then
-    return ''
-  end
-  local s = engine.state
-  local completion = package.loaded['gemma.completion']
-  local at, of
-  if completion then
-    at, of = completion.position()
-  end
-  if at then
-    return ('G %d/%d'):format(at, of)
-  elseif s == 'loading' then
-    local p = engine.load_progress()
-    return p and ('G %d%%'):format(p * 100) or 'G~'
-  elseif s == 'installing' then
-    local p = require('gemma.install').fraction()
-    return p and ('G %d%%'):format(p * 100) or 'G~'
-  elseif s == 'prefill' or s == 'generating' then
-    return 'G~'
-  elseif s ~= 'ready' and s ~= 'borrowed' then
-    return 'G!'
-  end
-  return (not completion or completion.is_enabled()) and 'G' or 'G-'
+  return require('gemma.status').line()
 end
 
 -- ---- for other plugins ---------------------------------------------------------------------

@@ -866,7 +866,7 @@ test('another device is not slow because the last one was, and the same one stil
     c:wait('#Fake.jobs == ' .. i)
     c:wait("require('gemma.engine').state == 'ready'")
   end
-  local slow = "(require('gemma.completion').paused() or ''):find('slow here', 1, true)"
+  local slow = "(require('gemma.status').paused() or ''):find('slow here', 1, true)"
   c:wait(slow)
   c:cmd('Gemma device cpu')
   c:wait('#Fake.loads == 2')
@@ -876,7 +876,7 @@ test('another device is not slow because the last one was, and the same one stil
   c:cmd('Gemma device vulkan')
   c:wait('#Fake.loads == 3')
   c:wait("require('gemma.engine').is_loaded()")
-  h.eq(c:lua("return require('gemma.completion').paused()"), vim.NIL)
+  h.eq(c:lua("return require('gemma.status').paused()"), vim.NIL)
   c:type('q')
   c:wait('#Fake.jobs > 3')
 end)

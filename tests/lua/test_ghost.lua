@@ -210,7 +210,7 @@ test('rule 5: in the command-line window there is none, and entering it takes it
   c:feed('i')
   local n = c:lua('return #Fake.jobs')
   c:type('echo')
-  h.has(c:lua("return require('gemma.completion').why()"), 'no suggestion')
+  h.has(c:lua("return require('gemma.status').here()"), 'no suggestion')
   h.eq(c:lua('return #Fake.jobs'), n)
   c:feed('<Esc><C-c><C-c>')
 end)

@@ -28,7 +28,7 @@ local function session()
   c:wait("require('gemma.engine').is_loaded()")
   c:lua("require('gemma').request()")
   c:wait("require('gemma.engine').state == 'ready'")
-  h.ok(not c:lua("return require('gemma.completion').why()"):find('n_ctx', 1, true), 'it was read')
+  h.ok(not c:lua("return require('gemma.status').here()"):find('n_ctx', 1, true), 'it was read')
   c:lua([[require('gemma').ask({ prompt = 'hello', max_tokens = 5, temperature = 0,
     on_done = function(text) _G.Text = text or false end })]])
   c:wait('Text ~= nil')
