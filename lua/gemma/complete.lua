@@ -128,10 +128,11 @@ function M.complete(o)
   local buf = o.buf == 0 and api.nvim_get_current_buf() or o.buf
   if o.prefix then
     buf = nil
-  elseif require('gemma.exclude').buffer_is_excluded(buf) then
-    local name = vim.fs.basename(api.nvim_buf_get_name(buf))
+  end
+  local excluded = buf and require('gemma.exclude').reason(buf)
+  if excluded then
     vim.schedule(function()
-      o.on_done(nil, ('%s is excluded (exclude list).'):format(name))
+      o.on_done(nil, excluded)
     end)
     return { cancel = function() end }
   end
