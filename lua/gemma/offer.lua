@@ -164,7 +164,7 @@ function Offer:show(typed, rest, on_accept)
   local _, right = place.around(p.buf, p.cursor[1], p.cursor[2], 0, NEAR)
   local quote = brackets.within(brackets.open(typed))
   local text, closers = filter.fit_after(rest, before:match('[^\n]*$'), right, quote)
-  local chars = #(text:gsub('%s', ''))
+  local _, chars = text:gsub('[^%s\128-\191]', '') -- not counting the later bytes of a character
   local enough = self.shown or self.manual or chars >= config.get().completion.min_chars
   local hides = allow.menu_hides()
   if s.over or chars > 0 then

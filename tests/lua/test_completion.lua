@@ -70,6 +70,19 @@ test('a NUL in the line breaks neither the question nor several lines of an answ
   h.eq(c:lua('return vim.v.errmsg'), '')
 end)
 
+test('min_chars counts characters, not the bytes of one', function()
+  local c = h.child()
+  c:insert_at('|')
+  c:wait("require('gemma.engine').is_loaded()")
+  for n, text in ipairs({ '漢', '漢字', '漢字x' }) do
+    c:type('y')
+    c:wait('#Fake.jobs == ' .. n)
+    c:lua('Fake.emit(...) Fake.done()', text)
+    c:wait("require('gemma.engine').state == 'ready'")
+    h.eq(c:lua("return require('gemma').visible()"), n == 3, text)
+  end
+end)
+
 test('a burst of keys makes one request, not one for each', function()
   local c = h.child()
   c:insert_at('|')
