@@ -9,8 +9,13 @@ local uv = vim.uv
 ---@param path string
 ---@return string
 function M.path(path)
-  path = path:gsub('^~[^/\\]+', vim.fn.expand):gsub('%${([%w_]+)}', vim.env)
-  return vim.fn.fnamemodify(vim.fs.normalize(path), ':p')
+  -- Only what can be a user's name: expand() would run what a file's name has between backticks.
+  path = path:gsub('^~[%w_.-]+%f[/\\%z]', vim.fn.expand)
+  path = path:gsub('%${([%w_]+)}', vim.env):gsub('%$([%w_]+)', vim.env)
+  if path:find('^~[^/\\]') then
+    path = './' .. path -- fnamemodify() would read the name as a user's
+  end
+  return vim.fs.normalize(vim.fn.fnamemodify(path, ':p'), { expand_env = false })
 end
 
 --- A path in the plugin's own state folder, which several machines may share. The folder may be missing.

@@ -148,4 +148,17 @@ test('config: mistakes are told once, in one line each', function()
   h.eq(c:messages(), { 'gemma: vim.g.gemma: colour: unknown option.' })
 end)
 
+test('a path stands for a home folder and variables, and runs nothing', function()
+  local path = require('gemma.util').path
+  local made = vim.fn.tempname()
+  local name = '~`touch ' .. made:gsub('/', '$SLASH') .. '`.md'
+  vim.env.SLASH = '/'
+  h.has(path(name), '`.md')
+  h.has(path('~`touch ' .. vim.fs.basename(made) .. '`.md'), vim.uv.cwd() .. '/~`touch')
+  h.ok(not vim.uv.fs_stat(made) and not vim.uv.fs_stat(vim.fs.basename(made)), 'it was run')
+  h.eq(path('~/x'), vim.uv.os_homedir() .. '/x')
+  h.eq(path('~root/x'), vim.fn.expand('~root') .. '/x')
+  h.eq(path('${SLASH}x'), '/x')
+end)
+
 return T
