@@ -236,9 +236,16 @@ end
 
 ---@type gemma.link.Finder
 local function find_rst(text, add)
-  for from, kind, target, to in text:gmatch('()%.%.%s[^\n]-(%a+)::[ \t]+([^\n]+)()') do
-    if kind == 'image' or kind == 'figure' then
-      add({ from = from, to = to - 1, target = vim.trim(target), picture = true })
+  for at, line in text:gmatch('()([^\n]+)') do
+    local dots = line:find('%.%.[ \t]')
+    for _, name in ipairs(dots and { 'image::', 'figure::' } or {}) do
+      -- Plain: a pattern that may begin anywhere in the line takes minutes for a line made for it.
+      local first, last = line:find(name, dots + 3, true)
+      local target = last and line:match('^[ \t]+(.+)', last + 1)
+      if target and not line:find('^%a', first - 1) then
+        local to = at + #line - 1
+        add({ from = at + dots - 1, to = to, target = vim.trim(target), picture = true })
+      end
     end
   end
 end

@@ -129,7 +129,12 @@ test('asciidoc: block and inline macros, the folder of pictures', function()
 end)
 
 test('rst and unknown languages: directives, quoted names, bare words', function()
-  expect('rst', { { '.. image:: img/a|.png\n   :width: 3', 'img/a.png' } })
+  expect('rst', {
+    { '.. image:: img/a|.png\n   :width: 3', 'img/a.png' },
+    { 'x\n  .. ¦logo¦ image:: img/l|.png', 'img/l.png' },
+    { '.. figure::\tf|.png', 'f.png' },
+    { '.. subimage:: a| b', nil },
+  })
   expect('python', {
     { 'plt.savefig("out/p|lot.png", dpi=300)', 'out/plot.png' },
     { "im = read('my p|lot.jpg')", 'my plot.jpg' },
@@ -172,6 +177,7 @@ test('odd text ends soon: open brackets, long lines, no closing quotes', functio
   for _, text in ipairs({
     ('['):rep(20000), ('![a]('):rep(5000), ('<img '):rep(5000), ('[[x]['):rep(5000),
     ('\\includegraphics['):rep(3000), ('image::a['):rep(5000), ('"'):rep(20001),
+    ('.. '):rep(700) .. ('a'):rep(6000),
   }) do
     for _, ft in ipairs({ 'markdown', 'html', 'org', 'tex', 'asciidoc', 'rst', '' }) do
       local t0 = vim.uv.hrtime()
