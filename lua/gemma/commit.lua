@@ -257,6 +257,8 @@ end
 -- Off, whatever a repository says: they start programs, or change the names of files, which the
 -- exclude list and our pathspecs need as they are from the top.
 local OFF = { 'core.fsmonitor', 'core.quotePath', 'diff.relative', 'log.showSignature' }
+-- Files that a repository may name to be read: one without an end would be read until memory is.
+local NOWHERE = { 'diff.orderFile', 'core.attributesFile', 'mailmap.file' }
 -- The last two keep git from fetching what a partial clone lacks; versions of before 2024 know only
 -- the last one.
 local ENV = {
@@ -275,6 +277,9 @@ local function git(dir, args, on_done, limit)
   local cmd = { 'git', '-C', dir, '--no-pager' }
   for _, key in ipairs(OFF) do
     vim.list_extend(cmd, { '-c', key .. '=false' })
+  end
+  for _, key in ipairs(NOWHERE) do
+    vim.list_extend(cmd, { '-c', key .. '=/dev/null' })
   end
   vim.list_extend(cmd, args)
   local o = { text = true, timeout = GIT_MS, env = ENV }

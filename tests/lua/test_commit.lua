@@ -410,6 +410,17 @@ test('a repository cannot start programs of its own', function()
   h.has(p, '+Subproject commit ')
 end)
 
+test('a repository cannot name files without an end to be read', function()
+  local c = repository()
+  for _, key in ipairs({ 'diff.orderFile', 'core.attributesFile', 'mailmap.file' }) do
+    run(c.dir, 'config', key, c.dir .. '/endless')
+  end
+  -- Whoever opens it waits for a writer.
+  h.eq(vim.system({ 'mkfifo', c.dir .. '/endless' }):wait().code, 0)
+  c:cmd('Gemma commit')
+  h.has(prompt(c), '+local a = 2')
+end)
+
 -- In a partial clone git fetches what it lacks, with the program that the configuration names.
 test('nothing is fetched', function()
   local c = repository()
