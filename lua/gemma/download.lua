@@ -281,6 +281,10 @@ function Download:fetched(res, before)
   log.info('%s: curl %d, signal %d: %s', self.name, res.code, res.signal, detail)
   if self.bytes and self:have() > self.bytes then
     return self:bad(('more than %d bytes came'):format(self.bytes)) -- watch() has ended it
+  elseif self.full then
+    self.full = false
+    local dir = vim.fn.fnamemodify(vim.fs.dirname(self.o.path), ':~')
+    return self:finish(('the disk of %s is full. Make room and try again.'):format(dir))
   elseif res.signal ~= 0 then
     -- 25: a limit on the size of files (SIGXFSZ).
     return self:finish(
@@ -332,6 +336,13 @@ function Download:watch(since, before)
         self.proc:kill('sigterm')
       end
     end)
+    -- Of a file of unknown length there is no other end, and others may fill the disk meanwhile.
+    uv.fs_statfs(vim.fs.dirname(self.part), function(_, disk)
+      if disk and disk.bavail * disk.bsize < M.RESERVE and self.proc and not self.over then
+        self.full = true
+        self.proc:kill('sigterm')
+      end
+    end)
   end)
 end
 
@@ -370,29 +381,50 @@ end
 
 -- ---- before it begins ----------------------------------------------------------------------
 
+---@param url string
+---@return string? host and port
+local function host_of(url)
+  return url:match('^%a[%w+.-]*://([^/?#]+)')
+end
+
+---@param value string
+---@return integer?
+local function size(value)
+  local n = #value < 16 and value:match('^%d+$')
+  return n and tonumber(n) or nil
+end
+
 --- Size and sum as the host's headers have them. Hosts of large files name the SHA-256 of the file
---- in x-linked-etag; any other tag is not a sum, but another one means another file.
+--- in x-linked-etag; any other tag is not a sum, but another one means another file. Only the host that was
+--- asked vouches for the file: another one to which it redirects would vouch for its own bytes.
 ---@param headers string of all answers, redirects first
+---@param url string that was asked for
 ---@return integer? status of the last answer
 ---@return integer? bytes
 ---@return string? sha256
 ---@return string? tag of the last answer: its strong ETag, or else its date
-local function read_headers(headers)
+local function read_headers(headers, url)
   local status, bytes, linked, sha256, etag, modified
+  local asked = host_of(url)
+  local here = asked
+  local next_host = asked
   for line in headers:gmatch('[^\r\n]+') do
     local code = line:match('^HTTP/[%d.]+ (%d+)')
     if code then
       status, bytes, etag, modified = tonumber(code), nil, nil, nil
+      here = next_host
     end
     local key, value = line:match('^([%w-]+):%s*(.-)%s*$')
     key = key and key:lower()
-    if key == 'content-length' then
-      bytes = tonumber(value)
-    elseif key == 'x-linked-size' then
-      linked = tonumber(value)
-    elseif key == 'x-linked-etag' then
+    if key == 'location' then
+      next_host = host_of(value) or here -- most are relative
+    elseif key == 'content-length' then
+      bytes = size(value)
+    elseif key == 'x-linked-size' and here == asked then
+      linked = size(value)
+    elseif key == 'x-linked-etag' and here == asked then
       local hex = value:gsub('"', '')
-      sha256 = hex:match('^%x+$') and #hex == 64 and hex:lower() or nil
+      sha256 = hex:match('^%x+$') and #hex == 64 and hex:lower() or sha256
     elseif key == 'etag' then
       etag = value:match('^".*"$')
     elseif key == 'last-modified' then
@@ -442,7 +474,7 @@ function Download:asked(res)
   if self.over then
     return
   end
-  local status, bytes, sha256, tag = read_headers(res.stdout or '')
+  local status, bytes, sha256, tag = read_headers(res.stdout or '', self.o.url)
   local detail = vim.trim((res.stderr or ''):gsub('^curl: %(%d+%) ', ''))
   if res.code ~= 0 or res.signal ~= 0 then
     return self:finish(explain(self, res.code, detail))

@@ -426,6 +426,30 @@ test('redirects are followed; the sum of the host is used where none is publishe
   h.has(wait_message(c, 2), 'checksum differs for tiny.gguf')
 end)
 
+test('only the host that was asked vouches for the file, not one to which it redirects', function()
+  local headers = require('gemma.download').read_headers
+  local a, b = ('a'):rep(64), ('b'):rep(64)
+  local answers = table.concat({
+    'HTTP/1.1 307 Moved', 'Location: /renamed', '',
+    'HTTP/1.1 302 Found', 'Location: https://cdn/x', 'X-Linked-Etag: "' .. a .. '"', 'X-Linked-Size: 10', '',
+    'HTTP/2 200', 'X-Linked-Etag: "' .. b .. '"', 'X-Linked-Size: 7', 'Content-Length: 10', 'ETag: "1"', '',
+  }, '\r\n')
+  h.eq({ headers(answers, 'https://hub/x') }, { 200, 10, a, '"1"' })
+  h.eq({ headers((answers:gsub('X%-Linked[^\r]*aaa[^\r]*\r\n', '', 1)), 'https://hub/x') }, { 200, 10, nil, '"1"' })
+  h.eq({ headers('HTTP/2 200\r\nContent-Length: 1e999\r\nX-Linked-Size: 99999999999999999999\r\n', 'https://hub/x') },
+    { 200 })
+end)
+
+test('a disk that fills up ends a download of unknown length', function()
+  server.files[PATH] = { body = BODY, slow = true, no_head = true }
+  local c = child()
+  install(c, server.url .. PATH)
+  c:wait("(vim.uv.fs_stat(vim.fn.stdpath('data') .. '/gemma/tiny.gguf.part') or { size = 0 }).size > 0")
+  c:lua("require('gemma.download').RESERVE = math.huge")
+  h.has(wait_message(c), 'is full. Make room and try again.')
+  server:go()
+end)
+
 test('an address without any sum is trusted once, and said so', function()
   server.files['/some/thing.gguf?download=true'] = { body = BODY, headers = { 'ETag: "17-abc"' } }
   local c = child()
