@@ -50,6 +50,8 @@ end)
 test('control characters of either kind never reach a buffer', function()
   h.eq(transcript.printable('a\27[31mb\0c\rd\te\n\194\155m\194\160ü'), 'a[31mbcd\te\nm\194\160ü')
   h.eq(transcript.one_line('a\nb\tc'), 'a b c')
+  -- U+202E and U+2066 to U+2069 show text in another order than it has.
+  h.eq(transcript.printable('if a\226\128\174 \226\129\166-- b\226\129\169 \226\128\166'), 'if a -- b \226\128\166')
 end)
 
 test('the prompt has no thoughts; a question without an answer begins the next one', function()

@@ -9,12 +9,19 @@ local M = {}
 ---@field shown string[]? of a user: what stands for the turn in a transcript
 ---@field thought string? of the model; never given back to it
 
---- Text for a buffer: no control characters, whatever the model wrote. C1 controls (U+0080 to
---- U+009F) count too: some terminals obey them.
+-- C0 controls but tab and newline; C1 controls (U+0080 to U+009F), which some terminals obey; what changes
+-- the order in which text is seen (U+202A to U+202E, U+2066 to U+2069), so that code looks like what it is.
+local UNPRINTABLE =
+  { '[%z\1-\8\11-\31\127]', '\194[\128-\159]', '\226\128[\170-\174]', '\226\129[\166-\169]' }
+
+--- Text for a buffer: nothing that is not what it looks like, whatever the model wrote.
 ---@param s string
 ---@return string
 function M.printable(s)
-  return (s:gsub('[%z\1-\8\11-\31\127]', ''):gsub('\194[\128-\159]', ''))
+  for _, pattern in ipairs(UNPRINTABLE) do
+    s = s:gsub(pattern, '')
+  end
+  return s
 end
 
 --- The same on one line.
