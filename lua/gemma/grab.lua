@@ -32,7 +32,7 @@ function M.place(stem, ext)
     return nil, ('cannot make the folder %s. Check media.keep.'):format(dir)
   end
   local path, n = vim.fs.joinpath(dir, name), 1
-  while uv.fs_stat(path) do
+  while uv.fs_lstat(path) do
     n = n + 1
     path = vim.fs.joinpath(dir, ('%s-%d.%s'):format(name:match('^(.*)%.'), n, ext))
   end
