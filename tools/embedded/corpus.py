@@ -6,9 +6,10 @@
 reads WORK/raw/<package>/..., writes WORK/corpus/{train,held}/<language>/<name> and
 WORK/corpus/list.tsv (split, language, bytes, package, path in the package).
 
-A file is held out by the hash of its path, one in twenty. So that this means something, a file
-most of whose lines stand in files taken before is dropped, and a held-out one is dropped when a
-third of its lines stand in the training files.
+Held out is what heldout.txt lists, and of the modules that modules.py made one in twenty, by the
+hash of the name. So that this means something, a file most of whose lines stand in files taken
+before is dropped, and a held-out one is dropped when a third of its lines stand in the training
+files.
 """
 import hashlib
 import re
@@ -18,6 +19,7 @@ from pathlib import Path
 
 LANGUAGE = {".lua": "lua", ".c": "c", ".h": "c", ".md": "markdown"}
 MOST = 120_000  # bytes of one file
+HELD = 13 / 256  # of the made modules
 # Byte dumps, generated tables and screens of test suites teach nothing about writing code.
 SKIP = re.compile(r"/(unicode|spell|tzdata|syntax_spec|lsp/types|i18n|locale)/|_spec\.lua$.*ui/|"
                   r"test/functional/(ui|legacy|treesitter/highlight)|test/old|/deps?/|"
@@ -65,6 +67,18 @@ def telling(text):
     return {hash(s) for s in (line.strip() for line in text.split("\n")) if len(s) >= 16}
 
 
+def bare(package, inside):
+    """The name of a file in heldout.txt, which says the same in all versions and on all machines.
+
+    The list is what the hash of package and path held out when the shipped weights were trained, what was
+    dropped as a copy included. The hash itself would choose anew with every version that stands in a
+    path (neovim-0.12.4/src/...), and would hold out what those weights have read. Files that are new are
+    for training."""
+    if package.startswith("src-"):
+        inside = inside.split("/", 1)[1]
+    return package + "/" + re.sub(r"(-[\d.]+|/[\d.]+|/\w+-linux-gnu\w*)(?=/)", "", inside)
+
+
 def help_text(work):
     """Neovim's help files, which are the English of the corpus."""
     return sorted((work / "raw/neovim-runtime").glob("usr/share/nvim/runtime/doc/*.txt"))
@@ -87,8 +101,12 @@ def main():
     # Packages before sources, so that of two copies the installed one stays.
     found.sort(key=lambda f: (f[1].startswith("src-"), f[1], f[2]))
 
+    listed = set(Path(__file__).with_name("heldout.txt").read_text().splitlines())
+
     def held(f):
-        return hashlib.sha256(f"{f[1]}/{f[2]}".encode()).digest()[0] < 13
+        if f[1] == "made":
+            return hashlib.sha256(f"{f[1]}/{f[2]}".encode()).digest()[0] < HELD * 256
+        return bare(f[1], f[2]) in listed
 
     seen, rows, size = set(), [], {}
     for f in [f for f in found if not held(f)] + [f for f in found if held(f)]:
