@@ -219,8 +219,8 @@ local function code(language)
   say('%s, time: %.0f ms to a line', language, ms / n)
 end
 
---- Simple functions that are half written, in files of names that training did not have: all lines of the
---- rest, and those behind the first one, with their indentation.
+--- Simple functions that are half written: all lines of the rest, and those behind the first one, with
+--- their indentation. Files and their names are new; most functions stand in other files that training had.
 ---@param tail boolean is the text below the function missing too?
 local function rests(tail)
   local files = vim.tbl_filter(function(f)

@@ -5,8 +5,10 @@
 
 Real code is mostly too hard for a small model to explain. These are the functions that everybody
 writes, in many spellings, so that it can say of a simple function what it does, with the names that
-it has; and it sees how a function goes on. They go the way of all other files: held out by the hash
-of their name, cut into holes, their comments asked for.
+it has; and it sees how a function goes on. They go the way of all other files: cut into holes, their
+comments asked for, one in twenty held out (corpus.py). Held out are files, not functions: they are new
+files made of the same functions, most of which stand in the training text with the same parameters and
+body.
 """
 import random
 import sys
