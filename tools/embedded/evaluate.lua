@@ -1,13 +1,13 @@
 --- evaluate.lua: how good the embedded model is, judged with the C engine.
 ---
 ---   nvim --clean -l evaluate.lua TOP WORK [--model FILE] [--mmproj FILE] [--count N] [--lib FILE]
----                                         [--only code,explain,picture,sound,equal] [--show]
+---                                         [--tool FILE] [--only code,explain,picture,sound,equal] [--show]
 ---
 --- Everything runs through the plugin's own prompts and its engine (context.lua, attach.lua,
---- engine.lua, libgemma.so), as in an editor. All of it is held out: files, fonts, voices. Prints one
---- line for each score; --count limits the functions and questions of each kind, and the places in
---- code to four times as many, because lines differ more. `equal` writes the engine's answers for
---- equality.py, by `gemma run`.
+--- engine.lua, libgemma.so), as in an editor. Held out are files, fonts, voices and pitches; shapes, their
+--- colours and numbers are as in training, in pictures that are not of it. Prints one line for each
+--- score; --count limits the functions and questions of each kind, and the places in code to four times
+--- as many, because lines differ more. `equal` writes the engine's answers for equality.py, by `gemma run`.
 
 local top, work = _G.arg[1], _G.arg[2]
 local opt = { count = '200', only = 'code,explain,picture,sound' }

@@ -5,8 +5,8 @@ the two implementations.
     heldout.py WORK [COUNT]
 
 writes WORK/held/{picture,sound}/NNNN.{png,wav} and WORK/held/media.tsv: group, kind of medium,
-files, question, the words of a right answer, and all words that would be an answer. Fonts, voices,
-sizes and pitches are those that training leaves out.
+files, question, the words of a right answer, and all words that would be an answer. Fonts, voices and
+pitches are those that training leaves out; all else is what it draws from, drawn anew.
 """
 import random
 import sys

@@ -3,7 +3,8 @@
 
 sample(rng) -> (kind, [("image", rgb), ...], [(question, answer), ...]). rgb is what the model gets: uint8,
 the sides multiples of 48, resized as csrc/media does it. task() gives the picture before that, for
-files, and one question. Held out from training: whole families of fonts, bands of sizes and of shades (see HELD).
+files, and one question. Held out from training are whole families of fonts (HELD_FONTS); colours, shapes, sizes
+and grounds are the same, so held-out pictures without letters are new draws of what training draws from.
 
 Colours of things are never gray: the first norm of the picture embedder takes brightness and
 contrast out of a patch, so that gray on white and black on gray look the same to the model.
