@@ -18,6 +18,7 @@ samples and never needs to store where it was.
 """
 import itertools
 import json
+import os
 import random
 import re
 import string
@@ -154,12 +155,16 @@ class Samples:
             store = self.work / f"tokenizer/{language}.npz"
             if not store.exists():
                 ids, starts = [], []
-                for f in sorted((self.work / "corpus/train" / language).glob("*")):
+                files = sorted((self.work / "corpus/train" / language).glob("*"))
+                if not files:
+                    raise SystemExit(f"neither {store} nor {self.work}/corpus/train/{language} is there")
+                for f in files:
                     starts.append(len(ids))
                     ids += self.speller.encode(f.read_text(encoding="utf-8"))
                 starts.append(len(ids))
-                with open(store, "wb") as f:
-                    np.savez(f, ids=np.array(ids, np.uint16), starts=np.array(starts))
+                made = store.with_suffix(f".{os.getpid()}.npz")
+                np.savez(made, ids=np.array(ids, np.uint16), starts=np.array(starts))
+                os.replace(made, store)
             got = np.load(store)
             self.files[language] = got["ids"], got["starts"]
         return self.files[language]

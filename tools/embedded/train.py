@@ -281,9 +281,9 @@ def main():
         a.device = "cuda" if torch.cuda.is_available() else "cpu"
     if a.device != "cpu":
         a.ranks = 1
+    data.Samples(a.work, a.longest).prepare()
     if a.ranks == 1:
         return work(0, a)
-    data.Samples(a.work, a.longest).prepare()
     with tempfile.TemporaryDirectory() as folder:
         torch.multiprocessing.spawn(work, (a, folder), nprocs=a.ranks)
 
