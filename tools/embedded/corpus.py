@@ -12,6 +12,7 @@ before is dropped, and a held-out one is dropped when a third of its lines stand
 files.
 """
 import hashlib
+import os
 import re
 import shutil
 import sys
@@ -134,7 +135,8 @@ def main():
         (to / name).write_text(text, encoding="utf-8")
         rows.append((split, language, str(len(text.encode())), package, inside))
         size[split, language] = size.get((split, language), 0) + len(text.encode())
-    (out / "list.tsv").write_text("".join("\t".join(r) + "\n" for r in rows))
+    (out / "list.new").write_text("".join("\t".join(r) + "\n" for r in rows))
+    os.replace(out / "list.new", out / "list.tsv")
     for (split, language), n in sorted(size.items()):
         files = sum(r[0] == split and r[1] == language for r in rows)
         print(f"{split:5} {language:8} {files:5} files {n / 1e6:7.2f} MB")

@@ -8,6 +8,7 @@ writes WORK/held/{picture,sound}/NNNN.{png,wav} and WORK/held/media.tsv: group, 
 files, question, the words of a right answer, and all words that would be an answer. Fonts, voices and
 pitches are those that training leaves out; all else is what it draws from, drawn anew.
 """
+import os
 import random
 import sys
 import wave
@@ -68,7 +69,8 @@ def main():
                     n += 1
                 lines.append("\t".join([group, kind, " ".join(names), question, " ".join(right),
                                         " ".join(LABELS[kind, group])]))
-    (work / "held/media.tsv").write_text("\n".join(lines) + "\n")
+    (work / "held/media.new").write_text("\n".join(lines) + "\n")
+    os.replace(work / "held/media.new", work / "held/media.tsv")
     print(f"{len(lines)} questions about held-out pictures and sounds")
 
 

@@ -11,6 +11,7 @@ files made of the same functions, most of which stand in the training text with 
 body.
 """
 import random
+import shutil
 import sys
 from pathlib import Path
 
@@ -245,7 +246,8 @@ def main():
     rng = random.Random("modules")
     for language, make, share in (("lua", lua_module, 0.7), ("c", c_module, 0.3)):
         folder = work / "raw/made" / language
-        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
         for i in range(int(count * share)):
             (folder / f"{rng.choice(LISTS)}_{i}.{language}").write_text(make(rng))
     print(f"{count} modules")

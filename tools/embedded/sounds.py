@@ -7,6 +7,7 @@ sample(rng, split, work) -> (kind, [("audio", samples)], question, answer), 16 k
 from training: voices, and bands of pitch.
 """
 import functools
+import os
 import random
 import subprocess
 import sys
@@ -79,7 +80,9 @@ def speak_all(work):
                             clips.append(clip)
                             which.append(number)
         starts = np.cumsum([0] + [len(c) for c in clips])
-        np.savez(folder / f"{split}.npz", samples=np.concatenate(clips), starts=starts, which=which)
+        made = folder / f"{split}.new.npz"
+        np.savez(made, samples=np.concatenate(clips), starts=starts, which=which)
+        os.replace(made, folder / f"{split}.npz")
         print(f"{split}: {len(clips)} spoken words, {starts[-1] / RATE / 60:.0f} minutes")
 
 

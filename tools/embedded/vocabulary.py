@@ -10,6 +10,7 @@ would give others, and each row of the embedding belongs to one.
 """
 import json
 import random
+import shutil
 import sys
 from pathlib import Path
 
@@ -160,9 +161,11 @@ def main():
     size = int(sys.argv[2]) if len(sys.argv) > 2 else 4096
     start = work / "start/gemma-embedded.gguf"
     vocab, merges = shipped(start) if start.exists() else vocabulary(size, sample(work))
-    write(work / "tokenizer", vocab, merges)
+    # Under another name until it has been tried: what has its name is taken for done.
+    folder, made = work / "tokenizer", work / "tokenizer.new"
+    write(made, vocab, merges)
     from tokenizers import Tokenizer
-    tok = Tokenizer.from_file(str(work / "tokenizer/tokenizer.json"))
+    tok = Tokenizer.from_file(str(made / "tokenizer.json"))
     for language in SHARE:
         n_byte = n_id = 0
         for f in sorted((work / "corpus/held" / language).glob("*"))[:40]:
@@ -174,6 +177,8 @@ def main():
             n_id += len(ids)
         print(f"{language:8} {n_byte / n_id:.2f} bytes a token")
     print(f"{len(vocab)} pieces, {len(merges)} merges")
+    shutil.rmtree(folder, ignore_errors=True)
+    made.rename(folder)
 
 
 if __name__ == "__main__":
