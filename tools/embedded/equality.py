@@ -2,8 +2,8 @@
 """Does the C engine compute the same function as Hugging Face transformers?
 
     equality.py WORK prepare [COUNT]     writes WORK/held/equal.tsv: COUNT held-out prompts a kind
-    equality.py WORK compare             reads WORK/held/equal.out, which evaluate.lua --only equal
-                                         wrote
+    equality.py WORK compare [strict]    reads WORK/held/equal.out, which evaluate.lua --only equal
+                                         wrote; strict: any difference is a failure
 
 The reference gets the weights of the GGUF files as they are shipped, dequantised, and computes in
 float32. It reads each prompt with the engine's answer behind it and looks whether every token of
@@ -66,7 +66,7 @@ def media_sample(samples, work, kind, files, question):
 
 
 @torch.no_grad()
-def compare(work):
+def compare(work, strict):
     samples = data.Samples(work, 4096)
     vocab = samples.speller.vocab
     model = net.build(vocab).eval()
@@ -100,6 +100,8 @@ def compare(work):
         if kind in worst:
             line += "; logits apart where they part: " + " ".join(f"{x:.3f}" for x in sorted(worst[kind]))
         print(line)
+    if strict and equal != total:
+        raise SystemExit("the two implementations differ")
 
 
 def main():
@@ -107,7 +109,7 @@ def main():
     if what == "prepare":
         prepare(work, int(sys.argv[3]) if len(sys.argv) > 3 else 100)
     else:
-        compare(work)
+        compare(work, sys.argv[3:] == ["strict"])
 
 
 if __name__ == "__main__":
