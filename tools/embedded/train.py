@@ -237,6 +237,8 @@ class Run:
         first, halt = time.time(), False
         while self.step < end and not halt:
             count = 0
+            # Guesses are drawn by chance (guesses.py); unseeded, all ranks and all starts would draw the same.
+            torch.manual_seed(1000 * self.step + self.rank)
             for _ in range(a.parts):
                 kind, batch = next(batches)
                 losses.setdefault(kind, []).append(self.one_step(kind, batch))
