@@ -29,8 +29,6 @@ import torch
 
 import net
 
-MIXTURE = {"text": 0.03, "complete": 0.47, "explain": 0.04, "figure": 0.08, "glyph": 0.06,
-           "word": 0.06, "picture": 0.13, "clip": 0.06, "sound": 0.07}
 TEXT_SHARE = {"lua": 0.60, "c": 0.25, "text": 0.10, "markdown": 0.05}
 NAMED = "File: "  # begins the prompts about a file
 FOLDERS = ("src", "lua", "lib", "plugin", "test", "tests", "util", "core", "include", "tools", "config", "work", "code",

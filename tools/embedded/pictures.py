@@ -326,7 +326,8 @@ def lesson(rng, kind):
 def figure(rng):
     """A card: (rgb, what is on it), a picture of few tokens and a label of few words, many of which go into
     one sample. This is how shapes and letters are learned; the questions only ask for what is known then.
-    Half are large and in the middle, where few pictures show what matters; the others are as in questions."""
+    Three of eight are large and in the middle, where few pictures show what matters; the others are as in
+    questions."""
     if rng.random() < 0.25:
         image, things = some_shapes(rng, rng.randint(1, 5))
         return fit(image, BUDGET), f"{words.NUMBERS[len(things)]}."

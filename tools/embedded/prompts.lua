@@ -8,7 +8,7 @@
 --- A text that begins with a NUL byte stands for the entry of rules.json with that name, which
 --- would otherwise be half of the file.
 
-local top, work, what = _G.arg[1], _G.arg[2], _G.arg[3] or '60000'
+local top, work, what = _G.arg[1], _G.arg[2], _G.arg[3] or '40000'
 local count = tonumber(what)
 vim.opt.runtimepath:prepend(top)
 package.path = top .. '/tools/embedded/?.lua;' .. package.path

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Trains the embedded model. Stop it whenever you like; the same command goes on.
 
-    train.py WORK [--steps N] [--hours H] [--cooldown N] [--mixture text=0.4,picture=0.2]
+    train.py WORK --mixture text=0.4,picture=0.2 [--steps N] [--hours H] [--cooldown N]
                   [--start FOLDER] [--tokens 8192] [--device auto] [--ranks 2]
 
 Every few minutes WORK/train/last.pt is written (weights, their running mean, state of the
@@ -222,9 +222,7 @@ class Run:
         end = a.steps if a.steps else math.inf
         if self.cool_from is not None:
             end = self.cool_from + self.cool_steps
-        mixture = dict(data.MIXTURE)
-        if a.mixture:
-            mixture = {k: float(v) for k, v in (p.split("=") for p in a.mixture.split(","))}
+        mixture = {k: float(v) for k, v in (p.split("=") for p in a.mixture.split(","))}
         if self.rank == 0:
             (self.folder / f"mixture-{self.step}.json").write_text(json.dumps(mixture) + "\n")
         per_batch = a.tokens // (a.parts * a.ranks)
@@ -268,7 +266,7 @@ def main():
     p.add_argument("--hours", type=float, default=1e9)
     p.add_argument("--cooldown", type=int, default=0)
     p.add_argument("--start", help="folder of a shipped model; a run without a checkpoint begins with it")
-    p.add_argument("--mixture", help="kind=share,...; shares are of tokens")
+    p.add_argument("--mixture", required=True, help="kind=share,...; shares are of tokens")
     p.add_argument("--rate", type=float, default=1.0, help="of learning, less for small steps")
     p.add_argument("--tokens", type=int, default=8192, help="of one step")
     p.add_argument("--parts", type=int, default=4, help="batches of one step")
