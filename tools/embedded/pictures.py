@@ -12,6 +12,7 @@ contrast out of a patch, so that gray on white and black on gray look the same t
 import functools
 import glob
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ import words
 
 FONTS = "/usr/share/fonts"
 HELD_FONTS = ("freefont", "lato")
+FONT_COUNT = {"train": 42, "held": 13}  # in the packages that chain names
 BUDGET = 25  # soft tokens of a picture at most; the exported file tells the plugin
 THINGS = [c for c in words.COLOURS if c != "gray"]
 GROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "gray": (128, 128, 128),
@@ -56,6 +58,9 @@ def fonts(split):
             out.append(path)
     if not out:
         raise SystemExit("no fonts found for " + split)
+    if len(out) != FONT_COUNT[split]:
+        print(f"pictures: {len(out)} fonts for {split} in {FONTS}, not {FONT_COUNT[split]}; other fonts make other "
+              "pictures", file=sys.stderr)
     return out
 
 
