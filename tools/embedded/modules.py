@@ -229,6 +229,8 @@ def c_module(rng):
         names = names_for(rng, "", functions)
         while not fresh(names):
             names = names_for(rng, "", functions)
+        if names["r"] == "n" and "size_t n" in code:
+            names["r"] = "total"  # not drawn again: all files behind this one would get other names
         said = fill(rng.choice(comments), names)
         if rng.random() < COMMENTED:
             out.append(f"/* {said} */" if rng.random() < 0.7 else f"// {said}")
@@ -237,6 +239,8 @@ def c_module(rng):
             text = text.replace(")\n{", ") {", 1)
         lines = [unit * ((len(s) - len(s.lstrip(" "))) // 4) + s.lstrip(" ") for s in text.split("\n")]
         out += lines + [""]
+    if any("toupper" in s for s in out):
+        out.insert(out.index("#include <stdbool.h>"), "#include <ctype.h>")
     return "\n".join(out)
 
 
