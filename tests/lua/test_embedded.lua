@@ -165,6 +165,19 @@ test('every source of training text has a permissive licence', function()
   assert(n > 50, n)
 end)
 
+-- It broke once when attach.ask() got another parameter, and nobody saw it before the next training.
+test('the plugin texts of the training prompts are those of the plugin', function()
+  local work = vim.fn.tempname()
+  local done = vim.system({ vim.v.progpath, '--clean', '-l', h.root .. '/tools/embedded/prompts.lua',
+    h.root, work, 'rules' }, { text = true }):wait()
+  h.eq({ done.code, done.stderr }, { 0, '' })
+  local rules = vim.json.decode(table.concat(vim.fn.readfile(work .. '/prompts/rules.json'), '\n'))
+  h.eq(rules.complete, require('gemma.context').RULES)
+  h.has(rules.image, 'What does this picture show?')
+  h.has(rules.audio, 'What is said in this recording?')
+  vim.fn.delete(work, 'rf')
+end)
+
 test('the chain says in one line which stages there are', function()
   local done = vim.system({ h.root .. '/tools/embedded/chain', 'nonsense' },
     { text = true, env = { WORK = vim.fn.tempname(), TREE = '/nonexistent' } }):wait()

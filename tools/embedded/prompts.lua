@@ -30,7 +30,7 @@ local function own_question(kind)
   answer.open = function(o)
     asked = o.prompt
   end
-  attach.ask({ kind = kind, name = 'x', parts = {} })
+  attach.ask({ kind = kind, name = 'x', parts = {} }, nil, { buf = 0 })
   answer.open = open
   return asked
 end
