@@ -245,11 +245,12 @@ end
 
 vim.fn.mkdir(work .. '/prompts', 'p')
 vim.fn.mkdir(work .. '/held', 'p')
-local rnd = holes.random(20260711)
 
 ---@param split 'train'|'held'
 ---@param n_holes integer
 local function write(split, n_holes)
+  -- One for each, so that held-out prompts do not hang on what is for training, or on whether it is written.
+  local rnd = holes.random(split == 'train' and 20260711 or 20260712)
   local to = split == 'train' and 'prompts' or 'held'
   -- The second one has its name when both are whole: by it `chain` knows that this is done.
   local complete, explained = open(to .. '/complete.jsonl'), open(to .. '/explain.jsonl.new')
