@@ -10,7 +10,7 @@ description = {
   summary = 'Gemma 4 12B inside Neovim: ghost text and answers from a model on your own machine',
   detailed = [[
 One native library and one model file: completion while typing and explanations of a selection,
-computed on a worker thread of the editor. No server, no network.]],
+computed on a worker thread of the editor. No server; the network is used by :Gemma install alone.]],
   labels = { 'neovim', 'llm', 'completion' },
   license = 'Apache-2.0',
 }
