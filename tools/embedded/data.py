@@ -35,7 +35,6 @@ FOLDERS = ("src", "lua", "lib", "plugin", "test", "tests", "util", "core", "incl
            "project", "app", "scripts", "nvim", "engine", "common", "net", "api", "ui", "model", "server", "client")
 STEMS = ("init", "main", "utils", "list", "table", "strings", "helpers", "data", "parser", "buffer", "window", "file",
          "path", "options", "state", "events", "queue", "log", "cache", "types", "test", "foo", "a", "x")
-SPECIAL = re.compile(r"(<\|?\w+\|?>)")
 
 
 class Speller:
@@ -175,7 +174,7 @@ class Samples:
         file = int(np.searchsorted(starts, at, "right")) - 1
         first, last = int(starts[file]), int(starts[file + 1])
         at = max(first, min(at, last - size))
-        piece = [2] + ids[at:min(last, at + size)].tolist()
+        piece = [self.speller.vocab["<bos>"]] + ids[at:min(last, at + size)].tolist()
         return piece, [False] + [True] * (len(piece) - 1), [], []
 
     def prepare(self):
@@ -361,7 +360,7 @@ class Samples:
     def picture(self, rng):
         import pictures
         _, media, turns = pictures.sample(rng)
-        question, answer = turns[0]
+        answer = turns[0][1]
         if answer.startswith(("A ", "An ", "The digit is", "The word")) and rng.random() < 0.15:
             turns[0] = self.rules("\0image"), answer
         return self.asked(media, turns, self.listener(rng))

@@ -53,7 +53,8 @@ def checkpoint(work, sources, which):
     (folder / "generation_config.json").write_text(json.dumps({
         # A small model is right about its first choice or not at all; temperature 1 would be noise.
         "do_sample": True, "top_k": 1, "temperature": 1.0, "top_p": 1.0,
-        "bos_token_id": 2, "eos_token_id": [1, vocab["<turn|>"]], "pad_token_id": 0,
+        "bos_token_id": vocab["<bos>"], "eos_token_id": [vocab["<eos>"], vocab["<turn|>"]],
+        "pad_token_id": vocab["<pad>"],
         "suppress_tokens": [vocab["<audio|>"], vocab["<image|>"]]}, indent=1))
     (folder / "processor_config.json").write_text(json.dumps({
         "processor_class": "Gemma4UnifiedProcessor", "image_seq_length": 280,

@@ -12,8 +12,10 @@ import torch
 import torch.nn.functional as F
 
 import swift
+from pictures import PATCH
+from sounds import RATE
 
-PATCH, FRAME, RATE = 48, 640, 16000
+FRAME = 640  # samples
 
 # Sliding and global layers, softcap, k = v in global layers, norms: as in the 12B. Only smaller.
 SHAPE = dict(hidden=256, ffn=736, pattern="sssssg", heads=4, kv=2, head_dim=64, global_kv=1,
@@ -21,9 +23,9 @@ SHAPE = dict(hidden=256, ffn=736, pattern="sssssg", heads=4, kv=2, head_dim=64, 
              rope_local=10000.0, rope_global=1000000.0, partial=0.25, context=8192)
 
 
-def config(vocab, shape=None):
+def config(vocab):
     from transformers import Gemma4UnifiedConfig
-    c = dict(SHAPE, **(shape or {}))
+    c = SHAPE
     text = dict(
         vocab_size=len(vocab), hidden_size=c["hidden"], intermediate_size=c["ffn"],
         num_hidden_layers=len(c["pattern"]), num_attention_heads=c["heads"],
@@ -36,7 +38,8 @@ def config(vocab, shape=None):
             "full_attention": {"rope_type": "proportional", "rope_theta": c["rope_global"],
                                "partial_rotary_factor": c["partial"]}},
         use_bidirectional_attention="vision", rms_norm_eps=1e-6, tie_word_embeddings=True,
-        pad_token_id=0, eos_token_id=1, bos_token_id=2, max_position_embeddings=c["context"])
+        pad_token_id=vocab["<pad>"], eos_token_id=vocab["<eos>"], bos_token_id=vocab["<bos>"],
+        max_position_embeddings=c["context"])
     return Gemma4UnifiedConfig(
         text_config=text,
         vision_config=dict(mm_embed_dim=c["mm_embed"], output_proj_dims=c["mm_embed"],
@@ -107,9 +110,9 @@ def sound_filters(n_out):
 
 
 @torch.no_grad()
-def draw_weights(model, seed):
+def draw_weights(model):
     """First weights. The residual stream starts with unit size; branches add a little each."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(1)
     n_layer = model.config.text_config.num_hidden_layers
     hidden = model.config.text_config.hidden_size
     for name, p in model.named_parameters():
@@ -139,16 +142,16 @@ def draw_weights(model, seed):
     vision.pos_embedding[:, 0, :wave.shape[1]] += wave
     vision.pos_embedding[:, 1, wave.shape[1]:2 * wave.shape[1]] += wave
     sound = torch.from_numpy(sound_filters(hidden)).float()
-    rms = 1.0  # frames have unit rms, so a matched filter of unit norm answers up to sqrt(640 / 2)
-    model.model.embed_audio.embedding_projection.weight.copy_(sound * rms / 4.0)
+    # A matched filter of unit norm answers a frame of unit rms with up to sqrt(640 / 2).
+    model.model.embed_audio.embedding_projection.weight.copy_(sound / 4.0)
 
 
-def build(vocab, seed=1, shape=None, attention="sdpa"):
+def build(vocab):
     from transformers import Gemma4UnifiedForConditionalGeneration
-    model = Gemma4UnifiedForConditionalGeneration(config(vocab, shape)).float()
-    model.set_attn_implementation(attention)
+    model = Gemma4UnifiedForConditionalGeneration(config(vocab)).float()
+    model.set_attn_implementation("sdpa")
     model.config.use_cache = False
-    draw_weights(model, seed)
+    draw_weights(model)
     return model
 
 

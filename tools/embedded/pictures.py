@@ -23,6 +23,7 @@ import words
 FONTS = "/usr/share/fonts"
 HELD_FONTS = ("freefont", "lato")
 FONT_COUNT = {"train": 42, "held": 13}  # in the packages that chain names
+PATCH = 48    # pixels of a side
 BUDGET = 25  # soft tokens of a picture at most; the exported file tells the plugin
 THINGS = [c for c in words.COLOURS if c != "gray"]
 GROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "gray": (128, 128, 128),
@@ -66,8 +67,8 @@ def fonts(split):
 
 def grid(w, h, budget):
     """Columns and rows of patches, as gm_image_grid in csrc/media/vision.c."""
-    f = math.sqrt(budget * 48 * 48 / (w * h))
-    c, r = math.floor(f * w / 48), math.floor(f * h / 48)
+    f = math.sqrt(budget * PATCH ** 2 / (w * h))
+    c, r = math.floor(f * w / PATCH), math.floor(f * h / PATCH)
     if r == 0:
         r, c = 1, min(w // h, budget)
     if c == 0:
@@ -77,8 +78,8 @@ def grid(w, h, budget):
 
 def fit(image, budget):
     c, r = grid(image.width, image.height, budget)
-    if (c * 48, r * 48) != image.size:
-        image = image.resize((c * 48, r * 48), Image.BICUBIC)
+    if (c * PATCH, r * PATCH) != image.size:
+        image = image.resize((c * PATCH, r * PATCH), Image.BICUBIC)
     return np.asarray(image)
 
 
@@ -90,7 +91,7 @@ def canvas(rng, size=None):
     """A size with some aspect ratio, in pixels."""
     area = size or rng.choice((120, 160, 200, 300, 450)) * rng.uniform(0.8, 1.2)
     ratio = math.exp(rng.uniform(-0.6, 0.6))
-    return max(48, int(area * math.sqrt(ratio))), max(48, int(area / math.sqrt(ratio)))
+    return max(PATCH, int(area * math.sqrt(ratio))), max(PATCH, int(area / math.sqrt(ratio)))
 
 
 def ground(rng, against):
@@ -341,7 +342,7 @@ def figure(rng):
         return fit(image, BUDGET), f"{article(colour)} {shape}."
     off = rng.random() ** 1.5
     budget = rng.choice((1, 4, 9, 16))
-    image, colour, shape = one_shape(rng, "train", 0.85 - 0.6 * off, 48 * math.sqrt(budget), off)
+    image, colour, shape = one_shape(rng, "train", 0.85 - 0.6 * off, PATCH * math.sqrt(budget), off)
     return fit(image, budget), f"{article(colour)} {shape}."
 
 
@@ -350,7 +351,7 @@ def written_card(rng, shown, budgets, hard):
     if rng.random() < hard:
         return fit(written(rng, "train", shown), BUDGET)
     budget = rng.choice(budgets)
-    return fit(written(rng, "train", shown, 48 * math.sqrt(budget), rng.random() ** 1.5), budget)
+    return fit(written(rng, "train", shown, PATCH * math.sqrt(budget), rng.random() ** 1.5), budget)
 
 
 def glyph(rng):

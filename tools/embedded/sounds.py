@@ -142,7 +142,7 @@ def faint(n, rng, np_rng):
     return np_rng.standard_normal(n) * rng.choice((0.0, 0.0, 1e-4, 1e-3, 3e-3))
 
 
-def beeps(rng, split, np_rng):
+def beeps(rng, split):
     n = rng.randint(1, 5)
     plain = low_or_high(rng, split)[0]
     raised = plain * rng.uniform(1.0, 1.5)
@@ -156,7 +156,7 @@ def beeps(rng, split, np_rng):
     return np.concatenate(parts), n
 
 
-def spoken(rng, split, work, np_rng):
+def spoken(rng, split, work):
     samples, clips = speech(str(work), split)
     which = rng.randrange(len(words.SPOKEN))
     a, b = rng.choice(clips[which])
@@ -186,17 +186,17 @@ def task(rng, split, work, kind):
         hertz, which = low_or_high(rng, split)
         x, question, answer, right = tone(n, hertz, rng), rng.choice(ASK_PITCH), f"{which}.".capitalize(), [which]
     elif kind == "beeps":
-        x, count = beeps(rng, split, np_rng)
+        x, count = beeps(rng, split)
         word = words.NUMBERS[count]
         question, right = rng.choice(ASK_COUNT), [word]
         answer = f"{word} beep{'s' if count > 1 else ''}.".capitalize()
     else:
-        x, word = spoken(rng, split, work, np_rng)
+        x, word = spoken(rng, split, work)
         question, right = rng.choice(ASK_WORD), [word]
         answer = f"{word}.".capitalize()
         if kind == "words":
             # Training only: more to hear in one sound.
-            more = [spoken(rng, split, work, np_rng) for _ in range(rng.randint(1, 3))]
+            more = [spoken(rng, split, work) for _ in range(rng.randint(1, 3))]
             x = np.concatenate([x] + [y for y, _ in more])
             answer = f"{' '.join([word] + [w for _, w in more])}.".capitalize()
         elif rng.random() < 0.2:

@@ -152,7 +152,7 @@ class Run:
         torch.save(state, self.folder / "new.pt")
         os.replace(self.folder / "new.pt", self.folder / name)
 
-    def one_step(self, kind, batch):
+    def one_step(self, batch):
         batch = {k: v.to(self.device, non_blocking=True) if torch.is_tensor(v) else v
                  for k, v in batch.items()}
         quick, many = self.device == "cpu", len(batch["guess"])
@@ -239,7 +239,7 @@ class Run:
             torch.manual_seed(1000 * self.step + self.rank)
             for _ in range(a.parts):
                 kind, batch = next(batches)
-                losses.setdefault(kind, []).append(self.one_step(kind, batch))
+                losses.setdefault(kind, []).append(self.one_step(batch))
                 count += batch["ids"].numel()
             halt = time.time() - first > a.hours * 3600 or (self.folder / "stop").exists()
             count, halt = self.gather(count, halt)
