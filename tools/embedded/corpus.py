@@ -129,7 +129,8 @@ def main():
         if package != "made" and (len(marks) < 4 or len(marks & seen) > most):
             continue
         seen |= marks
-        name = re.sub(r"[^\w.-]+", "_", f"{package}-{inside.split('usr/share/', 1)[-1]}")[-120:]
+        # As in holes.lua.
+        name = re.sub(r"[^A-Za-z0-9_.-]+", "_", f"{package}-{inside.split('usr/share/', 1)[-1]}")[-120:]
         to = out / split / language
         to.mkdir(parents=True, exist_ok=True)
         (to / name).write_text(text, encoding="utf-8")

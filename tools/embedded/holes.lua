@@ -188,7 +188,8 @@ function M.files(work, split, language)
     local s, l, _, package, inside = line:match('^(.-)\t(.-)\t(.-)\t(.-)\t(.*)$')
     if s == split and l == language then
       local short = inside:gsub('^usr/share/', ''):gsub('^usr/', '')
-      local file = (package .. '-' .. inside:gsub('^.*usr/share/', '')):gsub('[^%w_.-]+', '_')
+      -- As in corpus.py.
+      local file = (package .. '-' .. (inside:match('usr/share/(.*)') or inside)):gsub('[^%w_.-]+', '_')
       local parts = vim.split(short, '/')
       out[#out + 1] = {
         path = ('%s/corpus/%s/%s/%s'):format(work, split, language, file:sub(-120)),
