@@ -31,15 +31,23 @@ static float sample_at(int fmt, const uint8_t *p) {
     }
 }
 
-/* Appends the mean of n_ch channels, n frames each, to out. fmt is one of FFmpeg's sample formats
- * (AV_SAMPLE_FMT_U8 = 0, S16, S32, FLT, DBL, then the planar ones, S64, S64P); planes: one pointer,
- * or one per channel. */
-static int append_samples(gm_samples *out, size_t *cap, int fmt, const uint8_t *const *planes,
-                          int n_ch, size_t n) {
+/* Appends the mean of n_ch channels, n samples each, of a frame to out. Its format is one of
+ * AV_SAMPLE_FMT_U8 = 0, S16, S32, FLT, DBL, then the planar ones, S64, S64P. */
+static int append_samples(gm_samples *out, size_t *cap, const void *frame, int n_ch, size_t n) {
+    enum { OWN_PLANES = 8, DATA = 0, LINESIZE = 64, EXTENDED_DATA = 96 }; /* of an AVFrame */
     static const size_t width[6] = {1, 2, 4, 4, 8, 8};
+    const int fmt = gm_av_format(frame);
     const bool planar = (fmt >= 5 && fmt <= 9) || fmt == 11;
     const int base = fmt == 10 || fmt == 11 ? 5 : planar ? fmt - 5 : fmt;
     if (fmt < 0 || fmt > 11 || n_ch < 1) return GM_EUNSUPPORTED;
+    /* n_ch is the decoder's and may have changed since it allocated the frame. */
+    const uint8_t *const *planes = gm_av_ptr(frame, EXTENDED_DATA);
+    const int n_plane = planar ? n_ch : 1, room = gm_av_i32(frame, LINESIZE);
+    if (!planes || (n_plane > OWN_PLANES && (const char *)planes == (const char *)frame + DATA))
+        return GM_EFORMAT;
+    if (room < 0 || (size_t)room / width[base] / (planar ? 1 : (size_t)n_ch) < n) return GM_EFORMAT;
+    for (int c = 0; c < n_plane; c++)
+        if (!planes[c]) return GM_EFORMAT;
     if (gm_grow(&out->v, cap, out->n + n, sizeof *out->v)) return GM_ENOMEM;
     for (size_t i = 0; i < n; i++) {
         float sum = 0.0f;
@@ -65,45 +73,94 @@ typedef struct {
     bool held;        /* the frame is still to be taken */
 } track;
 
+/* What cameras, recorders and editors write. Of FFmpeg's several hundred decoders most are old ones
+ * of games, which a hostile file could name. */
+static const char decoders[] =
+    "h264,hevc,vp8,vp9,av1,libdav1d,libaom-av1,mpeg4,mpeg2video,mjpeg,prores,dnxhd,theora,ffv1,"
+    "ffvhuff,huffyuv,utvideo,png,qtrle,rawvideo,gif,"
+    "aac,aac_fixed,mp3,mp3float,mp2,mp2float,opus,libopus,vorbis,libvorbis,flac,alac,ac3,eac3,"
+    "speex,"
+    "libspeex,wavpack,adpcm_ms,adpcm_ima_wav,adpcm_ima_qt,pcm_u8,pcm_s8,pcm_s16le,pcm_s16be,"
+    "pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pcm_f32le,pcm_f32be,pcm_f64le,pcm_f64be,pcm_alaw,"
+    "pcm_mulaw";
+
+enum { MAX_TRACKS = 64, MAX_PICTURE_TRACKS = 4 };
+
+static void *const *streams_of(const track *t, int32_t *n) {
+    *n = gm_av_i32(t->fmt, 44);
+    return gm_av_ptr(t->fmt, 48);
+}
+
+static const void *parameters_of(const void *stream) {
+    return gm_av_ptr(stream, gm_av.major <= 59 ? 208 : 16);
+}
+
+/* By the header. A decoder would refuse it too, with a code that has many other reasons. */
+static bool is_larger(const void *par, int64_t max_pixels) {
+    int w = 0, h = 0;
+    void *ctx = gm_av.avcodec_alloc_context3(NULL);
+    if (ctx && gm_av.avcodec_parameters_to_context(ctx, par) >= 0)
+        gm_av.av_opt_get_image_size(ctx, "video_size", 0, &w, &h);
+    if (ctx) gm_av.avcodec_free_context(&ctx);
+    return (int64_t)w * h > max_pixels;
+}
+
+/* Lets FFmpeg look into the tracks. It decodes a picture of each for that, whatever size that has,
+ * unless its decoder is told here. GM_ETOOLONG: by the header one has more than max_pixels. */
+static int find_streams(track *t, int64_t max_pixels) {
+    void *options[MAX_TRACKS] = {0};
+    char pixels[24];
+    int32_t n, n_picture = 0;
+    void *const *streams = streams_of(t, &n);
+    if (n < 0 || n > MAX_TRACKS) return GM_EFORMAT;
+    for (int32_t i = 0; i < n; i++) {
+        const void *par = parameters_of(streams[i]);
+        if (gm_av_i32(par, 0) != GM_AV_VIDEO) continue;
+        if (++n_picture > MAX_PICTURE_TRACKS) return GM_EFORMAT;
+        if (max_pixels > 0 && is_larger(par, max_pixels)) return GM_ETOOLONG;
+    }
+    snprintf(pixels, sizeof pixels, "%lld", (long long)(max_pixels > 0 ? max_pixels : 1));
+    for (int32_t i = 0; i < n; i++) gm_av.av_dict_set(&options[i], "max_pixels", pixels, 0);
+    const int rc = gm_av.avformat_find_stream_info(t->fmt, options);
+    for (int32_t i = 0; i < n; i++) gm_av.av_dict_free(&options[i]);
+    return rc < 0 ? GM_EFORMAT : 0;
+}
+
 /* Opens only plain local containers: playlists and scripts that name other files or hosts are not
  * in the list, and no protocol but file is. */
-static int open_container(track *t, const char *path, const char *formats) {
+static int open_container(track *t, const char *path, const char *formats, int64_t max_pixels) {
     void *dict = NULL;
     char url[4200];
     if (snprintf(url, sizeof url, "file:%s", path) >= (int)sizeof url) return GM_EINVAL;
     gm_av.av_dict_set(&dict, "protocol_whitelist", "file", 0);
     gm_av.av_dict_set(&dict, "format_whitelist", formats, 0);
+    gm_av.av_dict_set(&dict, "codec_whitelist", decoders, 0);
     const int rc = gm_av.avformat_open_input(&t->fmt, url, NULL, &dict);
     gm_av.av_dict_free(&dict);
-    if (rc < 0) return GM_EFORMAT;
-    return gm_av.avformat_find_stream_info(t->fmt, NULL) < 0 ? GM_EFORMAT : 0;
+    return rc < 0 ? GM_EFORMAT : find_streams(t, max_pixels);
 }
 
-/* By the header; avcodec_open2 would refuse it too, with a code that has many other reasons. */
-static bool is_larger(void *ctx, int64_t max_pixels) {
-    int w = 0, h = 0;
-    gm_av.av_opt_get_image_size(ctx, "video_size", 0, &w, &h);
-    return (int64_t)w * h > max_pixels;
-}
-
-/* Opens a decoder for the first stream of a type. GM_ENOENT: there is none. GM_ETOOLONG: its
- * pictures have more than max_pixels, which is 0 for sound. */
+/* Opens a decoder for the first stream of a type, of no more than max_pixels, which is 0 for sound.
+ * GM_ENOENT: there is none. */
 static int open_stream(track *t, int type, int64_t max_pixels) {
-    const int32_t n = gm_av_i32(t->fmt, 44);
-    void *const *streams = gm_av_ptr(t->fmt, 48);
+    int32_t n;
+    void *const *streams = streams_of(t, &n);
     for (int32_t i = 0; i < n; i++) {
-        const void *par = gm_av_ptr(streams[i], gm_av.major <= 59 ? 208 : 16);
+        const void *par = parameters_of(streams[i]);
         if (gm_av_i32(par, 0) != type) continue;
         const void *decoder = gm_av.avcodec_find_decoder(gm_av_i32(par, 4));
         if (!decoder) return GM_EUNSUPPORTED;
         t->ctx = gm_av.avcodec_alloc_context3(decoder);
         if (!t->ctx || gm_av.avcodec_parameters_to_context(t->ctx, par) < 0) return GM_ENOMEM;
         gm_av.av_opt_set_int(t->ctx, "threads", 1, 0);
-        if (max_pixels > 0 && is_larger(t->ctx, max_pixels)) return GM_ETOOLONG;
         if (max_pixels > 0) gm_av.av_opt_set_int(t->ctx, "max_pixels", max_pixels, 0);
         t->stream = streams[i];
         t->index = i;
-        return gm_av.avcodec_open2(t->ctx, decoder, NULL) < 0 ? GM_EUNSUPPORTED : 0;
+        void *dict = NULL;
+        gm_av.av_dict_set(&dict, "codec_whitelist", decoders, 0);
+        const int rc = gm_av.avcodec_open2(t->ctx, decoder, &dict);
+        gm_av.av_dict_free(&dict);
+        return rc < 0 ? GM_EUNSUPPORTED : 0;
     }
     return GM_ENOENT;
 }
@@ -113,7 +170,7 @@ static int track_open(track *t, const char *path, const char *formats, int type,
     *t = (track){.cancel = cancel};
     t->packet = gm_av.av_packet_alloc();
     t->frame = gm_av.av_frame_alloc();
-    int rc = t->packet && t->frame ? open_container(t, path, formats) : GM_ENOMEM;
+    int rc = t->packet && t->frame ? open_container(t, path, formats, max_pixels) : GM_ENOMEM;
     return rc ? rc : open_stream(t, type, max_pixels);
 }
 
@@ -185,8 +242,7 @@ static int take_sound(void *ud, const track *t) {
     if (l->rate && l->rate != (uint32_t)rate) return GM_EUNSUPPORTED;
     l->rate = (uint32_t)rate;
     if (l->out->n + (size_t)n > (size_t)l->rate * GM_SOUND_MAX_SECONDS) return GM_ETOOLONG;
-    const int rc = append_samples(l->out, &l->cap, gm_av_format(t->frame), gm_av_ptr(t->frame, 96),
-                                  n_ch, (size_t)n);
+    const int rc = append_samples(l->out, &l->cap, t->frame, n_ch, (size_t)n);
     return rc ? rc : (double)l->out->n >= l->seconds * (double)rate;
 }
 

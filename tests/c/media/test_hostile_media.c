@@ -256,6 +256,171 @@ static void a_tiff_of_an_unknown_kind_is_not_called_damaged(void **state) {
     }
 }
 
+/* ---- a small film of large pictures ---------------------------------------------------------- */
+
+typedef struct {
+    uint8_t *p;
+    size_t n;
+    uint32_t bits; /* of the byte under way, the first in the lowest place */
+    int n_bit;
+} bytes;
+
+static void put(bytes *b, const void *p, size_t n) {
+    memcpy(b->p + b->n, p, n);
+    b->n += n;
+}
+
+static void put32(bytes *b, uint32_t v) {
+    const uint8_t big[] = {(uint8_t)(v >> 24), (uint8_t)(v >> 16), (uint8_t)(v >> 8), (uint8_t)v};
+    put(b, big, 4);
+}
+
+static void put_zeros(bytes *b, size_t n) {
+    memset(b->p + b->n, 0, n);
+    b->n += n;
+}
+
+/* A code of RFC 1951, its first bit first. */
+static void put_code(bytes *b, uint32_t code, int n_bit) {
+    while (n_bit-- > 0) {
+        b->bits |= (code >> n_bit & 1) << b->n_bit;
+        if (++b->n_bit < 8) continue;
+        b->p[b->n++] = (uint8_t)b->bits;
+        b->bits = 0;
+        b->n_bit = 0;
+    }
+}
+
+/* A black picture of w x h x 8 bits: 258 bytes of it in 13 bits. */
+static void put_png(bytes *b, uint32_t w, uint32_t h) {
+    put(b, "\x89PNG\r\n\x1a\n\0\0\0\rIHDR", 16);
+    put32(b, w);
+    put32(b, h);
+    put(b, "\x8\0\0\0\0\0\0\0\0", 9); /* nobody looks at the sums */
+    const size_t at = b->n;
+    put(b, "\0\0\0\0IDAT\x78\x1", 10);
+    put_code(b, 6, 3);    /* the last block, of fixed codes */
+    put_code(b, 0x30, 8); /* 0 */
+    uint64_t n = 1;
+    for (; n < (uint64_t)(w + 1) * h; n += 258) put_code(b, 0xc5 << 5, 13);
+    put_code(b, 0, 7 + (7 - (b->n_bit + 6) % 8)); /* the end, and the rest of a byte */
+    put32(b, (uint32_t)(n % 65521) << 16 | 1);    /* Adler-32 */
+    bytes length = {.p = b->p + at};
+    put32(&length, (uint32_t)(b->n - at - 8));
+    put(b, "\0\0\0\0\0\0\0\0IEND\0\0\0\0", 16);
+}
+
+/* Begins a box; end_box() writes its length. */
+static size_t begin_box(bytes *b, const char *type) {
+    put32(b, 0);
+    put(b, type, 4);
+    return b->n - 8;
+}
+
+static void end_box(bytes *b, size_t at) {
+    bytes length = {.p = b->p + at};
+    put32(&length, (uint32_t)(b->n - at));
+}
+
+static void put_box(bytes *b, const char *type, const uint32_t *words, size_t n) {
+    const size_t at = begin_box(b, type);
+    for (size_t i = 0; i < n; i++) put32(b, words[i]);
+    end_box(b, at);
+}
+
+/* A track of one picture of `size` bytes at `from`, of which the header says 64 x 64. */
+static void put_track(bytes *b, uint32_t id, uint32_t from, uint32_t size) {
+    const size_t trak = begin_box(b, "trak");
+    put_box(b, "tkhd", (uint32_t[21]){7, 0, 0, id, 0, 1000, [19] = 64 << 16, 64 << 16}, 21);
+    const size_t mdia = begin_box(b, "mdia");
+    put_box(b, "mdhd", (uint32_t[]){0, 0, 0, 1000, 1000, 0}, 6);
+    put_box(b, "hdlr", (uint32_t[7]){0, 0x6d686c72, 0x76696465}, 7); /* mhlr, vide */
+    const size_t minf = begin_box(b, "minf"), stbl = begin_box(b, "stbl"),
+                 stsd = begin_box(b, "stsd");
+    put32(b, 0);
+    put32(b, 1);
+    const size_t entry = begin_box(b, "png ");
+    put(b, "\0\0\0\0\0\0\0\1", 8);
+    put_zeros(b, 16);
+    put32(b, 64 << 16 | 64);
+    put_zeros(b, 12);
+    put(b, "\0\1", 2);
+    put_zeros(b, 32);
+    put(b, "\0\x18\xff\xff", 4);
+    end_box(b, entry);
+    end_box(b, stsd);
+    put_box(b, "stts", (uint32_t[]){0, 1, 1, 1000}, 4);
+    put_box(b, "stsc", (uint32_t[]){0, 1, 1, 1, 1}, 5);
+    put_box(b, "stsz", (uint32_t[]){0, 0, 1, size}, 4);
+    put_box(b, "stco", (uint32_t[]){0, 1, from}, 3);
+    end_box(b, stbl);
+    end_box(b, minf);
+    end_box(b, mdia);
+    end_box(b, trak);
+}
+
+static const char *write_mov(uint32_t w, uint32_t h, uint32_t n_track) {
+    bytes b = {.p = malloc((size_t)w * h / 150 + 4096 + n_track * 1024)};
+    assert_non_null(b.p);
+    put_box(&b, "ftyp", (uint32_t[]){0x71742020, 0, 0x71742020}, 3); /* qt */
+    const size_t mdat = begin_box(&b, "mdat"), from = b.n;
+    put_png(&b, w, h);
+    const size_t size = b.n - from;
+    end_box(&b, mdat);
+    const size_t moov = begin_box(&b, "moov");
+    put_box(&b, "mvhd", (uint32_t[25]){0, 0, 0, 1000, 1000, 0x10000, [24] = n_track + 1}, 25);
+    for (uint32_t i = 1; i <= n_track; i++) put_track(&b, i, (uint32_t)from, (uint32_t)size);
+    end_box(&b, moov);
+    const char *path = tmp_path(&tmp, "film.mov");
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(b.p, 1, b.n, f), b.n);
+    fclose(f);
+    free(b.p);
+    return path;
+}
+
+/* KiB of address space at most so far; 0 where the system does not say. */
+static long peak(void) {
+    char line[256];
+    long kib = 0;
+    FILE *f = fopen("/proc/self/status", "r");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "VmPeak: %ld", &kib) == 1) break;
+    if (f) fclose(f);
+    return kib;
+}
+
+static int film_error(uint32_t w, uint32_t h, uint32_t n_track, int *sound) {
+    char err[256];
+    gm_video *v = NULL;
+    int n = 0;
+    gm_samples s;
+    const char *path = write_mov(w, h, n_track);
+    const int rc = gm_avlib_video(&v, path, 32, see_frame, &n, NULL, err, sizeof err);
+    if (rc) check_message(rc, err);
+    *sound = gm_decode_sound(path, &s, NULL, err, sizeof err);
+    check_message(*sound, err);
+    return rc;
+}
+
+/* FFmpeg decodes pictures of each track to look into a file, before anybody else sees how large
+ * they are; it did so for sound too. */
+static void a_small_film_does_not_fill_the_memory(void **state) {
+    (void)state;
+    need_ffmpeg();
+    int sound;
+    assert_int_equal(film_error(640, 480, 1, &sound), 0);
+    assert_int_equal(sound, GM_ENOENT);
+    const long before = peak();
+    assert_int_equal(film_error(20000, 8000, 1, &sound), GM_EFORMAT); /* 153 MiB in a megabyte */
+    assert_int_equal(sound, GM_ENOENT);
+    if (!TEST_SANITIZED) assert_true(peak() - before < 100 << 10);
+    assert_int_equal(film_error(640, 480, 5, &sound), GM_EFORMAT);
+    assert_int_equal(film_error(64, 64, 65, &sound), GM_EFORMAT);
+    assert_int_equal(sound, GM_EFORMAT);
+}
+
 /* A file that grows without end, or is larger than the limit, is not read to its end. */
 static void an_endless_file_is_refused(void **state) {
     (void)state;
@@ -308,6 +473,7 @@ int main(void) {
         cmocka_unit_test(a_jpeg_of_endless_scans_is_refused),
         cmocka_unit_test(a_tiff_that_would_be_misread_is_refused),
         cmocka_unit_test(a_tiff_of_an_unknown_kind_is_not_called_damaged),
+        cmocka_unit_test(a_small_film_does_not_fill_the_memory),
         cmocka_unit_test(an_endless_file_is_refused),
         cmocka_unit_test(without_ffmpeg_the_message_names_packages),
     };
