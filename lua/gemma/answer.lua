@@ -6,6 +6,7 @@
 
 local Buffer = require('gemma.chat.buffer')
 local Window = require('gemma.chat.window')
+local fence = require('gemma.chat.fence')
 local notify = require('gemma.notify')
 local transcript = require('gemma.chat.transcript')
 local util = require('gemma.util')
@@ -419,7 +420,7 @@ end
 ---@param at integer 1-based
 ---@return string[]?
 function M.code_block(lines, at)
-  local block = transcript.block_at(lines, at)
+  local block = fence.block_at(lines, at)
   return block and block.code
 end
 

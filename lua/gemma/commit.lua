@@ -4,6 +4,7 @@
 --- read. The message goes into the commit buffer, or into a new one; git itself is not told.
 
 local child = require('gemma.child')
+local fence = require('gemma.chat.fence')
 local notify = require('gemma.notify')
 local transcript = require('gemma.chat.transcript')
 local util = require('gemma.util')
@@ -153,7 +154,7 @@ end
 ---@return string[]
 function M.message(text)
   local lines = vim.split(vim.trim(transcript.printable(text)), '\n', { plain = true })
-  local block = transcript.blocks(lines)[1]
+  local block = fence.blocks(lines)[1]
   if block and block.first == 1 then
     lines = block.code
   end

@@ -1,8 +1,8 @@
 --- explain.lua: :GemmaExplain and :Gemma ask, questions about lines of a buffer.
 
+local fences = require('gemma.chat.fence')
 local notify = require('gemma.notify')
 local subject = require('gemma.subject')
-local transcript = require('gemma.chat.transcript')
 
 local M = {}
 
@@ -42,7 +42,7 @@ function M.ask(o)
   vim.list_extend(shown, vim.split(o.shown or 'Explain.', '\n', { plain = true }))
   if not blank then
     local code = vim.split(s.code, '\n', { plain = true })
-    local fence = transcript.fence_for(code)
+    local fence = fences.for_lines(code)
     vim.list_extend(shown, { '', fence .. s.language })
     vim.list_extend(shown, code)
     shown[#shown + 1] = fence

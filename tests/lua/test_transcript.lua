@@ -1,5 +1,6 @@
 --- Conversations as data: code blocks, history, Markdown; and the colours of streaming Markdown.
 
+local fence = require('gemma.chat.fence')
 local h = require('helper')
 local md = require('gemma.chat.markdown')
 local transcript = require('gemma.chat.transcript')
@@ -28,23 +29,23 @@ test('code blocks: fences of either kind, nested, indented, open at the end', fu
   }) do
     local got = vim.tbl_map(function(b)
       return { b.first, b.last, b.language, b.code }
-    end, transcript.blocks(split(row[1])))
+    end, fence.blocks(split(row[1])))
     h.eq(got, row[2], row[1])
   end
 end)
 
 test('the block around a line, else the last complete one', function()
   local l = { 'a', '```', 'one', '```', 'b', '```lua', 'two' }
-  h.eq(transcript.block_at(l, 3).code, { 'one' })
-  h.eq(transcript.block_at(l, 7).code, { 'two' })
-  h.eq(transcript.block_at(l, 1).code, { 'one' })
-  h.eq(transcript.block_at({ 'x' }, 1), nil)
+  h.eq(fence.block_at(l, 3).code, { 'one' })
+  h.eq(fence.block_at(l, 7).code, { 'two' })
+  h.eq(fence.block_at(l, 1).code, { 'one' })
+  h.eq(fence.block_at({ 'x' }, 1), nil)
 end)
 
 test('a fence is longer than every fence in what it holds', function()
-  h.eq(transcript.fence_for({ 'x' }), '```')
-  h.eq(transcript.fence_for({ '```lua', 'x', '```' }), '````')
-  h.eq(transcript.fence_for({ '  `````' }), '``````')
+  h.eq(fence.for_lines({ 'x' }), '```')
+  h.eq(fence.for_lines({ '```lua', 'x', '```' }), '````')
+  h.eq(fence.for_lines({ '  `````' }), '``````')
 end)
 
 test('control characters of either kind never reach a buffer', function()

@@ -4,6 +4,8 @@
 --- then, while somebody types in another window. These few rules look at a line once; the parser
 --- takes over when the answer is complete and someone goes there to read it.
 
+local fence = require('gemma.chat.fence')
+
 local M = {}
 
 ---@class (exact) gemma.md.Span
@@ -20,20 +22,16 @@ function M.spans(line, state)
   local function add(first, last, group)
     out[#out + 1] = { first = first, last = last, group = group }
   end
-  local indent, marks, rest = line:match('^(%s*)(```+)([^`]*)$')
-  if not marks then
-    indent, marks, rest = line:match('^(%s*)(~~~+)(.*)$')
-  end
+  local marks, rest, indent = fence.read(line)
   if state ~= '' then
-    local ends = marks and marks:sub(1, 1) == state:sub(1, 1) and #marks >= #state
-    if ends and not rest:find('%S') then
-      add(#indent, #line, 'GemmaFence')
+    if fence.ends(marks, rest, state) then
+      add(indent, #line, 'GemmaFence')
       return out, ''
     end
     add(0, #line, 'GemmaCode')
     return out, state
   elseif marks then
-    add(#indent, #line, 'GemmaFence')
+    add(indent, #line, 'GemmaFence')
     return out, marks
   end
   if line:find('^#+ ') then

@@ -3,6 +3,7 @@
 --- Owns one request per buffer and its conversation, so that another instruction can go on from
 --- what was written. region.lua follows the lines, preview.lua shows the change.
 
+local fences = require('gemma.chat.fence')
 local notify = require('gemma.notify')
 local preview = require('gemma.edit.preview')
 local regions = require('gemma.edit.region')
@@ -232,7 +233,7 @@ function M.start(o)
   }, Edit)
   -- In prose the new text may have a block of code, where the old one had none.
   local prose = require('gemma.context').is_prose(s.language)
-  self.fence = transcript.fence_for(self.region.lines, prose and 4 or 3)
+  self.fence = fences.for_lines(self.region.lines, prose and 4 or 3)
   last[buf] = self
   self:run()
   return self
