@@ -28,7 +28,6 @@ local ASK_ON, CLOSE = '<CR> ask on · ', 'q close' -- of the footer
 local TASKS = require('gemma.sessions').TASKS
 
 M.SESSION = SESSION
-M.printable = transcript.printable
 
 --- Something that a question is about besides text: a picture, a sound, the frames of a recording.
 ---@class (exact) gemma.Attachment
@@ -415,12 +414,11 @@ function Answer:lines_asked_about()
   end
 end
 
---- The fenced code block around a line, or else the last one; nil when there is none.
+--- The code of the block at the cursor, or else of the last one; nil when there is none.
 ---@param lines string[]
----@param at integer 1-based
 ---@return string[]?
-function M.code_block(lines, at)
-  local block = fence.block_at(lines, at)
+local function code_at_cursor(lines)
+  local block = fence.block_at(lines, api.nvim_win_get_cursor(0)[1])
   return block and block.code
 end
 
@@ -428,7 +426,7 @@ end
 --- questions and the lines of pictures that stand in the window too.
 function Answer:yank()
   local lines = self.view:lines()
-  local code = M.code_block(lines, api.nvim_win_get_cursor(0)[1])
+  local code = code_at_cursor(lines)
   local last = self.turns[#self.turns]
   if not code and last and last.role == 'model' then
     lines = vim.split(vim.trim(transcript.printable(last.text)), '\n', { plain = true })
@@ -439,7 +437,7 @@ end
 
 --- Shows the code block under the cursor, or the last one, as a change of the lines asked about.
 function Answer:apply()
-  local code = M.code_block(self.view:lines(), api.nvim_win_get_cursor(0)[1])
+  local code = code_at_cursor(self.view:lines())
   if not code then
     return notify.info('there is no code in this answer.')
   elseif not api.nvim_buf_is_loaded(self.source) then

@@ -4,6 +4,7 @@
 --- model writes is shown there and goes into the buffer as a whole, as one change of its own.
 
 local notify = require('gemma.notify')
+local transcript = require('gemma.chat.transcript')
 local util = require('gemma.util')
 
 local M = {}
@@ -71,7 +72,7 @@ end
 ---@param s string
 ---@return string
 function M.clean(s)
-  return vim.trim((require('gemma.answer').printable(s):gsub('%s+', ' ')))
+  return vim.trim((transcript.printable(s):gsub('%s+', ' ')))
 end
 
 --- The text with the blanks that it needs between its neighbours. Pure.

@@ -8,8 +8,6 @@ local M = {}
 
 local api = vim.api
 
-M.here = subject.here
-
 M.EXPLAIN = [[
 Explain the code in <selection>. Say first, in one or two sentences, what it is for. Then say how it
 works, in the order in which it runs, and point out what is surprising, fragile or wrong.]]
@@ -81,7 +79,7 @@ function M.command(args)
   local buf = api.nvim_get_current_buf()
   local first, last = args.line1, args.line2
   if args.range == 0 then
-    first, last = M.here(buf, api.nvim_win_get_cursor(0)[1] - 1)
+    first, last = subject.here(buf, api.nvim_win_get_cursor(0)[1] - 1)
   end
   local question = args.args:find('%S') and args.args or nil
   M.explain(buf, first, last, question)

@@ -1,7 +1,6 @@
 --- :GemmaExplain: what is asked, how it streams, and that it stays out of the way.
 
 local h = require('helper')
-local answer = require('gemma.answer')
 
 local T = {}
 
@@ -76,10 +75,10 @@ end)
 
 test('without a range it is the function, or the paragraph, around the cursor', function()
   local c = child()
-  h.eq(c:lua("return { require('gemma.explain').here(0, 3) }"), { 3, 5 })
+  h.eq(c:lua("return { require('gemma.subject').here(0, 3) }"), { 3, 5 })
   c:lua([[vim.api.nvim_buf_set_lines(0, 0, -1, false, { 'a', '', 'b', 'c', '', 'd' })
     vim.bo.filetype = 'nosuchlanguage']])
-  h.eq(c:lua("return { require('gemma.explain').here(0, 3) }"), { 3, 4 })
+  h.eq(c:lua("return { require('gemma.subject').here(0, 3) }"), { 3, 4 })
 end)
 
 test('the function has its wrapped head, and a call or a chain in it is not one', function()
@@ -98,7 +97,7 @@ test('the function has its wrapped head, and a call or a chain in it is not one'
       vim.bo.filetype = ft
       local out = {}
       for row = 2, #lines - 1 do
-        out[#out + 1] = { require('gemma.explain').here(0, row) }
+        out[#out + 1] = { require('gemma.subject').here(0, row) }
       end
       return out]], ft, lines)
     for i, got in ipairs(all) do
@@ -111,7 +110,7 @@ test('a declaration without a body is no function', function()
   local c = child()
   c:lua([[vim.api.nvim_buf_set_lines(0, 0, -1, false, { 'int x;', 'int add(int a,', '        int b);' })
     vim.bo.filetype = 'c']])
-  h.eq(c:lua("return { require('gemma.explain').here(0, 2) }"), { 1, 3 })
+  h.eq(c:lua("return { require('gemma.subject').here(0, 2) }"), { 1, 3 })
 end)
 
 test('in a huge file nothing is parsed: it is the paragraph, unless the highlighter has a tree', function()
@@ -131,7 +130,7 @@ test('in a huge file nothing is parsed: it is the paragraph, unless the highligh
       return parse(...)
     end]])
   local here = [[parsed = 0
-    local first, last = require('gemma.explain').here(vim.api.nvim_get_current_buf(), 6003)
+    local first, last = require('gemma.subject').here(vim.api.nvim_get_current_buf(), 6003)
     return { first, last, parsed }]]
   h.eq(c:lua(here), { 6004, 6005, 0 })
   c:lua("vim.treesitter.get_parser(0):parse(true) vim.treesitter.start(0, 'lua')")
@@ -335,18 +334,6 @@ test('a question that got no answer is asked together with the next one', functi
   local data = c:lua('return vim.tbl_map(function(p) return p.data or p.kind end, Fake.jobs[4].req.parts)')
   h.eq(data, { 'system', first[2].data, 'user', first[4].data, 'model', 'Because.', 'user',
     'why 2?\n\nwhy 3?' })
-end)
-
-test('control characters do not reach the window', function()
-  h.eq(answer.printable('a\27[31mb\0c\rd\te\n'), 'a[31mbcd\te\n')
-end)
-
-test('code blocks are found around a line, or the last, also while one is open', function()
-  local l = { 'a', '```', 'one', '```', 'b', '```lua', 'two' }
-  h.eq(answer.code_block(l, 3), { 'one' })
-  h.eq(answer.code_block(l, 7), { 'two' })
-  h.eq(answer.code_block(l, 1), { 'one' })
-  h.eq(answer.code_block({ 'x' }, 1), nil)
 end)
 
 test('a failure is one line in the window', function()
