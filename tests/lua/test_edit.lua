@@ -648,6 +648,25 @@ test("with edit.diff = 'split' the new text stands beside the old, both in diff 
   h.eq(c:lua('return vim.wo.diff'), false)
 end)
 
+test('a window that stood beside the buffer leaves no autocmd behind', function()
+  -- The one for the window of the buffer stayed after each preview.
+  local c = child({ config = "vim.g.gemma = { edit = { diff = 'split' } }" })
+  local count = "return #vim.api.nvim_get_autocmds({ event = { 'WinClosed', 'BufWinLeave' } })"
+  local before = c:lua(count)
+  for n = 1, 3 do
+    c:lua([[local new = vim.split(..., '\n')
+      require('gemma.edit').preview({ buf = 1, first = 3, last = 7, new = new })]], NEW)
+    h.eq(c:lua(count), before + 3)
+    if n < 3 then
+      c:feed('gg<C-e>')
+    else
+      c:lua("vim.api.nvim_win_close(require('gemma.edit.preview').get(1).side.win, true)")
+      c:wait("require('gemma.edit.preview').get(1).side == nil")
+    end
+    h.eq(c:lua(count), before)
+  end
+end)
+
 test('a formatter that writes the whole text anew takes nothing down that it did not change', function()
   -- Its marks went with the old text, though the lines were the same and at the same place.
   local c = edited()

@@ -9,6 +9,7 @@ local api = vim.api
 ---@field win integer? of the scratch buffer; nil until it is open
 ---@field source integer window of the real one
 ---@field was_diff boolean it was in diff mode before
+---@field closing integer? autocmd that hears of the end of either window; nil until both are there
 ---@field closed boolean
 local Side = {}
 Side.__index = Side
@@ -51,7 +52,7 @@ function M.open(buf, on_closed)
       on_closed()
     end
   end)
-  api.nvim_create_autocmd('WinClosed', {
+  self.closing = api.nvim_create_autocmd('WinClosed', {
     pattern = { tostring(self.win), tostring(self.source) },
     once = true,
     callback = gone,
@@ -83,6 +84,10 @@ function Side:close()
     return
   end
   self.closed = true
+  if self.closing then
+    -- Of its two patterns `once` removes the one that came true; after both there is none.
+    pcall(api.nvim_del_autocmd, self.closing)
+  end
   if api.nvim_win_is_valid(self.source) and not self.was_diff then
     diffoff(self.source)
   end
