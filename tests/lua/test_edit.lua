@@ -860,6 +860,21 @@ test('lines that were only copied keep their control characters', function()
   h.eq(c:messages(), { 'gemma: the model changed nothing.' })
 end)
 
+test('nothing is kept of an edit whose buffer is wiped out', function()
+  -- The lines around it and what was written stayed until Neovim ended.
+  local c = child()
+  c:lua([[
+    _G.edit = setmetatable({}, { __mode = 'v' })
+    edit[1] = require('gemma.edit').start({ buf = 0, first = 3, last = 7, task = 'call it x' })]])
+  c:wait('#Fake.jobs == 1')
+  c:lua("Fake.emit(...) Fake.done(nil, 'string')", NEW)
+  c:wait("require('gemma.edit.preview').get(1) ~= nil")
+  c:lua('Fake.jobs[1].req = nil')
+  h.eq(c:lua('collectgarbage() return edit[1] ~= nil'), true)
+  c:cmd('bwipeout!')
+  c:wait('(function() collectgarbage() return edit[1] == nil end)()')
+end)
+
 test('a buffer that is wiped out takes everything with it', function()
   local c = edited()
   c:cmd('bwipeout!')

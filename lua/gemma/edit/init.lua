@@ -32,6 +32,22 @@ Edit.__index = Edit
 
 local last = {} ---@type table<integer, gemma.Edit> by buffer
 
+--- Keeps a request until its buffer has another one or is wiped out.
+---@param self gemma.Edit
+local function keep(self)
+  local buf = self.buf
+  if not last[buf] then
+    api.nvim_create_autocmd('BufWipeout', {
+      buffer = buf,
+      once = true,
+      callback = function()
+        last[buf] = nil
+      end,
+    })
+  end
+  last[buf] = self
+end
+
 --- Says at the first line what is going on.
 ---@param text string?
 function Edit:busy(text)
@@ -234,7 +250,7 @@ function M.start(o)
   -- In prose the new text may have a block of code, where the old one had none.
   local prose = require('gemma.context').is_prose(s.language)
   self.fence = fences.for_lines(self.region.lines, prose and 4 or 3)
-  last[buf] = self
+  keep(self)
   self:run()
   return self
 end
