@@ -50,7 +50,7 @@ M.SESSION = SESSION
 ---@field around boolean? those lines were not chosen: code of the answer does not stand for all of them
 ---@field system string
 ---@field title string
----@field turns gemma.Turn[]
+---@field turns gemma.chat.Turn[]
 ---@field attachments { [1]: gemma.Attachment, mark: integer }[] with the marks on their lines
 ---@field max_tokens integer
 ---@field handle gemma.Handle? while it runs
@@ -252,7 +252,7 @@ end
 
 --- The turn of a question, with its attachments on the screen.
 ---@param q gemma.answer.Question
----@return table
+---@return gemma.chat.Turn
 function Answer:turn(q)
   local parts, names = {}, {}
   for _, a in ipairs(q.attachments or {}) do

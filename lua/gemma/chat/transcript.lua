@@ -2,7 +2,7 @@
 
 local M = {}
 
----@class (exact) gemma.Turn
+---@class (exact) gemma.chat.Turn
 ---@field role 'user'|'model'
 ---@field text string what the model gets, or what it wrote
 ---@field parts gemma.Part[]? of a user: pictures and sounds, before the text
@@ -33,7 +33,7 @@ end
 
 --- What the model gets of a conversation that ends with a question: no thoughts. A question that got
 --- no answer begins the next one: what the conversation is about may stand there and nowhere else.
----@param turns gemma.Turn[]
+---@param turns gemma.chat.Turn[]
 ---@return gemma.Turn[] history
 ---@return gemma.Turn question
 function M.prompt(turns)
@@ -53,7 +53,7 @@ end
 
 --- A conversation as a Markdown file.
 ---@param title string
----@param turns gemma.Turn[]
+---@param turns gemma.chat.Turn[]
 ---@return string[]
 function M.markdown(title, turns)
   local out = { '# ' .. M.one_line(title) }

@@ -15,7 +15,7 @@ local M = {}
 local api = vim.api
 local ns = api.nvim_create_namespace('gemma.edit.busy')
 
----@class gemma.Edit
+---@class gemma.edit.Request
 ---@field buf integer
 ---@field region gemma.Region
 ---@field subject gemma.Subject
@@ -27,14 +27,13 @@ local ns = api.nvim_create_namespace('gemma.edit.busy')
 ---@field handle gemma.Handle?
 ---@field keys gemma.Keys?
 ---@field marks integer[]
-local Edit = {}
-Edit.__index = Edit
+local Request = {}
+Request.__index = Request
 
-local last = {} ---@type table<integer, gemma.Edit> by buffer
+local last = {} ---@type table<integer, gemma.edit.Request> by buffer
 
 --- Keeps a request until its buffer has another one or is wiped out.
----@param self gemma.Edit
-local function keep(self)
+function Request:keep()
   local buf = self.buf
   if not last[buf] then
     api.nvim_create_autocmd('BufWipeout', {
@@ -50,7 +49,7 @@ end
 
 --- Says at the first line what is going on.
 ---@param text string?
-function Edit:busy(text)
+function Request:busy(text)
   if not api.nvim_buf_is_valid(self.buf) then
     return
   end
@@ -76,7 +75,7 @@ function Edit:busy(text)
 end
 
 --- Marks and keys of a running request go.
-function Edit:quiet()
+function Request:quiet()
   self.handle = nil
   self:busy(nil)
   if self.keys then
@@ -85,7 +84,7 @@ function Edit:quiet()
   end
 end
 
-function Edit:stop()
+function Request:stop()
   local handle = self.handle
   if handle then
     self:quiet()
@@ -120,7 +119,7 @@ end
 
 ---@param text string?
 ---@param info gemma.Done|string
-function Edit:finished(text, info)
+function Request:finished(text, info)
   self:quiet()
   if not text then
     self.region:free()
@@ -153,7 +152,7 @@ function Edit:finished(text, info)
 end
 
 --- Asks for the task in self.
-function Edit:run()
+function Request:run()
   local conf = require('gemma.config').get()
   local written = 0
   require('gemma.highlight').ensure()
@@ -208,6 +207,38 @@ function Edit:run()
   self.handle = handle
 end
 
+--- Takes down the preview, and follows the lines that stay there.
+---@return gemma.Region
+function Request:take_region()
+  local row = self.region:row()
+  local n = #self.region.lines
+  preview.dismiss(self.buf)
+  return regions.new(self.buf, row + 1, row + n)
+end
+
+--- Goes on from what is shown, with another instruction.
+---@param instruction string
+function Request:go_on(instruction)
+  local before = #self.turns == 0 and subject.prompt(self.subject, self.task) or self.task
+  local language = self.subject.language ~= 'text' and self.subject.language or ''
+  local wrote = self.fence .. language .. '\n' .. self.written .. '\n' .. self.fence
+  vim.list_extend(self.turns, {
+    { role = 'user', text = before },
+    { role = 'model', text = wrote },
+  })
+  self.task = M.task(instruction) .. ' Start from what you wrote last.'
+  self.seed = 0
+  self.region = self:take_region()
+  self:run()
+end
+
+--- The same once more, but another text.
+function Request:again()
+  self.seed = self.seed + 1
+  self.region = self:take_region()
+  self:run()
+end
+
 ---@class gemma.edit.Opts
 ---@field buf integer
 ---@field first integer 1-based
@@ -216,7 +247,7 @@ end
 
 --- Asks for another text of some lines.
 ---@param o gemma.edit.Opts
----@return gemma.Edit?
+---@return gemma.edit.Request?
 function M.start(o)
   local buf = o.buf == 0 and api.nvim_get_current_buf() or o.buf
   if not vim.bo[buf].modifiable then
@@ -246,58 +277,23 @@ function M.start(o)
     turns = {},
     seed = 0,
     marks = {},
-  }, Edit)
+  }, Request)
   -- In prose the new text may have a block of code, where the old one had none.
   local prose = require('gemma.context').is_prose(s.language)
   self.fence = fences.for_lines(self.region.lines, prose and 4 or 3)
-  keep(self)
+  self:keep()
   self:run()
   return self
 end
 
 --- The request behind the preview in a buffer, as long as no part of it was decided.
 ---@param buf integer
----@return gemma.Edit?
+---@return gemma.edit.Request?
 local function open_edit(buf)
   local self, p = last[buf], preview.get(buf)
   if self and p and p.region == self.region and self.written and #p.hunks == p.total then
     return self
   end
-end
-
---- The lines of a region that stay after its preview is taken down.
----@param self gemma.Edit
----@return gemma.Region
-local function take_region(self)
-  local row = self.region:row()
-  local n = #self.region.lines
-  preview.dismiss(self.buf)
-  return regions.new(self.buf, row + 1, row + n)
-end
-
---- Goes on from what is shown, with another instruction.
----@param self gemma.Edit
----@param instruction string
-local function go_on(self, instruction)
-  local before = #self.turns == 0 and subject.prompt(self.subject, self.task) or self.task
-  local language = self.subject.language ~= 'text' and self.subject.language or ''
-  local wrote = self.fence .. language .. '\n' .. self.written .. '\n' .. self.fence
-  vim.list_extend(self.turns, {
-    { role = 'user', text = before },
-    { role = 'model', text = wrote },
-  })
-  self.task = M.task(instruction) .. ' Start from what you wrote last.'
-  self.seed = 0
-  self.region = take_region(self)
-  self:run()
-end
-
---- The same once more, but another text.
----@param self gemma.Edit
-local function again(self)
-  self.seed = self.seed + 1
-  self.region = take_region(self)
-  self:run()
 end
 
 ---@param instruction string
@@ -316,9 +312,9 @@ function M.command(given)
   local open = given.range == 0 and open_edit(buf)
   if open then
     if given.text:find('%S') then
-      return go_on(open, given.text)
+      return open:go_on(given.text)
     end
-    return again(open)
+    return open:again()
   end
   local first, stop = given.line1, given.line2
   if given.range == 0 then
