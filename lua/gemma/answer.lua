@@ -7,6 +7,7 @@
 local Buffer = require('gemma.chat.buffer')
 local Window = require('gemma.chat.window')
 local fence = require('gemma.chat.fence')
+local kept = require('gemma.chat.kept')
 local notify = require('gemma.notify')
 local transcript = require('gemma.chat.transcript')
 local util = require('gemma.util')
@@ -19,15 +20,9 @@ local ns = api.nvim_create_namespace('gemma.answer')
 local places = api.nvim_create_namespace('gemma.answer.places')
 
 local FLUSH_MS = 33 -- the screen need not be faster than the eye
-local SESSION = require('gemma.sessions').ANSWERS
-local KEPT = 20 -- conversations that can be opened again
 local THINKING = 2 -- with thoughts an answer may have this many times as many tokens
 local SEARCHED_LINES = 50000 -- of a file, when code looks for its place
 local ASK_ON, CLOSE = '<CR> ask on · ', 'q close' -- of the footer
-
-local TASKS = require('gemma.sessions').TASKS
-
-M.SESSION = SESSION
 
 --- Something that a question is about besides text: a picture, a sound, the frames of a recording.
 ---@class (exact) gemma.Attachment
@@ -64,8 +59,6 @@ M.SESSION = SESSION
 local Answer = {}
 Answer.__index = Answer
 
-local current ---@type gemma.Answer? in the window
-local kept = {} ---@type gemma.Answer[] newest first
 local thinking ---@type boolean? switched by hand; nil: as the option says
 
 --- The line that stands for an attachment.
@@ -281,7 +274,7 @@ function Answer:ask(q)
     history = history,
     parts = question.parts,
     prompt = question.text,
-    session = SESSION,
+    session = require('gemma.sessions').ANSWERS,
     thinking = think,
     max_tokens = self.max_tokens * (think and THINKING or 1),
     on_progress = function(done, total)
@@ -363,9 +356,7 @@ end
 
 --- The window goes; the conversation stays, see M.reopen.
 function Answer:close()
-  if current == self then
-    current = nil
-  end
+  kept.set_closed(self)
   self:stop()
   unmark(ns, self.mark, self.source)
   self.mark = nil
@@ -386,9 +377,7 @@ function Answer:forget()
     end
   end
   unmark(places, self.place, self.source)
-  kept = vim.tbl_filter(function(a)
-    return a ~= self
-  end, kept)
+  kept.remove(self)
   self.view:delete()
   self.flush_no_more()
   if self.on_forget then
@@ -696,7 +685,8 @@ function M.open(o)
   if vim.fn.getcmdwintype() ~= '' then
     return notify.warn('not in the command-line window. Close it and ask again.')
   end
-  if current and current:is_open() and current.key == o.key then
+  local current = kept.current()
+  if current and current.key == o.key then
     api.nvim_set_current_win(current.win)
     return
   end
@@ -724,11 +714,8 @@ function M.open(o)
   end)
   new_view(self)
   open_window(self)
-  current = self
-  table.insert(kept, 1, self)
-  if kept[KEPT + 1] then
-    kept[KEPT + 1]:forget()
-  end
+  kept.set_shown(self)
+  kept.add(self)
   if o.first and api.nvim_buf_is_valid(source) then
     local mark = { end_row = o.last, strict = false }
     self.place = api.nvim_buf_set_extmark(source, places, o.first - 1, 0, mark)
@@ -738,35 +725,10 @@ function M.open(o)
 end
 
 function M.close()
-  if current then
-    current:close()
+  local shown = kept.shown()
+  if shown then
+    shown:close()
   end
-end
-
---- Which cache an edit or a commit message works on. A conversation that is open keeps its own, so
---- that going on with it costs no second reading; the task then has another one, which begins with
---- what the two have in common. Otherwise they share one: each takes hundreds of megabytes.
----@return integer session
----@return integer? fork_from
-function M.task_session()
-  if M.current() then
-    return TASKS, SESSION
-  end
-  return SESSION
-end
-
----@return gemma.Answer?
-function M.current()
-  return current and current:is_open() and current or nil
-end
-
---- The conversations that can be opened again, newest first. One whose buffer went while the model
---- wrote is complete when that has ended.
----@return gemma.Answer[]
-function M.all()
-  return vim.tbl_filter(function(a)
-    return a.view:is_valid() or not a:running()
-  end, kept)
 end
 
 --- Opens an earlier conversation again and gives it the focus.
@@ -780,7 +742,7 @@ function M.reopen(self)
       rewrite(self)
     end
     open_window(self)
-    current = self
+    kept.set_shown(self)
     mark_source(self)
     self:footer(hint.text, hint.keys)
     self.window:fit()
@@ -792,9 +754,9 @@ end
 --- To the next older (1) or newer (-1) conversation.
 ---@param by integer
 function M.step(by)
-  local all = M.all()
+  local all = kept.all()
   for i, a in ipairs(all) do
-    if a == current then
+    if a == kept.shown() then
       local to = all[i + by]
       if not to then
         return notify.info(by > 0 and 'this is the oldest answer.' or 'this is the newest answer.')

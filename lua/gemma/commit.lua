@@ -383,7 +383,7 @@ function Run:ask(diff, subjects, left_out)
   prompt[#prompt + 1] = 'Write the message of this commit.'
   self:busy(require('gemma.engine').is_loaded() and 'reading' or 'loading the model')
   local written = false
-  local session, fork_from = require('gemma.answer').task_session()
+  local session, fork_from = require('gemma.chat.kept').task_session()
   self.handle = require('gemma.ask').ask({
     system = M.SYSTEM,
     prompt = table.concat(prompt, '\n'),

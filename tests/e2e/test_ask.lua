@@ -254,7 +254,7 @@ case.run({
       case.ok(edit[1] - edit[2] < 60 and edit[2] > 150,
         ('%d of %d tokens were read again'):format(edit[1] - edit[2], edit[1]))
       -- And the conversation goes on where it was.
-      s:lua("require('gemma.answer').current():follow('and?')")
+      s:lua("require('gemma.chat.kept').current():follow('and?')")
       local more = s:wait('the follow-up', WAIT, function()
         return s:lua('return Infos[3] or false')
       end)

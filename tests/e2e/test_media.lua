@@ -120,7 +120,7 @@ case.run({
       wait_answers(s, 2)
       case.equal(media_rows(s), 260, 'rows after the second question')
       -- A follow-up in the window, as a person asks it.
-      s:lua("vim.api.nvim_set_current_win(require('gemma.answer').current().win)")
+      s:lua("vim.api.nvim_set_current_win(require('gemma.chat.kept').current().win)")
       s:keys('Enter')
       s:wait('the prompt for the next question', WAIT, function()
         return s:find('Ask on:')
@@ -200,15 +200,15 @@ case.run({
       wait_recording(s, '0:01')
       s:ex('Gemma record stop')
       wait_answers(s, 1)
-      local line = s:lua([[local a = require('gemma.answer').current()
+      local line = s:lua([[local a = require('gemma.chat.kept').current()
         return vim.api.nvim_buf_get_lines(a.buf, 0, 1, false)[1] ]])
       local tokens = tonumber(line:match('^%[screen%.mkv · [%d.]+ %a+ · (%d+) tokens%]$'))
       case.ok(tokens and tokens > 64, 'a line with the tokens: ' .. line)
       case.equal(media_rows(s), tokens, 'rows computed')
-      local path = s:lua([[local a = require('gemma.answer').current()
+      local path = s:lua([[local a = require('gemma.chat.kept').current()
         return a.attachments[1][1].path]])
       case.ok(vim.uv.fs_stat(path), 'the file is there for more questions')
-      s:lua("require('gemma.answer').current():forget()")
+      s:lua("require('gemma.chat.kept').current():forget()")
       case.ok(not vim.uv.fs_stat(path), 'and gone with the answer')
     end,
   },
@@ -228,7 +228,7 @@ case.run({
       s:ex('Gemma record stop')
       wait_answers(s, 1)
       local line = s:lua([[
-        local a = require('gemma.answer').current()
+        local a = require('gemma.chat.kept').current()
         return vim.api.nvim_buf_get_lines(a.buf, 0, 1, false)[1] ]])
       case.ok(vim.startswith(line, '[voice · 0:0'), 'the line of the recording: ' .. line)
       local tokens = tonumber(line:match('(%d+) tokens'))

@@ -108,7 +108,7 @@ local function becomes(s, expr)
 end
 
 local BUSY = "require('gemma.engine').busy()"
-local ANSWER = "require('gemma.answer').current() ~= nil and not require('gemma.answer').current():running()"
+local ANSWER = "require('gemma.chat.kept').current() ~= nil and not require('gemma.chat.kept').current():running()"
 
 --- Every command of the README's table, and what there is to be seen of it. Pictures and recordings
 --- need a file that is not there.

@@ -253,7 +253,7 @@ local function parts(c, n)
 end
 
 local function answer_lines(c)
-  return c:lua("return vim.api.nvim_buf_get_lines(require('gemma.answer').current().buf, 0, -1, false)")
+  return c:lua("return vim.api.nvim_buf_get_lines(require('gemma.chat.kept').current().buf, 0, -1, false)")
 end
 
 local function asked(c, n)
@@ -272,7 +272,7 @@ test(':Gemma image with a path asks in the answer window, with the file on a lin
   h.eq(c:lua('return vim.fs.basename(Fake.loads[1].mmproj_path)'), 'mmproj-F16.gguf')
   h.eq(answer_lines(c)[1], '[my plot.png · 200x131 · 5 kB]', 'only a loaded model knows how many')
   c:lua("Fake.emit('The axis.') Fake.done(nil, nil, { n_media = 260 })")
-  c:wait("not require('gemma.answer').current():running()")
+  c:wait("not require('gemma.chat.kept').current():running()")
   h.eq(answer_lines(c), { '[my plot.png · 200x131 · 5 kB · 260 tokens]', '', 'The axis.' })
   c:shows('[my plot.png · 200x131 · 5 kB · 260 tokens]')
 end)
@@ -282,7 +282,7 @@ test('a loaded model says how many tokens a picture has; the option says more', 
   c:cmd('Gemma image my plot.png')
   asked(c)
   c:lua("Fake.image_tokens = 25 Fake.emit('.') Fake.done()")
-  c:wait("not require('gemma.answer').current():running()")
+  c:wait("not require('gemma.chat.kept').current():running()")
   c:lua("require('gemma.answer').close()")
   c:cmd('Gemma image my plot.png')
   asked(c, 2)
@@ -365,12 +365,12 @@ esac]]):format(GOLDEN))
   -- It can be opened again and asked about, until it is forgotten.
   c:lua("require('gemma.answer').close()")
   c:cmd('Gemma answers')
-  c:wait("not require('gemma.answer').current():running()")
-  c:lua("require('gemma.answer').current():follow('its colour?')")
+  c:wait("not require('gemma.chat.kept').current():running()")
+  c:lua("require('gemma.chat.kept').current():follow('its colour?')")
   h.eq(asked(c, 2)[4][2], path)
   h.eq(vim.uv.fs_stat(path).type, 'file')
   c:cmd('bwipeout')
-  c:wait("#require('gemma.answer').all() == 0")
+  c:wait("#require('gemma.chat.kept').all() == 0")
   h.eq(vim.uv.fs_stat(path), nil, 'the file is gone with the answer')
 end)
 
@@ -514,7 +514,7 @@ test('a sound whose length only decoding tells gets its tokens into its line aft
   h.has(p[5][2], 'What is said in this recording?')
   h.eq(answer_lines(c)[1], '[talk.mp3 · 2 kB]')
   c:lua("Fake.emit('Hello.') Fake.done(nil, nil, { n_media = 75 })")
-  c:wait("not require('gemma.answer').current():running()")
+  c:wait("not require('gemma.chat.kept').current():running()")
   h.eq(answer_lines(c), { '[talk.mp3 · 2 kB · 75 tokens]', '', 'Hello.' })
 end)
 
@@ -552,7 +552,7 @@ test(':Gemma shot asks about what the program took; giving up asks nothing', fun
   c:wait('#Seen.messages == 1')
   h.eq(c:messages(), { 'gemma: maim: Selection was cancelled.' })
   h.eq(c:lua('return #Fake.jobs'), 1)
-  c:lua("require('gemma.answer').all()[1]:forget()")
+  c:lua("require('gemma.chat.kept').all()[1]:forget()")
   h.eq(vim.uv.fs_stat(p[4][2]), nil)
 end)
 
@@ -610,7 +610,7 @@ test('media.keep keeps the file where it says', function()
   c:cmd('Gemma shot')
   local path = asked(c)[4][2]
   h.has(path, '/kept/shot-')
-  c:lua("require('gemma.answer').current():forget()")
+  c:lua("require('gemma.chat.kept').current():forget()")
   h.eq(vim.uv.fs_stat(path).type, 'file')
 end)
 

@@ -123,7 +123,7 @@ test('code of an answer about the buffer does not stand for all of it; about a r
     c:cmd(range .. 'Gemma prompt say')
     c:wait('#Fake.jobs == ' .. n)
     c:lua([[Fake.emit('```lua\nreturn a - b\n```') Fake.done()]])
-    c:wait("not require('gemma.answer').current():running()")
+    c:wait("not require('gemma.chat.kept').current():running()")
     c:cmd('wincmd w')
     c:feed('ga')
     h.eq(c:lua("return require('gemma.edit.preview').get(1) ~= nil"), range ~= '')

@@ -83,13 +83,13 @@ test('voice: the model hears it while it is recorded, and answers after the stop
     vim.tbl_map(function(p) return p.kind end, r.parts) }]])
   h.eq(req, { 1, 'and be brief', true, { 'system', 'text', 'user', 'sound', 'text' } })
   c:lua("Fake.emit('Yes.') Fake.done()")
-  c:wait("not require('gemma.answer').current():running()")
-  h.eq(c:lua("return vim.api.nvim_buf_get_lines(require('gemma.answer').current().buf, 0, -1, false)"),
+  c:wait("not require('gemma.chat.kept').current():running()")
+  h.eq(c:lua("return vim.api.nvim_buf_get_lines(require('gemma.chat.kept').current().buf, 0, -1, false)"),
     { '[voice · 0:01 · 25 tokens]', '', 'Yes.' })
   h.eq(events(c), { { 'GemmaRecordStart', 'voice' }, { 'GemmaRecordStop', 'voice', 'stop' } })
   c:lua("require('gemma.answer').close()")
   h.ok(c:lua('return not Fake.sounds[1].gone'), 'it can be opened again')
-  c:lua("require('gemma.answer').all()[1]:forget()")
+  c:lua("require('gemma.chat.kept').all()[1]:forget()")
   h.eq(c:lua('return Fake.sounds[1].gone'), true)
 end)
 
@@ -101,18 +101,18 @@ test('voice: its conversation goes on after the window was closed and the model 
   c:cmd('Gemma record stop')
   c:wait('#Fake.jobs == 1')
   c:lua("Fake.emit('Yes.') Fake.done()")
-  c:wait("not require('gemma.answer').current():running()")
+  c:wait("not require('gemma.chat.kept').current():running()")
   c:lua("require('gemma.answer').close()")
   for n = 2, 3 do
     c:cmd('Gemma answers')
-    c:lua("require('gemma.answer').current():follow('sure?')")
+    c:lua("require('gemma.chat.kept').current():follow('sure?')")
     c:wait('#Fake.jobs == ' .. n)
     h.eq(c:lua([[local sounds = {}
       for i, s in ipairs(Fake.sounds) do sounds[i] = { #s.data, s.over } end
       return { Fake.jobs[#Fake.jobs].req.parts[4].sound.id, sounds }]]), n == 2 and { 1, { { 32000, true } } }
       or { 2, { { 32000, true }, { 32000, true } } })
     c:lua("Fake.emit('Yes.') Fake.done()")
-    c:wait("not require('gemma.answer').current():running()")
+    c:wait("not require('gemma.chat.kept').current():running()")
     c:cmd('Gemma unload')
     c:wait('Fake.destroyed ~= nil', 'the library is let go of')
   end
@@ -141,11 +141,11 @@ test('voice: the library has the sounds of a few conversations; all of them can 
   end
   h.eq(living(), { 3, 4, 5, 6 })
   c:cmd('Gemma answers 6')
-  c:wait("not require('gemma.answer').current():running()")
-  c:lua("require('gemma.answer').current():follow('sure?')")
+  c:wait("not require('gemma.chat.kept').current():running()")
+  c:lua("require('gemma.chat.kept').current():follow('sure?')")
   h.eq(living(), { 4, 5, 6, 7 })
   h.eq(c:lua('return #Fake.sounds[7].data'), 20002, 'the first one again')
-  c:lua([[for _, a in ipairs(require('gemma.answer').all()) do a:forget() end]])
+  c:lua([[for _, a in ipairs(require('gemma.chat.kept').all()) do a:forget() end]])
   h.eq(living(), {})
 end)
 
@@ -385,8 +385,8 @@ test('voice: a Neovim that borrows the model lets the other one listen', functio
   h.eq(a:lua('return { #Fake.sounds[1].data, Fake.sounds[1].over }'), { 32000, true })
   h.eq(b:lua('return #Fake.sounds'), 0)
   a:lua("Fake.emit('Yes.') Fake.done()")
-  b:wait("not require('gemma.answer').current():running()")
-  b:lua("require('gemma.answer').current():forget()")
+  b:wait("not require('gemma.chat.kept').current():running()")
+  b:lua("require('gemma.chat.kept').current():forget()")
   a:wait('Fake.sounds[1].gone')
 end)
 
@@ -405,7 +405,7 @@ test('screen: the file goes to the model as a film, and is deleted with the answ
   h.eq(c:lua('return Fake.jobs[1].req.parts[5].data'), 'what went wrong?')
   c:lua("require('gemma.answer').close()")
   h.eq(vim.uv.fs_stat(part.data).type, 'file', 'it can be opened again')
-  c:lua("require('gemma.answer').all()[1]:forget()")
+  c:lua("require('gemma.chat.kept').all()[1]:forget()")
   h.eq(vim.uv.fs_stat(part.data), nil)
 end)
 

@@ -1,6 +1,7 @@
 --- chat/init.lua: what :Gemma does with conversations that are there: list, open again, save.
 
 local answer = require('gemma.answer')
+local kept = require('gemma.chat.kept')
 local notify = require('gemma.notify')
 
 local M = {}
@@ -8,7 +9,7 @@ local M = {}
 --- :Gemma answers. Without a number it lets choose, unless there is only one.
 ---@param n string?
 function M.answers(n)
-  local all = answer.all()
+  local all = kept.all()
   if #all == 0 then
     return notify.info('there is no answer yet. Ask with :Gemma ask.')
   elseif n then
@@ -43,7 +44,7 @@ end
 ---@param path string? a new file in the current directory when not given
 ---@param force boolean over an existing file
 function M.save(path, force)
-  local a = answer.current() or answer.all()[1]
+  local a = kept.current() or kept.all()[1]
   if not a then
     return notify.info('there is no answer to save.')
   end

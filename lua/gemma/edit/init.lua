@@ -173,7 +173,7 @@ function Request:run()
   local s = self.subject
   local first = #self.turns == 0
   local language = s.language ~= 'text' and s.language or ''
-  local session, fork_from = require('gemma.answer').task_session()
+  local session, fork_from = require('gemma.chat.kept').task_session()
   local handle
   handle = require('gemma.ask').ask({
     system = require('gemma.context.notes').with(subject.SYSTEM, self.buf),
