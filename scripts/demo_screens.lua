@@ -96,7 +96,7 @@ end
 ---@param s Screen
 ---@param page string
 local function picture(s, page)
-  s:lua("require('gemma.answer').close() vim.cmd.edit({ ..., bang = true }) vim.fn.search('logo](')", page)
+  s:lua("require('gemma.chat').close() vim.cmd.edit({ ..., bang = true }) vim.fn.search('logo](')", page)
   if s:lua("return require('gemma.engine').media_reason()") ~= vim.NIL then
     return say('demo: this model has no mmproj file beside it, so no pictures')
   end

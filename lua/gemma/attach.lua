@@ -54,7 +54,7 @@ function M.ask(a, question, o)
   end
   local conf = require('gemma.config').get()
   local stat = a.path and uv.fs_stat(a.path)
-  require('gemma.answer').open({
+  require('gemma.chat').open({
     key = table.concat({
       a.path or tostring(a),
       stat and stat.mtime.sec or 0,

@@ -297,15 +297,15 @@ M.commands = {
     args = '[on|off]',
     complete = { 'on', 'off' },
     run = function(args)
-      local answer = require('gemma.answer')
+      local conversation = require('gemma.chat.conversation')
       if args[1] and args[1] ~= 'on' and args[1] ~= 'off' then
         return notify.warn(('unknown argument %s. Try :Gemma think on.'):format(args[1]))
       end
-      local on = not answer.thinking()
+      local on = not conversation.thinking()
       if args[1] then
         on = args[1] == 'on'
       end
-      answer.set_thinking(on)
+      conversation.set_thinking(on)
     end,
   },
   install = {

@@ -5,6 +5,7 @@
 
 local child = require('gemma.child')
 local fence = require('gemma.chat.fence')
+local kept = require('gemma.chat.kept')
 local notify = require('gemma.notify')
 local transcript = require('gemma.chat.transcript')
 local util = require('gemma.util')
@@ -383,7 +384,7 @@ function Run:ask(diff, subjects, left_out)
   prompt[#prompt + 1] = 'Write the message of this commit.'
   self:busy(require('gemma.engine').is_loaded() and 'reading' or 'loading the model')
   local written = false
-  local session, fork_from = require('gemma.chat.kept').task_session()
+  local session, fork_from = kept.task_session()
   self.handle = require('gemma.ask').ask({
     system = M.SYSTEM,
     prompt = table.concat(prompt, '\n'),

@@ -45,7 +45,7 @@ function M.ask(o)
     vim.list_extend(shown, code)
     shown[#shown + 1] = fence
   end
-  require('gemma.answer').open({
+  require('gemma.chat').open({
     key = table.concat({ o.buf, o.first, o.last, o.task, s.code }, '\0'),
     title = 'Gemma: ' .. (o.title or range),
     system = require('gemma.context.notes').with(subject.SYSTEM, o.buf),

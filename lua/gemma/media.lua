@@ -19,7 +19,7 @@ local AWAKE = 4 -- sounds that the library has for us; it counts 16, of all that
 
 ---@alias gemma.media.Kind 'image'|'audio'|'video'|'sound'
 
---- An attachment (see answer.lua) that knows what it is.
+--- An attachment (see types.lua) that knows what it is.
 ---@class gemma.Media: gemma.Attachment
 ---@field kind gemma.media.Kind 'sound': what was recorded; the others are files
 ---@field path string? of a file, absolute

@@ -78,6 +78,15 @@
 ---@field sound gemma.Sound? of kind sound: made by engine.sound()
 ---@field recorded gemma.Recorded? what the sound can be made anew from
 
+--- Something that a question is about besides text: a picture, a sound, the frames of a recording.
+---@class (exact) gemma.Attachment
+---@field parts gemma.Part[] what the model gets, before the question's text
+---@field name string shown above the answer
+---@field note string? shown too, such as "640x480" or "3.2 s"
+---@field bytes integer? size of the file
+---@field tokens integer? rows that it takes in the context, when known
+---@field release fun()? called when its conversation is forgotten: nothing is asked about it any more
+
 ---@class (exact) gemma.Request
 ---@field parts gemma.Part[]
 ---@field max_tokens integer 0 only fills the cache

@@ -128,7 +128,7 @@ local COMMANDS = {
     becomes(s, BUSY .. ' or ' .. ANSWER)
     s:ex('Gemma stop')
     becomes(s, ANSWER)
-    s:lua("require('gemma.answer').close()")
+    s:lua("require('gemma.chat').close()")
   end },
   { 'Gemma answers', function(s) offers(s, 'Answers') end },
   { '5,6Gemma edit shorter', function(s)

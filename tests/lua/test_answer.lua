@@ -1,7 +1,7 @@
 --- The answer window: what callers other than :GemmaExplain may rely on.
 
 local h = require('helper')
-local answer = require('gemma.answer')
+local transcript = require('gemma.chat.transcript')
 
 local T = {}
 
@@ -15,7 +15,7 @@ end
 
 test('a question carries attachments: parts before its text, a line above the answer', function()
   local c = h.child()
-  c:lua([[require('gemma.answer').open({ key = 'k', title = 'Gemma: picture', system = 'Be brief.',
+  c:lua([[require('gemma.chat').open({ key = 'k', title = 'Gemma: picture', system = 'Be brief.',
     source = 0, prompt = 'What is this?', max_tokens = 64, attachments = {
       { name = 'shot.png', note = '640x480', bytes = 214000, tokens = 266,
         parts = { { kind = 'image', data = '/tmp/shot.png' } } } } })]])
@@ -24,10 +24,10 @@ test('a question carries attachments: parts before its text, a line above the an
   h.eq(c:lua('return Fake.jobs[1].req.parts[4].data'), '/tmp/shot.png')
   c:lua("Fake.emit('A cat.') Fake.done()")
   c:wait("not require('gemma.chat.kept').current():running()")
-  h.eq(c:lua("return vim.api.nvim_buf_get_lines(require('gemma.chat.kept').current().buf, 0, -1, false)"),
+  h.eq(c:lua("return vim.api.nvim_buf_get_lines(require('gemma.chat.kept').current().view.buffer.buf, 0, -1, false)"),
     { '[shot.png · 640x480 · 214 kB · 266 tokens]', '', 'A cat.' })
   -- There is no code to yank, and what stands for the picture was not said.
-  c:lua("vim.api.nvim_set_current_win(require('gemma.chat.kept').current().win)")
+  c:lua("vim.api.nvim_set_current_win(require('gemma.chat.kept').current().view.window.win)")
   c:feed('gy')
   h.eq(c:lua('return vim.fn.getreg()'), 'A cat.\n')
   -- They stay in the conversation, or the next answer would know nothing of the picture.
@@ -39,8 +39,8 @@ test('a question carries attachments: parts before its text, a line above the an
 end)
 
 test('the line of an attachment is one line without control characters', function()
-  h.eq(answer.attachment_line({ name = 'a\nb\27[0m.png', parts = {} }), '[a b[0m.png]')
-  h.eq(answer.attachment_line({ name = 'x', tokens = 1, parts = {} }), '[x · 1 token]')
+  h.eq(transcript.attachment({ name = 'a\nb\27[0m.png', parts = {} }), '[a b[0m.png]')
+  h.eq(transcript.attachment({ name = 'x', tokens = 1, parts = {} }), '[x · 1 token]')
 end)
 
 --- A child with two lines of code and an answer about them that is complete.
@@ -58,7 +58,7 @@ local function answered(text, o)
 end
 
 local function text(c)
-  return c:lua("return vim.api.nvim_buf_get_lines(require('gemma.chat.kept').current().buf, 0, -1, false)")
+  return c:lua("return vim.api.nvim_buf_get_lines(require('gemma.chat.kept').current().view.buffer.buf, 0, -1, false)")
 end
 
 test('the window has the border of the user, and fits after the terminal changed its size', function()
@@ -66,12 +66,12 @@ test('the window has the border of the user, and fits after the terminal changed
   if c:lua("return vim.fn.exists('+winborder')") == 1 then
     c:lua("vim.o.winborder = 'double'")
   end
-  c:lua([[require('gemma.answer').open({ key = 'k', title = 'Gemma', system = 'S', source = 0,
+  c:lua([[require('gemma.chat').open({ key = 'k', title = 'Gemma', system = 'S', source = 0,
     prompt = 'P', max_tokens = 64 })]])
   c:wait('#Fake.jobs == 1')
   c:lua('Fake.emit(...) Fake.done()', ('many words in one line '):rep(40))
   c:wait("not require('gemma.chat.kept').current():running()")
-  local size = [[local w = require('gemma.chat.kept').current().win
+  local size = [[local w = require('gemma.chat.kept').current().view.window.win
     local conf = vim.api.nvim_win_get_config(w)
     return { vim.api.nvim_win_get_width(w), vim.api.nvim_win_get_height(w), conf.border[1] }]]
   local corner = c:lua("return vim.fn.exists('+winborder')") == 1 and '╔' or '╭'
@@ -83,12 +83,12 @@ test('the window has the border of the user, and fits after the terminal changed
   c:lua("vim.api.nvim_exec_autocmds('VimResized', {})")
   h.eq(c:lua(size), { 80, 12, corner })
   -- It does not grow over the line that was asked about.
-  c:lua([[require('gemma.answer').close()
+  c:lua([[require('gemma.chat').close()
     vim.cmd('set columns=90 lines=40')
     vim.api.nvim_buf_set_lines(0, 0, -1, false, vim.split(('x\n'):rep(40), '\n'))
     vim.cmd('normal! gg23j')
     vim.cmd.redraw()
-    require('gemma.answer').open({ key = 'l', title = 'Gemma', system = 'S', source = 0,
+    require('gemma.chat').open({ key = 'l', title = 'Gemma', system = 'S', source = 0,
       prompt = 'P', max_tokens = 64 })]])
   c:wait('#Fake.jobs == 2')
   c:lua('Fake.emit(...) Fake.done()', ('many words in one line '):rep(90))
@@ -104,8 +104,8 @@ test('thoughts are one line, opened and closed by za; the history is without the
   c:wait('#Fake.jobs == 1')
   h.eq(c:lua('return { Fake.jobs[1].req.think, Fake.jobs[1].req.max_tokens }'), { true, 200 })
   c:lua("Fake.think('Let me see.\\nTwo') Fake.think(' lines.\\n')")
-  c:wait("#require('gemma.chat.kept').current().view.thoughts == 1")
-  c:wait("require('gemma.chat.kept').current().view.thoughts[1].text:find('lines')")
+  c:wait("#require('gemma.chat.kept').current().view.buffer.thoughts == 1")
+  c:wait("require('gemma.chat.kept').current().view.buffer.thoughts[1].text:find('lines')")
   c:shows('thinking')
   c:lua("Fake.emit('\\n\\nSo.') Fake.done()")
   c:wait("not require('gemma.chat.kept').current():running()")
@@ -127,11 +127,11 @@ test('an open thought grows where it is while the model thinks on', function()
   c:cmd('Gemma ask how?')
   c:wait('#Fake.jobs == 1')
   c:lua("Fake.think('One.')")
-  c:wait("#require('gemma.chat.kept').current().view.thoughts == 1")
+  c:wait("#require('gemma.chat.kept').current().view.buffer.thoughts == 1")
   c:cmd('Gemma ask how?')
   c:feed('za')
   c:lua("Fake.think('\\nTwo.')")
-  c:wait("require('gemma.chat.kept').current().view.thoughts[1].n == 2")
+  c:wait("require('gemma.chat.kept').current().view.buffer.thoughts[1].n == 2")
   c:lua("Fake.emit('So.') Fake.done()")
   c:wait("not require('gemma.chat.kept').current():running()")
   h.eq(text(c), { '▾ thought, 2 words', 'One.', 'Two.', '', 'So.' })
@@ -143,7 +143,7 @@ test('what comes while an <expr> mapping waits for a key is written when it has 
   c:cmd('Gemma ask how?')
   c:wait('#Fake.jobs == 1')
   c:lua("Fake.think('Hm.')")
-  c:wait("#require('gemma.chat.kept').current().view.thoughts == 1")
+  c:wait("#require('gemma.chat.kept').current().view.buffer.thoughts == 1")
   c:feed('gz')
   c:lua("Fake.think(' So it is.') Fake.emit('One ')")
   c:wait('Fake.heard()')
@@ -156,7 +156,8 @@ test('what comes while an <expr> mapping waits for a key is written when it has 
   c:wait("vim.tbl_contains(vim.tbl_map(function(e) return e.name end, Seen.events), 'GemmaAnswerDone')")
   h.eq(text(c), { '▸ thought, 4 words', '', 'One two.' })
   local a = "require('gemma.chat.kept').current()"
-  h.eq(c:lua(('return { %s:running(), vim.bo[%s.buf].modifiable, vim.v.errmsg }'):format(a, a)), { false, false, '' })
+  h.eq(c:lua(('local a = %s return { a:running(), vim.bo[a.view.buffer.buf].modifiable, vim.v.errmsg }')
+    :format(a)), { false, false, '' })
   c:shows('gy yank')
 end)
 
@@ -174,7 +175,7 @@ test('gh and :Gemma think switch thinking for the next question', function()
   c:wait('#Fake.jobs == 2')
   h.eq(c:lua('return { Fake.jobs[1].req.think, Fake.jobs[2].req.think }'), { false, true })
   c:cmd('Gemma think off')
-  h.eq(c:lua("return require('gemma.answer').thinking()"), false)
+  h.eq(c:lua("return require('gemma.chat.conversation').thinking()"), false)
   c:cmd('Gemma think maybe')
   c:wait('#Seen.messages == 3')
   h.has(c:messages()[3], 'unknown argument maybe')
@@ -230,7 +231,7 @@ test('an earlier answer is opened again, and goes on from where it was', functio
   h.eq(c:lua("return require('gemma.chat.kept').current() == nil"), true)
   c:cmd('Gemma answers 2')
   h.eq(text(c), { 'First.' })
-  h.eq(c:lua("return vim.api.nvim_get_current_buf() == require('gemma.chat.kept').current().buf"), true)
+  h.eq(c:lua("return vim.api.nvim_get_current_buf() == require('gemma.chat.kept').current().view.buffer.buf"), true)
   c:feed(']a')
   h.eq(text(c), { 'Second.' })
   c:feed('[a')
@@ -244,10 +245,10 @@ end)
 
 test('closed and opened again at once, it stays open', function()
   local c = answered('First.')
-  c:lua([[local a = require('gemma.answer')
+  c:lua([[local chat = require('gemma.chat')
     local one = require('gemma.chat.kept').current()
     one:close()
-    a.reopen(one)]])
+    chat.reopen(one)]])
   c:lua('return 0')
   h.eq(text(c), { 'First.' })
 end)
@@ -273,7 +274,7 @@ test(':bdelete closes the window as q does, also while the model writes', functi
   c:cmd('Gemma ask how?')
   c:wait('#Fake.jobs == 1')
   c:lua("Fake.emit('So far.')")
-  c:wait("require('gemma.chat.kept').current().view:lines()[1] == 'So far.'")
+  c:wait("require('gemma.chat.kept').current().view.buffer:lines()[1] == 'So far.'")
   c:cmd('Gemma ask how?')
   h.eq(c:lua([[vim.cmd.bdelete()
     Fake.emit(' More.')
@@ -296,7 +297,7 @@ test('<C-c> stops an answer that waits for the model, which asks nothing when it
   c:cmd('wincmd w')
   c:feed('<C-c>')
   c:wait("not require('gemma.chat.kept').current():running()")
-  h.eq(c:lua("return require('gemma.chat.kept').current().hint.text"), 'stopped')
+  h.eq(c:lua("return require('gemma.chat.kept').current().view.hint.text"), 'stopped')
   c:lua("Fake.loaded() require('gemma.chat.kept').current():follow('why?')")
   c:wait('#Fake.jobs == 1')
   h.eq(c:lua('return Fake.jobs[1].req.parts[#Fake.jobs[1].req.parts].data'), 'how?\n\nwhy?')
@@ -307,7 +308,7 @@ end)
 
 test('a conversation whose buffer was deleted is written into another one', function()
   local c = h.child({ config = "vim.g.gemma = { explain = { thinking = true } }" })
-  c:lua([[require('gemma.answer').open({ key = 'k', title = 'Gemma: talk', system = 's', source = 0,
+  c:lua([[require('gemma.chat').open({ key = 'k', title = 'Gemma: talk', system = 's', source = 0,
     prompt = 'What is this?', max_tokens = 64, attachments = {
       { name = 'talk.mp3', parts = { { kind = 'audio', data = '/tmp/talk.mp3' } } } } })]])
   c:wait('#Fake.jobs == 1')
@@ -320,7 +321,7 @@ test('a conversation whose buffer was deleted is written into another one', func
   local before = text(c)
   h.eq(before, { '[talk.mp3]', '', '▸ thought, 3 words', '', 'A talk.', '', '---', '> about what?', '',
     'Birds.' })
-  c:lua("vim.cmd.bdelete(require('gemma.chat.kept').current().buf)")
+  c:lua("vim.cmd.bdelete(require('gemma.chat.kept').current().view.buffer.buf)")
   c:wait("require('gemma.chat.kept').current() == nil")
   c:cmd('Gemma answers')
   h.eq(text(c), before)
@@ -336,7 +337,7 @@ test('a conversation whose buffer was deleted is written into another one', func
   c:wait("not require('gemma.chat.kept').current():running()")
   h.eq(text(c)[1], '[talk.mp3 · 75 tokens]')
   h.eq(c:lua('return #vim.api.nvim_list_bufs()'), 2, 'the old buffer is gone')
-  c:lua("vim.cmd.bwipeout(require('gemma.chat.kept').current().buf)")
+  c:lua("vim.cmd.bwipeout(require('gemma.chat.kept').current().view.buffer.buf)")
   c:wait("#require('gemma.chat.kept').all() == 0")
   h.eq(c:lua('return vim.v.errmsg'), '')
 end)
@@ -345,12 +346,12 @@ test('an answer that is dropped for good says so, and its buffer goes', function
   local c = h.child()
   c:lua([[_G.Gone = {}
     for i = 1, 22 do
-      require('gemma.answer').open({ key = 'k' .. i, title = 't', system = 's', source = 0,
+      require('gemma.chat').open({ key = 'k' .. i, title = 't', system = 's', source = 0,
         prompt = 'q', max_tokens = 8, on_forget = function() table.insert(Gone, i) end })
     end]])
   h.eq(c:lua('return Gone'), { 1, 2 })
   h.eq(c:lua("return #require('gemma.chat.kept').all()"), 20)
-  c:lua("vim.cmd.bwipeout(require('gemma.chat.kept').current().buf)")
+  c:lua("vim.cmd.bwipeout(require('gemma.chat.kept').current().view.buffer.buf)")
   c:wait('#Gone == 3')
   h.eq(c:lua('return #vim.api.nvim_list_wins()'), 1)
 end)
@@ -388,8 +389,8 @@ test('an answer can be shown in a split', function()
   for _, win in ipairs({ 'split', 'vsplit' }) do
     local c = answered('Adds 100 % of them.', { config = ("vim.g.gemma = { explain = { win = '%s' } }"):format(win) })
     local a = c:lua([[local a = require('gemma.chat.kept').current()
-      local conf = vim.api.nvim_win_get_config(a.win)
-      return { conf.relative, vim.api.nvim_win_get_width(a.win), vim.wo[a.win].winbar }]])
+      local conf = vim.api.nvim_win_get_config(a.view.window.win)
+      return { conf.relative, vim.api.nvim_win_get_width(a.view.window.win), vim.wo[a.view.window.win].winbar }]])
     h.eq(a[1], '')
     h.eq(a[2] < 70, win == 'vsplit')
     h.has(a[3], 'ask on')
@@ -421,7 +422,8 @@ test('a split is made beside a window, not beside a float; without room for it t
     c:wait('#Fake.jobs == 1', what)
     c:lua("Fake.emit('One.') Fake.done()")
     c:wait("not require('gemma.chat.kept').current():running()")
-    h.eq(c:lua("return vim.api.nvim_win_get_config(require('gemma.chat.kept').current().win).relative"), relative, what)
+    h.eq(c:lua([[local win = require('gemma.chat.kept').current().view.window.win
+      return vim.api.nvim_win_get_config(win).relative]]), relative, what)
     c:shows('One.')
     c:cmd('Gemma ask how?')
     c:feed('q')
@@ -497,10 +499,10 @@ test('the last window shows something else when its answer is closed, and a floa
   c:cmd('set hidden | close')
   c:lua([[_G.Float = vim.api.nvim_create_buf(false, true)
     vim.api.nvim_open_win(Float, true, { relative = 'editor', row = 1, col = 1, width = 20, height = 3 })
-    require('gemma.answer').close()]])
+    require('gemma.chat').close()]])
   h.eq(c:lua('return vim.api.nvim_get_current_buf() == Float'), true)
   h.eq(c:lua("return require('gemma.chat.kept').current() == nil"), true)
-  h.eq(c:lua("return vim.fn.win_findbuf(require('gemma.chat.kept').all()[1].buf)"), {})
+  h.eq(c:lua("return vim.fn.win_findbuf(require('gemma.chat.kept').all()[1].view.buffer.buf)"), {})
 end)
 
 test('Markdown has colours while it streams, line by line', function()
@@ -511,13 +513,13 @@ test('Markdown has colours while it streams, line by line', function()
     return c:lua([[local a = require('gemma.chat.kept').current()
       local ns = vim.api.nvim_get_namespaces()['gemma.chat']
       return vim.tbl_map(function(m) return { m[2], m[4].hl_group } end,
-        vim.api.nvim_buf_get_extmarks(a.buf, ns, 0, -1, { details = true }))]])
+        vim.api.nvim_buf_get_extmarks(a.view.buffer.buf, ns, 0, -1, { details = true }))]])
   end
   c:lua("Fake.emit('# He')")
-  c:wait("#vim.api.nvim_buf_get_lines(require('gemma.chat.kept').current().buf, 0, 1, false)[1] > 0")
+  c:wait("#vim.api.nvim_buf_get_lines(require('gemma.chat.kept').current().view.buffer.buf, 0, 1, false)[1] > 0")
   h.eq(groups(), { { 0, 'GemmaHeading' } })
   c:lua("Fake.emit('ad\\n```lua\\n# code\\n```\\ntext `x`')")
-  c:wait("vim.api.nvim_buf_line_count(require('gemma.chat.kept').current().buf) == 5")
+  c:wait("vim.api.nvim_buf_line_count(require('gemma.chat.kept').current().view.buffer.buf) == 5")
   h.eq(groups(), { { 0, 'GemmaHeading' }, { 1, 'GemmaFence' }, { 2, 'GemmaCode' },
     { 3, 'GemmaFence' }, { 4, 'GemmaCode' } })
 end)
@@ -527,11 +529,11 @@ test('what comes after a block of code at the end of an answer is no code', func
   c:lua("require('gemma.chat.kept').current():follow('why?')")
   c:wait('#Fake.jobs == 2')
   c:lua("Fake.emit('Because.')")
-  c:wait("require('gemma.chat.kept').current().view:lines()[8] == 'Because.'")
+  c:wait("require('gemma.chat.kept').current().view.buffer:lines()[8] == 'Because.'")
   h.eq(c:lua([[local a = require('gemma.chat.kept').current()
     local ns = vim.api.nvim_get_namespaces()['gemma.chat']
     return vim.tbl_map(function(m) return { m[2], m[4].hl_group } end,
-      vim.api.nvim_buf_get_extmarks(a.buf, ns, 0, -1, { details = true }))]]),
+      vim.api.nvim_buf_get_extmarks(a.view.buffer.buf, ns, 0, -1, { details = true }))]]),
     { { 0, 'GemmaFence' }, { 1, 'GemmaCode' }, { 2, 'GemmaFence' }, { 5, 'GemmaQuote' } })
 end)
 

@@ -24,7 +24,7 @@ end
 
 local function text_is(c, text)
   c:wait(([[(function() local a = require('gemma.chat.kept').current()
-    return a and table.concat(vim.api.nvim_buf_get_lines(a.buf, 0, -1, false), '\n') == %q end)()]])
+    return a and table.concat(vim.api.nvim_buf_get_lines(a.view.buffer.buf, 0, -1, false), '\n') == %q end)()]])
     :format(text), 'the answer ' .. text)
 end
 
@@ -145,7 +145,7 @@ test('the same again gives the window the focus; another question replaces it', 
   text_is(c, 'first')
   c:cmd('3,5GemmaExplain')
   h.eq(c:lua([[return vim.api.nvim_get_current_win()
-    == require('gemma.chat.kept').current().win]]), true)
+    == require('gemma.chat.kept').current().view.window.win]]), true)
   h.eq(c:lua('return #Fake.jobs'), 1, 'it is not asked again')
   c:cmd('wincmd p')
   c:cmd('3,5GemmaExplain why?')
@@ -188,7 +188,7 @@ test('q closes it and stops the model', function()
   c:feed('q')
   h.eq(c:lua('return #vim.api.nvim_list_wins()'), 1)
   h.eq(c:lua('return #Fake.cancelled'), 1)
-  h.eq(c:lua([[local ns = vim.api.nvim_get_namespaces()['gemma.answer']
+  h.eq(c:lua([[local ns = vim.api.nvim_get_namespaces()['gemma.chat.source']
     return #vim.api.nvim_buf_get_extmarks(0, ns, 0, -1, {})]]), 0, 'the mark on the source')
 end)
 
@@ -211,7 +211,7 @@ test('closing the window in any other way stops the model too', function()
   local c = child()
   c:cmd('3,5GemmaExplain')
   c:wait('#Fake.jobs == 1')
-  c:lua("vim.api.nvim_win_close(require('gemma.chat.kept').current().win, true)")
+  c:lua("vim.api.nvim_win_close(require('gemma.chat.kept').current().view.window.win, true)")
   c:wait('#Fake.cancelled == 1')
   c:lua("Fake.jobs[1].live = true Fake.emit('late') Fake.done()")
   c:wait("require('gemma.engine').state == 'ready'")

@@ -253,7 +253,7 @@ local function parts(c, n)
 end
 
 local function answer_lines(c)
-  return c:lua("return vim.api.nvim_buf_get_lines(require('gemma.chat.kept').current().buf, 0, -1, false)")
+  return c:lua("return vim.api.nvim_buf_get_lines(require('gemma.chat.kept').current().view.buffer.buf, 0, -1, false)")
 end
 
 local function asked(c, n)
@@ -283,11 +283,11 @@ test('a loaded model says how many tokens a picture has; the option says more', 
   asked(c)
   c:lua("Fake.image_tokens = 25 Fake.emit('.') Fake.done()")
   c:wait("not require('gemma.chat.kept').current():running()")
-  c:lua("require('gemma.answer').close()")
+  c:lua("require('gemma.chat').close()")
   c:cmd('Gemma image my plot.png')
   asked(c, 2)
   h.eq(answer_lines(c)[1], '[my plot.png · 200x131 · 5 kB · 24 tokens]')
-  c:lua("Fake.emit('.') Fake.done() require('gemma.answer').close()")
+  c:lua("Fake.emit('.') Fake.done() require('gemma.chat').close()")
   c:lua("require('gemma').setup({ media = { image_tokens = 560 } })")
   c:cmd('Gemma image my plot.png')
   asked(c, 3)
@@ -305,7 +305,7 @@ test('without a path: the link under the cursor, with its line marked', function
   local p = asked(c)
   h.has(p[4][2], 'out/deep.png')
   h.has(p[5][2], 'What does this picture show?')
-  local marks = c:lua([[local ns = vim.api.nvim_get_namespaces()['gemma.answer']
+  local marks = c:lua([[local ns = vim.api.nvim_get_namespaces()['gemma.chat.source']
     return vim.api.nvim_buf_get_extmarks(0, ns, 0, -1, {})]])
   h.eq({ #marks, marks[1][2] }, { 1, 1 })
 end)
@@ -363,7 +363,7 @@ esac]]):format(GOLDEN))
   h.eq(vim.uv.fs_stat(path).mode % 512, tonumber('600', 8), 'for nobody else')
   h.eq(vim.uv.fs_stat(path).size, vim.uv.fs_stat(GOLDEN .. 'photo.png').size)
   -- It can be opened again and asked about, until it is forgotten.
-  c:lua("require('gemma.answer').close()")
+  c:lua("require('gemma.chat').close()")
   c:cmd('Gemma answers')
   c:wait("not require('gemma.chat.kept').current():running()")
   c:lua("require('gemma.chat.kept').current():follow('its colour?')")

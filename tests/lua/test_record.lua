@@ -84,10 +84,10 @@ test('voice: the model hears it while it is recorded, and answers after the stop
   h.eq(req, { 1, 'and be brief', true, { 'system', 'text', 'user', 'sound', 'text' } })
   c:lua("Fake.emit('Yes.') Fake.done()")
   c:wait("not require('gemma.chat.kept').current():running()")
-  h.eq(c:lua("return vim.api.nvim_buf_get_lines(require('gemma.chat.kept').current().buf, 0, -1, false)"),
+  h.eq(c:lua("return vim.api.nvim_buf_get_lines(require('gemma.chat.kept').current().view.buffer.buf, 0, -1, false)"),
     { '[voice · 0:01 · 25 tokens]', '', 'Yes.' })
   h.eq(events(c), { { 'GemmaRecordStart', 'voice' }, { 'GemmaRecordStop', 'voice', 'stop' } })
-  c:lua("require('gemma.answer').close()")
+  c:lua("require('gemma.chat').close()")
   h.ok(c:lua('return not Fake.sounds[1].gone'), 'it can be opened again')
   c:lua("require('gemma.chat.kept').all()[1]:forget()")
   h.eq(c:lua('return Fake.sounds[1].gone'), true)
@@ -102,7 +102,7 @@ test('voice: its conversation goes on after the window was closed and the model 
   c:wait('#Fake.jobs == 1')
   c:lua("Fake.emit('Yes.') Fake.done()")
   c:wait("not require('gemma.chat.kept').current():running()")
-  c:lua("require('gemma.answer').close()")
+  c:lua("require('gemma.chat').close()")
   for n = 2, 3 do
     c:cmd('Gemma answers')
     c:lua("require('gemma.chat.kept').current():follow('sure?')")
@@ -403,7 +403,7 @@ test('screen: the file goes to the model as a film, and is deleted with the answ
   local part = c:lua('return Fake.jobs[1].req.parts[4]')
   h.eq(part.kind, 'video')
   h.eq(c:lua('return Fake.jobs[1].req.parts[5].data'), 'what went wrong?')
-  c:lua("require('gemma.answer').close()")
+  c:lua("require('gemma.chat').close()")
   h.eq(vim.uv.fs_stat(part.data).type, 'file', 'it can be opened again')
   c:lua("require('gemma.chat.kept').all()[1]:forget()")
   h.eq(vim.uv.fs_stat(part.data), nil)

@@ -25,13 +25,13 @@ local subject = require('gemma.subject')
 ---@return string
 local function own_question(kind)
   local asked
-  local answer = require('gemma.answer')
-  local open = answer.open
-  answer.open = function(o)
+  local chat = require('gemma.chat')
+  local open = chat.open
+  chat.open = function(o)
     asked = o.prompt
   end
   attach.ask({ kind = kind, name = 'x', parts = {} }, nil, { buf = 0 })
-  answer.open = open
+  chat.open = open
   return asked
 end
 

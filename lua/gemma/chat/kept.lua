@@ -7,11 +7,11 @@ local M = {}
 
 local LIMIT = 20 -- conversations that can be opened again
 
-local list = {} ---@type gemma.Answer[] newest first
-local shown ---@type gemma.Answer? has the window
+local list = {} ---@type gemma.chat.Conversation[] newest first
+local shown ---@type gemma.chat.Conversation? has the window
 
 --- Adds the newest conversation. The oldest one beyond the limit is forgotten.
----@param conversation gemma.Answer
+---@param conversation gemma.chat.Conversation
 function M.add(conversation)
   table.insert(list, 1, conversation)
   if list[LIMIT + 1] then
@@ -19,7 +19,7 @@ function M.add(conversation)
   end
 end
 
----@param conversation gemma.Answer
+---@param conversation gemma.chat.Conversation
 function M.remove(conversation)
   list = vim.tbl_filter(function(other)
     return other ~= conversation
@@ -27,13 +27,13 @@ function M.remove(conversation)
 end
 
 --- Notes which conversation has the window.
----@param conversation gemma.Answer
+---@param conversation gemma.chat.Conversation
 function M.set_shown(conversation)
   shown = conversation
 end
 
 --- Notes that a conversation has the window no more.
----@param conversation gemma.Answer
+---@param conversation gemma.chat.Conversation
 function M.set_closed(conversation)
   if shown == conversation then
     shown = nil
@@ -41,23 +41,23 @@ function M.set_closed(conversation)
 end
 
 --- The conversation that was opened last and not closed since. Its window may just have gone.
----@return gemma.Answer?
+---@return gemma.chat.Conversation?
 function M.shown()
   return shown
 end
 
 --- The conversation in the window.
----@return gemma.Answer?
+---@return gemma.chat.Conversation?
 function M.current()
-  return shown and shown:is_open() and shown or nil
+  return shown and shown.view:is_open() and shown or nil
 end
 
 --- The conversations that can be opened again, newest first. One whose buffer was deleted while the
 --- model wrote is left out until the answer has ended: only then is it complete.
----@return gemma.Answer[]
+---@return gemma.chat.Conversation[]
 function M.all()
   return vim.tbl_filter(function(c)
-    return c.view:is_valid() or not c:running()
+    return c.view.buffer:is_valid() or not c:running()
   end, list)
 end
 

@@ -1,5 +1,7 @@
 --- transcript.lua: conversations as data. Pure: no buffer, no window, no engine.
 
+local util = require('gemma.util')
+
 local M = {}
 
 ---@class (exact) gemma.chat.Turn
@@ -29,6 +31,20 @@ end
 ---@return string
 function M.one_line(s)
   return (M.printable(s):gsub('[\n\t]', ' '))
+end
+
+--- The line that stands for an attachment.
+---@param a gemma.Attachment
+---@return string
+function M.attachment(a)
+  local facts = { a.name, a.note }
+  if a.bytes then
+    facts[#facts + 1] = util.bytes(a.bytes)
+  end
+  if a.tokens then
+    facts[#facts + 1] = util.count(a.tokens, 'token')
+  end
+  return M.one_line('[' .. table.concat(facts, ' · ') .. ']')
 end
 
 --- What the model gets of a conversation that ends with a question: no thoughts. A question that got

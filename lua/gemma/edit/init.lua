@@ -4,6 +4,7 @@
 --- what was written. region.lua follows the lines, preview.lua shows the change.
 
 local fences = require('gemma.chat.fence')
+local kept = require('gemma.chat.kept')
 local notify = require('gemma.notify')
 local preview = require('gemma.edit.preview')
 local regions = require('gemma.edit.region')
@@ -173,7 +174,7 @@ function Request:run()
   local s = self.subject
   local first = #self.turns == 0
   local language = s.language ~= 'text' and s.language or ''
-  local session, fork_from = require('gemma.chat.kept').task_session()
+  local session, fork_from = kept.task_session()
   local handle
   handle = require('gemma.ask').ask({
     system = require('gemma.context.notes').with(subject.SYSTEM, self.buf),
