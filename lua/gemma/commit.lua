@@ -3,6 +3,7 @@
 --- git runs asynchronously and never writes; excluded files are left out before their contents are
 --- read. The message goes into the commit buffer, or into a new one; git itself is not told.
 
+local busy = require('gemma.busy')
 local child = require('gemma.child')
 local fence = require('gemma.chat.fence')
 local kept = require('gemma.chat.kept')
@@ -212,11 +213,7 @@ Run.__index = Run
 ---@param text string
 function Run:busy(text)
   if not self.over and api.nvim_buf_is_valid(self.buf) then
-    self.mark = api.nvim_buf_set_extmark(self.buf, ns, 0, 0, {
-      id = self.mark,
-      virt_text = { { (' %s · <C-e> stops '):format(text), 'GemmaBusy' } },
-      virt_text_pos = 'eol',
-    })
+    self.mark = busy.mark(self.buf, ns, 0, text, self.mark)
   end
 end
 
@@ -382,7 +379,7 @@ function Run:ask(diff, subjects, left_out)
     prompt[#prompt + 1] = ('%d further files are not shown.'):format(#left_out)
   end
   prompt[#prompt + 1] = 'Write the message of this commit.'
-  self:busy(require('gemma.engine').is_loaded() and 'reading' or 'loading the model')
+  self:busy(busy.begins())
   local written = false
   local session, fork_from = kept.task_session()
   self.handle = require('gemma.ask').ask({
@@ -394,7 +391,7 @@ function Run:ask(diff, subjects, left_out)
     temperature = 0,
     on_progress = function(done, total)
       if not written and total > 0 then
-        self:busy(('reading %d %%'):format(done * 100 / total))
+        self:busy(busy.reading(done, total))
       end
     end,
     on_token = function()

@@ -3,6 +3,7 @@
 ---
 --- Does not know what is being asked. What is seen of it is view.lua's.
 
+local busy = require('gemma.busy')
 local kept = require('gemma.chat.kept')
 local notify = require('gemma.notify')
 local sessions = require('gemma.sessions')
@@ -90,7 +91,7 @@ function Conversation:ask(q)
   self.turns[#self.turns + 1] = self:turn(q)
   local history, question = transcript.prompt(self.turns)
   local think = M.thinking()
-  self.view:footer(require('gemma.engine').is_loaded() and 'reading' or 'loading the model')
+  self.view:footer(busy.begins())
   notify.event('GemmaAnswerStart', { buf = self.view.buffer.buf, source = self.source.buf })
   local heard = { text = {}, thought = {} } ---@type gemma.chat.Heard
   heard.handle = require('gemma.ask').ask({
@@ -103,7 +104,7 @@ function Conversation:ask(q)
     max_tokens = self.max_tokens * (think and THINKING or 1),
     on_progress = function(done, total)
       if #heard.text + #heard.thought == 0 and total > 0 then
-        self.view:footer(('reading %d %%'):format(done * 100 / total))
+        self.view:footer(busy.reading(done, total))
       end
     end,
     on_thought = function(piece)

@@ -3,6 +3,7 @@
 --- Owns one request per buffer and its conversation, so that another instruction can go on from
 --- what was written. region.lua follows the lines, preview.lua shows the change.
 
+local busy = require('gemma.busy')
 local fences = require('gemma.chat.fence')
 local kept = require('gemma.chat.kept')
 local notify = require('gemma.notify')
@@ -60,12 +61,7 @@ function Request:busy(text)
     self.marks = {}
     return
   end
-  self.marks[1] = api.nvim_buf_set_extmark(self.buf, ns, row, 0, {
-    id = self.marks[1],
-    virt_text = { { (' %s · <C-e> stops '):format(text), 'GemmaBusy' } },
-    virt_text_pos = 'eol',
-    hl_mode = 'combine',
-  })
+  self.marks[1] = busy.mark(self.buf, ns, row, text, self.marks[1])
   self.marks[2] = api.nvim_buf_set_extmark(self.buf, ns, row, 0, {
     id = self.marks[2],
     end_row = row + #self.region.lines,
@@ -170,7 +166,7 @@ function Request:run()
       end
     end
   end)
-  self:busy(require('gemma.engine').is_loaded() and 'reading' or 'loading the model')
+  self:busy(busy.begins())
   local s = self.subject
   local first = #self.turns == 0
   local language = s.language ~= 'text' and s.language or ''
@@ -189,7 +185,7 @@ function Request:run()
     seed = self.seed,
     on_progress = function(done, total)
       if self.handle == handle and total > 0 then
-        self:busy(('reading %d %%'):format(done * 100 / total))
+        self:busy(busy.reading(done, total))
       end
     end,
     on_token = function(piece)
