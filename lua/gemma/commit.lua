@@ -431,10 +431,9 @@ function Run:finished(text, info)
     util.yank(message, 'l')
     return notify.warn('the commit buffer is gone; the message is yanked, p puts it.')
   end
-  local ok, err = pcall(insert, self.buf, message)
+  local ok, why = util.insert_or_yank(message, 'l', insert, self.buf, message)
   if not ok then
-    util.yank(message, 'l')
-    local why = tostring(err):match('E%d+:[^\n]*') or 'it cannot be changed'
+    why = why or 'it cannot be changed'
     notify.warn(('the message is yanked, p puts it; the buffer: %s'):format(why))
   end
 end

@@ -168,10 +168,9 @@ local function transcribe(d, a)
       if text == '' then
         notify.info('nothing was understood.')
       else
-        local ok, err = pcall(insert, d, text)
+        local ok, why = util.insert_or_yank(text, 'c', insert, d, text)
         if not ok then -- such as inside an <expr> mapping that waits for a key
-          util.yank(text, 'c')
-          local why = tostring(err):match('E%d+:[^\n]*') or 'the text cannot be changed now'
+          why = why or 'the text cannot be changed now'
           notify.warn(('%s; p puts what was said.'):format(why))
         end
       end

@@ -150,6 +150,31 @@ function M.yank(text, kind)
   vim.fn.setreg(register, text, kind)
 end
 
+--- Changes text by a function, or, where that is refused, yanks what was to be inserted.
+---@param text string|string[]
+---@param kind 'c'|'l' characters or lines
+---@param fn fun(...) the change
+---@param ... any its arguments
+---@return boolean changed
+---@return string? why Neovim refused, where it has a number for that
+function M.insert_or_yank(text, kind, fn, ...)
+  local ok, err = pcall(fn, ...)
+  if ok then
+    return true
+  end
+  M.yank(text, kind)
+  return false, tostring(err):match('E%d+:[^\n]*')
+end
+
+--- Changes the text of a buffer of ours, which is not 'modifiable' for anybody else.
+---@param buf integer
+---@param fn fun() the change
+function M.modify(buf, fn)
+  vim.bo[buf].modifiable = true
+  fn()
+  vim.bo[buf].modifiable = false
+end
+
 --- What of a line fits into so many cells, with a mark behind it where something was cut.
 ---@param text string
 ---@param cells integer

@@ -135,10 +135,10 @@ end
 function Buffer:append(text)
   local last = api.nvim_buf_line_count(self.buf)
   local line = api.nvim_buf_get_lines(self.buf, last - 1, last, false)[1]
-  vim.bo[self.buf].modifiable = true
   local lines = vim.split(text, '\n', { plain = true })
-  api.nvim_buf_set_text(self.buf, last - 1, #line, last - 1, #line, lines)
-  vim.bo[self.buf].modifiable = false
+  util.modify(self.buf, function()
+    api.nvim_buf_set_text(self.buf, last - 1, #line, last - 1, #line, lines)
+  end)
 end
 
 --- To the beginning of a line.
@@ -175,9 +175,9 @@ function Buffer:draw_thought(t)
   table.insert(lines, 1, summary(t))
   -- Only the text of its line changes, so that the mark stays there.
   self:set_line(at, lines[1])
-  vim.bo[self.buf].modifiable = true
-  api.nvim_buf_set_lines(self.buf, at + 1, at + 1 + before, false, vim.list_slice(lines, 2))
-  vim.bo[self.buf].modifiable = false
+  util.modify(self.buf, function()
+    api.nvim_buf_set_lines(self.buf, at + 1, at + 1 + before, false, vim.list_slice(lines, 2))
+  end)
   if self.row > at then
     self.row = self.row + t.n - before
   end
@@ -237,9 +237,9 @@ function Buffer:trim()
     last = last - 1
   end
   if last < #lines and self.kind == 'text' then
-    vim.bo[self.buf].modifiable = true
-    api.nvim_buf_set_lines(self.buf, last, -1, false, {})
-    vim.bo[self.buf].modifiable = false
+    util.modify(self.buf, function()
+      api.nvim_buf_set_lines(self.buf, last, -1, false, {})
+    end)
     -- The fence that was open before the line that is the last one now is not known.
     self:recolour()
   end
@@ -266,9 +266,9 @@ end
 ---@param line string
 function Buffer:set_line(row, line)
   local old = api.nvim_buf_get_lines(self.buf, row, row + 1, true)[1]
-  vim.bo[self.buf].modifiable = true
-  api.nvim_buf_set_text(self.buf, row, 0, row, #old, { line })
-  vim.bo[self.buf].modifiable = false
+  util.modify(self.buf, function()
+    api.nvim_buf_set_text(self.buf, row, 0, row, #old, { line })
+  end)
 end
 
 --- Opens or closes the thought at a row.

@@ -1,5 +1,7 @@
 --- side.lua: the text as it would be, in a window beside the buffer, both in diff mode.
 
+local util = require('gemma.util')
+
 local M = {}
 
 local api = vim.api
@@ -64,9 +66,9 @@ end
 ---@param lines string[]
 function Side:update(lines)
   if api.nvim_buf_is_valid(self.buf) then
-    vim.bo[self.buf].modifiable = true
-    api.nvim_buf_set_lines(self.buf, 0, -1, false, lines)
-    vim.bo[self.buf].modifiable = false
+    util.modify(self.buf, function()
+      api.nvim_buf_set_lines(self.buf, 0, -1, false, lines)
+    end)
     vim.cmd('diffupdate')
   end
 end
