@@ -31,27 +31,6 @@ M.WAITING = 2 -- the id of waiting.lua's
 
 local current ---@type gemma.ghost.Current?
 
---- Tabs drawn as wide as the buffer would draw them; virtual text has no tab stops of its own.
----@param line string
----@param width integer display column at which the line begins
----@return string
-local function untab(line, width)
-  if not line:find('\t', 1, true) then
-    return line
-  end
-  local out = {}
-  for piece, tab in line:gmatch('([^\t]*)(\t?)') do
-    out[#out + 1] = piece
-    width = width + vim.fn.strdisplaywidth(piece, width)
-    if tab ~= '' then
-      local cells = vim.fn.strdisplaywidth('\t', width)
-      out[#out + 1] = (' '):rep(cells)
-      width = width + cells
-    end
-  end
-  return table.concat(out)
-end
-
 ---@param row integer
 ---@param col integer
 ---@return integer cells left of the cursor
@@ -152,14 +131,14 @@ local function paint(c)
   local lines = vim.split(c.text, '\n', { plain = true })
   local first = lines[1]
   if first:find('\t', 1, true) then
-    first = untab(first, cursor_width(c.row, c.col))
+    first = util.untab(first, cursor_width(c.row, c.col))
   end
   local virt_lines, over
   if #lines > 1 then
     over = cover(c, first)
     virt_lines = {}
     for i = 2, #lines do
-      virt_lines[i - 1] = { { untab(lines[i], 0), 'GemmaGhost' } }
+      virt_lines[i - 1] = { { util.untab(lines[i], 0), 'GemmaGhost' } }
     end
     if over then
       first = over

@@ -200,6 +200,27 @@ function M.no_nul(s)
   return (s:gsub('%z', '\1'))
 end
 
+--- Blanks for tabs, as many as the current buffer would show: virtual text has no tab stops of its own.
+---@param line string
+---@param width integer display column at which the line begins
+---@return string
+function M.untab(line, width)
+  if not line:find('\t', 1, true) then
+    return line
+  end
+  local out = {}
+  for piece, tab in line:gmatch('([^\t]*)(\t?)') do
+    out[#out + 1] = piece
+    width = width + vim.fn.strdisplaywidth(piece, width)
+    if tab ~= '' then
+      local cells = vim.fn.strdisplaywidth('\t', width)
+      out[#out + 1] = (' '):rep(cells)
+      width = width + cells
+    end
+  end
+  return table.concat(out)
+end
+
 --- The buffer of a file; nil when it is in none. bufnr() would take the path for a pattern, which matches
 --- longer names too.
 ---@param path string absolute

@@ -618,6 +618,20 @@ test('lines that are too many to be written anew are told before anything is rea
     { 'gemma: too long for edit.max_tokens (2048): 400 lines. Select less.', 0 })
 end)
 
+test("tabs of new lines are drawn by the buffer's 'vartabstop', wherever the cursor is", function()
+  -- They were drawn by 'tabstop', which 'vartabstop' overrides.
+  local c = child()
+  c:lua([[vim.bo.vartabstop, vim.bo.tabstop, vim.bo.expandtab = '2,6', 8, false
+    vim.cmd('new')
+    require('gemma.edit').preview({ buf = 1, first = 3, last = 3, new = { '\ta\tb', 'c\td' } })
+    vim.cmd('wincmd p')]])
+  h.eq(marks(c).add, { { 2, '  a     b' }, { 2, 'c d' } })
+  c:lua([[vim.g.gemma = { edit = { diff = 'split' } }
+    require('gemma.config').reload()
+    require('gemma.edit').preview({ buf = 1, first = 3, last = 3, new = { '\ta\tb' } })]])
+  h.eq(c:lua("return vim.bo[require('gemma.edit.preview').get(1).side.buf].vartabstop"), '2,6')
+end)
+
 test("with edit.diff = 'split' the new text stands beside the old, both in diff mode", function()
   local config = "vim.g.gemma = { edit = { diff = 'split' } }"
   local c = edited(nil, { config = config })

@@ -6,6 +6,7 @@
 local hunks = require('gemma.edit.hunks')
 local keys = require('gemma.edit.keys')
 local notify = require('gemma.notify')
+local util = require('gemma.util')
 
 local M = {}
 
@@ -35,33 +36,12 @@ Preview.__index = Preview
 
 local shown = {} ---@type table<integer, gemma.Preview> by buffer
 
---- Virtual text draws a tab as one cell.
----@param line string
----@param tabstop integer
----@return string
-local function expand(line, tabstop)
-  if not line:find('\t', 1, true) then
-    return line
-  end
-  local out, col = {}, 0
-  for text, tab in line:gmatch('([^\t]*)(\t?)') do
-    out[#out + 1] = text
-    col = col + vim.fn.strdisplaywidth(text)
-    if tab ~= '' then
-      local n = tabstop - col % tabstop
-      out[#out + 1] = (' '):rep(n)
-      col = col + n
-    end
-  end
-  return table.concat(out)
-end
-
---- A virtual line: its text, what is new in it, and the colour up to the edge of the window.
+--- A virtual line: its text, what is new in it, and the colour up to the edge of the window. Tabs are
+--- those of the current buffer.
 ---@param line string
 ---@param part integer[]? bytes that differ
----@param tabstop integer
 ---@return table chunks
-local function virtual(line, part, tabstop)
+local function virtual(line, part)
   local chunks = {}
   local width = 0
   local function add(text, group)
@@ -75,7 +55,7 @@ local function virtual(line, part, tabstop)
     add(line:sub(part[1] + 1, part[2]), 'GemmaDiffText')
     add(line:sub(part[2] + 1), 'GemmaDiffAdd')
   else
-    add(expand(line, tabstop), 'GemmaDiffAdd')
+    add(util.untab(line, 0), 'GemmaDiffAdd')
   end
   add((' '):rep(math.max(0, vim.o.columns - width)), 'GemmaDiffAdd')
   return chunks
@@ -84,8 +64,6 @@ end
 ---@param hunk gemma.Hunk
 ---@param row integer of its first old line
 function Preview:draw_hunk(hunk, row)
-  local tabstop = vim.bo[self.buf].tabstop
-  local lines = {}
   local pairwise = #hunk.old == #hunk.new
   for i, line in ipairs(hunk.old) do
     local part = pairwise and hunks.changed(line, hunk.new[i])
@@ -104,13 +82,16 @@ function Preview:draw_hunk(hunk, row)
       })
     end
   end
-  for i, line in ipairs(hunk.new) do
-    local part = pairwise and hunks.changed(hunk.old[i], line)
-    lines[i] = virtual(line, part and part.new, tabstop)
-  end
-  if #lines == 0 then
+  if #hunk.new == 0 then
     return
   end
+  local lines = {}
+  api.nvim_buf_call(self.buf, function()
+    for i, line in ipairs(hunk.new) do
+      local part = pairwise and hunks.changed(hunk.old[i], line)
+      lines[i] = virtual(line, part and part.new)
+    end
+  end)
   local below = row + #hunk.old - 1
   api.nvim_buf_set_extmark(self.buf, ns, math.max(below, 0), 0, {
     virt_lines = lines,
@@ -189,7 +170,7 @@ function Preview:draw()
       self:draw_hunk(hunk, row + hunk.at - 1)
     end
   end
-  local what = require('gemma.util').count(#self.hunks, 'change')
+  local what = util.count(#self.hunks, 'change')
   api.nvim_buf_set_extmark(self.buf, ns, self:place(1), 0, {
     virt_text = { { (' %s · <C-y> accept · <C-e> reject '):format(what), 'GemmaBusy' } },
     virt_text_pos = 'eol',

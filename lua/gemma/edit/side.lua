@@ -36,6 +36,7 @@ function M.open(buf, on_closed)
   vim.bo[self.buf].modifiable = false
   vim.bo[self.buf].syntax = vim.bo[buf].filetype
   vim.bo[self.buf].tabstop = vim.bo[buf].tabstop
+  vim.bo[self.buf].vartabstop = vim.bo[buf].vartabstop
   local ok = pcall(function()
     self.win = api.nvim_open_win(self.buf, false, { split = 'right', win = source })
     for _, win in ipairs({ self.win, source }) do
