@@ -1,6 +1,7 @@
 --- :Gemma commit: what of a diff is read, and where the message goes.
 
 local commit = require('gemma.commit')
+local diffs = require('gemma.commit.diff')
 local h = require('helper')
 
 local T = {}
@@ -59,7 +60,7 @@ local function diff_of(name, n)
 end
 
 test('a diff is taken apart into files', function()
-  local files = commit.files(diff_of('x', 2) .. 'diff --git a/b b/b\nBinary files differ\n')
+  local files = diffs.files(diff_of('x', 2) .. 'diff --git a/b b/b\nBinary files differ\n')
   h.eq(files, {
     { head = { 'diff --git a/x b/x', '--- a/x', '+++ b/x' }, body = { '@@ -1,1 +1,2 @@', '+line 1', '+line 2' } },
     { head = { 'diff --git a/b b/b', 'Binary files differ' }, body = {} },
@@ -68,8 +69,8 @@ end)
 
 test('a diff that is too long: every file is named, small ones stay whole, large ones share the rest', function()
   local small, large = diff_of('small', 3), diff_of('large', 500)
-  h.eq(commit.shorten(small, 1000), small)
-  local out = commit.shorten(large .. small .. diff_of('huge', 5000), 3000)
+  h.eq(diffs.shorten(small, 1000), small)
+  local out = diffs.shorten(large .. small .. diff_of('huge', 5000), 3000)
   h.ok(#out < 3300 and #out > 2500, 'about the limit: ' .. #out)
   h.has(out, small)
   h.has(out, '+++ b/huge')
@@ -83,7 +84,7 @@ test('a diff that is too long: every file is named, small ones stay whole, large
   for i = 1, 500 do
     many[i] = diff_of('file' .. i, 50)
   end
-  out = commit.shorten(table.concat(many), 3000)
+  out = diffs.shorten(table.concat(many), 3000)
   h.ok(#out < 3400, 'within the limit')
   h.has(out, 'more files]')
 end)
@@ -91,7 +92,7 @@ end)
 test('a diff of which only the beginning was read: the other files are named', function()
   local part = diff_of('sub/a', 2) .. diff_of('a b', 3)
   local names = { 'sub/a', 'a b', 'b', 'd\27', 'sub/b' }
-  h.eq(commit.complete(part .. '+lin', names), part .. [[
+  h.eq(diffs.complete(part .. '+lin', names), part .. [[
 diff --git a/b b/b
 [not read]
 diff --git a/d b/d
@@ -318,9 +319,9 @@ test('a huge file is not read to its end, and what comes after it is named', fun
   vim.fn.mkdir(c.dir .. '/d')
   file(c.dir, 'd/.env', { 'PASSWORD=hunter2' })
   run(c.dir, 'add', 'b.csv', 'c.lua', 'd')
-  c:lua([[local commit = require('gemma.commit')
-    local shorten = commit.shorten
-    commit.shorten = function(diff, limit) _G.Bytes = #diff return shorten(diff, limit) end]])
+  c:lua([[local diffs = require('gemma.commit.diff')
+    local shorten = diffs.shorten
+    diffs.shorten = function(diff, limit) _G.Bytes = #diff return shorten(diff, limit) end]])
   c:cmd('Gemma commit')
   local p = prompt(c)
   h.has(p, '+local a = 2')

@@ -1,11 +1,12 @@
---- commit.lua: :Gemma commit, a message for what is staged.
+--- commit/init.lua: :Gemma commit, a message for what is staged.
 ---
---- git runs asynchronously and never writes; excluded files are left out before their contents are
---- read. The message goes into the commit buffer, or into a new one; git itself is not told.
+--- Excluded files are left out before their contents are read. The message goes into the commit
+--- buffer, or into a new one; git itself is not told.
 
 local busy = require('gemma.busy')
-local child = require('gemma.child')
+local diffs = require('gemma.commit.diff')
 local fence = require('gemma.chat.fence')
+local git = require('gemma.commit.git')
 local kept = require('gemma.chat.kept')
 local notify = require('gemma.notify')
 local transcript = require('gemma.chat.transcript')
@@ -18,9 +19,7 @@ local ns = api.nvim_create_namespace('gemma.commit')
 
 local MAX_TOKENS = 400 -- of the message
 local DIFF_TOKENS = { cpu = 2048, gpu = 6144 } -- a longer diff would be read for minutes
-local MIN_SHARE = 120 -- bytes of a file's diff that are of any use
 local STYLE_COMMITS = 8 -- subjects of the past, for the tone
-local GIT_MS = 20000
 local DIFF_BYTES = 2e6 -- many times what a prompt can hold; more would make the editor stand still
 
 M.SYSTEM = [[
@@ -28,128 +27,6 @@ You write the message of a git commit from its diff. First line: what the commit
 imperative, at most 72 characters, no full stop, in the style of the earlier subjects. Then, when the
 diff does not explain itself, an empty line and a short body, at most 72 characters a line: why, and
 what a reader would not expect. No lists of files, no Markdown, no quotes around the message.]]
-
----@class (exact) gemma.commit.File
----@field head string[] lines up to the first hunk
----@field body string[]
-
---- The files of a diff.
----@param diff string
----@return gemma.commit.File[]
-function M.files(diff)
-  local out, file, in_body = {}, nil, false
-  for line in vim.gsplit(diff:gsub('\n$', ''), '\n', { plain = true }) do
-    if line:find('^diff %-%-git ') then
-      file, in_body = { head = {}, body = {} }, false
-      out[#out + 1] = file
-    end
-    in_body = in_body or line:find('^@@') ~= nil
-    if file then
-      local to = in_body and file.body or file.head
-      to[#to + 1] = line
-    end
-  end
-  return out
-end
-
----@param lines string[]
----@return integer bytes
-local function size(lines)
-  local n = 0
-  for _, l in ipairs(lines) do
-    n = n + #l + 1
-  end
-  return n
-end
-
---- Lines that fit, and a note about the others.
----@param lines string[]
----@param limit integer bytes
----@return string[]
-local function cut(lines, limit)
-  local out, n = {}, 0
-  for i, line in ipairs(lines) do
-    n = n + #line + 1
-    if n > limit then
-      out[#out + 1] = ('[%d more lines]'):format(#lines - i + 1)
-      break
-    end
-    out[#out + 1] = line
-  end
-  return out
-end
-
---- A diff of at most about so many bytes. Every file keeps its head; what is left is shared, and
---- what small files do not need goes to the large ones.
----@param diff string
----@param limit integer bytes
----@return string
-function M.shorten(diff, limit)
-  if #diff <= limit then
-    return diff
-  end
-  local files = M.files(diff)
-  local left = limit
-  for _, f in ipairs(files) do
-    left = left - size(f.head)
-  end
-  local order = {}
-  for i in ipairs(files) do
-    order[i] = i
-  end
-  table.sort(order, function(a, b)
-    local x, y = size(files[a].body), size(files[b].body)
-    return x < y or (x == y and a < b)
-  end)
-  local share = {}
-  for k, i in ipairs(order) do
-    local fair = math.max(0, math.floor(left / (#order - k + 1)))
-    share[i] = math.min(size(files[i].body), fair)
-    left = left - share[i]
-  end
-  local out, n = {}, 0
-  for i, f in ipairs(files) do
-    local piece = vim.list_extend({}, f.head)
-    if share[i] >= math.min(MIN_SHARE, size(f.body)) then
-      vim.list_extend(piece, cut(f.body, share[i]))
-    else
-      piece = { f.head[1], ('[%s]'):format(util.count(#f.body, 'line')) }
-    end
-    n = n + size(piece)
-    -- Thousands of files: not even their names fit.
-    if n > limit + MIN_SHARE and i > 1 then
-      out[#out + 1] = ('[%d more files]'):format(#files - i + 1)
-      break
-    end
-    vim.list_extend(out, piece)
-  end
-  return table.concat(out, '\n') .. '\n'
-end
-
---- A diff of which only the beginning was read: the files that did not come are named.
----@param diff string
----@param names string[] of all files, in git's order
----@return string
-function M.complete(diff, names)
-  diff = diff:match('^.*\n') or ''
-  local last = ('\n' .. diff):match('^.*\ndiff %-%-git ([^\n]*)\n') or ''
-  local seen = 0
-  for i, name in ipairs(names) do
-    -- The longest one, since another may end in the same way.
-    if
-      (vim.endswith(last, '/' .. name) or vim.endswith(last, ' ' .. name))
-      and #name > #(names[seen] or '')
-    then
-      seen = i
-    end
-  end
-  local out = { diff }
-  for i = seen + 1, #names do
-    local name = transcript.one_line(names[i])
-    out[#out + 1] = ('diff --git a/%s b/%s\n[not read]\n'):format(name, name)
-  end
-  return table.concat(out)
-end
 
 --- The message in what the model wrote: no fences, no quotes, no blank lines around it.
 ---@param text string
@@ -253,115 +130,6 @@ function Run:fail(text)
   end
 end
 
--- Off, whatever a repository says: they start programs, or change the names of files, which the
--- exclude list and our pathspecs need as they are from the top.
-local OFF = { 'core.fsmonitor', 'core.quotePath', 'diff.relative', 'log.showSignature' }
--- Files that a repository may name to be read: one without an end would be read until memory is.
-local NOWHERE = { 'diff.orderFile', 'core.attributesFile', 'mailmap.file' }
--- The last two keep git from fetching what a partial clone lacks; versions of before 2024 know only
--- the last one.
-local ENV = {
-  GIT_OPTIONAL_LOCKS = '0',
-  LC_ALL = 'C.UTF-8',
-  GIT_NO_LAZY_FETCH = '1',
-  GIT_ALLOW_PROTOCOL = 'none',
-}
-
---- Runs git without anything that the repository's own configuration could start.
----@param dir string
----@param args string[]
----@param on_done fun(out: string?, err: string?, too_much: boolean?)
----@param limit number? bytes of output; more ends git, and what came is handed over
-local function git(dir, args, on_done, limit)
-  local cmd = { 'git', '-C', dir, '--no-pager' }
-  for _, key in ipairs(OFF) do
-    vim.list_extend(cmd, { '-c', key .. '=false' })
-  end
-  for _, key in ipairs(NOWHERE) do
-    vim.list_extend(cmd, { '-c', key .. '=/dev/null' })
-  end
-  vim.list_extend(cmd, args)
-  local o = { text = true, timeout = GIT_MS, env = ENV }
-  local ok, err = pcall(child.read, cmd, o, limit or math.huge, function(done, out, too_much)
-    -- The code of a program that was killed is 0.
-    if too_much or (done.code == 0 and done.signal == 0) then
-      return on_done((out:gsub('\r\n', '\n')), nil, too_much)
-    end
-    local why = vim.trim(done.stderr or ''):match('^[^\n]*')
-    local how = done.code ~= 0 and ('git ended with status %d'):format(done.code)
-      or ('git was ended by signal %d'):format(done.signal)
-    on_done(nil, why ~= '' and why or how)
-  end)
-  if not ok then
-    vim.schedule(function()
-      on_done(nil, 'git was not found: ' .. child.why(err))
-    end)
-  end
-end
-
----@class (exact) gemma.commit.Where
----@field dirs string[] the first one that is of the right repository counts
----@field git_dir string? of the right one; nil when any is
-
---- Is it the directory that git keeps a repository in?
----@param dir string
----@return boolean
-local function is_git_dir(dir)
-  local function has(name)
-    return vim.uv.fs_stat(vim.fs.joinpath(dir, name)) ~= nil
-  end
-  return has('HEAD') and (has('objects') or has('commondir'))
-end
-
---- The work tree of such a directory, as far as the place tells. The directory itself otherwise: git
---- knows by core.worktree, as in a submodule, or refuses.
----@param git_dir string
----@return string
-local function work_tree(git_dir)
-  local link = vim.fs.joinpath(git_dir, 'gitdir') -- a linked work tree: holds the path of its .git
-  local path = vim.fn.filereadable(link) == 1 and vim.fn.readfile(link, '', 1)[1]
-  if path then
-    local absolute = path:find('^/') or path:find('^%a:')
-    return vim.fs.dirname(absolute and path or vim.fs.joinpath(git_dir, path))
-  end
-  return vim.fs.basename(git_dir) == '.git' and vim.fs.dirname(git_dir) or git_dir
-end
-
---- The folder that a buffer is about: that of its file, the one that oil lists, or the git directory that
---- fugitive shows.
----@param buf integer
----@return string? nil when it has no name
-local function folder(buf)
-  local name = api.nvim_buf_get_name(buf)
-  if name:find('^fugitive://') then
-    return vim.b[buf].git_dir or name:match('^fugitive://(.-)//')
-  end
-  return name:match('^oil://(/.*)') or (name ~= '' and vim.fs.dirname(name) or nil)
-end
-
---- Where the repository is. For the message of a commit: the one whose directory holds it, since
---- other programs than git open messages of any repository in a Neovim that is running.
----@param buf integer
----@return gemma.commit.Where
-local function where(buf)
-  if vim.b[buf].gemma_commit then
-    return vim.b[buf].gemma_commit
-  end
-  local cwd = vim.fn.getcwd()
-  local dir = folder(buf)
-  if not dir or not vim.uv.fs_stat(dir) then
-    return { dirs = { cwd } }
-  elseif is_git_dir(dir) then
-    -- git started this Neovim, in the work tree. What it set would go with us to any other place.
-    local by_git = vim.env.GIT_DIR or vim.env.GIT_INDEX_FILE
-    return { dirs = by_git and { cwd } or { cwd, work_tree(dir) }, git_dir = dir }
-  end
-  -- The buffers of oil are 'acwrite'.
-  local of_file = vim.bo[buf].filetype ~= 'gitcommit'
-    and vim.tbl_contains({ '', 'acwrite' }, vim.bo[buf].buftype)
-  return { dirs = { of_file and dir or cwd } }
-end
-
 ---@param diff string
 ---@param subjects string
 ---@param left_out string[]
@@ -374,7 +142,7 @@ function Run:ask(diff, subjects, left_out)
     prompt[#prompt + 1] = '<earlier>\n' .. vim.trim(subjects) .. '\n</earlier>\n'
   end
   local bytes = math.max(1024, tokens * require('gemma.context').BYTES_PER_TOKEN)
-  prompt[#prompt + 1] = '<diff>\n' .. M.shorten(diff, bytes) .. '</diff>\n'
+  prompt[#prompt + 1] = '<diff>\n' .. diffs.shorten(diff, bytes) .. '</diff>\n'
   if #left_out > 0 then
     prompt[#prompt + 1] = ('%d further files are not shown.'):format(#left_out)
   end
@@ -443,7 +211,7 @@ end
 ---@param i integer
 function Run:collect(place, i)
   local dir = place.dirs[i]
-  git(dir, { 'rev-parse', '--show-toplevel', '--absolute-git-dir' }, function(out, err)
+  git.run(dir, { 'rev-parse', '--show-toplevel', '--absolute-git-dir' }, function(out, err)
     if self.over then
       return
     end
@@ -469,7 +237,7 @@ end
 ---@param dir string
 ---@param top string
 function Run:read(dir, top)
-  git(dir, { 'diff', '--cached', '--name-only', '-z', '--no-renames' }, function(names, err)
+  git.run(dir, { 'diff', '--cached', '--name-only', '-z', '--no-renames' }, function(names, err)
     if self.over then
       return
     elseif not names then
@@ -495,7 +263,7 @@ function Run:read(dir, top)
         ('all staged files are excluded (exclude list), such as %s.'):format(left_out[1])
       )
     end
-    git(dir, args, function(diff, why, too_much)
+    git.run(dir, args, function(diff, why, too_much)
       if self.over then
         return
       elseif not diff then
@@ -503,9 +271,9 @@ function Run:read(dir, top)
           ('the staged diff cannot be read: %s'):format(transcript.one_line(why or ''))
         )
       elseif too_much then
-        diff = M.complete(diff, read)
+        diff = diffs.complete(diff, read)
       end
-      git(dir, { 'log', '-n', tostring(STYLE_COMMITS), '--format=%s' }, function(subjects)
+      git.run(dir, { 'log', '-n', tostring(STYLE_COMMITS), '--format=%s' }, function(subjects)
         if not self.over then
           self:ask(diff, subjects or '', left_out)
         end
@@ -531,7 +299,7 @@ local running ---@type gemma.commit.Run?
 --- :Gemma commit.
 function M.command()
   local here = api.nvim_get_current_buf()
-  local place = where(here)
+  local place = git.where(here)
   if running and not running.over then
     return notify.info('a message is being written; <C-e> in its buffer stops it.')
   elseif vim.fn.executable('git') == 0 then
