@@ -3,6 +3,7 @@
 --- Lines that would go are coloured; lines that would come are virtual and stand below them. Only
 --- accepting writes. One preview per buffer; it goes when it is decided or when its lines change.
 
+local draw = require('gemma.edit.draw')
 local hunks = require('gemma.edit.hunks')
 local keys = require('gemma.edit.keys')
 local notify = require('gemma.notify')
@@ -11,7 +12,6 @@ local util = require('gemma.util')
 local M = {}
 
 local api = vim.api
-local ns = api.nvim_create_namespace('gemma.edit')
 
 ---@class (exact) gemma.preview.State
 ---@field lines string[]
@@ -36,125 +36,9 @@ Preview.__index = Preview
 
 local shown = {} ---@type table<integer, gemma.Preview> by buffer
 
---- A virtual line: its text, what is new in it, and the colour up to the edge of the window. Tabs are
---- those of the current buffer.
----@param line string
----@param part integer[]? bytes that differ
----@return table chunks
-local function virtual(line, part)
-  local chunks = {}
-  local width = 0
-  local function add(text, group)
-    if text ~= '' then
-      chunks[#chunks + 1] = { text, group }
-      width = width + vim.fn.strdisplaywidth(text)
-    end
-  end
-  if part and not line:find('\t', 1, true) then
-    add(line:sub(1, part[1]), 'GemmaDiffAdd')
-    add(line:sub(part[1] + 1, part[2]), 'GemmaDiffText')
-    add(line:sub(part[2] + 1), 'GemmaDiffAdd')
-  else
-    add(util.untab(line, 0), 'GemmaDiffAdd')
-  end
-  add((' '):rep(math.max(0, vim.o.columns - width)), 'GemmaDiffAdd')
-  return chunks
-end
-
----@param hunk gemma.Hunk
----@param row integer of its first old line
-function Preview:draw_hunk(hunk, row)
-  local pairwise = #hunk.old == #hunk.new
-  for i, line in ipairs(hunk.old) do
-    local part = pairwise and hunks.changed(line, hunk.new[i])
-    api.nvim_buf_set_extmark(self.buf, ns, row + i - 1, 0, {
-      end_row = row + i,
-      hl_group = 'GemmaDiffDelete',
-      hl_eol = true,
-      priority = 200,
-      strict = false,
-    })
-    if part and part.old[2] > part.old[1] then
-      api.nvim_buf_set_extmark(self.buf, ns, row + i - 1, part.old[1], {
-        end_col = part.old[2],
-        hl_group = 'GemmaDiffText',
-        priority = 201,
-      })
-    end
-  end
-  if #hunk.new == 0 then
-    return
-  end
-  local lines = {}
-  api.nvim_buf_call(self.buf, function()
-    for i, line in ipairs(hunk.new) do
-      local part = pairwise and hunks.changed(hunk.old[i], line)
-      lines[i] = virtual(line, part and part.new)
-    end
-  end)
-  local below = row + #hunk.old - 1
-  api.nvim_buf_set_extmark(self.buf, ns, math.max(below, 0), 0, {
-    virt_lines = lines,
-    virt_lines_above = below < 0,
-    priority = 200,
-  })
-  if below < 0 then
-    self:make_room_above(#lines)
-  end
-end
-
---- Virtual lines above the first line of a buffer are out of sight until a window is scrolled so.
----@param n integer
-function Preview:make_room_above(n)
-  for _, win in ipairs(vim.fn.win_findbuf(self.buf)) do
-    api.nvim_win_call(win, function()
-      local view = vim.fn.winsaveview()
-      if view.topline == 1 then
-        local most = math.max(0, api.nvim_win_get_height(win) - 2)
-        vim.fn.winrestview({ topline = 1, topfill = math.min(n, most) })
-      end
-    end)
-  end
-end
-
---- What is to be judged has to be seen: Neovim does not scroll for virtual lines, and <C-e>, which would,
---- rejects.
-function Preview:make_room()
-  local hunk, win = self.hunks[1], vim.fn.bufwinid(self.buf)
-  if self.side or not hunk or win == -1 then
-    return
-  end
-  api.nvim_win_call(win, function()
-    local first = self:place(1) + 1
-    local at = vim.fn.screenpos(win, first, 1).row - vim.fn.win_screenpos(win)[1] + 1
-    local missing = at + #hunk.old + #hunk.new - 1 - api.nvim_win_get_height(win)
-    if at > 0 and missing > 0 then
-      vim.fn.winrestview({ topline = math.min(vim.fn.winsaveview().topline + missing, first) })
-    end
-  end)
-end
-
---- A change inside of a closed fold could be neither seen nor judged.
-function Preview:open_folds()
-  for _, win in ipairs(vim.fn.win_findbuf(self.buf)) do
-    api.nvim_win_call(win, function()
-      for n, hunk in ipairs(self.hunks) do
-        local first = self:place(n) + 1
-        local last = first + math.max(#hunk.old, 1) - 1
-        for row = first, last do
-          if vim.fn.foldclosed(row) ~= -1 then -- where there is none it would be an error
-            vim.cmd(('%d,%dfoldopen!'):format(row, last))
-            break
-          end
-        end
-      end
-    end)
-  end
-end
-
 --- Everything anew. Few marks, and only when something was decided.
 function Preview:draw()
-  api.nvim_buf_clear_namespace(self.buf, ns, 0, -1)
+  draw.clear(self.buf)
   local row = self.region:row()
   if not row then
     return
@@ -167,16 +51,11 @@ function Preview:draw()
     self.side:update(lines)
   else
     for _, hunk in ipairs(self.hunks) do
-      self:draw_hunk(hunk, row + hunk.at - 1)
+      draw.hunk(self.buf, hunk, row + hunk.at - 1)
     end
   end
   local what = util.count(#self.hunks, 'change')
-  api.nvim_buf_set_extmark(self.buf, ns, self:place(1), 0, {
-    virt_text = { { (' %s · <C-y> accept · <C-e> reject '):format(what), 'GemmaBusy' } },
-    virt_text_pos = 'eol',
-    hl_mode = 'combine',
-    priority = 202,
-  })
+  draw.label(self.buf, self:place(1), what .. ' · <C-y> accept · <C-e> reject')
 end
 
 --- The line that the cursor is on when it is "on" a hunk: its first old line, or for lines that only
@@ -237,9 +116,7 @@ function Preview:finish()
   if self.side then
     self.side:close()
   end
-  if api.nvim_buf_is_valid(self.buf) then
-    api.nvim_buf_clear_namespace(self.buf, ns, 0, -1)
-  end
+  draw.clear(self.buf)
 end
 
 function Preview:settle()
@@ -469,7 +346,11 @@ function M.show(region, new)
   region:watch(function()
     self:changed()
   end)
-  self:open_folds()
+  if region:row() then
+    for n, hunk in ipairs(list) do
+      draw.open_folds(self.buf, self:place(n), math.max(#hunk.old, 1))
+    end
+  end
   if require('gemma.config').get().edit.diff == 'split' then
     self.side = require('gemma.edit.side').open(self.buf, function()
       self.side = nil -- somebody closed it: the change is shown in the text then
@@ -479,7 +360,9 @@ function M.show(region, new)
     end)
   end
   self:draw()
-  self:make_room()
+  if region:row() and not self.side then
+    draw.make_room(self.buf, self:place(1), #list[1].old + #list[1].new)
+  end
   notify.event('GemmaEditPreview', { buf = self.buf, hunks = #list })
   return self
 end
