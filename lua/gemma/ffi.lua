@@ -1,8 +1,8 @@
 --- ffi.lua: finds the library, checks its ABI number, and speaks to it in Lua values.
 ---
---- Owns every cdata object of the plugin. Each call below returns at once: the library copies
---- what it is given and never waits for its worker. Jobs go through engine.lua only; others ask this
---- file where the library is and what it is.
+--- Owns every cdata object of the plugin; none leaves this file. Each call below returns at once: the
+--- library copies what it is given and never waits for its worker. Only engine.lua opens the library;
+--- others ask this file where it is, what it is, and what is wrong with it.
 
 local M = {}
 
@@ -59,14 +59,14 @@ function M.path()
   return M.file('build/libgemma.' .. ext)
 end
 
-local loaded ---@type { C: ffi.namespace*, path: string }?
+local loaded ---@type ffi.namespace*?
 
 --- Loads the library and checks its ABI number before any other call.
----@return table? C
+---@return ffi.namespace*? C
 ---@return string? err one line for the user
-function M.library()
+local function library()
   if loaded then
-    return loaded.C
+    return loaded
   end
   if not has_ffi then
     return nil, 'this Neovim has no LuaJIT; gemma.nvim needs its FFI.'
@@ -95,8 +95,46 @@ function M.library()
     local fmt = 'library has ABI %d, not %d. :Gemma install lib; restart.'
     return nil, fmt:format(abi, cdef.abi)
   end
-  loaded = { C = C, path = path }
+  loaded = C
   return C
+end
+
+--- Why the library cannot be used, in one line for the user; nil when it can.
+---@return string?
+function M.problem()
+  local _, err = library()
+  return err
+end
+
+---@class (exact) gemma.LibraryAbout
+---@field path string
+---@field version string
+---@field abi integer
+---@field cpu string the CPU, and the instruction set that is used of it
+
+--- What the library says of itself; nil when it cannot be used.
+---@return gemma.LibraryAbout?
+---@return string? err one line for the user
+function M.about()
+  local C, err = library()
+  if not C then
+    return nil, err
+  end
+  return {
+    path = M.path(),
+    version = ffi.string(C.gemma_version()),
+    abi = tonumber(C.gemma_abi()),
+    cpu = ffi.string(C.gemma_cpu()),
+  }
+end
+
+--- Which of FFmpeg's libraries is missing, in the library's words; nil when none is, or when our own
+--- cannot be used.
+---@return string?
+function M.media_missing()
+  local C = library()
+  local missing = C and C.gemma_media_missing()
+  return missing ~= nil and ffi.string(missing) or nil -- a null pointer equals nil, and counts as true
 end
 
 ---@param parts gemma.Part[]
@@ -169,7 +207,7 @@ Library.__index = Library
 ---@return gemma.Binding?
 ---@return string? err
 function M.open()
-  local C, why = M.library()
+  local C, why = library()
   if not C then
     return nil, why
   end

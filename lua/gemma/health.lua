@@ -8,17 +8,15 @@ local health = vim.health
 
 local function check_library()
   health.start('gemma: native library')
-  local path = require('gemma.ffi').path()
   local engine = require('gemma.engine')
-  local C, err = require('gemma.ffi').library()
-  if not C then
+  local about, err = require('gemma.ffi').about()
+  if not about then
     health.error(err --[[@as string]])
     return
   end
-  local ffi = require('ffi')
-  health.ok(path)
-  health.info('version ' .. ffi.string(C.gemma_version()) .. ', ABI ' .. tonumber(C.gemma_abi()))
-  health.info('CPU: ' .. ffi.string(C.gemma_cpu()))
+  health.ok(about.path)
+  health.info(('version %s, ABI %d'):format(about.version, about.abi))
+  health.info('CPU: ' .. about.cpu)
   if engine.state == 'error' then
     health.error(engine.reason or 'unknown error', 'See :Gemma log')
   end
@@ -200,12 +198,12 @@ local function check_media()
     local model = engine.find_model()
     health.ok('found: ' .. (model and engine.find_mmproj(model) or '?'))
   end
-  local C = require('gemma.ffi').library()
-  local missing = C and C.gemma_media_missing()
-  if C and missing == nil then -- as a null pointer is, which counts as true
+  local ffi = require('gemma.ffi')
+  local missing = ffi.media_missing()
+  if missing then
+    health.warn(missing, 'Without it PNG and WAV are read, nothing else')
+  elseif not ffi.problem() then
     health.ok("FFmpeg's libraries: all kinds of pictures, sounds and films")
-  elseif C then
-    health.warn(require('ffi').string(missing), 'Without it PNG and WAV are read, nothing else')
   end
   local env = tools.env()
   local conf = require('gemma.config').get().media

@@ -56,9 +56,9 @@ end
 --- Did it help?
 ---@param root string
 local function built(root)
-  local ok, why = ffi.library()
-  if not ok then
-    return conclude('warn', why --[[@as string]])
+  local why = ffi.problem()
+  if why then
+    return conclude('warn', why)
   end
   engine.forgive()
   local again = engine.version() and ' Restart Neovim to use it.' or ''
@@ -265,10 +265,10 @@ function M.model(which)
   if fetching() then
     return
   end
-  local library, why = ffi.library()
-  if not library and not engine.lender then
+  local why = ffi.problem()
+  if why and not engine.lender then
     -- Without it a file cannot be checked.
-    return notify.warn(why --[[@as string]])
+    return notify.warn(why)
   end
   if which and which:match('^https?://') then
     return fetch_url(which)
@@ -439,7 +439,7 @@ function M.run(what, which)
     M.model(which)
   elseif what then
     notify.warn(('unknown argument %s. Try :Gemma install lib or model.'):format(what))
-  elseif not engine.lender and not ffi.library() then
+  elseif not engine.lender and ffi.problem() then
     M.library()
   else
     M.model()

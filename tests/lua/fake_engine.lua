@@ -258,9 +258,13 @@ package.preload['gemma.ffi'] = function()
     file = function(path)
       return require('gemma.ffi').root() .. '/' .. path
     end,
-    library = function()
-      return nil, 'native library not found. Run make in /nowhere.'
+    problem = function()
+      return 'native library not found. Run make in /nowhere.'
     end,
+    about = function()
+      return nil, require('gemma.ffi').problem()
+    end,
+    media_missing = function() end,
   }
 end
 

@@ -246,9 +246,9 @@ test('the real boundary: a file that is no library, or another one, is one line'
   local c = h.child({ fake = false })
   c:lua("vim.fn.writefile({ 'garbage' }, 'libgemma.so')")
   c:lua([[vim.g.gemma = { lib_path = vim.fn.getcwd() .. '/libgemma.so' }]])
-  h.has(c:lua("return select(2, require('gemma.ffi').library())"), 'cannot load the library')
+  h.has(c:lua("return require('gemma.ffi').problem()"), 'cannot load the library')
   c:lua([[vim.g.gemma = { lib_path = '/nowhere/libgemma.so' } require('gemma.config').reload()]])
-  h.has(c:lua("return select(2, require('gemma.ffi').library())"), 'native library not found')
+  h.has(c:lua("return require('gemma.ffi').problem()"), 'native library not found')
 end)
 
 test('load: manual loads nothing by itself; the ask key does', function()

@@ -719,7 +719,7 @@ offline('install lib builds in the background, replaces by a new inode, and the 
   c:wait("Last.status == 'success'")
   local before = vim.uv.fs_stat(root .. '/build/libgemma.so').ino
   h.has(c:lua("return require('gemma.ffi').path()"), root)
-  h.ok(c:lua("return (require('gemma.ffi').library()) ~= nil"))
+  h.eq(c:lua("return require('gemma.ffi').problem() == nil"), true)
   c:lua("require('gemma.engine').hash('/nowhere', { on_done = print, on_error = function() end })")
   c:cmd('Gemma install lib')
   h.has(wait_message(c, 2), 'Restart Neovim to use it.')
