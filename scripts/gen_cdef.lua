@@ -30,6 +30,10 @@ local text = header:match('/%* CDEF BEGIN %*/(.-)/%* CDEF END %*/')
 -- The declarations are all the plugin needs; the comments stay in the header.
 text = text:gsub('/%*.-%*/', ''):gsub('[ \t]+\n', '\n'):gsub('\n\n+', '\n'):gsub('^\n+', '')
 local abi = text:match('GEMMA_ABI%s*=%s*(%d+)') or fail('no GEMMA_ABI in ' .. HEADER)
+local errors = {}
+for name, code in text:gmatch('GEMMA_(E%u+)%s*=%s*(%-%d+)') do
+  errors[#errors + 1] = ('    %s = %s,\n'):format(name, code)
+end
 
 local ok, ffi = pcall(require, 'ffi')
 if ok then
@@ -43,10 +47,12 @@ local out = ([[
 --- Generated from csrc/api/gemma.h by scripts/gen_cdef.lua; do not edit.
 return {
   abi = %s,
+  errors = {
+%s  },
   text = [=[
 %s]=],
 }
-]]):format(abi, text)
+]]):format(abi, table.concat(errors), text)
 
 local args = arg or {}
 if args[1] == '--check' then

@@ -6,13 +6,14 @@
 --- read becomes events in a queue; a descriptor becomes readable, as with the library, and
 --- next_event() hands them out. Knows the wire format of lend.lua and nothing of requests.
 
+local errors = require('gemma.errors')
+
 local M = {}
 
 local uv = vim.uv
 
-local VERSION = 1 -- of lend.lua
+local VERSION = 2 -- of lend.lua
 M.ANSWER_MS = 5000 -- how long the other Neovim may be busy with something else, or stopped
-local CANCELLED, INVALID, TOO_LONG, DEVICE = -7, -2, -8, -11
 local SOUND_SECONDS = 30
 local CALL = "require('gemma.lend').receive(...)"
 local CLOSED = 'the Neovim with the model closed'
@@ -52,7 +53,6 @@ end
 ---@field package first integer
 ---@field package pending table<integer, 'job'|'load'|'hash'> those without an end
 ---@field package last_id integer
----@field package names table<integer, string> of error codes
 ---@field package told table what the other one told of itself
 ---@field package sounds table<integer, { left: integer, over: boolean }> bytes that fit
 ---@field package asked boolean whether it is still there
@@ -80,7 +80,7 @@ function Borrowed:lost(ev)
   self.patience:stop()
   for id, kind in pairs(self.pending) do
     if kind == 'job' then
-      self:push({ kind = 'error', job = id, code = DEVICE, text = CLOSED })
+      self:push({ kind = 'error', job = id, code = errors.code.EDEVICE, text = CLOSED })
     end
   end
   self.pending = {}
@@ -151,8 +151,6 @@ function Borrowed:on_event(ev)
   end
   if ev.kind == 'hello' or ev.kind == 'pong' then
     return
-  elseif ev.kind == 'error' then
-    self.names[ev.code] = ev.name
   end
   if ev.kind == 'done' or ev.kind == 'error' then
     self.pending[ev.job] = nil
@@ -228,7 +226,6 @@ function M.open(other)
     first = 1,
     pending = {},
     last_id = 0,
-    names = { [CANCELLED] = 'ECANCELLED', [INVALID] = 'EINVAL', [DEVICE] = 'EDEVICE' },
     told = {},
     sounds = {},
     asked = false,
@@ -250,9 +247,6 @@ function Borrowed:cpu()
 end
 function Borrowed:about()
   return self.told
-end
-function Borrowed:err_name(code)
-  return self.names[code] or 'EINTERNAL'
 end
 function Borrowed:wake_fd()
   return self.fds.read
@@ -301,15 +295,14 @@ end
 function Borrowed:sound_append(id, bytes)
   local sound = self.sounds[id]
   if not sound or sound.over then
-    return INVALID
+    return errors.code.EINVAL
   end
   bytes = bytes:sub(1, sound.left)
   sound.left = sound.left - #bytes
   self:call('sound_append', id, bytes)
   if sound.left == 0 then
     sound.over = true
-    self.names[TOO_LONG] = 'ETOOLONG'
-    return TOO_LONG
+    return errors.code.ETOOLONG
   end
   return 0
 end

@@ -1,6 +1,20 @@
 --- Generated from csrc/api/gemma.h by scripts/gen_cdef.lua; do not edit.
 return {
   abi = 3,
+  errors = {
+    ENOMEM = -1,
+    EINVAL = -2,
+    ENOENT = -3,
+    EIO = -4,
+    EFORMAT = -5,
+    EUNSUPPORTED = -6,
+    ECANCELLED = -7,
+    ETOOLONG = -8,
+    EBUSY = -9,
+    ENOMODEL = -10,
+    EDEVICE = -11,
+    EINTERNAL = -12,
+  },
   text = [=[
 enum { GEMMA_ABI = 3 };
 enum {

@@ -6,6 +6,7 @@
 --- completion or an explanation is.
 
 local config = require('gemma.config')
+local errors = require('gemma.errors')
 local log = require('gemma.log')
 local notify = require('gemma.notify')
 local owner = require('gemma.owner')
@@ -353,7 +354,7 @@ local function on_load_event(ev)
     settle()
     loaded(nil)
   elseif ev.kind == 'error' then
-    local cancelled = binding and binding:err_name(ev.code) == 'ECANCELLED'
+    local cancelled = errors.name(ev.code) == 'ECANCELLED'
     told_loading(cancelled and 'cancel' or 'fail', ev.text)
     if loader.mmproj and not cancelled then
       -- A broken companion must not cost the user the model. If it is the model itself that is
@@ -407,7 +408,7 @@ local function on_job_event(job, ev)
       sentinel.disarm()
       call(job, 'on_done', ev)
     else
-      local name = binding and binding:err_name(ev.code) or 'EINTERNAL'
+      local name = errors.name(ev.code)
       if name ~= 'ECANCELLED' then
         log.warn('job %d: %s', job.id, ev.text)
         notify.event('GemmaError', { code = ev.code, msg = ev.text })
@@ -436,7 +437,7 @@ local function on_hash_event(job, ev)
   if ev.kind == 'done' then
     call(job, 'on_done', ev.text)
   else
-    local name = binding and binding:err_name(ev.code) or 'EINTERNAL'
+    local name = errors.name(ev.code)
     call(job, 'on_error', { code = ev.code, name = name, text = ev.text })
   end
 end
@@ -464,7 +465,7 @@ function drop(timeout_ms, leaving)
   end
   local function tell()
     for _, job in ipairs(ended) do
-      call(job, 'on_error', { code = -7, name = 'ECANCELLED', text = 'cancelled' })
+      call(job, 'on_error', errors.new('ECANCELLED', 'cancelled'))
     end
   end
   if leaving then
@@ -494,7 +495,7 @@ function change(timeout_ms, use_next)
     local ok, err = begin_hash(job)
     if not ok then
       job.over = true
-      call(job, 'on_error', { code = -1, name = 'EINVAL', text = err })
+      call(job, 'on_error', errors.new('EINVAL', err --[[@as string]]))
     end
   end
 end
@@ -877,7 +878,7 @@ function Sound:append(bytes)
   if rc == 0 then
     return true
   end
-  local name = binding:err_name(rc)
+  local name = errors.name(rc)
   return false, name == 'ETOOLONG' and 'full' or name == 'EINVAL' and 'the sound has ended' or name
 end
 

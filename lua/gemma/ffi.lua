@@ -244,9 +244,6 @@ end
 function Library:cpu()
   return ffi.string(self.C.gemma_cpu())
 end
-function Library:err_name(code)
-  return ffi.string(self.C.gemma_err_name(code))
-end
 function Library:wake_fd()
   return tonumber(self.C.gemma_wake_fd(self.handle[0]))
 end

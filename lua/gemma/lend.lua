@@ -6,12 +6,13 @@
 --- one comes; its jobs are cancelled then. The wire format is that of borrow.lua; both know VERSION.
 
 local engine = require('gemma.engine')
+local errors = require('gemma.errors')
 local log = require('gemma.log')
 local sessions = require('gemma.sessions')
 
 local M = {}
 
-M.VERSION = 1
+M.VERSION = 2
 
 ---@class gemma.lend.Client
 ---@field chan integer
@@ -54,6 +55,13 @@ local function channel_of(name)
   end
 end
 
+---@param id integer
+---@param err gemma.Error
+---@return table
+local function error_event(id, err)
+  return { kind = 'error', job = id, code = err.code, text = err.text }
+end
+
 --- How a job ended.
 ---@param name string
 ---@param id integer
@@ -63,7 +71,6 @@ local function over(name, id, ev)
   if client then
     client.jobs[id] = nil
   end
-  ev.job = id
   send(name, ev)
 end
 
@@ -113,7 +120,7 @@ function receive.load(name, id)
     if err == 'cancelled' then
       dismiss(name, 'rested') -- whoever uses it next may load it
     elseif err then
-      send(name, { kind = 'error', job = id, code = -1, name = 'EBUSY', text = err })
+      send(name, error_event(id, errors.new('EBUSY', err)))
     else
       send(name, { kind = 'done', job = id, about = description() })
     end
@@ -159,18 +166,18 @@ function receive.generate(name, id, req)
   end
   req.on_done = function(info)
     local ev = vim.tbl_extend('force', {}, info)
-    ev.kind = 'done'
+    ev.kind, ev.job = 'done', id
     ev.about = { status = engine.numbers() }
     over(name, id, ev)
   end
   req.on_error = function(err)
-    over(name, id, { kind = 'error', code = err.code, name = err.name, text = err.text })
+    over(name, id, error_event(id, err))
   end
   local job, err = engine.generate(req)
   if job then
     client.jobs[id] = job
   else
-    req.on_error({ code = -2, name = 'EINVAL', text = err })
+    req.on_error(errors.new('EINVAL', err --[[@as string]]))
   end
 end
 
@@ -184,16 +191,16 @@ function receive.hash(name, id, path)
       send(name, { kind = 'progress', job = id, done = done, total = total })
     end,
     on_done = function(hex)
-      over(name, id, { kind = 'done', text = hex })
+      over(name, id, { kind = 'done', job = id, text = hex })
     end,
     on_error = function(e)
-      over(name, id, { kind = 'error', code = e.code, name = e.name, text = e.text })
+      over(name, id, error_event(id, e))
     end,
   })
   if job then
     clients[name].jobs[id] = job
   else
-    over(name, id, { kind = 'error', code = -2, name = 'EINVAL', text = err })
+    over(name, id, error_event(id, errors.new('EINVAL', err --[[@as string]])))
   end
 end
 
@@ -269,7 +276,7 @@ function M.receive(name, what, id, ...)
   end
   if not ok then
     log.warn('%s: %s', name, err)
-    send(name, { kind = 'error', job = id, code = -2, name = 'EINVAL', text = tostring(err) })
+    send(name, error_event(id, errors.new('EINVAL', tostring(err))))
   end
 end
 

@@ -1,6 +1,7 @@
 --- ready.lua: what needs the model and can wait for it: loading, and requests that load it first.
 
 local engine = require('gemma.engine')
+local errors = require('gemma.errors')
 
 local M = {}
 
@@ -25,13 +26,13 @@ end
 ---@return gemma.Handle
 function M.submit(req)
   local job, failed
-  local function fail(text)
+  local function fail(text, name)
     if failed then
       return
     end
     failed = true
     vim.schedule(function()
-      req.on_error({ code = -1, name = 'EINVAL', text = text })
+      req.on_error(errors.new(name or 'EINVAL', text))
     end)
   end
   local ok, err = engine.load(function(err)
@@ -55,7 +56,7 @@ function M.submit(req)
       if job then
         job:cancel()
       else
-        fail('cancelled')
+        fail('cancelled', 'ECANCELLED')
       end
     end,
   }

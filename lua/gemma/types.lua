@@ -132,7 +132,6 @@
 ---@class gemma.Binding
 ---@field version fun(self: gemma.Binding): string
 ---@field cpu fun(self: gemma.Binding): string
----@field err_name fun(self: gemma.Binding, code: integer): string
 ---@field wake_fd fun(self: gemma.Binding): integer
 ---@field wake_clear fun(self: gemma.Binding)
 ---@field load fun(self: gemma.Binding, opts: table): integer?, string?

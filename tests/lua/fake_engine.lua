@@ -129,11 +129,6 @@ end
 function b:cpu()
   return 'fake (none)'
 end
-function b:err_name(code)
-  local names = { [-7] = 'ECANCELLED', [-5] = 'EFORMAT', [-2] = 'EINVAL', [-8] = 'ETOOLONG', [-10] = 'ENOMODEL',
-    [-11] = 'EDEVICE' }
-  return names[code] or 'EINTERNAL'
-end
 function b:wake_fd()
   return fds.read
 end

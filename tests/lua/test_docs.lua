@@ -183,6 +183,24 @@ test('docs: the states of the engine are those that the help names', function()
   same(set(require('gemma.api').states), states, 'state')
 end)
 
+-- EINVAL had the number of ENOMEM in two places, and EBUSY in a third.
+test('docs: errors that are made in Lua have the codes of the library', function()
+  local errors = require('gemma.errors')
+  local n = 0
+  for name, code in slurp('csrc/base/err.h'):gmatch('X%((E%u+), (%-%d+),') do
+    n = n + 1
+    h.eq(errors.code[name], tonumber(code), name)
+    h.eq(errors.name(tonumber(code)), name)
+    h.eq(errors.new(name, 'why'), { code = tonumber(code), name = name, text = 'why' })
+  end
+  h.eq(vim.tbl_count(errors.code), n)
+  h.eq(errors.name(-99), 'EINTERNAL')
+  for _, file in ipairs(vim.fn.globpath(h.root .. '/lua', '**/*.lua', true, true)) do
+    local text = table.concat(vim.fn.readfile(file), '\n')
+    h.ok(not text:find('code = %-%d'), vim.fs.basename(file) .. ' makes up an error code')
+  end
+end)
+
 test('docs: the contents name every chapter', function()
   local contents = help:match('Contents ~\n(.-)\n=====')
   for tag in help:gmatch('\n%u[%u ]+ +%*(gemma%-[%l]+)%*\n') do

@@ -532,6 +532,8 @@ test('when the first cannot load, the second is free to load for itself', functi
   a:lua("Fake.load_failed(-5, 'broken file')")
   b:wait("require('gemma.engine').state == 'error'")
   h.eq(b:lua("return require('gemma.engine').lender == nil"), true)
+  local told = b:lua("return vim.tbl_filter(function(e) return e.name == 'GemmaError' end, Seen.events)[1]")
+  h.eq(told.data, { code = b:lua("return require('gemma.errors').code.EBUSY"), msg = 'broken file' })
   load(b)
   h.eq(b:lua("return { #Fake.loads, require('gemma.engine').state }"), { 1, 'ready' })
 end)
