@@ -10,6 +10,7 @@ local errors = require('gemma.errors')
 local log = require('gemma.log')
 local notify = require('gemma.notify')
 local owner = require('gemma.owner')
+local power = require('gemma.power')
 local sentinel = require('gemma.sentinel')
 
 local M = {}
@@ -30,7 +31,6 @@ local hashes = {} ---@type table<integer, gemma.Job>
 local rest_timer ---@type uv.uv_timer_t?
 local unloading ---@type integer? the job that gives the memory back
 local last_use = 0 -- ms, of the loop's clock
-local focused = true
 local leave_hooks = {} ---@type fun(why: string)[]
 
 --- What is known without asking the library; statuslines read this.
@@ -100,7 +100,7 @@ local function rest_later()
   if not M.model or M.lender or seconds == 0 then
     return
   end
-  local ms = seconds * (focused and 1000 or 500) - (vim.uv.now() - last_use)
+  local ms = seconds * (power.focused() and 1000 or 500) - (vim.uv.now() - last_use)
   rest_timer = rest_timer or assert(vim.uv.new_timer())
   rest_timer:start(
     math.max(ms, 1),
@@ -594,15 +594,6 @@ local function use(b)
       M.shutdown(200)
     end,
   })
-  vim.api.nvim_create_autocmd({ 'FocusLost', 'FocusGained' }, {
-    group = group,
-    callback = function(ev)
-      focused = ev.event == 'FocusGained'
-      if not M.busy() then
-        rest_later()
-      end
-    end,
-  })
 end
 
 ---@return gemma.Binding?
@@ -951,6 +942,12 @@ end
 function M.busy()
   return n_generating > 0 or loader ~= nil
 end
+
+power.on_focus(function()
+  if not M.busy() then
+    rest_later()
+  end
+end)
 
 --- Share of the model file that is read, while loading.
 ---@return number? 0..1

@@ -3,6 +3,9 @@
 --- The battery is read from the kernel's files, asynchronously, when somebody begins to type and
 --- the last look is old. Nothing is polled. Where there are no such files (other systems), the
 --- answer is "not on battery".
+---
+--- The terminal tells when the editor gets the focus and when it loses it. Some terminals forget to
+--- tell that it is back; so somebody who types corrects it (set_focus).
 
 local M = {}
 
@@ -17,6 +20,7 @@ local battery = false
 local looked ---@type number? ms of the last look
 local looking = false
 local focus = true
+local focus_hooks = {} ---@type fun()[]
 
 ---@return boolean
 function M.on_battery()
@@ -30,8 +34,27 @@ end
 
 ---@param yes boolean
 function M.set_focus(yes)
+  if focus == yes then
+    return
+  end
   focus = yes
+  for _, fn in ipairs(focus_hooks) do
+    fn()
+  end
 end
+
+--- fn is called whenever the editor gets the focus or loses it.
+---@param fn fun()
+function M.on_focus(fn)
+  focus_hooks[#focus_hooks + 1] = fn
+end
+
+vim.api.nvim_create_autocmd({ 'FocusGained', 'FocusLost' }, {
+  group = vim.api.nvim_create_augroup('gemma.power', {}),
+  callback = function(ev)
+    M.set_focus(ev.event == 'FocusGained')
+  end,
+})
 
 --- The first line of a small file; nil when there is none.
 ---@param path string

@@ -649,8 +649,9 @@ test('unload_idle gives the memory back, and the next use brings the model', fun
   a:wait("require('gemma.engine').state == 'borrowed'")
 end)
 
-test('unload_idle counts from the last use, is halved without focus, and 0 is never', function()
-  local c = h.child({ config = 'vim.g.gemma = { unload_idle = 3 }' })
+--- One with its model loaded, in which Armed holds the milliseconds of each start of a timer.
+local function with_timers(config)
+  local c = h.child({ config = config })
   c:lua([[local new = vim.uv.new_timer
     _G.Armed = {}
     vim.uv.new_timer = function()
@@ -664,6 +665,11 @@ test('unload_idle counts from the last use, is halved without focus, and 0 is ne
     end
     require('gemma').load()]])
   c:wait(READY)
+  return c
+end
+
+test('unload_idle counts from the last use, is halved without focus, and 0 is never', function()
+  local c = with_timers('vim.g.gemma = { unload_idle = 3 }')
   h.eq(c:lua('return Armed[#Armed]'), 3000)
   c:cmd('doautocmd FocusLost')
   local ms = c:lua('return Armed[#Armed]')
@@ -675,6 +681,21 @@ test('unload_idle counts from the last use, is halved without focus, and 0 is ne
   c:lua("vim.g.gemma = { unload_idle = 0 } require('gemma.config').reload()")
   c:cmd('doautocmd FocusLost')
   h.eq(c:lua('return #Armed'), n)
+end)
+
+-- It stayed halved where a terminal tells that the focus is lost and never that it is back.
+test('unload_idle is whole again when somebody types, whatever the terminal says', function()
+  local c = with_timers('vim.g.gemma = { unload_idle = 600, completion = { auto = false } }')
+  c:insert_at('x = |')
+  c:type('1')
+  c:cmd('doautocmd FocusLost')
+  local function last()
+    return c:lua('return Armed[#Armed]')
+  end
+  h.ok(last() <= 300000, last())
+  c:type('2')
+  h.ok(last() > 300000, last())
+  h.eq(c:lua('return #Fake.jobs'), 0, 'no use of the model began to count anew')
 end)
 
 -- ---- the real thing ------------------------------------------------------------------------
