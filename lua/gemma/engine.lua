@@ -8,6 +8,7 @@
 local config = require('gemma.config')
 local errors = require('gemma.errors')
 local log = require('gemma.log')
+local models = require('gemma.models')
 local notify = require('gemma.notify')
 local owner = require('gemma.owner')
 local power = require('gemma.power')
@@ -149,59 +150,6 @@ function M.is_gpu()
   return dev:match('^vulkan') ~= nil
 end
 
---- The model to load.
----@return string? path
----@return string? err
-function M.find_model()
-  return require('gemma.models').find()
-end
-
---- The file for pictures and sounds: mmproj_path, or mmproj*.gguf beside the model. Of several the
---- one whose name has most words of the model's, and the newest of those.
----@param model string
----@return string? path
----@return string? err
-function M.find_mmproj(model)
-  local path = config.get().mmproj_path
-  if path then
-    path = require('gemma.util').path(path)
-    if vim.uv.fs_stat(path) then
-      return path
-    end
-    return nil, ('no file at %s. Check mmproj_path.'):format(path)
-  end
-  local dir = vim.fs.dirname(model)
-  local words = {}
-  for word in vim.fs.basename(model):lower():gmatch('%w+') do
-    words[word] = true
-  end
-  local best, best_score, best_time
-  local ok, iter, state = pcall(vim.fs.dir, dir)
-  if ok then
-    for name in iter, state do
-      if name:match('^mmproj.*%.gguf$') then
-        local score = 0
-        for word in name:lower():gmatch('%w+') do
-          score = score + (words[word] and 1 or 0)
-        end
-        local file = vim.fs.joinpath(dir, name)
-        local stat = vim.uv.fs_stat(file)
-        local time = stat and stat.type == 'file' and stat.mtime.sec
-        if
-          time and (not best or score > best_score or (score == best_score and time > best_time))
-        then
-          best, best_score, best_time = file, score, time
-        end
-      end
-    end
-  end
-  if best then
-    return best
-  end
-  local fmt = 'no mmproj file. Put mmproj*.gguf beside the model: %s, or set mmproj_path.'
-  return nil, fmt:format(vim.fn.fnamemodify(dir, ':~'))
-end
-
 --- Why pictures and sounds cannot be asked about; nil when they can, or when only loading will
 --- tell.
 ---@return string?
@@ -213,12 +161,12 @@ function M.media_reason()
   if M.model then
     path = M.model
   else
-    path, no_model = M.find_model()
+    path, no_model = models.find()
     if not path then
       return no_model
     end
   end
-  local mmproj, why = M.find_mmproj(path)
+  local mmproj, why = models.find_mmproj(path)
   if not mmproj then
     return why
   elseif M.model then
@@ -344,7 +292,6 @@ local function on_load_event(ev)
       notify.info(('this Neovim borrows the model of pid %d.'):format(M.lender.pid))
     end
     log.info('loaded %s', path)
-    local models = require('gemma.models')
     if models.mark_embedded_told(path) then
       notify.info(('built-in toy model. :Gemma install model: %s.'):format(models.size_of_real()))
     end
@@ -688,7 +635,7 @@ function M.load(on_ready)
   elseif lender and shared == 'off' then
     return failed('off', ('pid %d has the model (shared is off).'):format(lender.pid))
   end
-  local path, why = M.find_model()
+  local path, why = models.find()
   if not path and M.state == 'installing' then
     return failed('installing', 'a model is being downloaded.')
   elseif not path then
@@ -699,7 +646,7 @@ function M.load(on_ready)
     return failed('nolib', err)
   end
   M.beside = lender ~= nil
-  local mmproj, why_not = M.find_mmproj(path)
+  local mmproj, why_not = models.find_mmproj(path)
   sentinel.arm(device_now())
   local ok, msg = begin_load(path, mmproj, config.get().mmproj_path and why_not or nil)
   if not ok then

@@ -158,7 +158,8 @@ end
 local function check_model()
   health.start('gemma: model')
   local engine = require('gemma.engine')
-  local path, err = engine.find_model()
+  local models = require('gemma.models')
+  local path, err = models.find()
   check_tools()
   check_owner()
   if not path then
@@ -168,7 +169,6 @@ local function check_model()
   local stat = vim.uv.fs_stat(path)
   local size = stat and stat.size or 0
   health.ok(('%s (%s)'):format(path, util.bytes(size)))
-  local models = require('gemma.models')
   if path == models.embedded() then
     local fmt =
       'that is the toy that comes with the plugin; :Gemma install model fetches a real one (%s)'
@@ -195,8 +195,9 @@ local function check_media()
   elseif why then
     health.warn(why)
   else
-    local model = engine.find_model()
-    health.ok('found: ' .. (model and engine.find_mmproj(model) or '?'))
+    local models = require('gemma.models')
+    local model = models.find()
+    health.ok('found: ' .. (model and models.find_mmproj(model) or '?'))
   end
   local ffi = require('gemma.ffi')
   local missing = ffi.media_missing()

@@ -145,7 +145,7 @@ local function use_of(path)
     return ' It is no model by itself.'
   end
   local model = engine.model or models.find()
-  if engine.lender or not model or engine.find_mmproj(model) ~= path then
+  if engine.lender or not model or models.find_mmproj(model) ~= path then
     return ' For pictures and sounds put its model beside it, or set mmproj_path.'
   elseif engine.is_loaded() or engine.state == 'loading' then
     return ' For pictures and sounds run :Gemma unload and ask again.'

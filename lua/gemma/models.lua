@@ -155,6 +155,70 @@ function M.choose(path)
   end
 end
 
+-- ---- the file for pictures and sounds ------------------------------------------------------
+
+--- The words of a file's name, in small letters.
+---@param path string
+---@return fun(): string
+local function words_of(path)
+  return vim.fs.basename(path):lower():gmatch('%w+')
+end
+
+--- The mmproj*.gguf files of a folder.
+---@param dir string
+---@return { path: string, time: integer }[]
+local function mmproj_files(dir)
+  local out = {}
+  local ok, iter, state = pcall(vim.fs.dir, dir)
+  if not ok then
+    return out
+  end
+  for name in iter, state do
+    local path = vim.fs.joinpath(dir, name)
+    local stat = name:match('^mmproj.*%.gguf$') and uv.fs_stat(path)
+    if stat and stat.type == 'file' then
+      out[#out + 1] = { path = path, time = stat.mtime.sec }
+    end
+  end
+  return out
+end
+
+--- The file for pictures and sounds: mmproj_path, or mmproj*.gguf beside the model. Of several it is
+--- the one whose name shares most words with the model's name, and the newest of those.
+---@param model string
+---@return string? path
+---@return string? err
+function M.find_mmproj(model)
+  local path = config.get().mmproj_path
+  if path then
+    path = require('gemma.util').path(path)
+    if uv.fs_stat(path) then
+      return path
+    end
+    return nil, ('no file at %s. Check mmproj_path.'):format(path)
+  end
+  local dir = vim.fs.dirname(model)
+  local of_model = {}
+  for word in words_of(model) do
+    of_model[word] = true
+  end
+  local best, best_score
+  for _, file in ipairs(mmproj_files(dir)) do
+    local score = 0
+    for word in words_of(file.path) do
+      score = score + (of_model[word] and 1 or 0)
+    end
+    if not best or score > best_score or (score == best_score and file.time > best.time) then
+      best, best_score = file, score
+    end
+  end
+  if best then
+    return best.path
+  end
+  local fmt = 'no mmproj file. Put mmproj*.gguf beside the model: %s, or set mmproj_path.'
+  return nil, fmt:format(vim.fn.fnamemodify(dir, ':~'))
+end
+
 -- ---- sums ----------------------------------------------------------------------------------
 
 --- The file beside a model that holds its sum, as `sha256sum -c` reads it.

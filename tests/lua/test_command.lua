@@ -214,7 +214,7 @@ test('the newest model of the folder is taken, and no projector', function()
       vim.fn.writefile({ 'GGUF' }, d .. n)
       vim.uv.fs_utime(d .. n, 2e9 + i, 2e9 + i)
     end]])
-  h.has(c:lua("return (require('gemma.engine').find_model())"), '/new.gguf')
+  h.has(c:lua("return (require('gemma.models').find())"), '/new.gguf')
 end)
 
 test('no library: one message, and the editor goes on', function()

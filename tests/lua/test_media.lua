@@ -491,7 +491,7 @@ end)
 
 test('of several mmproj files the one named like the model is taken, or mmproj_path', function()
   local c = child({ mmproj = false })
-  local find = [[return vim.fs.basename(require('gemma.engine').find_mmproj(... .. '/gemma-4-12b-it-Q4_0.gguf'))]]
+  local find = [[return vim.fs.basename(require('gemma.models').find_mmproj(... .. '/gemma-4-12b-it-Q4_0.gguf'))]]
   local dir = c.dir .. '/models'
   vim.fn.mkdir(dir)
   for _, name in ipairs({ 'mmproj-qwen.gguf', 'mmproj-gemma-4-12b-F16.gguf', 'mmproj-F16.gguf' }) do
@@ -501,7 +501,7 @@ test('of several mmproj files the one named like the model is taken, or mmproj_p
   c:lua("require('gemma').setup({ mmproj_path = ... .. '/mmproj-qwen.gguf' })", dir)
   h.eq(c:lua(find, dir), 'mmproj-qwen.gguf')
   c:lua("require('gemma').setup({ mmproj_path = '/nowhere.gguf' })")
-  h.eq(c:lua("return select(2, require('gemma.engine').find_mmproj('x'))"),
+  h.eq(c:lua("return select(2, require('gemma.models').find_mmproj('x'))"),
     'no file at /nowhere.gguf. Check mmproj_path.')
 end)
 
