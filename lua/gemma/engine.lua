@@ -543,9 +543,10 @@ local function use(b)
   })
 end
 
+--- The library, or the borrowed model, whatever answers now; opens the library when nothing does.
 ---@return gemma.Binding?
 ---@return string? err
-local function open()
+function M.open()
   if binding then
     return binding
   end
@@ -558,11 +559,17 @@ local function open()
   return b
 end
 
+--- What answers now; nil when nothing is open.
+---@return gemma.Binding?
+function M.binding()
+  return binding
+end
+
 ---@param job gemma.Job
 ---@return boolean
 ---@return string? err
 function begin_hash(job)
-  local b, err = open()
+  local b, err = M.open()
   local id
   if b then
     id, err = b:hash(job.path)
@@ -641,7 +648,7 @@ function M.load(on_ready)
   elseif not path then
     return failed('nomodel', why)
   end
-  local b, err = open()
+  local b, err = M.open()
   if not b then
     return failed('nolib', err)
   end
@@ -767,72 +774,6 @@ function M.generate(req)
   n_generating = n_generating + 1
   settle()
   return job
-end
-
---- A sound that is being recorded; the model can hear it while it grows. While it has not ended, a
---- request with it must have max_tokens 0 and only fills the cache: everything up to and with what
---- was heard so far. Ask about once a second with the parts that the question will have; after
---- finish() the question itself computes only the rest.
----@class gemma.Sound
----@field id integer
----@field package live boolean
----@field package of gemma.Binding
-local Sound = {}
-Sound.__index = Sound
-
---- Signed 16-bit little-endian samples, channels interleaved.
----@param rate integer Hz, 1000 to 192000
----@param channels integer 1 to 8
----@return gemma.Sound?
----@return string? err
-function M.sound(rate, channels)
-  local b, why = open()
-  if not b then
-    return nil, why
-  end
-  local id, err = b:sound_create(rate, channels)
-  if not id then
-    return nil, err
-  end
-  return setmetatable({ id = id, live = true, of = b }, Sound)
-end
-
---- Whether the library that counts it is still the one in use: the next one counts anew.
----@return boolean
-function Sound:lives()
-  return self.live and binding ~= nil and self.of == binding
-end
-
---- Takes any number of bytes, also half a sample. False when the sound is over: ended, dropped, or
---- full (30 seconds; what fits was taken, the rest belongs into another sound).
----@param bytes string
----@return boolean taken
----@return string? err 'full', or one line
-function Sound:append(bytes)
-  if not self:lives() then
-    return false, 'the sound is gone'
-  end
-  local rc = binding:sound_append(self.id, bytes)
-  if rc == 0 then
-    return true
-  end
-  local name = errors.name(rc)
-  return false, name == 'ETOOLONG' and 'full' or name == 'EINVAL' and 'the sound has ended' or name
-end
-
---- Nothing more will come: from now on questions can be asked about it.
-function Sound:finish()
-  if self:lives() then
-    binding:sound_end(self.id)
-  end
-end
-
---- Gives the memory back. Requests that were submitted before still get their answer.
-function Sound:drop()
-  if self:lives() then
-    binding:sound_destroy(self.id)
-  end
-  self.live = false
 end
 
 ---@class gemma.HashOpts

@@ -212,7 +212,7 @@ function receive.cancel(name, id)
 end
 
 function receive.sound_create(name, id, rate, channels)
-  clients[name].sounds[id] = engine.sound(rate, channels)
+  clients[name].sounds[id] = require('gemma.sound').create(rate, channels)
 end
 
 function receive.sound_append(name, id, bytes)

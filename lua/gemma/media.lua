@@ -366,7 +366,7 @@ function M.wake(parts)
     local from = part.recorded
     if from then
       local sound = not part.sound:lives()
-        and require('gemma.engine').sound(from.rate, from.channels)
+        and require('gemma.sound').create(from.rate, from.channels)
       if sound then
         sound:append(from.pcm)
         sound:finish()

@@ -93,7 +93,7 @@ function Recording:feed()
     self.sound = nil -- the model was unloaded meanwhile; the chunks are all still here
   end
   if not self.sound then
-    local sound, err = engine.sound(self.samples.rate, self.samples.channels)
+    local sound, err = require('gemma.sound').create(self.samples.rate, self.samples.channels)
     if not sound then
       log.warn('no sound: %s', err)
       return

@@ -75,7 +75,7 @@
 ---@class (exact) gemma.Part
 ---@field kind 'text'|'system'|'user'|'model'|'image'|'audio'|'video'|'sound'
 ---@field data string? text, or the path of a file; nil for sounds and for kinds that open a turn
----@field sound gemma.Sound? of kind sound: made by engine.sound()
+---@field sound gemma.Sound? of kind sound: made by sound.lua
 ---@field recorded gemma.Recorded? what the sound can be made anew from
 
 --- Something that a question is about besides text: a picture, a sound, the frames of a recording.

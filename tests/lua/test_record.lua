@@ -125,7 +125,7 @@ test('voice: the library has the sounds of a few conversations; all of them can 
   c:lua("require('gemma').load()")
   c:wait("require('gemma.engine').is_loaded()")
   c:lua([[for i = 1, 6 do
-    local sound = require('gemma.engine').sound(16000, 1)
+    local sound = require('gemma.sound').create(16000, 1)
     local pcm = ('ab'):rep(10000 + i)
     sound:append(pcm)
     sound:finish()

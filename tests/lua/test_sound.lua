@@ -14,6 +14,7 @@ local function loaded()
     require('gemma').setup({ model_path = model, lib_path = lib, load = 'manual', n_ctx = 1024,
       threads = 1 })
     _G.engine = require('gemma.engine')
+    _G.create_sound = require('gemma.sound').create
     -- The engine finds mmproj files by itself elsewhere; here the binding is told.
     local ffi = require('gemma.ffi')
     local open = ffi.open
@@ -65,7 +66,7 @@ return {
         f:seek('set', 44)
         _G.pcm = f:read('*a')
         f:close()
-        _G.s = assert(engine.sound(16000, 1))
+        _G.s = assert(create_sound(16000, 1))
         assert(s:append(pcm:sub(1, 20481)))
       ]],
         SET .. '/media/tones.wav'
@@ -96,7 +97,7 @@ return {
         f:seek('set', 44)
         local pcm = f:read('*a')
         f:close()
-        local s = assert(engine.sound(16000, 1))
+        local s = assert(create_sound(16000, 1))
         assert(s:append(pcm))
         s:finish()
         _G.media = require('gemma.media').sound(s, 1, { pcm = pcm, rate = 16000, channels = 1 })
@@ -121,12 +122,12 @@ return {
     'a sound that was dropped or is full says so',
     function()
       local c = loaded()
-      c:lua('_G.s = assert(engine.sound(1000, 1)); s:drop()')
+      c:lua('_G.s = assert(create_sound(1000, 1)); s:drop()')
       h.eq(c:lua("return { s:append('xx') }"), { false, 'the sound is gone' })
       h.eq(c:lua("return ask(parts({ kind = 'sound', sound = s }), 0)"), 'the sound is gone')
-      c:lua('_G.s = assert(engine.sound(1000, 1))')
+      c:lua('_G.s = assert(create_sound(1000, 1))')
       h.eq(c:lua("return { s:append(('x'):rep(60001)) }"), { false, 'full' })
-      h.has(c:lua('return select(2, engine.sound(5, 1))'), 'out of range')
+      h.has(c:lua('return select(2, create_sound(5, 1))'), 'out of range')
     end,
   },
 }

@@ -324,7 +324,7 @@ end)
 -- Until something was sent to it, which never was, it counted; its sounds were kept from all others.
 test('a second Neovim that dies while nothing is asked is forgotten', function()
   local a, b = pair()
-  b:lua("assert(require('gemma.engine').sound(16000, 1))")
+  b:lua("assert(require('gemma.sound').create(16000, 1))")
   a:wait('#Fake.sounds == 1')
   kill(b)
   a:wait("#vim.tbl_filter(function(chan) return chan.stream == 'socket' end, vim.api.nvim_list_chans()) == 0")
@@ -750,7 +750,7 @@ test('the real library: pictures by name and sounds by their samples reach the f
       -- A name that only this Neovim's folder makes sense of.
       vim.uv.fs_symlink(set .. 'media', 'here')
       local engine = require('gemma.engine')
-      _G.Sound = assert(engine.sound(16000, 1))
+      _G.Sound = assert(require('gemma.sound').create(16000, 1))
       for i = 0, 9 do
         assert(Sound:append(('\\1\\16\\2\\240'):rep(400)))
       end
