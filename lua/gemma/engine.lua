@@ -1,12 +1,15 @@
---- engine.lua: the one engine of this Neovim: load, jobs, events, state.
+--- engine.lua: the one model of this Neovim: loaded here or borrowed, at rest, given up.
 ---
---- Owns the binding to the library, the descriptor watch and the table of running jobs. Every
---- call returns at once; results come through the callbacks of a request, always on the main
---- loop and always in order, with exactly one on_done or on_error at the end. Does not know what
+--- Owns the state that statuslines show, and everything that makes it change: loading and unloading, the
+--- lock that says which Neovim has the model (owner.lua), the Neovim that lends it (borrow.lua), and the
+--- mark of GPU work (sentinel.lua). What is asked of the model goes on to jobs.lua. Does not know what
 --- completion or an explanation is.
 
 local config = require('gemma.config')
 local errors = require('gemma.errors')
+local idle = require('gemma.idle')
+local jobs = require('gemma.jobs')
+local loading = require('gemma.loading')
 local log = require('gemma.log')
 local models = require('gemma.models')
 local notify = require('gemma.notify')
@@ -16,64 +19,30 @@ local sentinel = require('gemma.sentinel')
 
 local M = {}
 
-local LEVEL = { [0] = 'error', 'warn', 'info', 'debug', 'trace' } -- of the library
-
 ---@alias gemma.State
 ---| 'off'|'nolib'|'nomodel'|'installing'|'loading'|'ready'|'borrowed'|'prefill'|'generating'|'error'
 
-local binding ---@type gemma.Binding?
-local poll ---@type uv.uv_poll_t?
-local jobs = {} ---@type table<integer, gemma.Job>
-local n_generating = 0
-local loader ---@type gemma.Loader?
-local waiters = {} ---@type fun(err: string?)[]
-local drain_scheduled = false
-local hashes = {} ---@type table<integer, gemma.Job>
-local rest_timer ---@type uv.uv_timer_t?
-local unloading ---@type integer? the job that gives the memory back
-local last_use = 0 -- ms, of the loop's clock
-local leave_hooks = {} ---@type fun(why: string)[]
+---@alias gemma.GoneWhy 'closed'|'unloaded'|'rested'|'device' why those that borrow have it no more
 
---- What is known without asking the library; statuslines read this.
+-- What is known without asking the library; others read it.
 M.state = 'off' ---@type gemma.State
 M.reason = nil ---@type string? why, in the states nolib, nomodel and error
 M.model = nil ---@type string? path of the loaded model
 M.mmproj = nil ---@type string? path of what was loaded with it for pictures and sounds
-M.no_mmproj = nil ---@type string? why not, when the model is loaded without
-M.kept_out = false -- unloaded by hand
-M.QUIET_MS = 1000 -- loading that is over sooner is not worth a message
-M.rested = false -- unloaded since nobody used it; comes back with the next use
-M.beside = false -- loaded on the CPU since another Neovim has the device
 M.lender = nil ---@type gemma.Lock? the Neovim whose model this one borrows
 M.runs_on = nil ---@type string? where the loaded model computes, in the library's words
+M.kept_out = false -- unloaded by hand, or lost: nothing loads it unasked
+M.rested = false -- unloaded since nobody used it: the next use loads it again
 M.device = nil ---@type string? device given by :Gemma device; wins over the option
 
----@alias gemma.GoneWhy 'closed'|'unloaded'|'rested'|'device' why those that borrow have it no more
+local no_mmproj ---@type string? why the model is loaded without a file for pictures and sounds
+local beside = false -- loaded on the CPU since another Neovim has the device
+local load_now ---@type gemma.Loading?
+local unload_job ---@type integer? the job that gives the memory back
+local waiters = {} ---@type fun(err: string?)[] they hear of the end of a load
+local leave_hooks = {} ---@type fun(why: gemma.GoneWhy)[]
 
-local model_lost ---@type fun(why: gemma.GoneWhy, text: string)
-local drop ---@type fun(timeout_ms: integer, leaving: boolean?)
-local change ---@type fun(timeout_ms: integer, use_next: fun()?)
-local begin_hash ---@type fun(job: gemma.Job): boolean, string?
-
----@class (exact) gemma.Loader
----@field job integer
----@field path string
----@field mmproj string?
----@field no_mmproj string? why it is loaded without
----@field done integer
----@field total integer
----@field since number? ns, of the first progress
----@field told gemma.Progress? what the user sees of it
-
----@class gemma.Job
----@field id integer
----@field req gemma.Request
----@field started boolean a token has come
----@field over boolean
----@field cancelled boolean? its end is on the way
----@field path string? of a checksum
-local Job = {}
-Job.__index = Job
+-- ---- state ---------------------------------------------------------------------------------
 
 ---@param to gemma.State
 ---@param reason string?
@@ -92,45 +61,32 @@ local function set_state(to, reason)
   end)
 end
 
---- One timer, armed when the last job ends, so that an idle Neovim wakes up once and then never.
+--- An unused model is unloaded after a while. A borrowed one is not ours to unload.
 local function rest_later()
-  if rest_timer then
-    rest_timer:stop()
+  if M.model and not M.lender then
+    idle.start(M.rest)
+  else
+    idle.stop()
   end
-  local seconds = config.get().unload_idle
-  if not M.model or M.lender or seconds == 0 then
-    return
+end
+
+local function rest_later_unless_busy()
+  if not M.busy() then
+    rest_later()
   end
-  local ms = seconds * (power.focused() and 1000 or 500) - (vim.uv.now() - last_use)
-  rest_timer = rest_timer or assert(vim.uv.new_timer())
-  rest_timer:start(
-    math.max(ms, 1),
-    0,
-    vim.schedule_wrap(function()
-      M.rest()
-    end)
-  )
 end
 
 --- The state follows from what is under way.
 local function settle()
-  if loader then
+  if load_now then
     set_state('loading')
   elseif M.model then
-    local any, text = false, false
-    for _, job in pairs(jobs) do
-      if not job.req.quiet then
-        any = true
-        text = text or job.started
-      end
-    end
-    if not any then
-      vim.uv.update_time()
-      last_use = vim.uv.now()
+    local activity = jobs.activity()
+    if not activity then
+      idle.used()
       rest_later()
     end
-    local idle = M.lender and 'borrowed' or 'ready'
-    set_state(text and 'generating' or any and 'prefill' or idle)
+    set_state(activity or (M.lender and 'borrowed' or 'ready'))
   end
 end
 
@@ -139,11 +95,18 @@ function M.is_loaded()
   return M.model ~= nil
 end
 
+--- Is a model being loaded, or anything generated? Work ahead of time counts too.
+---@return boolean
+function M.busy()
+  return jobs.is_generating() or load_now ~= nil
+end
+
 ---@return boolean
 function M.is_gpu()
+  local binding = jobs.binding()
   if M.lender then
     return binding ~= nil and binding:about().gpu == true
-  elseif M.beside then
+  elseif beside then
     return false
   end
   local dev = M.model and M.runs_on or M.device or config.get().device
@@ -170,60 +133,192 @@ function M.media_reason()
   if not mmproj then
     return why
   elseif M.model then
-    return M.no_mmproj
+    return no_mmproj
       or ('%s came after the model was loaded. Run :Gemma unload and ask again.'):format(
         vim.fs.basename(mmproj)
       )
   end
 end
 
---- One bad callback must not keep the others from their events.
----@param name string
----@param fn function
----@param ... any
-local function guarded(name, fn, ...)
-  local ok, err = xpcall(fn, debug.traceback, ...)
-  if not ok then
-    notify.error(('%s: %s'):format(name, tostring(err):gsub('\n.*', '')))
-    log.error('%s', err)
+--- Why neither model nor device are chosen in this Neovim; nil when they are.
+---@return string?
+function M.chosen_elsewhere()
+  if M.lender then
+    return ('pid %d has the model: choose there, or set shared to own.'):format(M.lender.pid)
   end
 end
 
----@param job gemma.Job
----@param name string
----@param ... any
-local function call(job, name, ...)
-  if job.req[name] then
-    guarded(name, job.req[name], ...)
+--- Share of the model file that is read, while loading.
+---@return number? 0..1
+function M.load_progress()
+  return load_now and load_now:share()
+end
+
+--- The library's own numbers; nil before it is loaded. One cheap call into it.
+---@return table?
+function M.numbers()
+  local binding = jobs.binding()
+  return binding and binding:status()
+end
+
+---@return string?
+function M.version()
+  local binding = jobs.binding()
+  return binding and binding:version()
+end
+
+---@return string?
+function M.cpu()
+  local binding = jobs.binding()
+  return binding and binding:cpu()
+end
+
+-- ---- the end of a binding ------------------------------------------------------------------
+
+--- Nothing of a model is left here.
+local function forget()
+  load_now, unload_job = nil, nil
+  M.model, M.mmproj, M.lender = nil, nil, nil
+end
+
+---@param timeout_ms integer
+---@param leaving boolean?
+local function close(timeout_ms, leaving)
+  forget()
+  jobs.close(timeout_ms, leaving)
+  sentinel.disarm()
+end
+
+--- Closes what answers; checksums that are under way go on in what open_next returns, or in the library.
+---@param timeout_ms integer
+---@param open_next (fun(): gemma.Binding)?
+local function switch(timeout_ms, open_next)
+  forget()
+  jobs.switch(timeout_ms, function()
+    sentinel.disarm()
+    return open_next and open_next()
+  end)
+end
+
+--- The model is unloaded. When nothing else is under way either, nothing stays, the worker's thread
+--- included; the next load starts another one.
+local function close_when_idle()
+  if not M.busy() and not M.model and not M.lender and not jobs.is_hashing() then
+    close(100)
   end
 end
 
+--- Tells those who wait for the model.
 ---@param err string?
 local function loaded(err)
   local list = waiters
   waiters = {}
   for _, fn in ipairs(list) do
-    guarded('load', fn, err)
+    notify.guarded('load', fn, err)
   end
 end
 
+-- ---- giving the model up -------------------------------------------------------------------
+
+--- Tells those who borrow, and lets another Neovim have it.
+---@param why gemma.GoneWhy
+local function leave(why)
+  for _, fn in ipairs(leave_hooks) do
+    fn(why)
+  end
+  owner.release()
+  idle.stop()
+end
+
+--- fn hears when this Neovim gives its model up.
+---@param fn fun(why: gemma.GoneWhy)
+function M.on_leave(fn)
+  leave_hooks[#leave_hooks + 1] = fn
+end
+
+---@param why gemma.GoneWhy
+local function give_up(why)
+  local binding = jobs.binding()
+  if not binding then
+    return
+  end
+  leave(why)
+  jobs.cancel_generations()
+  if load_now then
+    binding:cancel(load_now.job)
+  end
+  unload_job = binding:unload()
+  M.model, M.mmproj = nil, nil
+  if load_now then
+    -- A load that was under way is not ours any more, however it ends.
+    load_now:finish('cancel')
+    load_now = nil
+  end
+  if M.lender then
+    switch(0)
+  end
+  set_state('off')
+  loaded('cancelled')
+end
+
+--- Gives the memory back. Running jobs end as cancelled. A user who unloads by hand wants the memory:
+--- the next Insert mode does not load it again.
+---@param anew boolean? it is loaded again at once, so that those who borrow may ask for it again
+function M.unload(anew)
+  M.kept_out = not anew
+  give_up(anew and 'rested' or 'unloaded')
+end
+
+--- Gives the memory back when nobody has used it for a while; the next use loads it again.
+function M.rest()
+  if M.model and not M.lender and not M.busy() and not jobs.is_hashing() then
+    log.info('unloaded: not used for %d seconds', config.get().unload_idle)
+    M.rested = true
+    give_up('rested')
+  end
+end
+
+--- Ends what this Neovim asked for. What it computes for those that borrow goes on.
+function M.cancel_all()
+  jobs.cancel_own()
+  local binding = jobs.binding()
+  if load_now and M.lender then
+    M.rested = true -- the other one loads for itself, and goes on
+    give_up('rested')
+  elseif load_now and binding then
+    binding:cancel(load_now.job)
+  end
+end
+
+--- Leaves, waiting at most timeout_ms for the worker.
+---@param timeout_ms integer
+function M.shutdown(timeout_ms)
+  if not jobs.binding() then
+    return
+  end
+  leave('closed')
+  close(timeout_ms, true)
+  waiters = {}
+  M.state = 'off'
+end
+
+-- ---- loading -------------------------------------------------------------------------------
+
 ---@return string as in the option
 local function device_now()
-  return M.beside and 'cpu' or M.device or config.get().device
+  return beside and 'cpu' or M.device or config.get().device
 end
 
 --- Hands a load to the library.
----@param path string
----@param mmproj string?
----@param no_mmproj string? why there is none, when there should be one
+---@param files gemma.LoadFiles
 ---@return boolean
 ---@return string? err
-local function begin_load(path, mmproj, no_mmproj)
+local function begin_load(files)
   local conf = config.get()
   local device = device_now()
-  local job, err = (binding --[[@as gemma.Binding]]):load({
-    model_path = path,
-    mmproj_path = mmproj,
+  local job, err = (jobs.binding() --[[@as gemma.Binding]]):load({
+    model_path = files.path,
+    mmproj_path = files.mmproj,
     device = device,
     n_threads = conf.threads,
     n_ctx = conf.n_ctx,
@@ -231,15 +326,15 @@ local function begin_load(path, mmproj, no_mmproj)
   if not job then
     return false, err
   end
-  loader = { job = job, path = path, mmproj = mmproj, no_mmproj = no_mmproj, done = 0, total = 0 }
-  log.info('loading %s on %s', path, device)
+  load_now = loading.new(job, files)
+  log.info('loading %s on %s', files.path, device)
   return true
 end
 
---- Where the model went, which is not always where it was wished to be. With 'auto' a GPU is a bonus
---- and its absence no news; a GPU that was asked for by name is missed.
+--- Says where the model went, which is not always where it was wished to be. With 'auto' a GPU is a
+--- bonus and its absence no news; a GPU that was asked for by name is missed.
 local function note_device()
-  local s = binding and binding:status() or {}
+  local s = M.numbers() or {}
   M.runs_on = s.device
   local note = s.device_note or ''
   if note == '' then
@@ -249,337 +344,6 @@ local function note_device()
   else
     log.info('%s; computing on %s', note, M.runs_on)
   end
-end
-
---- Loading that takes long says how far it is; what is done in a moment says nothing.
-local function tell_loading()
-  loader.since = loader.since or vim.uv.hrtime()
-  if not loader.told and vim.uv.hrtime() - loader.since >= M.QUIET_MS * 1e6 then
-    loader.told = require('gemma.progress').start('loading the model')
-  end
-  if loader.told and loader.total > 0 then
-    loader.told:report(loader.done * 100 / loader.total)
-  end
-end
-
----@param how 'done'|'fail'|'cancel'
----@param text string?
-local function told_loading(how, text)
-  if loader and loader.told then
-    loader.told[how](loader.told, text)
-  end
-end
-
----@param ev table
-local function on_load_event(ev)
-  if ev.kind == 'progress' then
-    loader.done, loader.total = ev.done, ev.total
-    tell_loading()
-  elseif ev.kind == 'done' then
-    local path = loader.path
-    M.model, M.mmproj, M.no_mmproj = path, loader.mmproj, loader.no_mmproj
-    told_loading('done')
-    loader = nil
-    if not M.lender then
-      note_device()
-      if not M.is_gpu() then
-        sentinel.disarm() -- nothing is left for a driver to do
-      end
-    end
-    if M.lender then
-      path = binding:about().model or path
-      M.model, M.mmproj = path, binding:about().mmproj
-      notify.info(('this Neovim borrows the model of pid %d.'):format(M.lender.pid))
-    end
-    log.info('loaded %s', path)
-    if models.mark_embedded_told(path) then
-      notify.info(('built-in toy model. :Gemma install model: %s.'):format(models.size_of_real()))
-    end
-    if M.no_mmproj then
-      notify.warn(M.no_mmproj)
-    end
-    settle()
-    loaded(nil)
-  elseif ev.kind == 'error' then
-    local cancelled = errors.name(ev.code) == 'ECANCELLED'
-    told_loading(cancelled and 'cancel' or 'fail', ev.text)
-    if loader.mmproj and not cancelled then
-      -- A broken companion must not cost the user the model. If it is the model itself that is
-      -- broken, it will say so again.
-      local mmproj = vim.fs.basename(loader.mmproj)
-      if
-        begin_load(loader.path, nil, ('%s: %s; no pictures and sounds.'):format(mmproj, ev.text))
-      then
-        return
-      end
-    end
-    loader = nil
-    M.model, M.mmproj = nil, nil
-    sentinel.disarm()
-    owner.release()
-    if M.lender then
-      change(0) -- whoever has no model has nothing to lend
-    end
-    set_state(cancelled and 'off' or 'error', not cancelled and ev.text or nil)
-    if not cancelled then
-      notify.error(ev.text)
-      notify.event('GemmaError', { code = ev.code, msg = ev.text })
-    end
-    loaded(cancelled and 'cancelled' or ev.text)
-  end
-end
-
--- Errors of a job after which the library has no model any more.
-local LOST_BY = {
-  EDEVICE = { 'device', 'GPU lost (driver reset), model unloaded. Try :Gemma load.' },
-  ENOMODEL = { 'unloaded', 'out of memory, model unloaded. Try :Gemma load.' },
-}
-
----@param job gemma.Job
----@param ev table
-local function on_job_event(job, ev)
-  if ev.kind == 'text' or ev.kind == 'thought' then
-    if not job.started then
-      job.started = true
-      settle()
-    end
-    call(job, 'on_' .. ev.kind, ev.text, ev.logprob)
-  elseif ev.kind == 'progress' then
-    call(job, 'on_progress', ev.done, ev.total)
-  else
-    jobs[job.id] = nil
-    job.over = true
-    n_generating = n_generating - 1
-    settle()
-    if ev.kind == 'done' then
-      sentinel.disarm()
-      call(job, 'on_done', ev)
-    else
-      local name = errors.name(ev.code)
-      if name ~= 'ECANCELLED' then
-        log.warn('job %d: %s', job.id, ev.text)
-        notify.event('GemmaError', { code = ev.code, msg = ev.text })
-      end
-      local told = LOST_BY[name] ~= nil -- by what the loss of the model says
-      call(job, 'on_error', { code = ev.code, name = name, text = ev.text, told = told })
-      if LOST_BY[name] and M.model and not M.lender then
-        model_lost(unpack(LOST_BY[name]))
-      end
-    end
-  end
-end
-
----@param job gemma.Job
----@param ev table
-local function on_hash_event(job, ev)
-  if ev.kind == 'progress' then
-    call(job, 'on_progress', ev.done, ev.total)
-    return
-  end
-  hashes[job.id] = nil
-  job.over = true
-  if not M.busy() then
-    rest_later()
-  end
-  if ev.kind == 'done' then
-    call(job, 'on_done', ev.text)
-  else
-    local name = errors.name(ev.code)
-    call(job, 'on_error', { code = ev.code, name = name, text = ev.text })
-  end
-end
-
---- Lets go of the binding. What was submitted to it and has not ended ends as cancelled.
----@param timeout_ms integer
----@param leaving boolean? the editor ends, and nobody waits for an answer any more
-function drop(timeout_ms, leaving)
-  local b = binding
-  binding = nil
-  if poll then
-    poll:stop()
-    poll:close()
-    poll = nil
-  end
-  if b then
-    b:destroy(timeout_ms)
-    sentinel.disarm()
-  end
-  local ended = vim.list_extend(vim.tbl_values(hashes), leaving and {} or vim.tbl_values(jobs))
-  jobs, hashes, loader, unloading, n_generating = {}, {}, nil, nil, 0
-  M.model, M.mmproj, M.lender = nil, nil, nil
-  for _, job in ipairs(ended) do
-    job.over = true
-  end
-  local function tell()
-    for _, job in ipairs(ended) do
-      call(job, 'on_error', errors.new('ECANCELLED', 'cancelled'))
-    end
-  end
-  if leaving then
-    tell()
-  else
-    vim.schedule(tell) -- whoever hears of it may ask for something new
-  end
-end
-
---- Drops the binding for another one, or for none. The checksums that it computes begin again there, or in
---- the library: a file of gigabytes is not asked for twice for that.
----@param timeout_ms integer
----@param use_next fun()?
-function change(timeout_ms, use_next)
-  local hashing = {}
-  for id, job in pairs(hashes) do
-    if not job.cancelled then
-      hashes[id] = nil
-      hashing[#hashing + 1] = job
-    end
-  end
-  drop(timeout_ms)
-  if use_next then
-    use_next()
-  end
-  for _, job in ipairs(hashing) do
-    local ok, err = begin_hash(job)
-    if not ok then
-      job.over = true
-      call(job, 'on_error', errors.new('EINVAL', err --[[@as string]]))
-    end
-  end
-end
-
--- They come while somebody types: longer ones would ask for a key in 80 columns.
-local LOST = {
-  closed = 'the owner (pid %d) closed; :Gemma load to take over.',
-  unloaded = 'pid %d unloaded the model; :Gemma load to load it here.',
-  silent = 'pid %d has the model and does not answer; trying later.',
-  differs = 'pid %d runs another gemma.nvim; restart it.',
-  device = 'pid %d lost its GPU; :Gemma load to load the model here.',
-}
-
---- The Neovim that lent its model is gone, or has it no more. Its jobs have ended before.
----@param ev { why: string, stale: boolean?, pid: integer }
-local function on_lost(ev)
-  local lender = M.lender --[[@as gemma.Lock]]
-  change(0)
-  if ev.stale then
-    -- Its lock was left behind. Whoever waits for the model gets it here.
-    owner.evict(lender)
-    local ok, err = M.load()
-    if not ok then
-      loaded(err)
-    end
-  elseif ev.why == 'rested' then
-    M.rested = true
-    set_state('off')
-    loaded('cancelled')
-  else
-    local why = (LOST[ev.why] or ('pid %d: ' .. ev.why)):format(ev.pid)
-    -- One that is only stopped or busy is asked again with the next use.
-    M.rested = ev.why == 'silent'
-    M.kept_out = not M.rested
-    set_state('off', why)
-    local tell = M.rested and notify.once or notify.warn
-    tell(why)
-    loaded(why)
-  end
-end
-
---- The model is unloaded: nothing of it is left, the worker's thread included. The next load starts
---- another one.
-local function let_go()
-  if not loader and not M.model and not M.lender and not next(hashes) and not next(jobs) then
-    drop(100)
-  end
-end
-
---- Takes everything out of the ring: wakes coalesce, events do not.
-local function drain()
-  drain_scheduled = false
-  if not binding then
-    return
-  end
-  binding:wake_clear()
-  while binding do -- a callback may shut the engine down
-    local ev = binding:next_event()
-    if not ev then
-      break
-    end
-    local job = jobs[ev.job]
-    if job then
-      on_job_event(job, ev)
-    elseif hashes[ev.job] then
-      on_hash_event(hashes[ev.job], ev)
-    elseif ev.kind == 'lost' then
-      on_lost(ev)
-    elseif loader and ev.job == loader.job then
-      on_load_event(ev)
-    elseif ev.job == unloading and (ev.kind == 'done' or ev.kind == 'error') then
-      unloading = nil
-      let_go()
-    elseif ev.kind == 'log' then
-      log.write(LEVEL[ev.code] or 'info', '%s', ev.text)
-    end
-  end
-end
-
---- From now on this answers.
----@param b gemma.Binding
-local function use(b)
-  binding = b
-  poll = assert(vim.uv.new_poll(b:wake_fd()))
-  poll:start('r', function()
-    -- The descriptor stays readable until the scheduled drain clears it; one drain is enough.
-    if not drain_scheduled then
-      drain_scheduled = true
-      vim.schedule(drain)
-    end
-  end)
-  local group = vim.api.nvim_create_augroup('gemma.engine', {})
-  vim.api.nvim_create_autocmd('VimLeavePre', {
-    group = group,
-    callback = function()
-      M.shutdown(200)
-    end,
-  })
-end
-
---- The library, or the borrowed model, whatever answers now; opens the library when nothing does.
----@return gemma.Binding?
----@return string? err
-function M.open()
-  if binding then
-    return binding
-  end
-  local b, err = require('gemma.ffi').open()
-  if not b then
-    set_state('nolib', err)
-    return nil, err
-  end
-  use(b)
-  return b
-end
-
---- What answers now; nil when nothing is open.
----@return gemma.Binding?
-function M.binding()
-  return binding
-end
-
----@param job gemma.Job
----@return boolean
----@return string? err
-function begin_hash(job)
-  local b, err = M.open()
-  local id
-  if b then
-    id, err = b:hash(job.path)
-  end
-  if not id then
-    return false, err
-  end
-  job.id = id
-  hashes[id] = job
-  return true
 end
 
 --- Another Neovim that has the model, when it matters. Otherwise it is ours from now on.
@@ -598,12 +362,47 @@ end
 
 ---@param lender gemma.Lock
 local function borrow(lender)
-  change(100, function()
+  switch(100, function()
+    local binding = require('gemma.borrow').open(lender)
     M.lender = lender
-    use(require('gemma.borrow').open(lender))
-    loader = { job = binding:load({}), path = '', done = 0, total = 0 }
+    load_now = loading.new(binding:load({}) --[[@as integer]], { path = '' })
+    return binding
   end)
   log.info('borrowing the model of pid %d', lender.pid)
+  settle()
+end
+
+--- Begins to load the model, or to borrow it.
+---@return gemma.State? failed the state that it leads to when it cannot even begin
+---@return string? err
+local function begin()
+  local lender = find_lender()
+  local shared = config.get().shared
+  if lender and shared == 'borrow' then
+    borrow(lender)
+    return nil
+  elseif lender and shared == 'off' then
+    return 'off', ('pid %d has the model (shared is off).'):format(lender.pid)
+  end
+  local path, why = models.find()
+  if not path and M.state == 'installing' then
+    return 'installing', 'a model is being downloaded.'
+  elseif not path then
+    return 'nomodel', why
+  end
+  local binding, no_library = jobs.open()
+  if not binding then
+    return 'nolib', no_library
+  end
+  beside = lender ~= nil
+  local mmproj, why_not = models.find_mmproj(path)
+  sentinel.arm(device_now())
+  local missed = config.get().mmproj_path and why_not or nil
+  local ok, err = begin_load({ path = path, mmproj = mmproj, no_mmproj = missed })
+  if not ok then
+    sentinel.disarm()
+    return 'error', err
+  end
   settle()
 end
 
@@ -613,7 +412,7 @@ end
 ---@return boolean started_or_loaded
 ---@return string? err
 function M.load(on_ready)
-  if M.model and not loader then
+  if M.model and not load_now then
     if on_ready then
       on_ready(nil)
     end
@@ -623,116 +422,19 @@ function M.load(on_ready)
   if on_ready then
     waiters[#waiters + 1] = on_ready
   end
-  if loader then
+  if load_now then
     return true
   end
-  local function failed(state, err)
-    if on_ready then
-      waiters[#waiters] = nil
-    end
-    owner.release()
-    set_state(state, err)
-    return false, err
-  end
-  local lender = find_lender()
-  local shared = config.get().shared
-  if lender and shared == 'borrow' then
-    borrow(lender)
+  local failed, err = begin()
+  if not failed then
     return true
-  elseif lender and shared == 'off' then
-    return failed('off', ('pid %d has the model (shared is off).'):format(lender.pid))
   end
-  local path, why = models.find()
-  if not path and M.state == 'installing' then
-    return failed('installing', 'a model is being downloaded.')
-  elseif not path then
-    return failed('nomodel', why)
-  end
-  local b, err = M.open()
-  if not b then
-    return failed('nolib', err)
-  end
-  M.beside = lender ~= nil
-  local mmproj, why_not = models.find_mmproj(path)
-  sentinel.arm(device_now())
-  local ok, msg = begin_load(path, mmproj, config.get().mmproj_path and why_not or nil)
-  if not ok then
-    sentinel.disarm()
-    return failed('error', msg)
-  end
-  settle()
-  return true
-end
-
---- Tells those who borrow, and lets another Neovim have it.
----@param why gemma.GoneWhy
-local function leave(why)
-  for _, fn in ipairs(leave_hooks) do
-    fn(why)
+  if on_ready then
+    waiters[#waiters] = nil
   end
   owner.release()
-  if rest_timer then
-    rest_timer:stop()
-  end
-end
-
---- fn hears when this Neovim gives its model up.
----@param fn fun(why: gemma.GoneWhy)
-function M.on_leave(fn)
-  leave_hooks[#leave_hooks + 1] = fn
-end
-
----@param why gemma.GoneWhy
-local function give_up(why)
-  if not binding then
-    return
-  end
-  local b = binding --[[@as gemma.Binding]]
-  leave(why)
-  for _, job in pairs(jobs) do
-    job:cancel()
-  end
-  if loader then
-    b:cancel(loader.job)
-  end
-  unloading = b:unload()
-  M.model, M.mmproj = nil, nil
-  -- A load that was under way is not ours any more, however it ends.
-  told_loading('cancel')
-  loader = nil
-  if M.lender then
-    change(0)
-  end
-  set_state('off')
-  loaded('cancelled')
-end
-
---- Gives the memory back. Running jobs end as cancelled. Who unloads by hand wants the memory: the
---- next Insert mode does not load it again.
----@param anew boolean? it is loaded again at once, so that those who borrow may ask for it again
-function M.unload(anew)
-  M.kept_out = not anew
-  give_up(anew and 'rested' or 'unloaded')
-end
-
---- The library let go of the model under a job. Nothing loads it again unasked: it might fail again.
----@param why gemma.GoneWhy
----@param text string
-function model_lost(why, text)
-  M.kept_out = true
-  sentinel.disarm()
-  give_up(why)
-  set_state('error', text)
-  notify.error(text)
-end
-
---- Gives the memory back when nobody has used it for a while; the next use loads it again.
-function M.rest()
-  if M.model and not M.lender and not M.busy() and next(hashes) == nil then
-    log.info('unloaded: not used for %d seconds', config.get().unload_idle)
-    M.rested = true
-    give_up('rested')
-  end
+  set_state(failed, err)
+  return false, err
 end
 
 --- What was missing or broken may be there now: the next use tries again.
@@ -752,35 +454,156 @@ function M.installing(yes)
   end
 end
 
+-- ---- the end of a load ---------------------------------------------------------------------
+
+--- The model is in memory here.
+local function loaded_here()
+  note_device()
+  if not M.is_gpu() then
+    sentinel.disarm() -- nothing is left for a driver to do
+  end
+end
+
+--- The other Neovim has told what it lends.
+local function borrowed()
+  local about = (jobs.binding() --[[@as gemma.Binding]]):about()
+  M.model, M.mmproj = about.model or M.model, about.mmproj
+  notify.info(('this Neovim borrows the model of pid %d.'):format(M.lender.pid))
+end
+
+--- Without the file for pictures and sounds it may load: a broken companion must not cost the user the
+--- model. If it is the model itself that is broken, it will say so again.
+---@param files gemma.LoadFiles
+---@param text string what was wrong
+---@return boolean begun
+local function load_without_mmproj(files, text)
+  if not files.mmproj then
+    return false
+  end
+  local why = ('%s: %s; no pictures and sounds.'):format(vim.fs.basename(files.mmproj), text)
+  return (begin_load({ path = files.path, no_mmproj = why }))
+end
+
+--- Events of the load that is under way, by kind.
+---@type table<string, fun(ev: gemma.Event, load: gemma.Loading)>
+local on_load = {}
+
+function on_load.progress(ev, load)
+  load:report(ev.done, ev.total)
+end
+
+function on_load.done(_, load)
+  M.model, M.mmproj, no_mmproj = load.files.path, load.files.mmproj, load.files.no_mmproj
+  load:finish('done')
+  load_now = nil
+  if M.lender then
+    borrowed()
+  else
+    loaded_here()
+  end
+  log.info('loaded %s', M.model)
+  if models.mark_embedded_told(M.model) then
+    notify.info(('built-in toy model. :Gemma install model: %s.'):format(models.size_of_real()))
+  end
+  if no_mmproj then
+    notify.warn(no_mmproj)
+  end
+  settle()
+  loaded(nil)
+end
+
+function on_load.error(ev, load)
+  local cancelled = errors.name(ev.code) == 'ECANCELLED'
+  load:finish(cancelled and 'cancel' or 'fail', ev.text)
+  if not cancelled and load_without_mmproj(load.files, ev.text) then
+    return
+  end
+  load_now = nil
+  M.model, M.mmproj = nil, nil
+  sentinel.disarm()
+  owner.release()
+  if M.lender then
+    switch(0) -- one that has no model has nothing to lend
+  end
+  set_state(cancelled and 'off' or 'error', not cancelled and ev.text or nil)
+  if not cancelled then
+    notify.error(ev.text)
+    notify.event('GemmaError', { code = ev.code, msg = ev.text })
+  end
+  loaded(cancelled and 'cancelled' or ev.text)
+end
+
+-- ---- the loss of the model -----------------------------------------------------------------
+
+-- By the error of the job under which the library let go of it.
+local LOST_HERE = {
+  EDEVICE = { why = 'device', text = 'GPU lost (driver reset), model unloaded. Try :Gemma load.' },
+  ENOMODEL = { why = 'unloaded', text = 'out of memory, model unloaded. Try :Gemma load.' },
+}
+
+--- The library let go of the model under a job. Nothing loads it again unasked: it might fail again.
+---@param name string of the error
+local function on_model_lost(name)
+  if not M.model or M.lender then
+    return
+  end
+  local lost = LOST_HERE[name]
+  M.kept_out = true
+  sentinel.disarm()
+  give_up(lost.why)
+  set_state('error', lost.text)
+  notify.error(lost.text)
+end
+
+-- They come while somebody types: longer ones would ask for a key in 80 columns.
+local LOST_THERE = {
+  closed = 'the owner (pid %d) closed; :Gemma load to take over.',
+  unloaded = 'pid %d unloaded the model; :Gemma load to load it here.',
+  silent = 'pid %d has the model and does not answer; trying later.',
+  differs = 'pid %d runs another gemma.nvim; restart it.',
+  device = 'pid %d lost its GPU; :Gemma load to load the model here.',
+}
+
+--- The Neovim that lent its model is gone, or has it no more. Its jobs have ended before.
+---@param ev gemma.Event of kind lost
+local function on_lender_lost(ev)
+  local lender = M.lender --[[@as gemma.Lock]]
+  switch(0)
+  if ev.stale then
+    -- Its lock was left behind. Those who wait for the model get it here.
+    owner.evict(lender)
+    local ok, err = M.load()
+    if not ok then
+      loaded(err)
+    end
+  elseif ev.why == 'rested' then
+    M.rested = true
+    set_state('off')
+    loaded('cancelled')
+  else
+    local why = (LOST_THERE[ev.why] or ('pid %d: ' .. ev.why)):format(ev.pid)
+    -- One that is only stopped or busy is asked again with the next use.
+    M.rested = ev.why == 'silent'
+    M.kept_out = not M.rested
+    set_state('off', why)
+    local tell = M.rested and notify.once or notify.warn
+    tell(why)
+    loaded(why)
+  end
+end
+
+-- ---- jobs ----------------------------------------------------------------------------------
+
 --- Submits a generation. Returns nil and one line when it cannot even be queued.
 ---@param req gemma.Request
 ---@return gemma.Job?
 ---@return string? err
 function M.generate(req)
-  if not binding or not M.model then
+  if not jobs.binding() or not M.model then
     return nil, M.reason or 'the model is not loaded. Run :Gemma load.'
   end
-  for _, part in ipairs(req.parts) do
-    if part.kind == 'sound' and not (part.sound and part.sound:lives()) then
-      return nil, 'the sound is gone'
-    end
-  end
-  local id, err = binding:generate(req)
-  if not id then
-    return nil, err
-  end
-  local job = setmetatable({ id = id, req = req, started = false, over = false }, Job)
-  jobs[id] = job
-  n_generating = n_generating + 1
-  settle()
-  return job
+  return jobs.generate(req)
 end
-
----@class gemma.HashOpts
----@field lent boolean? for another Neovim
----@field on_progress fun(done: integer, total: integer)?
----@field on_done fun(hex: string)
----@field on_error fun(err: gemma.Error)
 
 --- The SHA-256 of a file, computed when there is nothing else to do; needs the library and no model.
 ---@param path string
@@ -788,89 +611,40 @@ end
 ---@return gemma.Job?
 ---@return string? err
 function M.hash(path, o)
-  local job = setmetatable({ path = path, req = o, started = false, over = false }, Job)
-  local ok, err = begin_hash(job)
-  return ok and job or nil, err
-end
-
---- The job still ends by on_error with ECANCELLED, some milliseconds later.
-function Job:cancel()
-  if not self.over and binding then
-    self.cancelled = true
-    binding:cancel(self.id)
+  local job, err = jobs.hash(path, o)
+  if not job and not jobs.binding() then
+    set_state('nolib', err)
   end
+  return job, err
 end
 
---- Ends what this Neovim asked for. What it computes for those that borrow goes on.
-function M.cancel_all()
-  for _, list in ipairs({ jobs, hashes }) do
-    for _, job in pairs(list) do
-      if not job.req.lent then
-        job:cancel()
-      end
+jobs.listen({
+  on_change = function(done)
+    settle()
+    if done then
+      sentinel.disarm()
     end
-  end
-  if loader and M.lender then
-    M.rested = true -- the other one loads for itself, and goes on
-    give_up('rested')
-  elseif loader and binding then
-    binding:cancel(loader.job)
-  end
-end
+  end,
+  on_hashed = rest_later_unless_busy,
+  on_model_lost = on_model_lost,
+  on_event = function(ev)
+    if ev.kind == 'lost' then
+      on_lender_lost(ev)
+    elseif load_now and ev.job == load_now.job then
+      local handler = on_load[ev.kind]
+      if handler then
+        handler(ev, load_now)
+      end
+    elseif ev.job == unload_job and (ev.kind == 'done' or ev.kind == 'error') then
+      unload_job = nil
+      close_when_idle()
+    end
+  end,
+  on_exit = function()
+    M.shutdown(200)
+  end,
+})
 
---- Why neither model nor device are chosen in this Neovim; nil when they are.
----@return string?
-function M.chosen_elsewhere()
-  if M.lender then
-    return ('pid %d has the model: choose there, or set shared to own.'):format(M.lender.pid)
-  end
-end
-
----@return boolean
-function M.busy()
-  return n_generating > 0 or loader ~= nil
-end
-
-power.on_focus(function()
-  if not M.busy() then
-    rest_later()
-  end
-end)
-
---- Share of the model file that is read, while loading.
----@return number? 0..1
-function M.load_progress()
-  if loader and loader.total > 0 then
-    return loader.done / loader.total
-  end
-end
-
---- The library's own numbers; nil before it is loaded. One cheap call into it.
----@return table?
-function M.numbers()
-  return binding and binding:status() or nil
-end
-
----@return string?
-function M.version()
-  return binding and binding:version() or nil
-end
-
----@return string?
-function M.cpu()
-  return binding and binding:cpu() or nil
-end
-
---- Leaves, waiting at most timeout_ms for the worker.
----@param timeout_ms integer
-function M.shutdown(timeout_ms)
-  if not binding then
-    return
-  end
-  leave('closed')
-  drop(timeout_ms, true)
-  waiters = {}
-  M.state = 'off'
-end
+power.on_focus(rest_later_unless_busy)
 
 return M

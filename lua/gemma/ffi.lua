@@ -1,7 +1,7 @@
 --- ffi.lua: finds the library, checks its ABI number, and speaks to it in Lua values.
 ---
 --- Owns every cdata object of the plugin; none leaves this file. Each call below returns at once: the
---- library copies what it is given and never waits for its worker. Only engine.lua opens the library;
+--- library copies what it is given and never waits for its worker. Only jobs.lua opens the library;
 --- others ask this file where it is, what it is, and what is wrong with it.
 
 local M = {}

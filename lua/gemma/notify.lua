@@ -86,6 +86,19 @@ function M.error(msg)
   show(msg, vim.log.levels.ERROR)
 end
 
+--- Calls a function of somebody else. When it fails, that is told and the caller goes on: one bad
+--- callback must not keep the others from their events.
+---@param name string what it was called for
+---@param fn function
+---@param ... any its arguments
+function M.guarded(name, fn, ...)
+  local ok, err = xpcall(fn, debug.traceback, ...)
+  if not ok then
+    M.error(('%s: %s'):format(name, tostring(err):gsub('\n.*', '')))
+    require('gemma.log').error('%s', err)
+  end
+end
+
 --- The same text is shown once in a session.
 ---@param msg string
 function M.once(msg)

@@ -4,8 +4,8 @@
 --- everything up to the sound and what was heard of it so far. Ask about once a second with the parts
 --- that the question will have; after finish() the question itself computes only the rest.
 
-local engine = require('gemma.engine')
 local errors = require('gemma.errors')
+local jobs = require('gemma.jobs')
 
 local M = {}
 
@@ -22,7 +22,7 @@ Sound.__index = Sound
 ---@return gemma.Sound?
 ---@return string? err
 function M.create(rate, channels)
-  local binding, why = engine.open()
+  local binding, why = jobs.open()
   if not binding then
     return nil, why
   end
@@ -36,7 +36,7 @@ end
 --- Whether the library that counts it is still the one in use: the next one counts anew.
 ---@return boolean
 function Sound:lives()
-  return self.live and self.of == engine.binding()
+  return self.live and self.of == jobs.binding()
 end
 
 --- Takes any number of bytes, also half a sample. False when the sound is over: it has ended, was

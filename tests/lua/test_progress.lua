@@ -84,7 +84,7 @@ end)
 --- Texts of the events of loading, after the model was asked for.
 local LOADING = [[
   Fake.hold_load = true
-  require('gemma.engine').QUIET_MS = ...
+  require('gemma.loading').QUIET_MS = ...
   require('gemma').load()]]
 local TOLD = [[
   local out = {}
