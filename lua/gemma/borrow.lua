@@ -49,11 +49,11 @@ end
 ---@field package patience uv.uv_timer_t
 ---@field package fds { read: integer, write: integer } readable when there are events
 ---@field package unpack_message function
----@field package queue table[] events, from `first` on
+---@field package queue (gemma.Event|false)[] events, from `first` on
 ---@field package first integer
 ---@field package pending table<integer, 'job'|'load'|'hash'> those without an end
 ---@field package last_id integer
----@field package told table what the other one told of itself
+---@field package told gemma.LenderAbout what the other one told of itself
 ---@field package sounds table<integer, { left: integer, over: boolean }> bytes that fit
 ---@field package asked boolean whether it is still there
 ---@field package over boolean
@@ -61,7 +61,7 @@ end
 local Borrowed = {}
 Borrowed.__index = Borrowed
 
----@param ev table
+---@param ev gemma.Event
 function Borrowed:push(ev)
   if #self.queue < self.first then
     self.queue, self.first = {}, 1
@@ -137,7 +137,7 @@ end
 
 -- ---- what is read --------------------------------------------------------------------------
 
----@param ev table
+---@param ev gemma.WireEvent
 function Borrowed:on_event(ev)
   if ev.kind == 'gone' then
     return self:lost({ why = ev.why })

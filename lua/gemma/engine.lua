@@ -1,9 +1,9 @@
 --- engine.lua: the one model of this Neovim: loaded here or borrowed, at rest, given up.
 ---
---- Owns the state that statuslines show, and everything that makes it change: loading and unloading, the
---- lock that says which Neovim has the model (owner.lua), the Neovim that lends it (borrow.lua), and the
---- mark of GPU work (sentinel.lua). What is asked of the model goes on to jobs.lua. Does not know what
---- completion or an explanation is.
+--- Owns the state that statuslines show, and everything that makes it change: loading and
+--- unloading, the lock that says which Neovim has the model (owner.lua), the Neovim that lends it
+--- (borrow.lua), and the mark of GPU work (sentinel.lua). What is asked of the model goes on to
+--- jobs.lua. Does not know what completion or an explanation is.
 
 local config = require('gemma.config')
 local errors = require('gemma.errors')
@@ -155,7 +155,7 @@ function M.load_progress()
 end
 
 --- The library's own numbers; nil before it is loaded. One cheap call into it.
----@return table?
+---@return gemma.Numbers?
 function M.numbers()
   local binding = jobs.binding()
   return binding and binding:status()
@@ -189,7 +189,8 @@ local function close(timeout_ms, leaving)
   sentinel.disarm()
 end
 
---- Closes what answers; checksums that are under way go on in what open_next returns, or in the library.
+--- Closes what answers; checksums that are under way go on in what open_next returns, or in the
+--- library.
 ---@param timeout_ms integer
 ---@param open_next (fun(): gemma.Binding)?
 local function switch(timeout_ms, open_next)
@@ -261,8 +262,8 @@ local function give_up(why)
   loaded('cancelled')
 end
 
---- Gives the memory back. Running jobs end as cancelled. A user who unloads by hand wants the memory:
---- the next Insert mode does not load it again.
+--- Gives the memory back. Running jobs end as cancelled. A user who unloads by hand wants the
+--- memory: the next Insert mode does not load it again.
 ---@param anew boolean? it is loaded again at once, so that those who borrow may ask for it again
 function M.unload(anew)
   M.kept_out = not anew
@@ -471,8 +472,8 @@ local function borrowed()
   notify.info(('this Neovim borrows the model of pid %d.'):format(M.lender.pid))
 end
 
---- Without the file for pictures and sounds it may load: a broken companion must not cost the user the
---- model. If it is the model itself that is broken, it will say so again.
+--- Without the file for pictures and sounds it may load: a broken companion must not cost the user
+--- the model. If it is the model itself that is broken, it will say so again.
 ---@param files gemma.LoadFiles
 ---@param text string what was wrong
 ---@return boolean begun
@@ -541,7 +542,8 @@ local LOST_HERE = {
   ENOMODEL = { why = 'unloaded', text = 'out of memory, model unloaded. Try :Gemma load.' },
 }
 
---- The library let go of the model under a job. Nothing loads it again unasked: it might fail again.
+--- The library let go of the model under a job. Nothing loads it again unasked: it might fail
+--- again.
 ---@param name string of the error
 local function on_model_lost(name)
   if not M.model or M.lender then
@@ -605,7 +607,8 @@ function M.generate(req)
   return jobs.generate(req)
 end
 
---- The SHA-256 of a file, computed when there is nothing else to do; needs the library and no model.
+--- The SHA-256 of a file, computed when there is nothing else to do; needs the library and no
+--- model.
 ---@param path string
 ---@param o gemma.HashOpts
 ---@return gemma.Job?

@@ -1,7 +1,7 @@
 --- errors.lua: errors that are made in Lua, with the codes that the library has for their names.
 ---
---- The codes are those of csrc/api/gemma.h by way of cdef.lua, so they are known before the library is
---- there, and where it never will be: in a Neovim that borrows its model.
+--- The codes are those of csrc/api/gemma.h by way of cdef.lua, so they are known before the library
+--- is there, and where it never will be: in a Neovim that borrows its model.
 
 local M = {}
 

@@ -1,8 +1,8 @@
 --- ffi.lua: finds the library, checks its ABI number, and speaks to it in Lua values.
 ---
---- Owns every cdata object of the plugin; none leaves this file. Each call below returns at once: the
---- library copies what it is given and never waits for its worker. Only jobs.lua opens the library;
---- others ask this file where it is, what it is, and what is wrong with it.
+--- Owns every cdata object of the plugin; none leaves this file. Each call below returns at once:
+--- the library copies what it is given and never waits for its worker. Only jobs.lua opens the
+--- library; others ask this file where it is, what it is, and what is wrong with it.
 
 local M = {}
 
@@ -39,7 +39,8 @@ function M.root()
   return vim.fs.dirname(vim.fs.dirname(here()))
 end
 
---- What comes with the plugin: in its own place below the checkout or, in a rock, beside the Lua files.
+--- What comes with the plugin: in its own place below the checkout or, in a rock, beside the Lua
+--- files.
 ---@param path string below the checkout
 ---@return string
 function M.file(path)
@@ -128,8 +129,8 @@ function M.about()
   }
 end
 
---- Which of FFmpeg's libraries is missing, in the library's words; nil when none is, or when our own
---- cannot be used.
+--- Which of FFmpeg's libraries is missing, in the library's words; nil when none is, or when our
+--- own cannot be used.
 ---@return string?
 function M.media_missing()
   local C = library()
@@ -167,7 +168,7 @@ local function pack_stops(stops)
 end
 
 ---@param ev ffi.cdata*
----@return table
+---@return gemma.Event
 local function unpack_event(ev)
   local kind = KIND[tonumber(ev.kind)]
   local out = { kind = kind, job = tonumber(ev.job) }

@@ -1,7 +1,7 @@
 --- idle.lua: the time after which a model that nobody uses is unloaded (unload_idle).
 ---
---- Owns one timer. It is armed when the last job ends, so that an idle Neovim wakes up once and then
---- never. It counts from the last use; without the focus it takes half of the time.
+--- Owns one timer. It is armed when the last job ends, so that an idle Neovim wakes up once and
+--- then never. It counts from the last use; without the focus it takes half of the time.
 
 local config = require('gemma.config')
 local power = require('gemma.power')

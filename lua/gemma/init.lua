@@ -130,7 +130,7 @@ function M.request()
 end
 
 --- State as a table; see |gemma-status|.
----@return table
+---@return gemma.Status
 function M.status()
   return require('gemma.status').all()
 end

@@ -1,10 +1,10 @@
 --- jobs.lua: what the model is asked for, until it has ended.
 ---
---- Owns the binding (the library, or the model of another Neovim behind the same interface), the watch
---- on its descriptor, and the generations and checksums that are under way. Every call returns at once.
---- Results come through the callbacks of a request, always on the main loop and always in order, with
---- exactly one on_done or on_error at the end. Knows nothing of models: engine.lua says when one may be
---- asked, and hears (listen) what concerns it.
+--- Owns the binding (the library, or the model of another Neovim behind the same interface), the
+--- watch on its descriptor, and the generations and checksums that are under way. Every call
+--- returns at once. Results come through the callbacks of a request, always on the main loop and
+--- always in order, with exactly one on_done or on_error at the end. Knows nothing of models:
+--- engine.lua says when one may be asked, and hears (listen) what concerns it.
 
 local errors = require('gemma.errors')
 local log = require('gemma.log')
@@ -19,7 +19,7 @@ local LOSES_MODEL = { EDEVICE = true, ENOMODEL = true }
 
 --- What engine.lua hears of.
 ---@class (exact) gemma.JobListener
----@field on_change fun(done: boolean) a generation began, wrote its first token, or ended; done: it has ended well
+---@field on_change fun(done: boolean) a generation began, began to write, or ended; done: well
 ---@field on_hashed fun() a checksum has ended
 ---@field on_model_lost fun(name: string) the model is gone since a generation failed with this error
 ---@field on_event fun(ev: gemma.Event) of no job of this file: of a load, of an unload, of a lender
@@ -238,8 +238,8 @@ local function begin_hash(job)
 end
 
 --- Closes what answers, and goes on with what open_next returns. The checksums that were under way
---- begin again there, or in the library when it returns nothing: a file of gigabytes is not asked for
---- twice because of that.
+--- begin again there, or in the library when it returns nothing: a file of gigabytes is not asked
+--- for twice because of that.
 ---@param timeout_ms integer to wait for the worker, at most
 ---@param open_next fun(): gemma.Binding? called when the old one is closed
 function M.switch(timeout_ms, open_next)
@@ -300,8 +300,8 @@ end
 ---@field on_done fun(hex: string)
 ---@field on_error fun(err: gemma.Error)
 
---- The SHA-256 of a file, computed when there is nothing else to do; opens the library when nothing is
---- open.
+--- The SHA-256 of a file, computed when there is nothing else to do; opens the library when nothing
+--- is open.
 ---@param path string
 ---@param o gemma.HashOpts
 ---@return gemma.Job?

@@ -36,7 +36,7 @@ local function forget(name)
 end
 
 ---@param name string
----@param ev table
+---@param ev gemma.WireEvent
 local function send(name, ev)
   local client = clients[name]
   if client and not pcall(vim.rpcnotify, client.chan, 'gemma', ev) then
@@ -57,7 +57,7 @@ end
 
 ---@param id integer
 ---@param err gemma.Error
----@return table
+---@return gemma.WireEvent
 local function error_event(id, err)
   return { kind = 'error', job = id, code = err.code, text = err.text }
 end
@@ -65,7 +65,7 @@ end
 --- How a job ended.
 ---@param name string
 ---@param id integer
----@param ev table
+---@param ev gemma.WireEvent
 local function over(name, id, ev)
   local client = clients[name]
   if client then
@@ -95,7 +95,7 @@ local function dismiss(name, why)
   forget(name)
 end
 
----@return table
+---@return gemma.LenderAbout
 local function description()
   return {
     version = M.VERSION,

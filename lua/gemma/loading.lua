@@ -1,4 +1,5 @@
---- loading.lua: a model that is being loaded: which files, how far it is, and what the user sees of it.
+--- loading.lua: a model that is being loaded: which files, how far it is, and what the user sees of
+--- it.
 
 local M = {}
 
@@ -7,7 +8,7 @@ M.QUIET_MS = 1000 -- loading that is over sooner is not worth a message
 ---@class (exact) gemma.LoadFiles
 ---@field path string of the model; '' while another Neovim has not told which one it lends
 ---@field mmproj string?
----@field no_mmproj string? why the model is loaded without the file for pictures and sounds, when it should not
+---@field no_mmproj string? why it is loaded without one, when it should have one
 
 ---@class gemma.Loading
 ---@field job integer the number of its job in the binding

@@ -1,8 +1,8 @@
 --- sound.lua: a sound that is being recorded, which the model can hear while it grows.
 ---
 --- While a sound has not ended, a request with it must have max_tokens 0 and only fills the cache:
---- everything up to the sound and what was heard of it so far. Ask about once a second with the parts
---- that the question will have; after finish() the question itself computes only the rest.
+--- everything up to the sound and what was heard of it so far. Ask about once a second with the
+--- parts that the question will have; after finish() the question itself computes only the rest.
 
 local errors = require('gemma.errors')
 local jobs = require('gemma.jobs')

@@ -143,7 +143,80 @@
 ---@field sound_destroy fun(self: gemma.Binding, sound: integer)
 ---@field hash fun(self: gemma.Binding, path: string): integer?, string?
 ---@field cancel fun(self: gemma.Binding, job: integer)
----@field next_event fun(self: gemma.Binding): table?
----@field status fun(self: gemma.Binding): table
+---@field next_event fun(self: gemma.Binding): gemma.Event?
+---@field status fun(self: gemma.Binding): gemma.Numbers
 ---@field destroy fun(self: gemma.Binding, timeout_ms: integer)
----@field about (fun(self: gemma.Binding): table)? of a borrowed one: what its owner told of itself
+---@field about (fun(self: gemma.Binding): gemma.LenderAbout)? only of a borrowed one
+
+--- What a binding tells. The kinds that have a field are named with it.
+---@class gemma.Event
+---@field kind 'progress'|'text'|'thought'|'done'|'error'|'log'|'lost'
+---@field job integer? all but lost: the number that load(), generate(), ... returned; 0 of log
+---@field text string? text, thought: a piece; error, log: one line; done: digits of a checksum
+---@field logprob number? text, thought: of the piece; done: of the whole answer
+---@field done integer? progress: tokens of the prompt that are read, or bytes of a file
+---@field total integer? progress
+---@field code integer? error: see errors.lua; log: level of the library, 0 (error) to 4 (trace)
+---@field reason 'none'|'eog'|'length'|'string'|'context'|nil done: why the answer ends
+---@field n_prompt integer? done, as the next five: see gemma.Done
+---@field n_reused integer?
+---@field n_generated integer?
+---@field n_media integer?
+---@field prefill_ms number?
+---@field decode_ms number?
+---@field why 'closed'|'silent'|'differs'|gemma.GoneWhy|string|nil lost: a word, or one line
+---@field pid integer? lost: of the Neovim that lent its model
+---@field stale boolean? lost: nobody listens at the address that its lock names
+
+--- What lend.lua sends to borrow.lua: an event of the lender's own binding, or one of these.
+---@class gemma.WireEvent: gemma.Event
+---@field kind 'progress'|'text'|'thought'|'done'|'error'|'hello'|'pong'|'gone'
+---@field why gemma.GoneWhy? gone
+---@field about gemma.LenderAbout? hello, done: what has changed since the last one
+
+--- What a Neovim tells of the model that it lends. Nothing is set before it has told it.
+---@class (exact) gemma.LenderAbout
+---@field version integer? of the wire
+---@field pid integer?
+---@field model string? path
+---@field mmproj string? path
+---@field gpu boolean?
+---@field lib string? version of its library
+---@field cpu string?
+---@field status gemma.Numbers?
+
+--- The library's own numbers. Of a borrowed model nothing is set before its owner has told it.
+---@class gemma.Numbers
+---@field state 'empty'|'loading'|'ready'|'prefill'|'decode'|nil
+---@field n_ctx integer? tokens
+---@field n_ctx_train integer? tokens
+---@field n_threads integer?
+---@field n_queued integer? jobs that wait
+---@field model_bytes integer?
+---@field cache_bytes integer?
+---@field n_param integer?
+---@field prefill_tok_s number? tokens per second, measured; 0 before
+---@field decode_tok_s number?
+---@field media_rows integer? rows of pictures and sounds that were computed since it was loaded
+---@field images boolean? it can see
+---@field sounds boolean? it can hear
+---@field image_tokens integer? of a picture, unless a request says otherwise; 0: it sees none
+---@field name string? of the model, as its file says
+---@field type string? of its weights
+---@field device string? where it computes
+---@field device_note string? why not elsewhere; '' when there is nothing to say
+---@field devices string? what there was to choose from; '' when nobody looked
+
+--- What require('gemma').status() returns; see |gemma-status|.
+---@class gemma.Status: gemma.Numbers
+---@field state gemma.State
+---@field reason string? why, in the states nolib, nomodel and error
+---@field model_path string?
+---@field mmproj_path string?
+---@field lender integer? pid of the Neovim whose model this one borrows
+---@field lent_to integer? how many Neovims borrow the model of this one
+---@field enabled boolean
+---@field paused string? why ghost text pauses
+---@field here string what goes on at the cursor
+---@field progress number? 0..1, while loading
+---@field version string? of the library
