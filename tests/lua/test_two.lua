@@ -260,6 +260,7 @@ test('a checksum goes on when the second gives the model back, and when the firs
   a:lua("require('gemma').load()")
   b:lua("require('gemma').load()")
   b:wait("require('gemma.engine').state == 'loading'")
+  a:wait("require('gemma.lend').count() == 1", 'it has heard that another one waits')
   b:lua('_G.Hex = nil ' .. HASH)
   a:lua("Fake.load_failed(-4, 'malformed file')")
   b:wait("require('gemma.engine').state == 'error'")
