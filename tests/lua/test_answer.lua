@@ -376,6 +376,11 @@ test('a conversation is saved as a file, never over another one unasked', functi
   c:wait('#Seen.messages == 5')
   h.eq(c:messages()[5], 'gemma: saved as my talk.md.')
   h.ok(vim.uv.fs_stat(c.dir .. '/my talk.md'))
+  assert(vim.uv.fs_symlink(c.dir .. '/elsewhere', c.dir .. '/link.md'))
+  c:cmd('Gemma! save link.md')
+  c:wait('#Seen.messages == 6')
+  h.has(c:messages()[6], 'link.md exists. Give another name.')
+  h.eq(vim.uv.fs_stat(c.dir .. '/elsewhere'), nil)
 end)
 
 test(':w with a name saves what is in the window', function()

@@ -5,6 +5,7 @@ local conversations = require('gemma.chat.conversation')
 local kept = require('gemma.chat.kept')
 local notify = require('gemma.notify')
 local sources = require('gemma.chat.source')
+local util = require('gemma.util')
 local views = require('gemma.chat.view')
 
 local M = {}
@@ -128,7 +129,7 @@ function M.answers(n)
         words[#words + 1] = asked[i] ~= '' and asked[i] or nil
       end
       local text = table.concat(words, ' · ')
-      return vim.fn.strcharpart(text ~= '' and text or a.title, 0, 70)
+      return util.fit(text ~= '' and text or a.title, 70)
     end,
   }, function(one)
     if one then
@@ -149,10 +150,12 @@ function M.save(path, force)
     path = os.date('gemma-%Y%m%d-%H%M%S.md') --[[@as string]]
   end
   path = path:gsub('\\(%s)', '%1') -- as it is written for :write
-  local file = require('gemma.util').path(path)
+  local file = util.path(path)
   local stat = vim.uv.fs_stat(file)
-  if stat and (stat.type ~= 'file' or not force) then
-    local how = stat.type == 'file' and 'Add ! to replace it.' or 'Give another name.'
+  local is_file = stat ~= nil and stat.type == 'file'
+  -- A link to nothing exists too: writing would make a file at its other end.
+  if vim.uv.fs_lstat(file) and not (is_file and force) then
+    local how = is_file and 'Add ! to replace it.' or 'Give another name.'
     return notify.warn(('%s exists. %s'):format(path, how))
   end
   local text = table.concat(a:markdown(), '\n') .. '\n'
