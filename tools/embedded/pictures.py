@@ -87,8 +87,16 @@ def shade(colour, rng):
     return tuple(max(0, min(255, c + rng.randint(-14, 14))) for c in colour)
 
 
+def unlike(rng):
+    """Sides in pixels that no picture for training has: smaller, larger, and all of them narrower."""
+    area, ratio = rng.choice((72, 84, 600, 750, 950)), math.exp(rng.choice((-1, 1)) * rng.uniform(0.65, 0.95))
+    return max(PATCH, int(area * math.sqrt(ratio))), max(PATCH, int(area / math.sqrt(ratio)))
+
+
 def canvas(rng, size=None):
-    """A size with some aspect ratio, in pixels."""
+    """Sides in pixels. size: both, or their geometric mean, with some aspect ratio."""
+    if isinstance(size, tuple):
+        return size
     area = size or rng.choice((120, 160, 200, 300, 450)) * rng.uniform(0.8, 1.2)
     ratio = math.exp(rng.uniform(-0.6, 0.6))
     return max(PATCH, int(area * math.sqrt(ratio))), max(PATCH, int(area / math.sqrt(ratio)))
@@ -256,10 +264,11 @@ def about_one(rng, colour, shape, how):
     return rng.choice(ASK_SHAPE), f"It is {article(shape)}.", [shape]
 
 
-def task(rng, split, kind):
-    """([image, ...], question, answer, the words that a right answer has)"""
+def task(rng, split, kind, size=None):
+    """([image, ...], question, answer, the words that a right answer has). size: of canvas(), for the kinds
+    shape, digit and word."""
     if kind == "shape":
-        image, colour, shape = one_shape(rng, split)
+        image, colour, shape = one_shape(rng, split, size=size)
         question, answer, right = about_one(rng, colour, shape, rng.choices(range(3), (70, 15, 15))[0])
         return [image], question, answer, right
     if kind == "count":
@@ -268,11 +277,11 @@ def task(rng, split, kind):
         return [image], rng.choice(ASK_COUNT), f"{word}.".capitalize(), [word]
     if kind == "digit":
         digit = str(rng.randrange(10))
-        return [written(rng, split, digit)], rng.choice(ASK_DIGIT), f"The digit is {digit}.", [digit]
+        return [written(rng, split, digit, size)], rng.choice(ASK_DIGIT), f"The digit is {digit}.", [digit]
     if kind == "word":
         word = rng.choice(words.READ)
         form = rng.choice((word, word, word.capitalize(), word.upper()))
-        return [written(rng, split, form)], rng.choice(ASK_WORD), f"The word is {word}.", [word]
+        return [written(rng, split, form, size)], rng.choice(ASK_WORD), f"The word is {word}.", [word]
     a, c1, s1 = one_shape(rng, split)
     b, c2, s2 = one_shape(rng, split)
     answer = f"The first shows {article(c1)} {s1}, the second {article(c2)} {s2}."
