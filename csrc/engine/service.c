@@ -218,17 +218,18 @@ static int open_session(gm_service *s, const gm_job *j, char *err, size_t errlen
     int rc = create_session(&wider, s->engine, longest, err, errlen);
     while (rc == GM_ENOMEM && make_room(s, j))
         rc = create_session(&wider, s->engine, longest, err, errlen);
+    if (rc == GM_EDEVICE) return rc; /* the model goes with it */
     if (rc < 0) {
         const char *why = gm_err_text(rc);
         /* Or sessions for text would not fit either. */
         if (gm_engine_narrow(s->engine, n_batch, n_slack) == GM_OK) return rc;
         unload(s);
-        if (rc != GM_EDEVICE) rc = GM_ENOMODEL;
-        return gm_fail(err, errlen, rc, "%s; the model was unloaded", why);
+        return gm_fail(err, errlen, GM_ENOMODEL, "%s; the model was unloaded", why);
     }
     if (*mine) {
+        /* Without memory for the copy it begins empty. */
         int64_t n = gm_session_fork(wider, *mine, gm_session_len(*mine));
-        if (n == GM_EDEVICE) rc = gm_fail(err, errlen, (int)n, "%s", gm_err_text((int)n));
+        if (n == GM_EDEVICE) rc = (int)n;
         close_session(s, j->session);
     }
     *mine = wider;
@@ -330,7 +331,7 @@ static int step_gen(gm_service *s, const gm_job *j, int32_t priority, gm_gen *g)
     return rc < 0 ? rc : more;
 }
 
-/* A device that failed takes the model with it; the editor lives. */
+/* A device that failed takes the model with it, in whatever it failed; the editor lives. */
 static bool lost_device(gm_service *s, gm_job *j) {
     unload(s);
     return fail(s, j, GM_EDEVICE, "the device failed; the model was unloaded");
@@ -347,8 +348,8 @@ static bool generate(gm_service *s, gm_job *j, int32_t priority) {
             end_work(s, j);
             return false; /* comes again: later, or as cancelled */
         }
-        if (rc < 0) return fail(s, j, rc, err);
-        return false;
+        if (rc == GM_EDEVICE) return lost_device(s, j);
+        return rc < 0 ? fail(s, j, rc, err) : false;
     }
     if (j->work->epoch != s->epoch)
         return fail(s, j, GM_ENOMODEL, "the model was unloaded while it answered");

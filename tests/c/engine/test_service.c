@@ -15,7 +15,7 @@
 #include "helper/tmp.h"
 #include "kernels/vulkan/vk.h"
 
-enum { N_CTX = 2048, NO_DEVICE_MEMORY = -2 };
+enum { N_CTX = 2048, NO_DEVICE_MEMORY = -2, LOST = -4 };
 
 static test_tmp tmp;
 static char model[512];
@@ -327,6 +327,46 @@ static void a_model_unloaded_for_want_of_memory_blames_no_device(void **state) {
     gm_service_destroy(&service);
 }
 
+/* A device that failed while it read a picture, or while a cache was copied, left the model loaded:
+ * all its memory stayed taken, and every picture after it failed in the same way. */
+static void a_device_lost_before_an_answer_begins_takes_the_model_with_it(void **state) {
+    (void)state;
+    static const char photo[] = "tests/golden/sets/nano/media/photo.png";
+    if (access(photo, R_OK) != 0 || !has_vulkan()) skip();
+    uint64_t n_call[2] = {0};
+    int n_lost = 0;
+    for (int round = 0; round < 10; round++) {
+        const int fork = round % 2;
+        load_on("vulkan", "tests/golden/sets/nano/model-F16.gguf",
+                "tests/golden/sets/nano/mmproj-BF16.gguf");
+        gm_job *under_way = ask(3, GM_PART_TEXT, first);
+        for (int i = 0; i < 4; i++) assert_false(step(&under_way));
+        gm_job *j = fork ? ask(0, GM_PART_TEXT, first) : ask(0, GM_PART_IMAGE, photo);
+        if (fork) j->gen.fork_from = 3;
+        memset(&got, 0, sizeof got);
+        gm_vk_fail_at(n_call[fork] * (uint64_t)(round / 2) / 4, LOST);
+        step(&j);
+        const uint64_t n = gm_vk_fail_at(0, 0);
+        if (round < 2) n_call[fork] = n;
+        if (!j) {
+            gm_status st;
+            n_lost++;
+            assert_int_equal(got.last.code, GM_EDEVICE);
+            assert_string_equal(got.text, "the device failed; the model was unloaded");
+            gm_service_describe(service, &st);
+            assert_int_equal(st.n_ctx, 0);
+            assert_int_equal(run(under_way).last.code, GM_ENOMODEL);
+            assert_int_equal(run_text(1, first).last.code, GM_ENOMODEL);
+        } else {
+            run(j);
+            run(under_way);
+        }
+        gm_service_destroy(&service);
+    }
+    print_message("  %d of 8\n", n_lost);
+    assert_true(n_lost >= 6);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_session_without_memory_gets_that_of_the_one_used_longest_ago),
@@ -335,6 +375,7 @@ int main(void) {
         cmocka_unit_test(a_picture_without_memory_leaves_sessions_as_small_as_they_were),
         cmocka_unit_test(a_device_of_the_environment_that_is_not_there_is_replaced_by_the_cpu),
         cmocka_unit_test(a_model_unloaded_for_want_of_memory_blames_no_device),
+        cmocka_unit_test(a_device_lost_before_an_answer_begins_takes_the_model_with_it),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }
