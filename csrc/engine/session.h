@@ -45,7 +45,8 @@ int gm_session_begin(gm_session *s, const gm_prompt *prompt, size_t *reused, cha
 int64_t gm_session_step(gm_session *s, size_t max_tok);
 
 /* One token more, after a finished sync. GM_ETOOLONG at the end of the context. On any error the
- * session is as before and the call may be repeated. */
+ * positions are as before and the call may be repeated; but the logits are gone once the pass has
+ * begun, so that what was a warmed prompt computes its last position again. */
 int gm_session_append(gm_session *s, int32_t id);
 
 /* The same, but where a device can, only the best logits come from it (gm_session_top), which are
