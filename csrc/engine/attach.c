@@ -81,44 +81,45 @@ static uint64_t hash_end(uint64_t h) {
 /* The rows that were attached last stay in memory: at most GM_RECENT_ROWS of them and, but for the
  * newest, no more than GM_RECENT_MIB, which is about sixty pictures of the default budget. A prompt
  * that holds rows keeps them for itself. */
-static void drop_beyond(gm_engine *e) {
+static void drop_beyond(gm_media_store *m) {
     size_t bytes = 0;
     for (int i = 0; i < GM_RECENT_ROWS; i++) {
-        gm_rows *r = e->recent[i];
+        gm_rows *r = m->recent[i];
         if (!r) continue;
         bytes += (size_t)r->n * (size_t)r->n_embd * sizeof *r->v;
-        if (i > 0 && bytes > (size_t)GM_RECENT_MIB << 20) gm_rows_release(&e->recent[i]);
+        if (i > 0 && bytes > (size_t)GM_RECENT_MIB << 20) gm_rows_release(&m->recent[i]);
     }
 }
 
 /* Puts r, which is a reference to be kept, at place 0; those before place i move on by one. */
-static void put_first(gm_engine *e, gm_rows *r, int i) {
-    memmove(e->recent + 1, e->recent, (size_t)i * sizeof *e->recent);
-    e->recent[0] = r;
+static void put_first(gm_media_store *m, gm_rows *r, int i) {
+    memmove(m->recent + 1, m->recent, (size_t)i * sizeof *m->recent);
+    m->recent[0] = r;
 }
 
-static gm_rows *find_recent(gm_engine *e, const gm_rows *like) {
-    for (int i = 0; i < GM_RECENT_ROWS; i++) {
-        gm_rows *r = e->recent[i];
+static gm_rows *find_recent(gm_media_store *m, const gm_rows *like) {
+    for (int i = 0; m && i < GM_RECENT_ROWS; i++) {
+        gm_rows *r = m->recent[i];
         if (r && r->hash == like->hash && r->kind == like->kind &&
             r->image_tokens == like->image_tokens) {
-            put_first(e, r, i);
+            put_first(m, r, i);
             return r;
         }
     }
     return NULL;
 }
 
-static void keep_recent(gm_engine *e, gm_rows *r) {
-    gm_rows_release(&e->recent[GM_RECENT_ROWS - 1]);
-    put_first(e, gm_rows_retain(r), GM_RECENT_ROWS - 1);
-    drop_beyond(e);
+static void keep_recent(gm_media_store *m, gm_rows *r) {
+    if (!m) return;
+    gm_rows_release(&m->recent[GM_RECENT_ROWS - 1]);
+    put_first(m, gm_rows_retain(r), GM_RECENT_ROWS - 1);
+    drop_beyond(m);
 }
 
-static int embed_image(gm_rows *r, gm_engine *e, const gm_map *m, const gm_cancel *cancel,
+static int embed_image(gm_rows *r, gm_engine *e, const gm_map *file, const gm_cancel *cancel,
                        char *err, size_t errlen) {
     gm_image img;
-    int rc = gm_decode_picture(gm_map_data(m), gm_map_size(m), &img, cancel, err, errlen);
+    int rc = gm_decode_picture(gm_map_data(file), gm_map_size(file), &img, cancel, err, errlen);
     if (rc) return rc;
     rc = gm_image_embed(e->projector, &img, e->config.n_embd, r->image_tokens, cancel, &r->v, &r->n,
                         err, errlen);
@@ -141,38 +142,48 @@ static int embed_sound(gm_rows *r, gm_engine *e, const char *path, const gm_canc
 typedef struct {
     gm_rows *r;
     gm_engine *e;
-    const gm_cancel *cancel;
+    const gm_media_opts *o;
     size_t cap;
     gm_video *file; /* how far it has been read; NULL: to its end, or not at all */
 } film;
 
 /* One that was interrupted. */
 struct gm_film {
+    int64_t owner;
     gm_rows *r; /* of the pictures so far */
     size_t cap;
     gm_video *file;
 };
 
-void gm_film_drop(gm_engine *e) {
-    if (!e->film) return;
-    gm_rows_release(&e->film->r);
-    gm_avlib_video_close(&e->film->file);
-    gm_free(e->film);
-    e->film = NULL;
+static void free_film(gm_media_store *m) {
+    if (!m->film) return;
+    gm_rows_release(&m->film->r);
+    gm_avlib_video_close(&m->film->file);
+    gm_free(m->film);
+    m->film = NULL;
+}
+
+void gm_film_drop(gm_media_store *m, int64_t owner) {
+    if (m->film && m->film->owner == owner) free_film(m);
+}
+
+void gm_media_store_finish(gm_media_store *m) {
+    for (int i = 0; i < GM_RECENT_ROWS; i++) gm_rows_release(&m->recent[i]);
+    free_film(m);
 }
 
 static void film_keep(film *f) {
-    struct gm_film *kept = gm_calloc(1, sizeof *kept);
+    struct gm_film *kept = f->o->store ? gm_calloc(1, sizeof *kept) : NULL;
     if (!kept) return;
-    *kept = (struct gm_film){gm_rows_retain(f->r), f->cap, f->file};
+    *kept = (struct gm_film){f->o->owner, gm_rows_retain(f->r), f->cap, f->file};
     f->file = NULL;
-    f->e->film = kept;
-    f->e->n_film++;
+    f->o->store->film = kept;
 }
 
 /* Goes on with the same film, if that was interrupted; another one is given up for it. */
 static void film_take_up(film *f) {
-    struct gm_film *kept = f->e->film;
+    if (!f->o->store) return;
+    struct gm_film *kept = f->o->store->film;
     if (kept && kept->r->hash == f->r->hash) {
         gm_rows *was = kept->r;
         f->r->n = was->n;
@@ -184,7 +195,7 @@ static void film_take_up(film *f) {
         was->video = NULL;
         kept->file = NULL;
     }
-    gm_film_drop(f->e);
+    free_film(f->o->store);
 }
 
 /* Rows behind those that are there. Takes them over. */
@@ -205,7 +216,7 @@ static int add_picture(void *ud, double seconds, const gm_image *img, char *err,
     gm_video_layout *v = f->r->video;
     float *rows;
     int32_t n;
-    int rc = gm_image_embed(f->e->projector, img, f->r->n_embd, GM_VIDEO_IMAGE_TOKENS, f->cancel,
+    int rc = gm_image_embed(f->e->projector, img, f->r->n_embd, GM_VIDEO_IMAGE_TOKENS, f->o->cancel,
                             &rows, &n, err, errlen);
     if (rc) return rc;
     v->n_row[v->n_frame] = (uint32_t)n;
@@ -219,10 +230,10 @@ static int add_sound(film *f, const char *path, char *err, size_t errlen) {
     float *rows;
     int32_t n;
     if (!gm_projector_has_audio(f->e->projector)) return 0;
-    int rc = gm_decode_track(path, &s, f->cancel, err, errlen);
+    int rc = gm_decode_track(path, &s, f->o->cancel, err, errlen);
     /* Many recordings of a screen are silent; pictures count without their sound. */
     if (rc) return rc == GM_ENOENT || rc == GM_EFORMAT || rc == GM_EUNSUPPORTED ? 0 : rc;
-    rc = gm_audio_embed(f->e->projector, &s, f->r->n_embd, f->cancel, &rows, &n, err, errlen);
+    rc = gm_audio_embed(f->e->projector, &s, f->r->n_embd, f->o->cancel, &rows, &n, err, errlen);
     gm_free(s.v);
     if (rc) return rc;
     f->r->video->n_sound = (uint32_t)n;
@@ -230,9 +241,9 @@ static int add_sound(film *f, const char *path, char *err, size_t errlen) {
     return rc ? gm_fail(err, errlen, rc, "%s", gm_err_text(rc)) : 0;
 }
 
-static int embed_video(gm_rows *r, gm_engine *e, const char *path, const gm_cancel *cancel,
+static int embed_video(gm_rows *r, gm_engine *e, const char *path, const gm_media_opts *o,
                        char *err, size_t errlen) {
-    film f = {.r = r, .e = e, .cancel = cancel};
+    film f = {.r = r, .e = e, .o = o};
     int rc = 0;
     if (!gm_projector_has_vision(e->projector))
         return gm_fail(err, errlen, GM_EUNSUPPORTED, "the mmproj file has no image weights");
@@ -241,7 +252,8 @@ static int embed_video(gm_rows *r, gm_engine *e, const char *path, const gm_canc
     if (!r->video) r->video = gm_calloc(1, sizeof *r->video);
     if (!r->video) return gm_fail(err, errlen, GM_ENOMEM, "%s", gm_err_text(GM_ENOMEM));
     if (!seen)
-        rc = gm_avlib_video(&f.file, path, GM_VIDEO_FRAMES, add_picture, &f, cancel, err, errlen);
+        rc =
+            gm_avlib_video(&f.file, path, GM_VIDEO_FRAMES, add_picture, &f, o->cancel, err, errlen);
     if (!rc) rc = add_sound(&f, path, err, errlen);
     if (rc == GM_ECANCELLED) film_keep(&f);
     gm_avlib_video_close(&f.file);
@@ -250,36 +262,38 @@ static int embed_video(gm_rows *r, gm_engine *e, const char *path, const gm_canc
 
 /* A picture is read once: what was hashed is what is decoded, even when a program writes it anew in
  * between. */
-static int open_picture(gm_rows *r, gm_engine *e, const char *path, const gm_cancel *cancel,
+static int open_picture(gm_rows *r, gm_engine *e, const char *path, const gm_media_opts *o,
                         gm_rows **known, char *err, size_t errlen) {
-    gm_map *m = NULL;
-    int rc = gm_map_read(&m, path, (size_t)GM_MEDIA_MAX_MIB << 20, cancel, err, errlen);
+    gm_map *file = NULL;
+    int rc = gm_map_read(&file, path, (size_t)GM_MEDIA_MAX_MIB << 20, o->cancel, err, errlen);
     if (rc) return rc;
     uint64_t h = hash_begin(r);
-    hash_piece(&h, gm_map_data(m), gm_map_size(m));
+    hash_piece(&h, gm_map_data(file), gm_map_size(file));
     r->hash = hash_end(h);
-    *known = find_recent(e, r);
-    if (!*known) rc = embed_image(r, e, m, cancel, err, errlen);
-    gm_map_close(&m);
+    *known = find_recent(o->store, r);
+    if (!*known) rc = embed_image(r, e, file, o->cancel, err, errlen);
+    gm_map_close(&file);
     return rc;
 }
 
 /* Sounds and videos are read twice or more, and may be large: FFmpeg goes through them itself. */
-static int open_path(gm_rows *r, gm_engine *e, const char *path, const gm_cancel *cancel,
+static int open_path(gm_rows *r, gm_engine *e, const char *path, const gm_media_opts *o,
                      gm_rows **known, char *err, size_t errlen) {
-    if (r->kind == GM_PART_IMAGE) return open_picture(r, e, path, cancel, known, err, errlen);
+    if (r->kind == GM_PART_IMAGE) return open_picture(r, e, path, o, known, err, errlen);
     uint64_t h = hash_begin(r);
-    int rc = gm_map_each(path, (size_t)GM_MEDIA_MAX_MIB << 20, hash_piece, &h, cancel, err, errlen);
+    int rc =
+        gm_map_each(path, (size_t)GM_MEDIA_MAX_MIB << 20, hash_piece, &h, o->cancel, err, errlen);
     r->hash = hash_end(h);
-    if (rc || (*known = find_recent(e, r))) return rc;
-    return r->kind == GM_PART_VIDEO ? embed_video(r, e, path, cancel, err, errlen)
-                                    : embed_sound(r, e, path, cancel, err, errlen);
+    if (rc || (*known = find_recent(o->store, r))) return rc;
+    return r->kind == GM_PART_VIDEO ? embed_video(r, e, path, o, err, errlen)
+                                    : embed_sound(r, e, path, o->cancel, err, errlen);
 }
 
-int gm_rows_open(gm_rows **out, gm_engine *e, gm_part_kind kind, gm_str path, int32_t image_tokens,
-                 const gm_cancel *cancel, char *err, size_t errlen) {
+int gm_rows_open(gm_rows **out, gm_engine *e, gm_part_kind kind, gm_str path,
+                 const gm_media_opts *o, char *err, size_t errlen) {
     gm_rows *known = NULL, *r = NULL;
     char *name = NULL;
+    int32_t image_tokens = o->image_tokens;
     *out = NULL;
     if (!e->projector)
         return gm_fail(err, errlen, GM_EUNSUPPORTED,
@@ -300,16 +314,10 @@ int gm_rows_open(gm_rows **out, gm_engine *e, gm_part_kind kind, gm_str path, in
     r->kind = kind;
     r->image_tokens = kind == GM_PART_IMAGE ? image_tokens : 0;
     r->n_embd = e->config.n_embd;
-    rc = open_path(r, e, name, cancel, &known, err, errlen);
+    rc = open_path(r, e, name, o, &known, err, errlen);
     if (rc) goto done;
-    if (known) {
-        known->count++;
-        *out = known;
-    } else {
-        keep_recent(e, r);
-        *out = r;
-        r = NULL;
-    }
+    if (!known) keep_recent(o->store, r);
+    *out = gm_rows_retain(known ? known : r);
 done:
     gm_rows_release(&r);
     gm_free(name);
@@ -349,8 +357,8 @@ static int name_file(int rc, gm_str path, char *err, size_t errlen) {
     return gm_fail(err, errlen, rc, "%.*s: %s", (int)n, name, what);
 }
 
-int gm_attachments_open(gm_attachments *a, gm_engine *e, gm_part *p, int32_t image_tokens,
-                        const gm_cancel *cancel, char *err, size_t errlen) {
+int gm_attachments_open(gm_attachments *a, gm_engine *e, gm_part *p, const gm_media_opts *o,
+                        char *err, size_t errlen) {
     gm_rows *r = NULL;
     gm_rows **list = gm_realloc(a->rows, a->n_rows * sizeof *list, a->n_rows + 1, sizeof *list);
     int32_t n = 0;
@@ -361,10 +369,10 @@ int gm_attachments_open(gm_attachments *a, gm_engine *e, gm_part *p, int32_t ima
     p->video = NULL;
     if (p->kind == GM_PART_SOUND) {
         if (!p->sound) return gm_fail(err, errlen, GM_EINVAL, "a sound part without a sound");
-        rc = gm_sound_rows(p->sound, e, &r, &n, cancel, err, errlen);
+        rc = gm_sound_rows(p->sound, e, &r, &n, o->cancel, err, errlen);
         p->open = !p->sound->ended;
     } else {
-        rc = gm_rows_open(&r, e, p->kind, p->text, image_tokens, cancel, err, errlen);
+        rc = gm_rows_open(&r, e, p->kind, p->text, o, err, errlen);
         rc = name_file(rc, p->text, err, errlen);
     }
     if (rc) return rc;
@@ -377,12 +385,11 @@ int gm_attachments_open(gm_attachments *a, gm_engine *e, gm_part *p, int32_t ima
 
 /* Opens what is in front of the first open sound, that sound included. *n_run: runs of rows. */
 static int open_parts(gm_attachments *a, gm_engine *e, gm_part *parts, size_t n_part,
-                      int32_t image_tokens, const gm_cancel *cancel, size_t *n_run, char *err,
-                      size_t errlen) {
+                      const gm_media_opts *o, size_t *n_run, char *err, size_t errlen) {
     *n_run = 0;
     for (size_t i = 0; i < n_part; i++) {
         if (!is_media(&parts[i])) continue;
-        int rc = gm_attachments_open(a, e, &parts[i], image_tokens, cancel, err, errlen);
+        int rc = gm_attachments_open(a, e, &parts[i], o, err, errlen);
         if (rc) return rc;
         *n_run += gm_part_runs(&parts[i]);
         if (parts[i].open) return 0;
@@ -417,14 +424,13 @@ int gm_attachments_place(gm_attachments *a, const gm_part *parts, size_t n_part,
 }
 
 int gm_attachments_encode(gm_attachments *a, gm_engine *e, gm_part *parts, size_t n_part,
-                          const gm_turns_opts *turns, int32_t image_tokens, gm_ids *ids, char *err,
-                          size_t errlen) {
-    const gm_cancel *cancel = turns ? turns->cancel : NULL;
+                          const gm_media_opts *o, const gm_turns_opts *turns, gm_ids *ids,
+                          char *err, size_t errlen) {
     gm_media_span *spans = NULL;
     const size_t n_before = ids->n;
     size_t n_run = 0;
     memset(a, 0, sizeof *a);
-    int rc = open_parts(a, e, parts, n_part, image_tokens, cancel, &n_run, err, errlen);
+    int rc = open_parts(a, e, parts, n_part, o, &n_run, err, errlen);
     if (!rc) {
         spans = gm_calloc(n_run, sizeof *spans);
         rc = spans ? gm_turns_encode(e->vocab, parts, n_part, turns, ids, spans, err, errlen)

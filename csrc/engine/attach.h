@@ -1,7 +1,7 @@
 /* attach.h: pictures and sounds of a prompt: files to rows, kept for the next question.
  *
- * Rows are counted references: the engine keeps the last few, and every prompt holds its own until
- * its prefill is done. Thread: the worker.
+ * Rows are counted references: a store keeps the last few, and every prompt holds its own until its
+ * prefill is done. Thread: the worker.
  */
 #pragma once
 
@@ -10,16 +10,34 @@
 
 typedef struct gm_rows gm_rows;
 
-/* The rows of a file, from memory when the same contents were attached before. kind: GM_PART_IMAGE,
- * GM_PART_AUDIO or GM_PART_VIDEO; image_tokens: the budget of an image, 0 for the model's default.
- * A video has the rows of its pictures, then those of its sound. */
-int gm_rows_open(gm_rows **out, gm_engine *e, gm_part_kind kind, gm_str path, int32_t image_tokens,
-                 const gm_cancel *cancel, char *err, size_t errlen);
-void gm_rows_release(gm_rows **r);
+enum { GM_RECENT_ROWS = 16, GM_RECENT_MIB = 256 };
+
+/* Rows of one engine's media that may be asked for again. Zeroed: empty. */
+typedef struct {
+    gm_rows *recent[GM_RECENT_ROWS]; /* used last, newest first */
+    struct gm_film *film;            /* whose reading was interrupted; NULL: none */
+} gm_media_store;
+
+void gm_media_store_finish(gm_media_store *m);
 
 /* After GM_ECANCELLED a video is kept as far as it has come, for who asks for it again: it takes
- * seconds, and somebody who types interrupts several times in each. This gives it up. */
-void gm_film_drop(gm_engine *e);
+ * seconds, and somebody who types interrupts several times in each. This gives it up if it is that
+ * of the owner. */
+void gm_film_drop(gm_media_store *m, int64_t owner);
+
+typedef struct {
+    gm_media_store *store;   /* where rows are looked for and kept; NULL: nowhere */
+    int64_t owner;           /* of a video that is interrupted */
+    int32_t image_tokens;    /* budget of an image; 0: the model's default */
+    const gm_cancel *cancel; /* NULL: never */
+} gm_media_opts;
+
+/* The rows of a file, from the store when the same contents were attached before. kind:
+ * GM_PART_IMAGE, GM_PART_AUDIO or GM_PART_VIDEO. A video has the rows of its pictures, then those
+ * of its sound. On failure *out is NULL. */
+int gm_rows_open(gm_rows **out, gm_engine *e, gm_part_kind kind, gm_str path,
+                 const gm_media_opts *o, char *err, size_t errlen);
+void gm_rows_release(gm_rows **r);
 
 /* Rows that somebody else fills in: room for n of n_embd floats, none of them set. */
 int gm_rows_create(gm_rows **out, int32_t n, int32_t n_embd, uint64_t hash);
@@ -39,16 +57,15 @@ typedef struct {
 } gm_attachments;
 
 /* Opens a part and keeps its rows; fills in what gm_turns_encode must know of it. */
-int gm_attachments_open(gm_attachments *a, gm_engine *e, gm_part *part, int32_t image_tokens,
-                        const gm_cancel *cancel, char *err, size_t errlen);
+int gm_attachments_open(gm_attachments *a, gm_engine *e, gm_part *part, const gm_media_opts *o,
+                        char *err, size_t errlen);
 
 /* Opens the media parts (whose text is a path, or which have a view of a sound), fills in their
  * number of rows, and encodes the whole list to ids. Behind a sound that has not ended nothing is
- * opened and nothing encoded. turns (may be NULL) has the flag that cancels both. On failure *a is
- * empty and ids as it was. */
+ * opened and nothing encoded. turns may be NULL. On failure *a is empty and ids as it was. */
 int gm_attachments_encode(gm_attachments *a, gm_engine *e, gm_part *parts, size_t n_part,
-                          const gm_turns_opts *turns, int32_t image_tokens, gm_ids *ids, char *err,
-                          size_t errlen);
+                          const gm_media_opts *o, const gm_turns_opts *turns, gm_ids *ids,
+                          char *err, size_t errlen);
 void gm_attachments_finish(gm_attachments *a);
 
 /* The last step of the encoding: runs for the rows of the opened parts, which came to stand at

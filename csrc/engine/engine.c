@@ -8,7 +8,6 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "engine/attach.h"
 #include "engine/place.h"
 #include "media/projector.h"
 
@@ -162,20 +161,22 @@ int gm_engine_widen(gm_engine *e, int32_t n, char *err, size_t errlen) {
     return GM_OK;
 }
 
+gm_engine_width gm_engine_get_width(const gm_engine *e) {
+    return (gm_engine_width){gm_decoder_n_batch(e->decoder), e->kv.n_slack};
+}
+
 /* The wide one goes first: memory is short. */
-int gm_engine_narrow(gm_engine *e, int32_t n_batch, int32_t n_slack) {
-    e->kv.n_slack = n_slack;
-    if (n_batch == gm_decoder_n_batch(e->decoder)) return GM_OK;
+int gm_engine_narrow(gm_engine *e, gm_engine_width was) {
+    e->kv.n_slack = was.n_slack;
+    if (was.n_batch == gm_decoder_n_batch(e->decoder)) return GM_OK;
     gm_decoder_destroy(&e->decoder);
-    return gm_decoder_create(&e->decoder, &e->config, e->weights, e->backend, n_batch,
+    return gm_decoder_create(&e->decoder, &e->config, e->weights, e->backend, was.n_batch,
                              longest_cache(e), NULL, 0);
 }
 
 void gm_engine_close(gm_engine **ep) {
     if (!ep || !*ep) return;
     gm_engine *e = *ep;
-    for (int i = 0; i < GM_RECENT_ROWS; i++) gm_rows_release(&e->recent[i]);
-    gm_film_drop(e);
     gm_projector_close(&e->projector);
     gm_decoder_destroy(&e->decoder);
     if (e->weights) gm_weights_free(&e->weights, e->backend);

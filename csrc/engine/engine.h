@@ -1,7 +1,8 @@
 /* engine.h: a loaded model: file, vocabulary, configuration, weights, backend.
  *
- * Immutable after open apart from the decoder's buffers, which belong to the one thread that
- * computes. Sessions borrow it and must be destroyed before it.
+ * Belongs to the one thread that computes. After open nothing of it changes but the decoder's
+ * buffers and the length of chunks (gm_engine_widen). Sessions borrow it and must be destroyed
+ * before it.
  */
 #pragma once
 
@@ -26,10 +27,6 @@ typedef struct {
 } gm_engine_opts;
 
 struct gm_projector;
-struct gm_rows;
-struct gm_film;
-
-enum { GM_RECENT_ROWS = 16, GM_RECENT_MIB = 256 };
 
 typedef struct {
     gm_gguf *gguf;
@@ -38,11 +35,8 @@ typedef struct {
     gm_backend *backend;
     gm_weights *weights;
     gm_decoder *decoder;
-    struct gm_projector *projector;         /* NULL: text only */
-    struct gm_rows *recent[GM_RECENT_ROWS]; /* last used media, newest first (attach.h) */
-    struct gm_film *film;                   /* whose reading was interrupted; NULL: none */
-    uint64_t n_film; /* counts those interruptions, which shows whose it is */
-    gm_kv_opts kv;
+    struct gm_projector *projector; /* NULL: text only */
+    gm_kv_opts kv;                  /* what sessions are given */
     uint64_t load_ns;
     uint64_t serial; /* no other engine of this process has it */
 } gm_engine;
@@ -60,6 +54,13 @@ void gm_engine_close(gm_engine **e);
  * such an image comes and not before. On failure nothing has changed. */
 int gm_engine_widen(gm_engine *e, int32_t n, char *err, size_t errlen);
 
-/* Undoes a widening for which no session was made: n_batch and n_slack (of kv) are as before it. On
- * failure the engine is only good for closing. */
-int gm_engine_narrow(gm_engine *e, int32_t n_batch, int32_t n_slack);
+/* What a widening changes, in positions. */
+typedef struct {
+    int32_t n_batch, n_slack; /* of the decoder, of kv */
+} gm_engine_width;
+
+gm_engine_width gm_engine_get_width(const gm_engine *e);
+
+/* Undoes a widening for which no session was made. On failure the engine is only good for
+ * closing. */
+int gm_engine_narrow(gm_engine *e, gm_engine_width was);

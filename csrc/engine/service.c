@@ -27,6 +27,7 @@ struct gm_service {
     gm_emit_fn emit;
     void *ud;
     gm_engine *engine;
+    gm_media_store store; /* of the engine's media */
     gm_session *session[GM_MAX_SESSION];
     struct gm_work *begun[GM_MAX_SESSION]; /* the answer under way in it; NULL: none */
     uint64_t used[GM_MAX_SESSION];         /* at which step last */
@@ -36,7 +37,6 @@ struct gm_service {
     uint64_t epoch;      /* counts unloads, so that work begun before one is recognised */
     double prefill_tok_s, decode_tok_s; /* moving averages; 0: not measured */
     int64_t loading;                    /* job */
-    int64_t film;                       /* the job whose video the engine keeps, if it keeps one */
     uint64_t last_progress;             /* ns */
 };
 
@@ -64,6 +64,7 @@ static void unload(gm_service *s) {
         s->begun[i] = NULL;
     }
     gm_heal_index_destroy(&s->heal);
+    gm_media_store_finish(&s->store);
     gm_engine_close(&s->engine);
     s->prefill_tok_s = s->decode_tok_s = 0;
     s->media_rows = 0;
@@ -99,7 +100,7 @@ static bool fail(gm_service *s, gm_job *j, int code, const char *text) {
     if (!text || !*text) text = gm_err_text(code);
     gm_event ev = {.job = j->id, .kind = GM_EV_ERROR, .code = code};
     end_work(s, j);
-    if (s->engine && s->film == j->id) gm_film_drop(s->engine); /* nobody waits for it any more */
+    gm_film_drop(&s->store, j->id); /* nobody waits for it any more */
     s->emit(s->ud, &ev, text, strnlen(text, MESSAGE - 1));
     return true;
 }
@@ -160,11 +161,15 @@ static bool load(gm_service *s, gm_job *j) {
 /* Media files are read and embedded here: tens of milliseconds for a picture, seconds for a video.
  * What was interrupted begins again, but the rows of finished files are still there, and so is what
  * a video has become (attach.h). */
-static int encode(gm_service *s, const gm_generate_request *r, struct gm_work *w, char *err,
-                  size_t errlen) {
-    gm_turns_opts o = {.think = r->think, .cancel = s->interrupt};
-    return gm_attachments_encode(&w->media, s->engine, r->parts, r->n_part, &o, r->image_tokens,
-                                 &w->ids, err, errlen);
+static int encode(gm_service *s, const gm_job *j, char *err, size_t errlen) {
+    const gm_generate_request *r = &j->gen;
+    const gm_media_opts media = {.store = &s->store,
+                                 .owner = j->id,
+                                 .image_tokens = r->image_tokens,
+                                 .cancel = s->interrupt};
+    const gm_turns_opts turns = {.think = r->think, .cancel = s->interrupt};
+    return gm_attachments_encode(&j->work->media, s->engine, r->parts, r->n_part, &media, &turns,
+                                 &j->work->ids, err, errlen);
 }
 
 /* Continues from another session when that has more of the prompt than the job's own. */
@@ -214,7 +219,7 @@ static int open_session(gm_service *s, const gm_job *j, char *err, size_t errlen
     gm_session **mine = &s->session[j->session], *wider = NULL;
     const int32_t longest = gm_attachments_longest(&j->work->media);
     if (*mine && gm_session_chunk(*mine) >= (size_t)longest) return GM_OK;
-    const int32_t n_batch = gm_decoder_n_batch(s->engine->decoder), n_slack = s->engine->kv.n_slack;
+    const gm_engine_width was = gm_engine_get_width(s->engine);
     int rc = create_session(&wider, s->engine, longest, err, errlen);
     while (rc == GM_ENOMEM && make_room(s, j))
         rc = create_session(&wider, s->engine, longest, err, errlen);
@@ -222,7 +227,7 @@ static int open_session(gm_service *s, const gm_job *j, char *err, size_t errlen
     if (rc < 0) {
         const char *why = gm_err_text(rc);
         /* Or sessions for text would not fit either. */
-        if (gm_engine_narrow(s->engine, n_batch, n_slack) == GM_OK) return rc;
+        if (gm_engine_narrow(s->engine, was) == GM_OK) return rc;
         unload(s);
         return gm_fail(err, errlen, GM_ENOMODEL, "%s; the model was unloaded", why);
     }
@@ -262,9 +267,7 @@ static int begin(gm_service *s, gm_job *j, char *err, size_t errlen) {
     struct gm_work *w = j->work = gm_calloc(1, sizeof *j->work);
     if (!w) return gm_fail(err, errlen, GM_ENOMEM, "%s", gm_err_text(GM_ENOMEM));
     w->epoch = s->epoch;
-    const uint64_t n_film = s->engine->n_film;
-    int rc = encode(s, &j->gen, w, err, errlen);
-    if (s->engine->n_film != n_film) s->film = j->id;
+    int rc = encode(s, j, err, errlen);
     if (rc == GM_OK) rc = open_session(s, j, err, errlen);
     if (rc == GM_OK && j->gen.heal && !s->heal) {
         rc = gm_heal_index_create(&s->heal, s->engine->vocab);

@@ -101,6 +101,7 @@ int cli_out_close(cli_out *o, int status); /* a status other than 0 discards the
 typedef struct {
     gm_ids ids;
     gm_attachments media;
+    gm_media_store store; /* a file that is given twice is computed once */
 } cli_encoded;
 
 int cli_check_prompt(const cli_prompt *p);     /* usage, before anything is loaded */

@@ -150,8 +150,9 @@ static int encode_text(gm_engine *e, const cli_prompt *p, gm_str text, int32_t i
                           ph[k].option);
     }
     if (rc == CLI_OK) {
-        int code = gm_attachments_encode(&out->media, e, parts, n, NULL, image_tokens, &out->ids,
-                                         err, sizeof err);
+        const gm_media_opts o = {.store = &out->store, .image_tokens = image_tokens};
+        int code =
+            gm_attachments_encode(&out->media, e, parts, n, &o, NULL, &out->ids, err, sizeof err);
         if (code < 0) rc = cli_fail("%s", err[0] ? err : gm_err_text(code));
     }
     gm_free(parts);
@@ -173,6 +174,7 @@ int cli_encode_prompt(gm_engine *e, const cli_prompt *p, int32_t image_tokens, c
 void cli_encoded_finish(cli_encoded *c) {
     gm_ids_finish(&c->ids);
     gm_attachments_finish(&c->media);
+    gm_media_store_finish(&c->store);
 }
 
 gm_prompt cli_prompt_of(const cli_encoded *c) {

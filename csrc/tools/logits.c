@@ -182,8 +182,8 @@ static int write_rows(gm_engine *e, const cli_model *m, gm_part_kind kind, const
     cli_out out = {0};
     char err[512] = "";
     int rc = CLI_OK;
-    if (gm_attachments_open(&media, e, &part, m->image_tokens, NULL, err, sizeof err) < 0)
-        rc = cli_fail("%s", err);
+    const gm_media_opts o = {.image_tokens = m->image_tokens};
+    if (gm_attachments_open(&media, e, &part, &o, err, sizeof err) < 0) rc = cli_fail("%s", err);
     if (rc == CLI_OK) rc = cli_out_open(&out, to, m, NULL, path);
     const size_t n = (size_t)part.n_row * (size_t)e->config.n_embd;
     if (rc == CLI_OK && fwrite(gm_rows_data(media.rows[0]), sizeof(float), n, out.f) != n)

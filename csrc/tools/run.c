@@ -38,9 +38,9 @@ static int encode_chat(gm_engine *e, const run_args *a, cli_encoded *out) {
         part[n++] = media_part(GM_PART_VIDEO, a->prompt.video->item[i]);
     part[n++] = (gm_part){.kind = GM_PART_TEXT, .text = cli_prompt_text(&a->prompt)};
     char err[512] = "";
-    gm_turns_opts o = {.think = a->think};
-    int rc = gm_attachments_encode(&out->media, e, part, n, &o, a->model.image_tokens, &out->ids,
-                                   err, sizeof err);
+    const gm_media_opts o = {.store = &out->store, .image_tokens = a->model.image_tokens};
+    const gm_turns_opts turns = {.think = a->think};
+    int rc = gm_attachments_encode(&out->media, e, part, n, &o, &turns, &out->ids, err, sizeof err);
     return rc < 0 ? cli_fail("%s", err[0] ? err : gm_err_text(rc)) : CLI_OK;
 }
 

@@ -96,7 +96,7 @@ static gm_rows *rows_of_file(const recording *r) {
     gm_rows *rows = NULL;
     const char *path = write_wav(r);
     gm_str name = {path, strlen(path)};
-    if (gm_rows_open(&rows, engine, GM_PART_AUDIO, name, 0, NULL, err, sizeof err) < 0)
+    if (gm_rows_open(&rows, engine, GM_PART_AUDIO, name, &(gm_media_opts){0}, err, sizeof err) < 0)
         fail_msg("%s", err);
     return rows;
 }

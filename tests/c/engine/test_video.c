@@ -19,6 +19,7 @@
 
 #define SET "tests/golden/sets/nano/"
 static gm_engine *engine;
+static gm_media_store store;
 static char err[512];
 
 static int open_engine(void **state) {
@@ -34,6 +35,7 @@ static int open_engine(void **state) {
 
 static int close_engine(void **state) {
     (void)state;
+    gm_media_store_finish(&store);
     gm_engine_close(&engine);
     return 0;
 }
@@ -48,11 +50,18 @@ static gm_part part(gm_part_kind kind, const char *text) {
     return (gm_part){.kind = kind, .text = {text, strlen(text)}};
 }
 
+static int open_rows(gm_rows **r, gm_part_kind kind, gm_str path, int32_t image_tokens,
+                     const gm_cancel *cancel) {
+    const gm_media_opts o = {.store = &store, .image_tokens = image_tokens, .cancel = cancel};
+    return gm_rows_open(r, engine, kind, path, &o, err, sizeof err);
+}
+
 static int encode(gm_attachments *a, gm_ids *ids, const char *before, const char *file,
                   const char *after) {
     gm_part parts[] = {part(GM_PART_MARKUP, before), part(GM_PART_VIDEO, file),
                        part(GM_PART_MARKUP, after)};
-    return gm_attachments_encode(a, engine, parts, 3, NULL, 0, ids, err, sizeof err);
+    const gm_media_opts o = {.store = &store};
+    return gm_attachments_encode(a, engine, parts, 3, &o, NULL, ids, err, sizeof err);
 }
 
 static void a_video_gives_the_logits_of_the_reference(void **state) {
@@ -136,8 +145,7 @@ static void what_is_no_video_says_so(void **state) {
     /* A silent video is none for those who ask for its sound. */
     gm_rows *r;
     const char *clip = SET "media/clip.webm";
-    assert_int_equal(gm_rows_open(&r, engine, GM_PART_AUDIO, (gm_str){clip, strlen(clip)}, 0, NULL,
-                                  err, sizeof err),
+    assert_int_equal(open_rows(&r, GM_PART_AUDIO, (gm_str){clip, strlen(clip)}, 0, NULL),
                      GM_ENOENT);
     assert_non_null(strstr(err, "no sound track"));
 }
@@ -150,21 +158,18 @@ static void rows_are_kept_by_content_and_given_up_by_age(void **state) {
     const gm_str name = {SET "media/photo.png", strlen(SET "media/photo.png")};
     const gm_str other = {SET "media/tall.png", strlen(SET "media/tall.png")};
     static const int32_t budget[] = {70, 140, 280, 560, 1120};
-    assert_int_equal(gm_rows_open(&photo, engine, GM_PART_IMAGE, name, 70, NULL, err, sizeof err),
-                     0);
+    assert_int_equal(open_rows(&photo, GM_PART_IMAGE, name, 70, NULL), 0);
     for (int i = 0; i < 5; i++) {
-        assert_int_equal(
-            gm_rows_open(&r, engine, GM_PART_IMAGE, other, budget[i], NULL, err, sizeof err), 0);
+        assert_int_equal(open_rows(&r, GM_PART_IMAGE, other, budget[i], NULL), 0);
         gm_rows_release(&r);
-        assert_int_equal(
-            gm_rows_open(&again, engine, GM_PART_IMAGE, name, 70, NULL, err, sizeof err), 0);
+        assert_int_equal(open_rows(&again, GM_PART_IMAGE, name, 70, NULL), 0);
         assert_ptr_equal(again, photo);
         gm_rows_release(&again);
     }
     int n = 0;
-    for (int i = 0; i < GM_RECENT_ROWS; i++) n += engine->recent[i] != NULL;
+    for (int i = 0; i < GM_RECENT_ROWS; i++) n += store.recent[i] != NULL;
     assert_true(n >= 6 && n <= GM_RECENT_ROWS);
-    assert_ptr_equal(engine->recent[0], photo);
+    assert_ptr_equal(store.recent[0], photo);
     gm_rows_release(&photo);
 }
 
@@ -177,10 +182,13 @@ static void a_cancelled_request_does_not_read_the_file_to_its_end(void **state) 
     const gm_str name = {SET "cases.txt", strlen(SET "cases.txt")};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         gm_rows *r;
-        assert_int_equal(gm_rows_open(&r, engine, kinds[i], name, 0, &cancel, err, sizeof err),
-                         GM_ECANCELLED);
+        assert_int_equal(open_rows(&r, kinds[i], name, 0, &cancel), GM_ECANCELLED);
         assert_null(r);
     }
+}
+
+static void forget_rows(void) {
+    for (int k = 0; k < GM_RECENT_ROWS; k++) gm_rows_release(&store.recent[k]);
 }
 
 static gm_cancel typed;
@@ -207,22 +215,21 @@ static void an_interrupted_video_goes_on_where_it_was(void **state) {
     for (size_t i = 0; i < 2; i++) {
         const gm_str name = {files[i], strlen(files[i])};
         gm_rows *want, *r = NULL;
-        for (int k = 0; k < GM_RECENT_ROWS; k++) gm_rows_release(&engine->recent[k]);
+        forget_rows();
         const uint64_t start = gm_now_ns();
-        assert_int_equal(gm_rows_open(&want, engine, GM_PART_VIDEO, name, 0, NULL, err, sizeof err),
-                         0);
+        assert_int_equal(open_rows(&want, GM_PART_VIDEO, name, 0, NULL), 0);
         const double whole = gm_ms_since(start);
-        for (int k = 0; k < GM_RECENT_ROWS; k++) gm_rows_release(&engine->recent[k]);
+        forget_rows();
         int n = 0, rc = GM_ECANCELLED;
         type_every(whole / 8);
         while (rc == GM_ECANCELLED && ++n < 300) {
             atomic_store(&typed.set, false);
-            rc = gm_rows_open(&r, engine, GM_PART_VIDEO, name, 0, &typed, err, sizeof err);
+            rc = open_rows(&r, GM_PART_VIDEO, name, 0, &typed);
         }
         type_every(0);
         print_message("  %.0f ms, interrupted %d times\n", whole, n - 1);
         assert_int_equal(rc, 0);
-        assert_null(engine->film);
+        assert_null(store.film);
         assert_int_equal(gm_rows_n(r), gm_rows_n(want));
         assert_memory_equal(gm_rows_video(r), gm_rows_video(want), sizeof *gm_rows_video(r));
         assert_memory_equal(gm_rows_data(r), gm_rows_data(want),
@@ -239,20 +246,20 @@ static void one_interrupted_video_is_kept(void **state) {
     const gm_str clip = {SET "media/clip.webm", strlen(SET "media/clip.webm")};
     const gm_str other = {SET "media/clip_sound.webm", strlen(SET "media/clip_sound.webm")};
     gm_rows *r;
-    for (int k = 0; k < GM_RECENT_ROWS; k++) gm_rows_release(&engine->recent[k]);
-    for (int n = 0; n < 1000 && !engine->film; n++) {
-        for (int k = 0; k < GM_RECENT_ROWS; k++) gm_rows_release(&engine->recent[k]);
+    forget_rows();
+    for (int n = 0; n < 1000 && !store.film; n++) {
+        forget_rows();
         atomic_store(&typed.set, false);
         type_every(1 + n % 50);
-        if (gm_rows_open(&r, engine, GM_PART_VIDEO, clip, 0, &typed, err, sizeof err) == 0)
-            gm_rows_release(&r);
+        if (open_rows(&r, GM_PART_VIDEO, clip, 0, &typed) == 0) gm_rows_release(&r);
         type_every(0);
     }
-    assert_non_null(engine->film);
-    assert_int_equal(gm_rows_open(&r, engine, GM_PART_VIDEO, other, 0, NULL, err, sizeof err), 0);
+    assert_non_null(store.film);
+    gm_film_drop(&store, 1);
+    assert_non_null(store.film); /* it is nobody's */
+    assert_int_equal(open_rows(&r, GM_PART_VIDEO, other, 0, NULL), 0);
     gm_rows_release(&r);
-    assert_null(engine->film);
-    gm_film_drop(engine);
+    assert_null(store.film);
 }
 
 /* ---- jobs ---- */
@@ -303,8 +310,8 @@ static void the_end_of_another_job_leaves_an_interrupted_video(void **state) {
     const uint64_t start = gm_now_ns();
     gm_rows *r;
     const gm_str name = {SET "media/clip.webm", strlen(SET "media/clip.webm")};
-    for (int k = 0; k < GM_RECENT_ROWS; k++) gm_rows_release(&engine->recent[k]);
-    assert_int_equal(gm_rows_open(&r, engine, GM_PART_VIDEO, name, 0, NULL, err, sizeof err), 0);
+    forget_rows();
+    assert_int_equal(open_rows(&r, GM_PART_VIDEO, name, 0, NULL), 0);
     gm_rows_release(&r);
     const double whole = gm_ms_since(start);
     gm_job *j = ask_about(name.p, 7, 0);
