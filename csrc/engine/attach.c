@@ -326,11 +326,6 @@ done:
 
 /* ---- the media of a prompt ----------------------------------------------------------------- */
 
-static bool is_media(const gm_part *p) {
-    return p->kind == GM_PART_IMAGE || p->kind == GM_PART_AUDIO || p->kind == GM_PART_SOUND ||
-           p->kind == GM_PART_VIDEO;
-}
-
 void gm_attachments_finish(gm_attachments *a) {
     for (size_t i = 0; i < a->n_rows; i++) gm_rows_release(&a->rows[i]);
     gm_free(a->rows);
@@ -360,11 +355,10 @@ static int name_file(int rc, gm_str path, char *err, size_t errlen) {
 int gm_attachments_open(gm_attachments *a, gm_engine *e, gm_part *p, const gm_media_opts *o,
                         char *err, size_t errlen) {
     gm_rows *r = NULL;
-    gm_rows **list = gm_realloc(a->rows, a->n_rows * sizeof *list, a->n_rows + 1, sizeof *list);
     int32_t n = 0;
     int rc;
-    if (!list) return gm_fail(err, errlen, GM_ENOMEM, "%s", gm_err_text(GM_ENOMEM));
-    a->rows = list;
+    if (gm_grow(&a->rows, &a->cap_rows, a->n_rows + 1, sizeof *a->rows))
+        return gm_fail(err, errlen, GM_ENOMEM, "%s", gm_err_text(GM_ENOMEM));
     p->open = false;
     p->video = NULL;
     if (p->kind == GM_PART_SOUND) {
@@ -388,7 +382,7 @@ static int open_parts(gm_attachments *a, gm_engine *e, gm_part *parts, size_t n_
                       const gm_media_opts *o, size_t *n_run, char *err, size_t errlen) {
     *n_run = 0;
     for (size_t i = 0; i < n_part; i++) {
-        if (!is_media(&parts[i])) continue;
+        if (!gm_part_is_media(&parts[i])) continue;
         int rc = gm_attachments_open(a, e, &parts[i], o, err, errlen);
         if (rc) return rc;
         *n_run += gm_part_runs(&parts[i]);
@@ -414,12 +408,14 @@ static const gm_media_span *place_part(gm_attachments *a, const gm_part *p, cons
     return spans;
 }
 
-int gm_attachments_place(gm_attachments *a, const gm_part *parts, size_t n_part,
-                         const gm_media_span *spans, size_t n_run) {
+/* The last step of the encoding: runs for the rows of the opened parts, which came to stand at
+ * spans. 0 or GM_ENOMEM. */
+static int place(gm_attachments *a, const gm_part *parts, size_t n_part, const gm_media_span *spans,
+                 size_t n_run) {
     a->media = gm_calloc(n_run, sizeof *a->media);
     if (!a->media) return GM_ENOMEM;
     for (size_t i = 0, k = 0; i < n_part && k < a->n_rows; i++)
-        if (is_media(&parts[i])) spans = place_part(a, &parts[i], a->rows[k++], spans);
+        if (gm_part_is_media(&parts[i])) spans = place_part(a, &parts[i], a->rows[k++], spans);
     return 0;
 }
 
@@ -436,7 +432,7 @@ int gm_attachments_encode(gm_attachments *a, gm_engine *e, gm_part *parts, size_
         rc = spans ? gm_turns_encode(e->vocab, parts, n_part, turns, ids, spans, err, errlen)
                    : gm_fail(err, errlen, GM_ENOMEM, "%s", gm_err_text(GM_ENOMEM));
     }
-    if (!rc && gm_attachments_place(a, parts, n_part, spans, n_run))
+    if (!rc && place(a, parts, n_part, spans, n_run))
         rc = gm_fail(err, errlen, GM_ENOMEM, "%s", gm_err_text(GM_ENOMEM));
     if (rc) {
         gm_attachments_finish(a);

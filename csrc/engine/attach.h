@@ -51,7 +51,7 @@ const gm_video_layout *gm_rows_video(const gm_rows *r); /* NULL: no video */
 /* The media of one prompt. Zeroed: none. */
 typedef struct {
     gm_rows **rows; /* [n_rows] */
-    size_t n_rows;
+    size_t n_rows, cap_rows;
     gm_media_rows *media; /* [n] runs, for gm_prompt */
     size_t n;
 } gm_attachments;
@@ -67,11 +67,6 @@ int gm_attachments_encode(gm_attachments *a, gm_engine *e, gm_part *parts, size_
                           const gm_media_opts *o, const gm_turns_opts *turns, gm_ids *ids,
                           char *err, size_t errlen);
 void gm_attachments_finish(gm_attachments *a);
-
-/* The last step of the encoding: runs for the rows of the opened parts, which came to stand at
- * spans. 0 or GM_ENOMEM. */
-int gm_attachments_place(gm_attachments *a, const gm_part *parts, size_t n_part,
-                         const gm_media_span *spans, size_t n_run);
 
 /* Rows of the longest run that must be computed in one piece, because its rows see one another; 0:
  * none. */

@@ -98,7 +98,7 @@ size_t gm_part_runs(const gm_part *p) {
     }
 }
 
-static bool is_media(const gm_part *p) {
+bool gm_part_is_media(const gm_part *p) {
     return p->kind == GM_PART_IMAGE || p->kind == GM_PART_AUDIO || p->kind == GM_PART_SOUND ||
            p->kind == GM_PART_VIDEO;
 }
@@ -274,7 +274,7 @@ static int put_contents(writer *w, const gm_part *parts, size_t n_part, size_t i
                         size_t *next) {
     while (i < n_part && !is_role(parts[i].kind)) {
         int rc;
-        if (is_media(&parts[i])) {
+        if (gm_part_is_media(&parts[i])) {
             if ((rc = put_media(w, &parts[i], i))) return rc;
             i++;
         } else if (parts[i].kind == GM_PART_TEXT || parts[i].kind == GM_PART_MARKUP) {

@@ -65,6 +65,9 @@ typedef struct {
     size_t n_row;
 } gm_media_span;
 
+/* Whether soft tokens stand for it. */
+bool gm_part_is_media(const gm_part *p);
+
 /* Runs of rows that a part makes. */
 size_t gm_part_runs(const gm_part *p);
 
