@@ -5,9 +5,12 @@
 #include <string.h>
 #include "base/err.h"
 #include "base/log.h"
+#include "model/decoder.h"
 
-/* Ghost text and a question have a cache each. */
-enum { CACHES = 2 };
+enum {
+    CACHES = 2,      /* ghost text and a question have one each */
+    SCRATCH_MIB = 64 /* what a backend needs besides tensors, and the unused ends of its slabs */
+};
 
 /* What weights take more on a device than in the file: some formats get whole words there. */
 static uint64_t on_device(uint64_t bytes) { return bytes + bytes / 16; }
@@ -22,16 +25,11 @@ static int32_t layer_of(gm_str name) {
     return i > 4 && i < name.n && name.p[i] == '.' ? n : -1;
 }
 
-/* Buffers of the decoder, whatever it computes. */
-static uint64_t buffer_bytes(const gm_config *c, const gm_place_opts *o) {
-    uint64_t row = 2 * (uint64_t)c->n_embd + 2 * (uint64_t)(c->max_q + c->max_kv + c->max_ffn);
-    return row * 4 * (uint64_t)o->n_batch + ((uint64_t)64 << 20);
-}
-
 /* Layers that fit; n_layer + 1 when the ends fit as well. */
 static int32_t count_fitting(uint64_t there, const gm_gguf *g, const gm_config *c,
                              const gm_place_opts *o) {
-    uint64_t ends = 0, layer[GM_MAX_LAYER] = {0}, used = buffer_bytes(c, o);
+    uint64_t layer[GM_MAX_LAYER] = {0}, ends = gm_decoder_end_bytes(c);
+    uint64_t used = gm_decoder_layer_bytes(c, o->n_batch) + ((uint64_t)SCRATCH_MIB << 20);
     for (uint64_t i = 0; i < gm_gguf_n_tensor(g); i++) {
         const gm_gguf_tensor *t = gm_gguf_tensor_at(g, i);
         int32_t n = layer_of(t->name);
@@ -43,8 +41,7 @@ static int32_t count_fitting(uint64_t there, const gm_gguf *g, const gm_config *
         used += layer[n] + CACHES * gm_kv_layer_bytes(c, n, &o->kv);
         if (used > there) return n;
     }
-    uint64_t logits = (uint64_t)c->n_vocab * 16 * 4;
-    return used + ends + logits <= there ? n + 1 : n;
+    return used + ends <= there ? n + 1 : n;
 }
 
 /* Nothing fits: the CPU does it all. */

@@ -37,12 +37,25 @@ static int alloc_rows(gm_backend *b, gm_tensor *t, int64_t ne0, int64_t ne1) {
     return gm_be_tensor_alloc(b, t);
 }
 
+/* Floats of work: its two halves never live at once. */
+static int64_t work_size(const gm_config *c, int32_t n_batch) {
+    int64_t attention = gm_attention_work(c, n_batch), ffn = gm_feedforward_work(c, n_batch);
+    return attention > ffn ? attention : ffn;
+}
+
 static int alloc_side(const gm_decoder *d, gm_backend *b, gm_pass_side *s) {
-    int64_t n = d->n_batch;
-    int64_t work = gm_attention_work(d->c, d->n_batch), ffn = gm_feedforward_work(d->c, d->n_batch);
-    int rc = alloc_rows(b, &s->h, d->c->n_embd, n);
-    if (!rc) rc = alloc_rows(b, &s->x, d->c->n_embd, n);
-    return rc ? rc : alloc_rows(b, &s->work, work > ffn ? work : ffn, 1);
+    int rc = alloc_rows(b, &s->h, d->c->n_embd, d->n_batch);
+    if (!rc) rc = alloc_rows(b, &s->x, d->c->n_embd, d->n_batch);
+    return rc ? rc : alloc_rows(b, &s->work, work_size(d->c, d->n_batch), 1);
+}
+
+uint64_t gm_decoder_layer_bytes(const gm_config *c, int32_t n_batch) {
+    return (2 * (uint64_t)n_batch * (uint64_t)c->n_embd + (uint64_t)work_size(c, n_batch)) *
+           sizeof(float);
+}
+
+uint64_t gm_decoder_end_bytes(const gm_config *c) {
+    return GM_HEAD_ROWS * ((uint64_t)c->n_embd + (uint64_t)c->n_vocab) * sizeof(float);
 }
 
 static void free_side(gm_backend *b, gm_pass_side *s) {

@@ -30,6 +30,12 @@ typedef struct {
 int gm_decoder_create(gm_decoder **out, const gm_config *c, const gm_weights *w, gm_backend *b,
                       int32_t n_batch, int32_t max_slot, char *err, size_t errlen);
 void gm_decoder_destroy(gm_decoder **d);
+
+/* Bytes that a decoder takes of a backend which computes layers, and what is added where the
+ * embedding and the head are; for those who must know before there is one. */
+uint64_t gm_decoder_layer_bytes(const gm_config *c, int32_t n_batch);
+uint64_t gm_decoder_end_bytes(const gm_config *c);
+
 int32_t gm_decoder_n_batch(const gm_decoder *d);
 bool gm_decoder_top_pays(const gm_decoder *d);
 

@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "engine/place.h"
 #include "helper/tiny_model.h"
+#include "model/decoder.h"
 
 enum { N_CTX = 2000 };
 
@@ -110,6 +111,35 @@ static void each_layer_needs_memory_and_the_ends_come_last(void **state) {
     }
 }
 
+static const gm_backend_vtable *null_vt;
+static uint64_t allocated;
+
+static int count_bytes(gm_backend *b, gm_tensor *t) {
+    allocated += (uint64_t)gm_tensor_rows(t) * t->row_bytes;
+    return null_vt->tensor_alloc(b, t);
+}
+
+/* The buffers of the decoder were guessed, half as large again as they are. */
+static void a_decoder_takes_as_many_bytes_as_were_counted_for_it(void **state) {
+    (void)state;
+    for (int32_t n_batch = 1; n_batch < 100; n_batch += 33) {
+        gm_backend *b;
+        gm_decoder *d;
+        const gm_weights w = {0};
+        assert_int_equal(gm_null_open(&b, err, sizeof err), GM_OK);
+        null_vt = b->vt;
+        vt = *null_vt;
+        vt.tensor_alloc = count_bytes;
+        b->vt = &vt;
+        allocated = 0;
+        assert_int_equal(gm_decoder_create(&d, &config, &w, b, n_batch, 64, err, sizeof err), 0);
+        assert_int_equal(allocated,
+                         gm_decoder_layer_bytes(&config, n_batch) + gm_decoder_end_bytes(&config));
+        gm_decoder_destroy(&d);
+        gm_backend_close(&b);
+    }
+}
+
 /* GEMMA_BACKEND=vulkan opened Vulkan again in place of the CPU, and nothing was placed there. */
 static void what_takes_no_layer_is_replaced_by_the_cpu_whatever_the_environment_says(void **state) {
     (void)state;
@@ -129,6 +159,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(layers_leave_room_for_two_caches_of_the_type_that_they_get),
         cmocka_unit_test(each_layer_needs_memory_and_the_ends_come_last),
+        cmocka_unit_test(a_decoder_takes_as_many_bytes_as_were_counted_for_it),
         cmocka_unit_test(what_takes_no_layer_is_replaced_by_the_cpu_whatever_the_environment_says),
     };
     return cmocka_run_group_tests(tests, begin, end);
