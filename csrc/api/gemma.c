@@ -47,8 +47,6 @@ SAME(GEMMA_SESSION_MAX, GM_MAX_SESSION)
 #undef SAME
 
 enum {
-    MAX_CTX = 1 << 24, /* positions */
-    MAX_THREADS = 1024,
     MAX_TOKENS = 1 << 24,
     MAX_PARTS = 1 << 16,
     MAX_STOPS = 256,
@@ -145,10 +143,10 @@ static int fill_load(gm_load_request *r, const gemma_load_opts *o, char *err, si
                                    [GEMMA_KV_F32] = GM_F32};
     if (!o->model_path || !*o->model_path)
         return gm_fail(err, errlen, GM_EINVAL, "no model file given");
-    if (o->n_ctx > MAX_CTX)
+    if (o->n_ctx > GM_MAX_CTX)
         return gm_fail(err, errlen, GM_EINVAL, "a context of %u positions is out of range",
                        o->n_ctx);
-    if (o->n_threads > MAX_THREADS)
+    if (o->n_threads > GM_MAX_THREADS)
         return gm_fail(err, errlen, GM_EINVAL, "%u threads are too many", o->n_threads);
     if (o->kv_type >= sizeof type / sizeof *type)
         return gm_fail(err, errlen, GM_EINVAL, "unknown number format %u for the cache",

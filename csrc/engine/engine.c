@@ -11,12 +11,7 @@
 #include "engine/place.h"
 #include "media/projector.h"
 
-enum {
-    DEFAULT_CTX = 8192,  /* positions */
-    DEFAULT_BATCH = 512, /* tokens: where a prefill on the CPU stops getting faster */
-    MIN_SLACK = 512,     /* positions of a sliding layer that stay for going back */
-    MAX_CTX = 1 << 24
-};
+enum { MIN_SLACK = 512 }; /* positions of a sliding layer that stay for going back */
 
 /* Rounding in a 16-bit cache is far below that of 8-bit activations, but far above that of the
  * float products of float weights and of small models. */
@@ -30,7 +25,7 @@ static gm_dtype cache_type(int32_t wanted, const gm_gguf *g) {
 
 static int check_opts(const gm_engine_opts *o, char *err, size_t errlen) {
     if (!o->model_path) return gm_fail(err, errlen, GM_EINVAL, "no model file given");
-    if (o->n_ctx < 0 || o->n_ctx > MAX_CTX)
+    if (o->n_ctx < 0 || o->n_ctx > GM_MAX_CTX)
         return gm_fail(err, errlen, GM_EINVAL, "a context of %d positions is out of range",
                        (int)o->n_ctx);
     if (o->n_batch < 0) return gm_fail(err, errlen, GM_EINVAL, "a negative chunk size");
@@ -42,10 +37,10 @@ static int check_opts(const gm_engine_opts *o, char *err, size_t errlen) {
 
 /* The sizes of cache and chunks, from the wishes of the caller and the model's own limits. */
 static void choose_sizes(gm_engine *e, const gm_engine_opts *o, int32_t *n_batch) {
-    int32_t n_ctx = o->n_ctx > 0 ? o->n_ctx : DEFAULT_CTX;
+    int32_t n_ctx = o->n_ctx > 0 ? o->n_ctx : GM_DEFAULT_CTX;
     int32_t trained = e->config.n_ctx_train;
     if (o->n_ctx == 0 && trained > 0 && trained < n_ctx) n_ctx = trained;
-    *n_batch = o->n_batch > 0 ? o->n_batch : DEFAULT_BATCH;
+    *n_batch = o->n_batch > 0 ? o->n_batch : GM_DEFAULT_BATCH;
     if (*n_batch > n_ctx) *n_batch = n_ctx;
     e->kv.n_ctx = n_ctx;
     e->kv.n_slack = *n_batch > MIN_SLACK ? *n_batch : MIN_SLACK;
@@ -59,7 +54,7 @@ static void choose_sizes(gm_engine *e, const gm_engine_opts *o, int32_t *n_batch
  * a full ring. */
 static int32_t longest_cache(const gm_engine *e) {
     int64_t ring = (int64_t)e->config.window + e->kv.n_slack;
-    return ring > e->kv.n_ctx ? (int32_t)(ring < MAX_CTX ? ring : MAX_CTX) : e->kv.n_ctx;
+    return ring > e->kv.n_ctx ? (int32_t)(ring < GM_MAX_CTX ? ring : GM_MAX_CTX) : e->kv.n_ctx;
 }
 
 /* The device, and what of the model it takes. */

@@ -11,14 +11,21 @@
 #include "model/decoder.h"
 #include "tokenizer/vocab.h"
 
+enum {
+    GM_DEFAULT_CTX = 8192,  /* positions */
+    GM_DEFAULT_BATCH = 512, /* tokens: where a prefill on the CPU stops getting faster */
+    GM_MAX_CTX = 1 << 24,
+    GM_MAX_THREADS = 1024 /* that callers may ask for; a team takes as many as it can use */
+};
+
 typedef struct {
     const char *model_path;
     const char *mmproj_path; /* weights for pictures and sounds; NULL: none */
     const char *device;      /* NULL: "cpu" */
     bool or_cpu;             /* a device that is not there is replaced by the CPU, with a note */
     int32_t n_threads;       /* 0: default */
-    int32_t n_ctx;           /* 0: 8192, or the model's own if smaller */
-    int32_t n_batch;         /* largest chunk; 0: 512 */
+    int32_t n_ctx;           /* 0: GM_DEFAULT_CTX, or the model's own if smaller */
+    int32_t n_batch;         /* largest chunk; 0: GM_DEFAULT_BATCH */
     /* -1: auto (F32 for float weights and small models, else F16); else a gm_dtype */
     int32_t kv_type;
     gm_progress_fn progress;

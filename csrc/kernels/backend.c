@@ -31,6 +31,11 @@ static int number_behind(const char *name, const char *prefix) {
     return *digits >= '0' && *digits <= '9' && *end == '\0' && n <= MAX_NUMBER ? (int)n : -1;
 }
 
+bool gm_backend_name_ok(const char *name) {
+    return strcmp(name, "auto") == 0 || strcmp(name, "cpu") == 0 || strcmp(name, "vulkan") == 0 ||
+           number_behind(name, "vulkan:") >= 0 || number_behind(name, "split:") >= 0;
+}
+
 /* A GPU, or the CPU and why. */
 static int open_auto(gm_backend **out, int n_threads, char *err, size_t errlen) {
     char why[sizeof(*out)->note];
@@ -65,12 +70,12 @@ int gm_backend_open(gm_backend **out, const char *device, int n_threads, char *e
     if (strcmp(name, "cpu") == 0) return gm_cpu_open(out, n_threads, err, errlen);
     if (strcmp(name, "null") == 0) return gm_null_open(out, err, errlen);
     const char *from = forced ? " (from GEMMA_BACKEND)" : "";
+    if (!gm_backend_name_ok(name))
+        return gm_fail(err, errlen, GM_EINVAL,
+                       "unknown device \"%s\"%s; use \"auto\", \"cpu\" or \"vulkan\"", name, from);
     if (strcmp(name, "auto") == 0) return open_auto(out, n_threads, err, errlen);
     int which = number_behind(name, "vulkan:"), n_layer = number_behind(name, "split:");
     if (n_layer >= 0) return open_split(out, n_layer, n_threads, err, errlen);
-    if (which < 0 && strcmp(name, "vulkan") != 0)
-        return gm_fail(err, errlen, GM_EINVAL,
-                       "unknown device \"%s\"%s; use \"auto\", \"cpu\" or \"vulkan\"", name, from);
     return gm_vk_open(out, which, false, err, errlen);
 }
 

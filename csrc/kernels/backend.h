@@ -94,6 +94,9 @@ struct gm_backend {
  * GPU if there is one, never software, else the CPU with a note) or "null"; NULL: "cpu".
  * GEMMA_BACKEND overrides. n_threads 0: the default. On failure *out is NULL. */
 int gm_backend_open(gm_backend **out, const char *device, int n_threads, char *err, size_t errlen);
+
+/* Whether that is how a device is called which computes; it need not be there. */
+bool gm_backend_name_ok(const char *name);
 void gm_backend_close(gm_backend **b);
 
 /* Gives the layers from n_layer on, and both ends, to the CPU. */

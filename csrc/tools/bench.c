@@ -138,7 +138,7 @@ int cmd_bench(int n, char **argv) {
         {.name = "-p", .kind = CLI_I32, .to = &a.n_prompt, .max = 1 << 20},
         {.name = "-n", .kind = CLI_I32, .to = &a.n_gen, .max = 1 << 20},
         {.name = "-d", .kind = CLI_I32, .to = &a.depth, .max = 1 << 20},
-        {.name = "-t", .kind = CLI_I32, .to = &a.model.threads, .min = 1, .max = 1024},
+        {.name = "-t", .kind = CLI_I32, .to = &a.model.threads, .min = 1, .max = GM_MAX_THREADS},
         {.name = "-b", .kind = CLI_I32, .to = &a.batch, .min = 1, .max = CLI_MAX_CHUNK},
         {.name = "-r", .kind = CLI_I32, .to = &a.runs, .min = 1, .max = MAX_RUNS},
         {.name = "--device", .kind = CLI_STR, .to = &a.model.device},

@@ -9,16 +9,8 @@
 #include "tokenizer/encode.h"
 #include "tools/cli.h"
 
-static bool is_number(const char *s) {
-    size_t n = strlen(s);
-    return n > 0 && n < 5 && strspn(s, "0123456789") == n;
-}
-
 int cli_check_device(const char *d) {
-    if (!d || strcmp(d, "cpu") == 0 || strcmp(d, "auto") == 0) return CLI_OK;
-    bool vulkan = strcmp(d, "vulkan") == 0 || (strncmp(d, "vulkan:", 7) == 0 && is_number(d + 7));
-    bool split = strncmp(d, "split:", 6) == 0 && is_number(d + 6);
-    if (vulkan || split) return CLI_OK; /* whether it is there shows when it is opened */
+    if (!d || gm_backend_name_ok(d)) return CLI_OK;
     return cli_usage("--device must be auto, cpu, vulkan, vulkan:n or split:K, not '%s'", d);
 }
 
@@ -33,13 +25,13 @@ int cli_open(gm_engine **e, const cli_model *m) {
     if (gm_env(GM_ENV_LOG)) gm_log_set_sink(to_stderr, NULL);
     int32_t ctx = m->ctx;
     /* Longer prompts than the default context are a fair wish on a command line. */
-    if (ctx == 0 && m->min_ctx > 8192) ctx = m->min_ctx;
+    if (ctx == 0 && m->min_ctx > GM_DEFAULT_CTX) ctx = m->min_ctx;
     int32_t n_batch = m->chunk > m->image_tokens ? m->chunk : m->image_tokens;
     gm_engine_opts o = {.model_path = m->model,
                         .device = m->device,
                         .n_threads = m->threads,
                         .n_ctx = ctx,
-                        .n_batch = n_batch > 512 ? n_batch : 0,
+                        .n_batch = n_batch > GM_DEFAULT_BATCH ? n_batch : 0,
                         .mmproj_path = m->mmproj,
                         .kv_type = -1};
     char err[512] = "";

@@ -35,11 +35,13 @@ typedef struct {
     uint64_t n_param, n_tensor;
     uint64_t bytes[GM_DTYPE_LIMIT];
     uint64_t count[GM_DTYPE_LIMIT];
-    uint32_t main_type;
+    gm_dtype main_type;
 } summary;
 
 static summary summarise(const gm_gguf *g) {
     summary s = {.n_tensor = gm_gguf_n_tensor(g)};
+    uint64_t n_bytes;
+    s.main_type = gm_weights_main_type(g, &n_bytes);
     for (uint64_t i = 0; i < s.n_tensor; i++) {
         const gm_gguf_tensor *t = gm_gguf_tensor_at(g, i);
         uint32_t type = (uint32_t)t->dtype;
@@ -47,7 +49,6 @@ static summary summarise(const gm_gguf *g) {
         s.n_param += t->ne[0] * t->ne[1] * t->ne[2] * t->ne[3];
         s.bytes[type] += t->bytes;
         s.count[type]++;
-        if (t->n_dims >= 2 && s.bytes[type] > s.bytes[s.main_type]) s.main_type = type;
     }
     return s;
 }
@@ -70,7 +71,7 @@ static void info_json(const model_file *f, const summary *s) {
     printf(", \"file_bytes\": %llu, \"gguf_version\": %u, \"n_param\": %llu, \"n_tensor\": %llu",
            (unsigned long long)gm_gguf_file_bytes(f->gguf), gm_gguf_version(f->gguf),
            (unsigned long long)s->n_param, (unsigned long long)s->n_tensor);
-    printf(", \"type\": \"%s\", \"types\": {", type_name(s->main_type));
+    printf(", \"type\": \"%s\", \"types\": {", type_name((uint32_t)s->main_type));
     const char *comma = "";
     for (uint32_t t = 0; t < GM_DTYPE_LIMIT; t++) {
         if (s->count[t] == 0) continue;
@@ -97,7 +98,8 @@ static void info_text(const model_file *f, const summary *s) {
     printf("file        %.2f GiB, GGUF version %u, %llu tensors\n",
            (double)gm_gguf_file_bytes(f->gguf) / (1 << 30), gm_gguf_version(f->gguf),
            (unsigned long long)s->n_tensor);
-    printf("parameters  %.3f G, mostly %s\n", (double)s->n_param / 1e9, type_name(s->main_type));
+    printf("parameters  %.3f G, mostly %s\n", (double)s->n_param / 1e9,
+           type_name((uint32_t)s->main_type));
     for (uint32_t t = 0; t < GM_DTYPE_LIMIT; t++)
         if (s->count[t])
             printf("  %-9s %5llu tensors, %.1f MiB\n", type_name(t),

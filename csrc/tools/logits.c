@@ -151,7 +151,7 @@ int cmd_logits(int n, char **argv) {
         {.name = "--image-tokens", .kind = CLI_I32, .to = &a.model.image_tokens, .max = 1 << 20},
         {.name = "--chunk", .kind = CLI_I32, .to = &a.model.chunk, .min = 1, .max = INT32_MAX},
         {.name = "--ctx", .kind = CLI_I32, .to = &a.model.ctx, .min = 1, .max = 1 << 22},
-        {.name = "-t", .kind = CLI_I32, .to = &a.model.threads, .min = 1, .max = 1024},
+        {.name = "-t", .kind = CLI_I32, .to = &a.model.threads, .min = 1, .max = GM_MAX_THREADS},
         {0}};
     a.prompt.image = &image;
     a.prompt.audio = &audio;
@@ -203,7 +203,7 @@ int cmd_embed(int n, char **argv) {
         {.name = "--audio", .kind = CLI_STR, .to = &audio},
         {.name = "--image-tokens", .kind = CLI_I32, .to = &m.image_tokens, .max = 1 << 20},
         {.name = "--out", .kind = CLI_STR, .to = &out},
-        {.name = "-t", .kind = CLI_I32, .to = &m.threads, .min = 1, .max = 1024},
+        {.name = "-t", .kind = CLI_I32, .to = &m.threads, .min = 1, .max = GM_MAX_THREADS},
         {0}};
     int rc = cli_parse("embed", opts, n, argv);
     if (rc) return rc;

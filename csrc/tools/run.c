@@ -151,7 +151,7 @@ int cmd_run(int n, char **argv) {
         {.name = "--ignore-eos", .kind = CLI_FLAG, .to = &a.ignore_eos},
         {.name = "--json", .kind = CLI_FLAG, .to = &a.json},
         {.name = "--ctx", .kind = CLI_I32, .to = &a.model.ctx, .min = 1, .max = 1 << 22},
-        {.name = "-t", .kind = CLI_I32, .to = &a.model.threads, .min = 1, .max = 1024},
+        {.name = "-t", .kind = CLI_I32, .to = &a.model.threads, .min = 1, .max = GM_MAX_THREADS},
         {0}};
     a.prompt.image = &image;
     a.prompt.audio = &audio;
