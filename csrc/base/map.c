@@ -2,13 +2,12 @@
 #include "base/map.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include "base/err.h"
+#include "base/file.h"
 #include "base/mem.h"
 
 struct gm_map {
@@ -17,46 +16,18 @@ struct gm_map {
     bool is_copy;
 };
 
-static int fail_open(const char *name, int os_error, char *err, size_t errlen) {
-    switch (os_error) {
-    case ENOENT:
-    case ENOTDIR: return gm_fail(err, errlen, GM_ENOENT, "%s: no such file", name);
-    case EACCES:
-    case EPERM:
-        return gm_fail(err, errlen, GM_EIO, "%s: permission denied; make the file readable", name);
-    case ENOMEM: return gm_fail(err, errlen, GM_ENOMEM, "%s: out of memory", name);
-    case ENXIO: /* what open(2) answers for a socket */
-        return gm_fail(err, errlen, GM_EINVAL, "%s is a socket, not a file", name);
-    default: return gm_fail(err, errlen, GM_EIO, "%s: %s", name, strerror(os_error));
-    }
-}
-
-static int check_kind(const struct stat *st, const char *name, char *err, size_t errlen) {
-    if (S_ISDIR(st->st_mode))
-        return gm_fail(err, errlen, GM_EINVAL, "%s is a directory, not a file", name);
-    if (S_ISFIFO(st->st_mode))
-        return gm_fail(err, errlen, GM_EINVAL, "%s is a named pipe, not a file", name);
-    if (!S_ISREG(st->st_mode))
-        return gm_fail(err, errlen, GM_EINVAL, "%s is a device, not a file", name);
-    if (st->st_size <= 0)
-        return gm_fail(err, errlen, GM_EFORMAT, "%s is empty; download it again", name);
-    if ((uint64_t)st->st_size > PTRDIFF_MAX)
-        return gm_fail(err, errlen, GM_EUNSUPPORTED, "%s is too large for this computer", name);
-    return GM_OK;
-}
-
 /* A descriptor of a regular file that holds something. */
-static int open_regular(const char *path, int *fd, size_t *size, char *err, size_t errlen) {
-    if (!path || !*path) return gm_fail(err, errlen, GM_EINVAL, "no file name given");
-    const char *name = gm_path_tail(path);
-    /* O_NONBLOCK: opening a pipe that nobody writes to would otherwise wait for ever. */
-    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (*fd < 0) return fail_open(name, errno, err, errlen);
-    struct stat st;
-    int rc = fstat(*fd, &st) != 0 ? fail_open(name, errno, err, errlen)
-                                  : check_kind(&st, name, err, errlen);
+static int open_filled(const char *path, int *fd, size_t *size, char *err, size_t errlen) {
+    uint64_t n;
+    int rc = gm_file_open(path, fd, &n, err, errlen);
+    if (rc < 0) return rc;
+    if (n == 0)
+        rc = gm_fail(err, errlen, GM_EFORMAT, "%s is empty; download it again", gm_path_tail(path));
+    if (n > PTRDIFF_MAX)
+        rc = gm_fail(err, errlen, GM_EUNSUPPORTED, "%s is too large for this computer",
+                     gm_path_tail(path));
     if (rc < 0) close(*fd);
-    else *size = (size_t)st.st_size;
+    else *size = (size_t)n;
     return rc;
 }
 
@@ -64,7 +35,7 @@ int gm_map_open(gm_map **out, const char *path, char *err, size_t errlen) {
     *out = NULL;
     int fd;
     size_t n;
-    int rc = open_regular(path, &fd, &n, err, errlen);
+    int rc = open_filled(path, &fd, &n, err, errlen);
     if (rc < 0) return rc;
     const char *name = gm_path_tail(path);
     gm_map *m = gm_calloc(1, sizeof *m);
@@ -74,7 +45,7 @@ int gm_map_open(gm_map **out, const char *path, char *err, size_t errlen) {
     }
     void *p = mmap(NULL, n, PROT_READ, MAP_SHARED, fd, 0);
     if (p == MAP_FAILED) {
-        rc = fail_open(name, errno, err, errlen);
+        rc = gm_file_fail(name, errno, err, errlen);
         goto done;
     }
 #ifdef MADV_HUGEPAGE
@@ -97,7 +68,7 @@ int gm_map_each(const char *path, size_t max, gm_bytes_fn fn, void *ud, const gm
     enum { PIECE = 1 << 20 };
     int fd;
     size_t size, total = 0, n = 0;
-    int rc = open_regular(path, &fd, &size, err, errlen);
+    int rc = open_filled(path, &fd, &size, err, errlen);
     if (rc < 0) return rc;
     const char *name = gm_path_tail(path);
     uint8_t *piece = gm_malloc(PIECE, 1);
@@ -108,7 +79,7 @@ int gm_map_each(const char *path, size_t max, gm_bytes_fn fn, void *ud, const gm
     while (rc == GM_OK && got > 0) {
         got = read(fd, piece + n, PIECE - n);
         if (got < 0 && errno == EINTR) got = 1;
-        else if (got < 0) rc = fail_open(name, errno, err, errlen);
+        else if (got < 0) rc = gm_file_fail(name, errno, err, errlen);
         else n += (size_t)got;
         if (rc == GM_OK && n > 0 && (n == PIECE || got == 0)) {
             total += n;

@@ -1,9 +1,9 @@
 /* map.h: a whole file, mapped read-only.
  *
- * Directories, FIFOs, devices and empty files are refused with a message, without blocking.
- * The mapping survives deletion of the file. Truncation of a mapped file by another process
- * is the one thing that cannot be caught without a signal handler (which a library inside an
- * editor must not install); see doc/gemma-dev.txt.
+ * What is no regular file (file.h) is refused with a message, and so are empty ones. The mapping
+ * survives deletion of the file. Truncation of a mapped file by another process is the one thing
+ * that cannot be caught without a signal handler, which a library inside an editor must not
+ * install.
  */
 #pragma once
 

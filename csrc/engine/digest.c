@@ -2,12 +2,11 @@
 #include "engine/digest.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/file.h"
 #include "base/mem.h"
 
 enum { PIECE = 256 << 10 }; /* bytes of one read: about a millisecond of work */
@@ -31,20 +30,6 @@ void gm_digest_close(gm_digest **dp) {
     gm_free(d);
 }
 
-/* O_NONBLOCK: opening a pipe that nobody writes to would otherwise wait for ever. */
-static int open_file(gm_digest *d, const char *path, char *err, size_t errlen) {
-    struct stat st;
-    d->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (d->fd < 0 || fstat(d->fd, &st) != 0) {
-        int code = errno == ENOENT || errno == ENOTDIR ? GM_ENOENT : GM_EIO;
-        return gm_fail(err, errlen, code, "%s: %s", d->name, strerror(errno));
-    }
-    if (!S_ISREG(st.st_mode) || st.st_size < 0)
-        return gm_fail(err, errlen, GM_EINVAL, "%s is not a regular file", d->name);
-    d->total = (uint64_t)st.st_size;
-    return GM_OK;
-}
-
 int gm_digest_open(gm_digest **out, const char *path, char *err, size_t errlen) {
     *out = NULL;
     const char *name = gm_path_tail(path);
@@ -53,7 +38,7 @@ int gm_digest_open(gm_digest **out, const char *path, char *err, size_t errlen) 
     d->fd = -1;
     gm_sha256_begin(&d->hash);
     d->name = gm_strndup(name, strlen(name));
-    int rc = d->name ? open_file(d, path, err, errlen)
+    int rc = d->name ? gm_file_open(path, &d->fd, &d->total, err, errlen)
                      : gm_fail(err, errlen, GM_ENOMEM, "%s", gm_err_text(GM_ENOMEM));
     if (rc < 0) gm_digest_close(&d);
     *out = d;
@@ -65,7 +50,7 @@ int gm_digest_step(gm_digest *d, const gm_cancel *cancel, char *err, size_t errl
     while (!gm_cancelled(cancel) && gm_ms_since(start) < STEP_MS) {
         ssize_t n = read(d->fd, d->piece, PIECE);
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return gm_fail(err, errlen, GM_EIO, "%s: %s", d->name, strerror(errno));
+        if (n < 0) return gm_file_fail(d->name, errno, err, errlen);
         if (n == 0 && d->done == d->total) return 0;
         d->done += (uint64_t)n;
         if (n == 0 || d->done > d->total)

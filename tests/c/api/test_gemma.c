@@ -993,6 +993,15 @@ static void what_cannot_be_hashed_says_why(void **state) {
         assert_int_equal(r->last.code, codes[i]);
         assert_non_null(strstr(r->error, i == 1 ? "gemma-test" : strrchr(names[i], '/') + 1));
     }
+    /* What may be done about it was told of models only. */
+    const char *path = long_file(1);
+    assert_int_equal(chmod(path, 0), 0);
+    if (access(path, R_OK) != 0) {
+        const record *r = wait_end(g, gemma_hash_file(g, path, err, sizeof err));
+        assert_int_equal(r->last.code, GEMMA_EIO);
+        assert_non_null(strstr(r->error, "make the file readable"));
+    }
+    assert_int_equal(remove(path), 0);
     close_editor(g);
 }
 
