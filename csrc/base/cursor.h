@@ -11,6 +11,11 @@
 #include <stdint.h>
 #include <string.h>
 
+/* Numbers are taken from files as they lie there, here and in format/, tokenizer/ and kernels/. */
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "gemma.nvim runs on little-endian computers only"
+#endif
+
 typedef struct {
     const uint8_t *p;
     size_t n;   /* bytes in all */

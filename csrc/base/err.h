@@ -39,10 +39,7 @@ const char *gm_err_text(int code);
  * and returns code, so that callers can `return gm_fail(err, errlen, GM_EFORMAT, ...)`.
  * Control characters that came in through arguments (file names, keys) are written as '?'. */
 int gm_fail(char *err, size_t errlen, int code, const char *fmt, ...)
-#if defined(__GNUC__)
-    __attribute__((format(printf, 4, 5)))
-#endif
-    ;
+    __attribute__((format(printf, 4, 5)));
 
 /* The end of a long path, for messages that must leave room for a sentence; a pointer into path,
  * whole when it is short. */

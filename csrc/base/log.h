@@ -19,7 +19,4 @@ void gm_log_set_sink(gm_log_fn fn, void *ud);
 bool gm_log_on(gm_log_level level, const char *room);
 
 void gm_log(gm_log_level level, const char *room, const char *fmt, ...)
-#if defined(__GNUC__)
-    __attribute__((format(printf, 3, 4)))
-#endif
-    ;
+    __attribute__((format(printf, 3, 4)));

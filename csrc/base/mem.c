@@ -36,6 +36,9 @@
 #define MAP_FROM ((size_t)1 << 20)
 #define poison(p, n) ((void)0)
 #define unpoison(p, n) ((void)0)
+#ifdef __linux__
+#define GM_HAVE_REMAP 1
+#endif
 #endif
 
 typedef struct {
@@ -98,7 +101,7 @@ void *gm_malloc(size_t n, size_t size) {
     return obtain(bytes, false);
 }
 
-#ifndef GM_HAVE_ASAN
+#ifdef GM_HAVE_REMAP
 /* A mapping grows by moving page tables instead of bytes. */
 static void *remap(void *p, size_t bytes) {
     size_t raw_bytes;
@@ -114,7 +117,7 @@ static void *remap(void *p, size_t bytes) {
 void *gm_realloc(void *p, size_t old_bytes, size_t n, size_t size) {
     size_t bytes;
     if (!admit() || !gm_mul_size(n, size, &bytes)) return NULL;
-#ifndef GM_HAVE_ASAN
+#ifdef GM_HAVE_REMAP
     if (p && header_of(p)->mapped && bytes >= MAP_FROM) return remap(p, bytes);
 #endif
     void *q = obtain(bytes, false);

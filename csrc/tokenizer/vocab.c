@@ -23,12 +23,6 @@
  * longest special token of the model has 18. */
 #define MAX_SPECIAL_TEXT 256
 
-#if defined(__GNUC__)
-#define GM_PREFETCH(p) __builtin_prefetch(p)
-#else
-#define GM_PREFETCH(p) ((void)(p))
-#endif
-
 /* Taking up half a million merges means some two million lookups in tables larger than the cache.
  * So pieces and merges go through in blocks, and each step asks for the memory of the next one for
  * the whole block before any of it is waited for. */
@@ -104,7 +98,7 @@ static bool add_pieces(gm_vocab *v, int32_t begin, int32_t end) {
     for (int32_t id = begin; id < end; id++) {
         uint64_t h = hash_end(hash_more(0, v->piece[id]));
         hash[id - begin] = h;
-        GM_PREFETCH(&v->slot[h & v->slot_mask]);
+        __builtin_prefetch(&v->slot[h & v->slot_mask]);
     }
     for (int32_t id = begin; id < end; id++) {
         gm_str s = v->piece[id];
@@ -298,20 +292,20 @@ static void hash_merge(const gm_vocab *v, pending_merge *m) {
     m->hash[0] = hash_end(left);
     m->hash[1] = hash_end(hash_more(0, m->part[1]));
     m->hash[2] = hash_end(hash_more(left, m->part[1]));
-    for (int k = 0; k < 3; k++) GM_PREFETCH(&v->slot[m->hash[k] & v->slot_mask]);
+    for (int k = 0; k < 3; k++) __builtin_prefetch(&v->slot[m->hash[k] & v->slot_mask]);
 }
 
 /* Guesses that the first slot is the right one; find_merge does not rely on it. */
 static void prefetch_piece(const gm_vocab *v, pending_merge *m) {
     for (int k = 0; k < 3; k++) {
         m->id[k] = v->slot[m->hash[k] & v->slot_mask].id1 - 1;
-        if (m->id[k] >= 0) GM_PREFETCH(&v->piece[m->id[k]]);
+        if (m->id[k] >= 0) __builtin_prefetch(&v->piece[m->id[k]]);
     }
 }
 
 static void prefetch_text(const gm_vocab *v, const pending_merge *m) {
     for (int k = 0; k < 3; k++) {
-        if (m->id[k] >= 0) GM_PREFETCH(v->piece[m->id[k]].p);
+        if (m->id[k] >= 0) __builtin_prefetch(v->piece[m->id[k]].p);
     }
 }
 
@@ -324,7 +318,8 @@ static bool find_merge(const gm_vocab *v, pending_merge *m) {
     for (int k = 0; k < 3; k++) {
         if (m->id[k] < 0 || !gm_vocab_ordinary(v, m->id[k])) return false;
     }
-    GM_PREFETCH(&v->merge[gm_merge_hash((uint32_t)m->id[0], (uint32_t)m->id[1]) & v->merge_mask]);
+    __builtin_prefetch(
+        &v->merge[gm_merge_hash((uint32_t)m->id[0], (uint32_t)m->id[1]) & v->merge_mask]);
     return true;
 }
 
