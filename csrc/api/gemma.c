@@ -73,9 +73,7 @@ const char *gemma_err_text(int code) { return gm_err_text(code); }
 const char *gemma_cpu(void) { return gm_cpu_describe(); }
 const char *gemma_media_missing(void) { return gm_decode_missing(); }
 
-static int no_memory(char *err, size_t errlen) {
-    return gm_fail(err, errlen, GM_ENOMEM, "%s", gm_err_text(GM_ENOMEM));
-}
+static int no_memory(char *err, size_t errlen) { return gm_fail_code(err, errlen, GM_ENOMEM); }
 
 /* ---- life ------------------------------------------------------------------------------------ */
 

@@ -54,6 +54,10 @@ int gm_fail(char *err, size_t errlen, int code, const char *fmt, ...) {
     return code;
 }
 
+int gm_fail_code(char *err, size_t errlen, int code) {
+    return gm_fail(err, errlen, code, "%s", gm_err_text(code));
+}
+
 const char *gm_path_tail(const char *path) {
     enum { ENOUGH = 120 }; /* bytes */
     size_t n = strlen(path);

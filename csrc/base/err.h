@@ -41,6 +41,9 @@ const char *gm_err_text(int code);
 int gm_fail(char *err, size_t errlen, int code, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 
+/* The same with the text of the code itself. */
+int gm_fail_code(char *err, size_t errlen, int code);
+
 /* The end of a long path, for messages that must leave room for a sentence; a pointer into path,
  * whole when it is short. */
 const char *gm_path_tail(const char *path);

@@ -89,8 +89,7 @@ int gm_map_each(const char *path, size_t max, gm_bytes_fn fn, void *ud, const gm
                              : fn(ud, piece, n);
             n = 0;
         }
-        if (rc == GM_OK && gm_cancelled(cancel))
-            rc = gm_fail(err, errlen, GM_ECANCELLED, "%s", gm_err_text(GM_ECANCELLED));
+        if (rc == GM_OK && gm_cancelled(cancel)) rc = gm_fail_code(err, errlen, GM_ECANCELLED);
     }
     gm_free(piece);
     close(fd);
@@ -114,7 +113,7 @@ int gm_map_read(gm_map **out, const char *path, size_t max, const gm_cancel *can
                 size_t errlen) {
     copy c = {.m = gm_calloc(1, sizeof *c.m)};
     *out = NULL;
-    if (!c.m) return gm_fail(err, errlen, GM_ENOMEM, "%s", gm_err_text(GM_ENOMEM));
+    if (!c.m) return gm_fail_code(err, errlen, GM_ENOMEM);
     c.m->is_copy = true;
     int rc = gm_map_each(path, max, append, &c, cancel, err, errlen);
     if (rc == GM_ENOMEM) gm_fail(err, errlen, rc, "%s: out of memory", gm_path_tail(path));

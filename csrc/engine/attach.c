@@ -222,7 +222,7 @@ static int add_picture(void *ud, double seconds, const gm_image *img, char *err,
     v->n_row[v->n_frame] = (uint32_t)n;
     v->seconds[v->n_frame++] = (uint32_t)seconds;
     rc = append_rows(f, rows, n);
-    return rc ? gm_fail(err, errlen, rc, "%s", gm_err_text(rc)) : 0;
+    return rc ? gm_fail_code(err, errlen, rc) : 0;
 }
 
 static int add_sound(film *f, const char *path, char *err, size_t errlen) {
@@ -238,7 +238,7 @@ static int add_sound(film *f, const char *path, char *err, size_t errlen) {
     if (rc) return rc;
     f->r->video->n_sound = (uint32_t)n;
     rc = append_rows(f, rows, n);
-    return rc ? gm_fail(err, errlen, rc, "%s", gm_err_text(rc)) : 0;
+    return rc ? gm_fail_code(err, errlen, rc) : 0;
 }
 
 static int embed_video(gm_rows *r, gm_engine *e, const char *path, const gm_media_opts *o,
@@ -250,7 +250,7 @@ static int embed_video(gm_rows *r, gm_engine *e, const char *path, const gm_medi
     film_take_up(&f);
     const bool seen = r->video && !f.file;
     if (!r->video) r->video = gm_calloc(1, sizeof *r->video);
-    if (!r->video) return gm_fail(err, errlen, GM_ENOMEM, "%s", gm_err_text(GM_ENOMEM));
+    if (!r->video) return gm_fail_code(err, errlen, GM_ENOMEM);
     if (!seen)
         rc =
             gm_avlib_video(&f.file, path, GM_VIDEO_FRAMES, add_picture, &f, o->cancel, err, errlen);
@@ -307,7 +307,7 @@ int gm_rows_open(gm_rows **out, gm_engine *e, gm_part_kind kind, gm_str path,
     name = gm_strndup(path.p, path.n);
     r = gm_calloc(1, sizeof *r);
     if (!name || !r) {
-        gm_fail(err, errlen, rc, "%s", gm_err_text(rc));
+        gm_fail_code(err, errlen, rc);
         goto done;
     }
     r->count = 1;
@@ -358,7 +358,7 @@ int gm_attachments_open(gm_attachments *a, gm_engine *e, gm_part *p, const gm_me
     int32_t n = 0;
     int rc;
     if (gm_grow(&a->rows, &a->cap_rows, a->n_rows + 1, sizeof *a->rows))
-        return gm_fail(err, errlen, GM_ENOMEM, "%s", gm_err_text(GM_ENOMEM));
+        return gm_fail_code(err, errlen, GM_ENOMEM);
     p->open = false;
     p->video = NULL;
     if (p->kind == GM_PART_SOUND) {
@@ -430,10 +430,9 @@ int gm_attachments_encode(gm_attachments *a, gm_engine *e, gm_part *parts, size_
     if (!rc) {
         spans = gm_calloc(n_run, sizeof *spans);
         rc = spans ? gm_turns_encode(e->vocab, parts, n_part, turns, ids, spans, err, errlen)
-                   : gm_fail(err, errlen, GM_ENOMEM, "%s", gm_err_text(GM_ENOMEM));
+                   : gm_fail_code(err, errlen, GM_ENOMEM);
     }
-    if (!rc && place(a, parts, n_part, spans, n_run))
-        rc = gm_fail(err, errlen, GM_ENOMEM, "%s", gm_err_text(GM_ENOMEM));
+    if (!rc && place(a, parts, n_part, spans, n_run)) rc = gm_fail_code(err, errlen, GM_ENOMEM);
     if (rc) {
         gm_attachments_finish(a);
         ids->n = n_before;

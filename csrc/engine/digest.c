@@ -34,12 +34,12 @@ int gm_digest_open(gm_digest **out, const char *path, char *err, size_t errlen) 
     *out = NULL;
     const char *name = gm_path_tail(path);
     gm_digest *d = gm_calloc(1, sizeof *d);
-    if (!d) return gm_fail(err, errlen, GM_ENOMEM, "%s", gm_err_text(GM_ENOMEM));
+    if (!d) return gm_fail_code(err, errlen, GM_ENOMEM);
     d->fd = -1;
     gm_sha256_begin(&d->hash);
     d->name = gm_strndup(name, strlen(name));
     int rc = d->name ? gm_file_open(path, &d->fd, &d->total, err, errlen)
-                     : gm_fail(err, errlen, GM_ENOMEM, "%s", gm_err_text(GM_ENOMEM));
+                     : gm_fail_code(err, errlen, GM_ENOMEM);
     if (rc < 0) gm_digest_close(&d);
     *out = d;
     return rc;

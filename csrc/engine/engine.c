@@ -99,8 +99,7 @@ int gm_engine_read(gm_gguf **g, gm_vocab **v, gm_config *c, const char *path, ch
 static int open_model(gm_engine *e, const gm_engine_opts *o, char *err, size_t errlen) {
     int rc = gm_engine_read(&e->gguf, &e->vocab, &e->config, o->model_path, err, errlen);
     if (rc < 0) return rc;
-    if (gm_cancelled(o->cancel))
-        return gm_fail(err, errlen, GM_ECANCELLED, "%s", gm_err_text(GM_ECANCELLED));
+    if (gm_cancelled(o->cancel)) return gm_fail_code(err, errlen, GM_ECANCELLED);
     int32_t n_batch;
     choose_sizes(e, o, &n_batch);
     rc = open_device(e, o, n_batch, err, errlen);
@@ -122,7 +121,7 @@ int gm_engine_open(gm_engine **out, const gm_engine_opts *opts, char *err, size_
     int rc = check_opts(opts, err, errlen);
     if (rc < 0) return rc;
     gm_engine *e = gm_calloc(1, sizeof *e);
-    if (!e) return gm_fail(err, errlen, GM_ENOMEM, "%s", gm_err_text(GM_ENOMEM));
+    if (!e) return gm_fail_code(err, errlen, GM_ENOMEM);
     rc = open_model(e, opts, err, errlen);
     if (rc < 0) {
         gm_engine_close(&e);

@@ -31,7 +31,7 @@ static int begin(gm_gen *g, const gm_prompt *prompt, const gm_gen_opts *o, char 
     if (rc == GM_OK) rc = gm_stop_init(&g->stop, o->stops, o->n_stop, g->heal.forced.n);
     if (rc == GM_OK && o->max_tokens > 0)
         rc = gm_sampler_create(&g->sampler, &o->sampling, gm_vocab_size(g->vocab));
-    if (rc < 0) return gm_fail(err, errlen, rc, "%s", gm_err_text(rc));
+    if (rc < 0) return gm_fail_code(err, errlen, rc);
     rc = gm_session_begin(g->session, &p, &g->n_reused, err, errlen);
     if (rc < 0) return rc;
     g->n_prompt = p.n;

@@ -263,20 +263,20 @@ static gm_gen_opts gen_options(const gm_service *s, const gm_generate_request *r
 }
 
 static int begin(gm_service *s, gm_job *j, char *err, size_t errlen) {
-    if (!s->engine) return gm_fail(err, errlen, GM_ENOMODEL, "%s", gm_err_text(GM_ENOMODEL));
+    if (!s->engine) return gm_fail_code(err, errlen, GM_ENOMODEL);
     struct gm_work *w = j->work = gm_calloc(1, sizeof *j->work);
-    if (!w) return gm_fail(err, errlen, GM_ENOMEM, "%s", gm_err_text(GM_ENOMEM));
+    if (!w) return gm_fail_code(err, errlen, GM_ENOMEM);
     w->epoch = s->epoch;
     int rc = encode(s, j, err, errlen);
     if (rc == GM_OK) rc = open_session(s, j, err, errlen);
     if (rc == GM_OK && j->gen.heal && !s->heal) {
         rc = gm_heal_index_create(&s->heal, s->engine->vocab);
-        if (rc < 0) gm_fail(err, errlen, rc, "%s", gm_err_text(rc));
+        if (rc < 0) gm_fail_code(err, errlen, rc);
     }
     if (rc < 0) return rc;
     gm_prompt p = {.ids = w->ids.v, .n = w->ids.n, .media = w->media.media, .n_media = w->media.n};
     rc = fork_if_better(s, j, &p);
-    if (rc < 0) return gm_fail(err, errlen, rc, "%s", gm_err_text(rc));
+    if (rc < 0) return gm_fail_code(err, errlen, rc);
     gm_gen_opts o = gen_options(s, &j->gen);
     s->begun[j->session] = w;
     return gm_gen_init(&w->gen, s->session[j->session], s->engine->vocab, &p, &o, err, errlen);

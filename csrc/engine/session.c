@@ -66,7 +66,7 @@ static int allocate(gm_session *s) {
 int gm_session_create(gm_session **out, gm_engine *e, char *err, size_t errlen) {
     *out = NULL;
     gm_session *s = gm_calloc(1, sizeof *s);
-    if (!s) return gm_fail(err, errlen, GM_ENOMEM, "%s", gm_err_text(GM_ENOMEM));
+    if (!s) return gm_fail_code(err, errlen, GM_ENOMEM);
     s->e = e;
     s->n_ctx = (size_t)e->kv.n_ctx;
     s->n_vocab = (size_t)e->config.n_vocab;
@@ -253,7 +253,7 @@ int gm_session_begin(gm_session *s, const gm_prompt *p, size_t *reused, char *er
     int rc = check_prompt(s, p, err, errlen);
     if (rc < 0) return rc;
     rc = copy_prompt(s, p);
-    if (rc < 0) return gm_fail(err, errlen, rc, "%s", gm_err_text(rc));
+    if (rc < 0) return gm_fail_code(err, errlen, rc);
     size_t len = gm_session_len(s);
     if (len == p->n && s->untouched && gm_session_common(s, p) == len) {
         *reused = len;

@@ -54,7 +54,7 @@ int gm_sound_create(gm_sound **out, uint32_t rate, uint32_t channels, char *err,
     if (channels < 1 || channels > GM_SOUND_MAX_CHANNELS)
         return gm_fail(err, errlen, GM_EINVAL, "%u channels are out of range", channels);
     gm_sound *s = gm_calloc(1, sizeof *s);
-    if (!s) return gm_fail(err, errlen, GM_ENOMEM, "%s", gm_err_text(GM_ENOMEM));
+    if (!s) return gm_fail_code(err, errlen, GM_ENOMEM);
     const size_t frame = 2 * (size_t)channels;
     atomic_init(&s->count, 1);
     s->rate = rate;
@@ -183,7 +183,7 @@ static int embed(gm_sound *s, gm_engine *e, size_t n_sample, int32_t n, const gm
         s->n_row = 0;
         s->engine = e->serial;
         int rc = gm_rows_create(&s->rows, MAX_ROWS, e->config.n_embd, s->hash);
-        if (rc < 0) return gm_fail(err, errlen, rc, "%s", gm_err_text(rc));
+        if (rc < 0) return gm_fail_code(err, errlen, rc);
     }
     if (n <= s->n_row) return GM_OK;
     const size_t from = (size_t)s->n_row * GM_FRAME;

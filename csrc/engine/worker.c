@@ -298,7 +298,7 @@ int gm_worker_create(gm_worker **out, char *err, size_t errlen) {
     gm_worker *w = gm_calloc(1, sizeof *w);
     if (!w || init_sync(w) < 0) {
         gm_free(w);
-        return gm_fail(err, errlen, GM_ENOMEM, "%s", gm_err_text(GM_ENOMEM));
+        return gm_fail_code(err, errlen, GM_ENOMEM);
     }
     w->wake_read = w->wake_write = -1;
     gm_sched_init(&w->sched);

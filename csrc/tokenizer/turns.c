@@ -54,9 +54,7 @@ static int no_memory(writer *w) {
 static int flush(writer *w) {
     if (w->run.n == 0) return 0;
     int rc = gm_encode(w->v, w->run.p, w->run.n, 0, w->cancel, w->out);
-    if (rc)
-        return rc == GM_ENOMEM ? no_memory(w)
-                               : gm_fail(w->err, w->errlen, rc, "%s", gm_err_text(rc));
+    if (rc) return rc == GM_ENOMEM ? no_memory(w) : gm_fail_code(w->err, w->errlen, rc);
     w->run.n = 0;
     return 0;
 }
