@@ -93,7 +93,7 @@ static int attend(gm_decoder *d, const gm_pass *p, int32_t layer, int32_t row0,
                                                       .out = &out});
     if (rc) return rc;
     gm_tensor flat = gm_pass_work(d, at.out, (int64_t)lc->n_head * lc->head_dim, n, 1);
-    if (gm_probe_on()) gm_probe_dump(d->b, "attn_out", layer, p->pos0 + row0, &flat, n);
+    gm_probe_dump(d->b, "attn_out", layer, p->pos0 + row0, &flat, n);
     gm_tensor x = gm_pass_rows(&d->x, row0, n), h = gm_pass_rows(&d->h, row0, n);
     rc = gm_be_matmul(
         d->b, &(gm_op_matmul){.n_mat = 1, .w = {&w->o}, .x = &flat, .n_tok = n, .out = {&x}});
@@ -104,7 +104,7 @@ static int attend(gm_decoder *d, const gm_pass *p, int32_t layer, int32_t row0,
                                                     .scale = 1.0f,
                                                     .n_tok = n,
                                                     .h = &h});
-    if (!rc && gm_probe_on()) gm_probe_dump(d->b, "h_mid", layer, p->pos0 + row0, &h, n);
+    if (!rc) gm_probe_dump(d->b, "h_mid", layer, p->pos0 + row0, &h, n);
     return rc;
 }
 
@@ -118,7 +118,7 @@ int gm_pass_attention(gm_decoder *d, const gm_pass *p, int32_t layer, int32_t ro
         d->b, &(gm_op_rms_norm){
                   .x = &h, .w = &w->attn_norm, .eps = d->c->rms_eps, .n_tok = n_tok, .out = &x});
     if (rc) return rc;
-    if (gm_probe_on()) gm_probe_dump(d->b, "attn_norm", layer, p->pos0, &x, n_tok);
+    gm_probe_dump(d->b, "attn_norm", layer, p->pos0, &x, n_tok);
 
     int32_t n_q = n_tok - row0;
     gm_tensor q = gm_pass_work(d, at.q, dim, lc->n_head, n_q);
@@ -137,13 +137,11 @@ int gm_pass_attention(gm_decoder *d, const gm_pass *p, int32_t layer, int32_t ro
                                                     .pos0 = p->pos0,
                                                     .cache = gm_kv_layer_at(p->kv, layer)});
     if (rc) return rc;
-    if (gm_probe_on()) {
-        gm_probe_dump(d->b, "k", layer, p->pos0, &k_flat, n_tok);
-        gm_probe_dump(d->b, "v", layer, p->pos0, &v_flat, n_tok);
-    }
+    gm_probe_dump(d->b, "k", layer, p->pos0, &k_flat, n_tok);
+    gm_probe_dump(d->b, "v", layer, p->pos0, &v_flat, n_tok);
     if (n_q == 0) return GM_OK;
     rc = norm_and_turn(d, lc, w, &w->q_norm, &q, p->pos0 + row0);
     if (rc) return rc;
-    if (gm_probe_on()) gm_probe_dump(d->b, "q", layer, p->pos0 + row0, &q_flat, n_q);
+    gm_probe_dump(d->b, "q", layer, p->pos0 + row0, &q_flat, n_q);
     return attend(d, p, layer, row0, &q);
 }

@@ -32,7 +32,7 @@ int gm_pass_embed(gm_decoder *d, const gm_pass *p, const gm_batch *batch) {
                                               .scale = d->c->embed_scale,
                                               .out = &h});
     if (!rc) rc = write_media_rows(d, batch);
-    if (!rc && gm_probe_on()) gm_probe_dump(d->b, "embd", -1, p->pos0, &h, p->n_tok);
+    if (!rc) gm_probe_dump(d->b, "embd", -1, p->pos0, &h, p->n_tok);
     return rc;
 }
 

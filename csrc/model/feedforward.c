@@ -23,7 +23,7 @@ int gm_pass_feedforward(gm_decoder *d, const gm_pass *p, int32_t layer, int32_t 
     int rc = gm_be_rms_norm(
         d->b,
         &(gm_op_rms_norm){.x = &h, .w = &w->ffn_norm, .eps = d->c->rms_eps, .n_tok = n, .out = &x});
-    if (!rc && gm_probe_on()) gm_probe_dump(d->b, "ffn_norm", layer, pos, &x, n);
+    if (!rc) gm_probe_dump(d->b, "ffn_norm", layer, pos, &x, n);
     if (!rc)
         rc = gm_be_matmul(
             d->b,
@@ -35,7 +35,7 @@ int gm_pass_feedforward(gm_decoder *d, const gm_pass *p, int32_t layer, int32_t 
         rc = gm_be_matmul(
             d->b,
             &(gm_op_matmul){.n_mat = 1, .w = {&w->down}, .x = &gate, .n_tok = n, .out = {&x}});
-    if (!rc && gm_probe_on()) gm_probe_dump(d->b, "ffn_out", layer, pos, &x, n);
+    if (!rc) gm_probe_dump(d->b, "ffn_out", layer, pos, &x, n);
     if (!rc)
         rc = gm_be_add_norm(d->b, &(gm_op_add_norm){.x = &x,
                                                     .w = &w->post_ffw_norm,
@@ -43,6 +43,6 @@ int gm_pass_feedforward(gm_decoder *d, const gm_pass *p, int32_t layer, int32_t 
                                                     .scale = w->out_scale,
                                                     .n_tok = n,
                                                     .h = &h});
-    if (!rc && gm_probe_on()) gm_probe_dump(d->b, "h", layer, pos, &h, n);
+    if (!rc) gm_probe_dump(d->b, "h", layer, pos, &h, n);
     return rc;
 }
