@@ -128,9 +128,8 @@ int gm_engine_open(gm_engine **out, const gm_engine_opts *opts, char *err, size_
         return rc;
     }
     e->serial = atomic_fetch_add(&serial, 1) + 1;
-    e->load_ns = gm_now_ns() - start;
     gm_log(GM_LOG_INFO, "engine", "loaded %s in %.0f ms on %s, context %d", e->config.name,
-           (double)e->load_ns / 1e6, e->backend->desc, (int)e->kv.n_ctx);
+           gm_ms_since(start), e->backend->desc, (int)e->kv.n_ctx);
     *out = e;
     return GM_OK;
 }

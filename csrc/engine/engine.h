@@ -44,8 +44,7 @@ typedef struct {
     gm_decoder *decoder;
     struct gm_projector *projector; /* NULL: text only */
     gm_kv_opts kv;                  /* what sessions are given */
-    uint64_t load_ns;
-    uint64_t serial; /* no other engine of this process has it */
+    uint64_t serial;                /* no other engine of this process has it */
 } gm_engine;
 
 /* What the file of a model tells besides its weights. On failure the three are to be freed all the

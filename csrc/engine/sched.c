@@ -36,12 +36,6 @@ void gm_sched_remove(gm_sched *s, const gm_job *j) {
         }
 }
 
-gm_job *gm_sched_find(const gm_sched *s, int64_t id) {
-    for (gm_job *j = s->first; j; j = j->next)
-        if (j->id == id) return j;
-    return NULL;
-}
-
 /* The oldest job of each session in front of the first load or unload, and how urgent it is, and
  * which job makes it so: that one's age counts, or what nobody waited for would come before an
  * older request as soon as a newer one waits for it. */

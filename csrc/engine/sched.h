@@ -38,5 +38,4 @@ gm_job *gm_sched_pick(const gm_sched *s, int32_t *priority);
 /* The same without regard to cancelled jobs, which are not worth an interruption. */
 gm_job *gm_sched_best(const gm_sched *s, int32_t *priority);
 
-void gm_sched_remove(gm_sched *s, const gm_job *j);   /* gives the job back to the caller */
-gm_job *gm_sched_find(const gm_sched *s, int64_t id); /* NULL: none */
+void gm_sched_remove(gm_sched *s, const gm_job *j); /* gives the job back to the caller */

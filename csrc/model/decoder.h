@@ -21,7 +21,6 @@ typedef struct {
     int32_t n_out;           /* rows of logits wanted */
     const int32_t *out_rows; /* [n_out] indices into the batch, ascending */
     float *logits;           /* host [n_out, n_vocab], after the softcap */
-    float *hidden;           /* host [n_out, n_embd] after output_norm, or NULL (for a drafter) */
     /* NULL, or host: the best of one row (n_out is 1) in place of logits, which may be NULL then.
      * Where gm_decoder_top_pays. */
     gm_top *top;

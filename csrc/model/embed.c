@@ -68,16 +68,10 @@ static int compute_logits(gm_decoder *d, int32_t n, float *to, gm_top *top) {
 }
 
 int gm_pass_head(gm_decoder *d, const gm_pass *p, const gm_batch *batch) {
-    size_t n_embd = (size_t)d->c->n_embd, n_vocab = (size_t)d->c->n_vocab;
+    size_t n_vocab = (size_t)d->c->n_vocab;
     for (int32_t i = 0; i < batch->n_out; i += GM_HEAD_ROWS) {
         int32_t n = batch->n_out - i < GM_HEAD_ROWS ? batch->n_out - i : GM_HEAD_ROWS;
         int rc = gather_rows(d, batch->out_rows + i, n);
-        if (!rc && batch->hidden) {
-            rc = gm_be_sync(d->b);
-            if (!rc)
-                rc = gm_be_read(d->b, &d->y, 0, batch->hidden + (size_t)i * n_embd,
-                                (size_t)n * d->y.row_bytes);
-        }
         float *to = batch->logits ? batch->logits + (size_t)i * n_vocab : NULL;
         if (!rc && (to || batch->top)) rc = compute_logits(d, n, to, batch->top);
         if (rc) return rc;

@@ -67,5 +67,5 @@ int gm_pass_attention(gm_decoder *d, const gm_pass *p, int32_t layer, int32_t ro
 /* h = (h + norm(ffn(norm(h)))) * scale for rows from row0 on. */
 int gm_pass_feedforward(gm_decoder *d, const gm_pass *p, int32_t layer, int32_t row0);
 
-/* The wanted rows of h to the caller's logits and hidden. */
+/* The wanted rows of h to the caller's logits. */
 int gm_pass_head(gm_decoder *d, const gm_pass *p, const gm_batch *batch);

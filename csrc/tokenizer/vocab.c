@@ -105,7 +105,6 @@ static bool add_pieces(gm_vocab *v, int32_t begin, int32_t end) {
         uint64_t h = hash[id - begin];
         uint32_t tag = (uint32_t)(h >> 32);
         gm_piece_slot *slot = &v->slot[h & v->slot_mask];
-        if (s.n > v->max_bytes) v->max_bytes = s.n;
         if (s.n == 0) continue;
         for (unsigned probe = 1; slot->id1; probe++) {
             if (slot->tag == tag && piece_is(v, slot->id1 - 1, s, (gm_str){"", 0})) break;
@@ -443,7 +442,6 @@ static int read_special(gm_vocab *v, const gm_gguf *g, char *err, size_t errlen)
     v->ids = (gm_special_ids){
         .bos = find_special(v, "<bos>"),
         .eos = find_special(v, "<eos>"),
-        .pad = find_special(v, "<pad>"),
         .unk = find_special(v, "<unk>"),
         .turn_begin = find_special(v, "<|turn>"),
         .turn_end = find_special(v, "<turn|>"),
@@ -470,7 +468,6 @@ static int read_special(gm_vocab *v, const gm_gguf *g, char *err, size_t errlen)
     } keys[] = {
         {"tokenizer.ggml.bos_token_id", &v->ids.bos},
         {"tokenizer.ggml.eos_token_id", &v->ids.eos},
-        {"tokenizer.ggml.padding_token_id", &v->ids.pad},
         {"tokenizer.ggml.unknown_token_id", &v->ids.unk},
         {"tokenizer.ggml.eot_token_id", &eot},
         {"tokenizer.ggml.eom_token_id", &eom},
@@ -605,8 +602,6 @@ size_t gm_vocab_bytes(const gm_vocab *v, int32_t id, bool control, char *dst, si
     }
     return n;
 }
-
-size_t gm_vocab_max_bytes(const gm_vocab *v) { return v->max_bytes; }
 
 /* The longest special token that text[n] begins with. Narrows the sorted list byte by byte: all
  * entries in [lo, hi) begin with the first d bytes of the text, and shorter ones come first. */

@@ -24,7 +24,7 @@ typedef struct gm_vocab gm_vocab;
 
 /* Ids of the tokens that the chat format needs, found by their texts; -1 when missing. */
 typedef struct {
-    int32_t bos, eos, pad, unk;
+    int32_t bos, eos, unk;
     int32_t turn_begin, turn_end;       /* <|turn> <turn|> */
     int32_t think;                      /* <|think|> */
     int32_t channel_begin, channel_end; /* <|channel> <channel|> */
@@ -58,9 +58,6 @@ const int32_t *gm_vocab_suppressed(const gm_vocab *v, size_t *n);
  * Control tokens give their text when `control` is set, else nothing. Writes at most cap bytes
  * to dst and returns the full length. */
 size_t gm_vocab_bytes(const gm_vocab *v, int32_t id, bool control, char *dst, size_t cap);
-
-/* No gm_vocab_bytes is longer than this. */
-size_t gm_vocab_max_bytes(const gm_vocab *v);
 
 /* The first special token whose text occurs in text[n] at or after `from`: leftmost, then longest.
  * Its id, with *at its place and *len its length in bytes; -1 when there is none. */

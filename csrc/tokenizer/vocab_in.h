@@ -37,7 +37,6 @@ struct gm_vocab {
     const gm_str *piece; /* [n], borrowed from the file */
     uint8_t *type;       /* [n], gm_tok_type */
     int32_t n;
-    size_t max_bytes;
 
     gm_piece_slot *slot; /* [slot_mask + 1] */
     size_t slot_mask;
