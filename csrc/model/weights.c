@@ -44,7 +44,8 @@ static int wrong_shape(const loader *l, const char *name, const gm_gguf_tensor *
 }
 
 /* The tensor if it is there and has the shape; NULL and GM_OK when it is absent and optional. A
- * vector is a matrix of one row. */
+ * vector is a matrix of one row. That its type can be computed and its bytes are there was checked
+ * when the file was opened. */
 static int find(loader *l, const char *name, int64_t ne0, int64_t ne1, bool optional,
                 const gm_gguf_tensor **out) {
     const gm_gguf_tensor *t = gm_gguf_tensor_find(l->g, name);
@@ -53,16 +54,6 @@ static int find(loader *l, const char *name, int64_t ne0, int64_t ne1, bool opti
     if (!t) return gm_fail(l->err, l->errlen, GM_EFORMAT, "the model file has no tensor %s", name);
     if (t->ne[0] != (uint64_t)ne0 || t->ne[1] != (uint64_t)ne1 || t->ne[2] != 1 || t->ne[3] != 1)
         return wrong_shape(l, name, t, ne0, ne1);
-    const gm_dtype_info *info = gm_dtype_get((uint32_t)t->dtype);
-    if (!info->can_compute)
-        return gm_fail(l->err, l->errlen, GM_EUNSUPPORTED,
-                       "the tensor %s has type %s, which is not supported", name,
-                       info->name ? info->name : "unknown");
-    size_t row_bytes = gm_dtype_row_bytes(t->dtype, t->ne[0]);
-    if (row_bytes == 0 || t->bytes / row_bytes < t->ne[1])
-        return gm_fail(l->err, l->errlen, GM_EFORMAT,
-                       "the tensor %s has rows of %" PRIu64 " elements, no whole blocks of %s",
-                       name, t->ne[0], info->name);
     l->n_used++;
     l->w->n_param += t->ne[0] * t->ne[1];
     l->w->n_bytes += t->bytes;
@@ -70,7 +61,7 @@ static int find(loader *l, const char *name, int64_t ne0, int64_t ne1, bool opti
     return GM_OK;
 }
 
-static int device_failed(const loader *l, const char *name, int rc) {
+static int not_loaded(const loader *l, const char *name, int rc) {
     return gm_fail(l->err, l->errlen, rc, "the tensor %s could not be loaded: %s", name,
                    gm_err_text(rc));
 }
@@ -85,7 +76,7 @@ static int take_matrix(loader *l, const char *name, int64_t n_in, int64_t n_out,
     /* Weights are never written: the view only has no const of its own. */
     gm_tensor host = gm_tensor_view(t->dtype, (void *)(uintptr_t)t->data, n_in, n_out);
     rc = gm_be_weight_import(l->to, &host, out);
-    return rc ? device_failed(l, name, rc) : GM_OK;
+    return rc ? not_loaded(l, name, rc) : GM_OK;
 }
 
 static int take_vector(loader *l, const char *name, int64_t n, gm_tensor *out) {
@@ -93,7 +84,7 @@ static int take_vector(loader *l, const char *name, int64_t n, gm_tensor *out) {
     int rc = find(l, name, n, 1, false, &t);
     if (rc) return rc;
     float *copy = gm_malloc((size_t)n, sizeof *copy);
-    if (!copy) return device_failed(l, name, GM_ENOMEM);
+    if (!copy) return not_loaded(l, name, GM_ENOMEM);
     gm_tensor host = gm_tensor_view(GM_F32, copy, n, 1);
     rc = gm_dequant_row(t->dtype, t->data, copy, n);
     for (int64_t i = 0; !rc && i < n; i++)
@@ -105,7 +96,7 @@ static int take_vector(loader *l, const char *name, int64_t n, gm_tensor *out) {
     if (!rc) rc = gm_be_weight_import(l->to, &host, out);
     if (rc) memset(out, 0, sizeof *out);
     if (out->data != copy) gm_free(copy); /* the device has its own now */
-    return rc ? device_failed(l, name, rc) : GM_OK;
+    return rc ? not_loaded(l, name, rc) : GM_OK;
 }
 
 static int take_scalar(loader *l, const char *name, float *out) {
@@ -113,7 +104,7 @@ static int take_scalar(loader *l, const char *name, float *out) {
     int rc = find(l, name, 1, 1, true, &t);
     if (rc || !t) return rc;
     rc = gm_dequant_row(t->dtype, t->data, out, 1);
-    if (rc) return device_failed(l, name, rc);
+    if (rc) return not_loaded(l, name, rc);
     if (!isfinite(*out))
         return gm_fail(l->err, l->errlen, GM_EFORMAT, "the tensor %s is not a finite number", name);
     return GM_OK;
@@ -129,9 +120,9 @@ static int apply_factors(loader *l, int32_t n_pair, float *inv_freq) {
     int rc = find(l, name, n_pair, 1, true, &t);
     if (rc || !t) return rc;
     float *factor = gm_malloc((size_t)n_pair, sizeof *factor);
-    if (!factor) return device_failed(l, name, GM_ENOMEM);
+    if (!factor) return not_loaded(l, name, GM_ENOMEM);
     rc = gm_dequant_row(t->dtype, t->data, factor, n_pair);
-    if (rc) rc = device_failed(l, name, rc);
+    if (rc) rc = not_loaded(l, name, rc);
     for (int32_t i = 0; rc == GM_OK && i < n_pair; i++) {
         if (!(factor[i] > 1e-20f))
             rc = gm_fail(l->err, l->errlen, GM_EFORMAT, "the tensor %s has the factor %g at %d",
