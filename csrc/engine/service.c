@@ -367,14 +367,14 @@ static bool generate(gm_service *s, gm_job *j, int32_t priority) {
 
 static bool hash(gm_service *s, gm_job *j) {
     char err[MESSAGE] = "";
-    int rc = 1;
     if (!j->work) {
         j->work = gm_calloc(1, sizeof *j->work);
-        rc = j->work ? gm_digest_open(&j->work->digest, j->hash_path, err, sizeof err) : GM_ENOMEM;
+        int rc =
+            j->work ? gm_digest_open(&j->work->digest, j->hash_path, err, sizeof err) : GM_ENOMEM;
         return rc < 0 ? fail(s, j, rc, err) : false;
     }
     gm_digest *d = j->work->digest;
-    rc = gm_digest_step(d, s->interrupt, err, sizeof err);
+    int rc = gm_digest_step(d, s->interrupt, err, sizeof err);
     if (rc < 0) return fail(s, j, rc, err);
     gm_event ev = {.job = j->id,
                    .kind = GM_EV_PROGRESS,

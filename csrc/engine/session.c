@@ -309,9 +309,7 @@ static const int32_t *visible_to(gm_session *s, const gm_media_rows *m, size_t p
 static int run_batch(gm_session *s, const gm_batch *b, const uint64_t *keys) {
     size_t pos = gm_session_len(s), n = (size_t)b->n_tok;
     forget_logits(s);
-    gm_noalloc_begin();
     int rc = gm_decoder_run(s->e->decoder, s->kv, b);
-    gm_noalloc_end();
     if (rc < 0) return rc;
     memcpy(s->have + pos, keys, n * sizeof *keys);
     return GM_OK;
