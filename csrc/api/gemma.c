@@ -1,12 +1,12 @@
 /* gemma.c: the exported functions: check, copy, forward. */
 #include "api/gemma.h"
 
-#include <math.h>
 #include <stdbool.h>
 #include <string.h>
 #include "base/cpuid.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "engine/generate.h"
 #include "engine/sound.h"
 #include "engine/worker.h"
 #include "media/decode.h"

@@ -5,11 +5,14 @@
  */
 #pragma once
 
-#include "engine/generate.h"
+#include "engine/sampler.h"
 #include "engine/sound.h"
 #include "tokenizer/turns.h"
 
-enum { GM_MAX_SESSION = 8 };
+enum {
+    GM_MAX_SESSION = 8,
+    GM_MAX_JOB = 256 /* more waiting jobs than that are a mistake of the caller */
+};
 
 /* Who waits for an answer: somebody with a key down, somebody who asked, nobody. */
 enum { GM_PRIO_TYPING, GM_PRIO_ASK, GM_PRIO_BACKGROUND };

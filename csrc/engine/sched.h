@@ -15,8 +15,6 @@
 
 #include "engine/job.h"
 
-enum { GM_MAX_JOB = 256 }; /* more waiting jobs than that are a mistake of the caller */
-
 typedef struct {
     gm_job *first;
     size_t n;

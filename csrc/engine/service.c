@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "engine/attach.h"
 #include "engine/digest.h"
+#include "engine/generate.h"
 #include "media/projector.h"
 
 enum {

@@ -10,7 +10,6 @@
  */
 #include "engine/session.h"
 
-#include <limits.h>
 #include <string.h>
 #include "base/err.h"
 #include "base/mem.h"

@@ -8,11 +8,11 @@
  */
 #include "engine/worker.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
-#include <string.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <unistd.h>
 #include <uv.h>
 #ifdef __linux__
@@ -23,6 +23,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "engine/sched.h"
 
 enum { STACK_BYTES = 8 << 20 }; /* some systems give new threads half a megabyte */
 

@@ -10,7 +10,6 @@
 #pragma once
 
 #include "engine/events.h"
-#include "engine/sched.h"
 #include "engine/service.h"
 
 typedef struct gm_worker gm_worker;

@@ -12,7 +12,6 @@
 #include "format/gguf.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include "base/cursor.h"

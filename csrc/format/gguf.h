@@ -18,7 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "base/buf.h"
-#include "tensor/tensor.h"
+#include "tensor/dtype.h"
 
 typedef enum {
     GM_GGUF_U8,

@@ -22,7 +22,6 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/err.h"
-#include "base/mem.h"
 #include "tokenizer/encode.h"
 #include "tokenizer/utf8.h"
 

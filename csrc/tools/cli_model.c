@@ -6,7 +6,6 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "media/decode.h"
-#include "tokenizer/encode.h"
 #include "tools/cli.h"
 
 int cli_check_device(const char *d) {

@@ -4,7 +4,6 @@
 #include <string.h>
 #include "base/err.h"
 #include "base/mem.h"
-#include "media/vision.h"
 #include "tools/cli.h"
 
 /* Bytes of logits kept for one chunk when the caller does not say how long chunks are: 512

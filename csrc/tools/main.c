@@ -1,7 +1,6 @@
 /* main.c: picks the command. */
 #include <fcntl.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include "api/gemma.h"

@@ -2,7 +2,6 @@
 #include <string.h>
 #include "base/err.h"
 #include "engine/generate.h"
-#include "media/vision.h"
 #include "tokenizer/turns.h"
 #include "tools/cli.h"
 
