@@ -158,6 +158,7 @@ int64_t gemma_generate(gemma *g, const gemma_generate_opts *opts, char *err, siz
 /* The SHA-256 of a file, computed when the worker has nothing else to do; needs no model. PROGRESS
  * tells done of total bytes, and the text of DONE is 64 lower-case hex digits. */
 int64_t gemma_hash_file(gemma *g, const char *path, char *err, size_t errlen);
+
 /* A sound that is being recorded, so that the model hears it while it grows. Samples are signed
  * 16-bit little-endian, channels interleaved; rate is 1000 to 192000 Hz, channels 1 to 8. Returns
  * the sound's number (> 0, below 2^31) or an error; at most GEMMA_SOUND_MAX exist at a time.

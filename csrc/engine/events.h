@@ -3,7 +3,6 @@
  * Text that follows text of the same job and kind is added to it, and progress replaces progress,
  * so that a reader who drains late finds few events rather than many. Every slot has room for a
  * message from the start: an error event never needs memory. No lock: the worker guards it with its
- *
  * own.
  */
 #pragma once

@@ -120,9 +120,8 @@ static size_t probe_name(const name_index *ix, const void *base, size_t stride, 
     return at;
 }
 
-/* 0, GM_ENOMEM, or GM_EFORMAT when a name comes twice; *twice is then its index. As with a name
- * that comes twice it is when names were chosen to meet in one place, where each would be compared
- * with all. */
+/* 0, GM_ENOMEM, or GM_EFORMAT when a name comes twice; *twice is then its index. Names that were
+ * chosen to collide are refused in the same way, since each would be compared with all. */
 static int build_index(name_index *ix, const void *base, size_t stride, size_t n, size_t *twice) {
     size_t n_slot = 16;
     while (n_slot < 2 * n) n_slot *= 2;
