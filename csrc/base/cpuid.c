@@ -132,6 +132,8 @@ bool gm_cpu_has(gm_cpu_level l) {
     return (unsigned)l < N_LEVEL && has[l];
 }
 
+bool gm_cpu_uses(gm_cpu_level top, gm_cpu_level l) { return l <= top && gm_cpu_has(l); }
+
 void gm_cpu_force(gm_cpu_level l) {
     pthread_once(&once, init);
     atomic_store(&level, (int)lower((unsigned)l < N_LEVEL ? l : GM_CPU_LEVEL_COUNT - 1));

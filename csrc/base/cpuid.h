@@ -3,7 +3,8 @@
 
 #include <stdbool.h>
 
-/* Each level includes the ones before it on its own architecture. */
+/* From low to high within an architecture. A CPU that has a level has the ones before it, apart
+ * from AVX-VNNI, which those with AVX-512 may lack. */
 typedef enum {
     GM_CPU_REF,        /* plain C */
     GM_CPU_AVX2,       /* avx2 fma f16c */
@@ -16,12 +17,14 @@ typedef enum {
     GM_CPU_LEVEL_COUNT
 } gm_cpu_level;
 
-/* The best level that the CPU and the operating system support, lowered by GEMMA_CPU. A CPU
- * without AVX-VNNI reaches AVX512 from AVX2. Cached. */
+/* The best level that the CPU and the operating system support, lowered by GEMMA_CPU. Cached. */
 gm_cpu_level gm_cpu_level_get(void);
 
-/* Whether kernels of level l may run here (true for every level on the way to the best). */
+/* Whether this CPU can run code of level l, whatever GEMMA_CPU says. */
 bool gm_cpu_has(gm_cpu_level l);
+
+/* Whether code of level l belongs to level `top`: it is not above it, and this CPU can run it. */
+bool gm_cpu_uses(gm_cpu_level top, gm_cpu_level l);
 
 const char *gm_cpu_level_name(gm_cpu_level l);
 

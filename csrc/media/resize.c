@@ -183,7 +183,7 @@ typedef struct {
 #define AVX2 __attribute__((target("avx2")))
 #define AVX2_INLINE __attribute__((target("avx2"), always_inline)) static inline
 
-static bool has_avx2(void) { return gm_cpu_has(GM_CPU_AVX2); }
+static bool use_avx2(void) { return gm_cpu_uses(gm_cpu_level_get(), GM_CPU_AVX2); }
 
 static void split_weight(pair *p, int side, int32_t w) {
     p->high[side] = (int16_t)(w >> LOW_BITS);
@@ -355,27 +355,28 @@ static int pass_vertical_avx2(const filter *f, const uint8_t *src, size_t n, uin
 #else
 #define pass_horizontal_avx2 pass_horizontal
 #define pass_vertical_avx2 pass_vertical
-static bool has_avx2(void) { return false; }
+static bool use_avx2(void) { return false; }
 #endif
 
 /* A size that stays needs no pass: filtering with weight 1 would give the same bytes. */
 static int resize_rows(const uint8_t *src, size_t n, int32_t h, uint8_t *dst, int32_t out_h,
-                       bool avx2, const gm_cancel *cancel) {
+                       const gm_cancel *cancel) {
     filter f = {0};
     if (out_h == h) return memcpy(dst, src, n * (size_t)h), 0;
     int rc = filter_init(&f, h, out_h);
-    if (!rc) rc = (avx2 ? pass_vertical_avx2 : pass_vertical)(&f, src, n, dst, out_h, cancel);
+    if (!rc) rc = (use_avx2() ? pass_vertical_avx2 : pass_vertical)(&f, src, n, dst, out_h, cancel);
     filter_finish(&f);
     return rc;
 }
 
 static int resize_columns(const uint8_t *src, int32_t w, int32_t h, uint8_t *dst, int32_t out_w,
-                          bool avx2, const gm_cancel *cancel) {
+                          const gm_cancel *cancel) {
     filter f = {0};
     if (out_w == w) return memcpy(dst, src, (size_t)w * 3 * (size_t)h), 0;
     int rc = filter_init(&f, w, out_w);
     if (!rc)
-        rc = (avx2 ? pass_horizontal_avx2 : pass_horizontal)(&f, src, w, h, dst, out_w, cancel);
+        rc = (use_avx2() ? pass_horizontal_avx2 : pass_horizontal)(&f, src, w, h, dst, out_w,
+                                                                   cancel);
     filter_finish(&f);
     return rc;
 }
@@ -386,29 +387,19 @@ static bool rows_first(int32_t w, int32_t h, int32_t out_w, int32_t out_h) {
     return out_h < h && (int64_t)h - out_h > 2 * ((int64_t)w - out_w);
 }
 
-static int resize(const uint8_t *src, int32_t w, int32_t h, uint8_t *dst, int32_t out_w,
-                  int32_t out_h, bool avx2, const gm_cancel *cancel) {
+int gm_resize_rgb(const uint8_t *src, int32_t w, int32_t h, uint8_t *dst, int32_t out_w,
+                  int32_t out_h, const gm_cancel *cancel) {
     const bool rows = rows_first(w, h, out_w, out_h);
     const size_t mid_w = (size_t)(rows ? w : out_w) * 3, mid_h = (size_t)(rows ? out_h : h);
-    if (out_w == w) return resize_rows(src, mid_w, h, dst, out_h, avx2, cancel);
-    if (out_h == h) return resize_columns(src, w, h, dst, out_w, avx2, cancel);
+    if (out_w == w) return resize_rows(src, mid_w, h, dst, out_h, cancel);
+    if (out_h == h) return resize_columns(src, w, h, dst, out_w, cancel);
     size_t n;
     uint8_t *mid = gm_mul_size(mid_w, mid_h, &n) ? gm_malloc(n, 1) : NULL; /* between the passes */
     int rc = mid ? 0 : GM_ENOMEM;
-    if (!rc && rows) rc = resize_rows(src, mid_w, h, mid, out_h, avx2, cancel);
-    if (!rc && rows) rc = resize_columns(mid, w, out_h, dst, out_w, avx2, cancel);
-    if (!rc && !rows) rc = resize_columns(src, w, h, mid, out_w, avx2, cancel);
-    if (!rc && !rows) rc = resize_rows(mid, mid_w, h, dst, out_h, avx2, cancel);
+    if (!rc && rows) rc = resize_rows(src, mid_w, h, mid, out_h, cancel);
+    if (!rc && rows) rc = resize_columns(mid, w, out_h, dst, out_w, cancel);
+    if (!rc && !rows) rc = resize_columns(src, w, h, mid, out_w, cancel);
+    if (!rc && !rows) rc = resize_rows(mid, mid_w, h, dst, out_h, cancel);
     gm_free(mid);
     return rc;
-}
-
-int gm_resize_rgb(const uint8_t *src, int32_t w, int32_t h, uint8_t *dst, int32_t out_w,
-                  int32_t out_h, const gm_cancel *cancel) {
-    return resize(src, w, h, dst, out_w, out_h, has_avx2(), cancel);
-}
-
-int gm_resize_rgb_plain(const uint8_t *src, int32_t w, int32_t h, uint8_t *dst, int32_t out_w,
-                        int32_t out_h, const gm_cancel *cancel) {
-    return resize(src, w, h, dst, out_w, out_h, false, cancel);
 }

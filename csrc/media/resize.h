@@ -7,7 +7,6 @@
  */
 #pragma once
 
-#include <stddef.h>
 #include <stdint.h>
 #include "base/cancel.h"
 
@@ -15,7 +14,3 @@
  * GM_ECANCELLED. */
 int gm_resize_rgb(const uint8_t *src, int32_t w, int32_t h, uint8_t *dst, int32_t out_w,
                   int32_t out_h, const gm_cancel *cancel);
-
-/* The same without vector instructions: what the other one is checked against. */
-int gm_resize_rgb_plain(const uint8_t *src, int32_t w, int32_t h, uint8_t *dst, int32_t out_w,
-                        int32_t out_h, const gm_cancel *cancel);

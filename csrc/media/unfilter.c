@@ -107,7 +107,7 @@ int gm_unfilter(int filter, uint8_t *row, const uint8_t *above, size_t n, size_t
         return 0;
     }
 #ifdef HAVE_AVX2
-    if (gm_cpu_has(GM_CPU_AVX2)) {
+    if (gm_cpu_uses(gm_cpu_level_get(), GM_CPU_AVX2)) {
         vector(filter, row, above, n, pixel);
         return 0;
     }

@@ -455,10 +455,10 @@ static void mix_ref(float *o, const float *s, const float *v, int n_q, int n_k, 
 void gm_attn_fill(gm_attn_fns *f, gm_cpu_level level) {
     *f = (gm_attn_fns){.scores = scores_ref, .mix = mix_ref};
 #ifdef __x86_64__
-    if (level >= GM_CPU_AVX2 && level <= GM_CPU_AVX512VNNI) gm_attn_fill_avx2(f);
-    if (level == GM_CPU_AVX512 || level == GM_CPU_AVX512VNNI) gm_attn_fill_avx512(f);
+    if (gm_cpu_uses(level, GM_CPU_AVX2)) gm_attn_fill_avx2(f);
+    if (gm_cpu_uses(level, GM_CPU_AVX512)) gm_attn_fill_avx512(f);
 #elif defined(__aarch64__)
-    if (level >= GM_CPU_NEON) gm_attn_fill_neon(f);
+    if (gm_cpu_uses(level, GM_CPU_NEON)) gm_attn_fill_neon(f);
 #else
     (void)level;
 #endif

@@ -92,10 +92,10 @@ void gm_rows_fill(gm_row_fns *f, gm_cpu_level level) {
         .from_q8_0 = from_q8_0_ref,
     };
 #ifdef __x86_64__
-    if (level >= GM_CPU_AVX2 && level <= GM_CPU_AVX512VNNI) gm_rows_fill_avx2(f);
-    if (level == GM_CPU_AVX512 || level == GM_CPU_AVX512VNNI) gm_rows_fill_avx512(f);
+    if (gm_cpu_uses(level, GM_CPU_AVX2)) gm_rows_fill_avx2(f);
+    if (gm_cpu_uses(level, GM_CPU_AVX512)) gm_rows_fill_avx512(f);
 #elif defined(__aarch64__)
-    if (level >= GM_CPU_NEON) gm_rows_fill_neon(f);
+    if (gm_cpu_uses(level, GM_CPU_NEON)) gm_rows_fill_neon(f);
 #else
     (void)level;
 #endif

@@ -46,6 +46,19 @@ static void forcing_lowers_what_the_cpu_lacks(void **state) {
     assert_int_equal(gm_cpu_level_get(), best);
 }
 
+/* Pictures were resized with AVX2 under GEMMA_CPU=ref: what the CPU has was asked, not the level.
+ */
+static void nothing_above_the_level_is_used(void **state) {
+    (void)state;
+    for (int l = GM_CPU_REF; l < GM_CPU_LEVEL_COUNT; l++) {
+        assert_int_equal(gm_cpu_uses(GM_CPU_REF, (gm_cpu_level)l), l == GM_CPU_REF);
+        assert_int_equal(gm_cpu_uses((gm_cpu_level)l, (gm_cpu_level)l),
+                         gm_cpu_has((gm_cpu_level)l));
+        assert_true(gm_cpu_uses((gm_cpu_level)l, GM_CPU_REF));
+    }
+    assert_false(gm_cpu_uses(GM_CPU_LEVEL_COUNT, GM_CPU_LEVEL_COUNT));
+}
+
 static void every_level_has_a_name(void **state) {
     (void)state;
     assert_string_equal(gm_cpu_level_name(GM_CPU_REF), "ref");
@@ -119,6 +132,7 @@ int main(void) {
         cmocka_unit_test(the_best_level_is_one_that_the_cpu_has),
         cmocka_unit_test(a_level_includes_the_ones_below),
         cmocka_unit_test(forcing_lowers_what_the_cpu_lacks),
+        cmocka_unit_test(nothing_above_the_level_is_used),
         cmocka_unit_test(every_level_has_a_name),
         cmocka_unit_test(there_is_at_least_one_core),
 #ifdef __linux__

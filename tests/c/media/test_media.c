@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "base/cpuid.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "helper/compare.h"
@@ -422,7 +423,10 @@ static void resize_is_the_same_with_and_without_vectors(void **state) {
         for (size_t k = 0; k < n; k++)
             src[k] = rng_below(&r, 3) ? (uint8_t)rng_u64(&r) : rng_below(&r, 2) ? 255 : 0;
         assert_int_equal(gm_resize_rgb(src, c[0], c[1], got, c[2], c[3], NULL), 0);
-        assert_int_equal(gm_resize_rgb_plain(src, c[0], c[1], want, c[2], c[3], NULL), 0);
+        const gm_cpu_level level = gm_cpu_level_get();
+        gm_cpu_force(GM_CPU_REF);
+        assert_int_equal(gm_resize_rgb(src, c[0], c[1], want, c[2], c[3], NULL), 0);
+        gm_cpu_force(level);
         for (size_t k = 0; k < m; k++)
             if (got[k] != want[k])
                 fail_msg("%d x %d to %d x %d: byte %zu is %d, want %d", c[0], c[1], c[2], c[3], k,
@@ -462,9 +466,8 @@ static void the_pass_that_shrinks_more_may_come_first(void **state) {
     }
 }
 
-/* Rows of every filter and pixel size, with vectors and byte by byte. */
-static void filters_of_rows_are_taken_back_as_written(void **state) {
-    (void)state;
+/* Rows of every filter and pixel size. */
+static void check_filters(void) {
     enum { MOST = 200 };
     uint8_t row[MOST + GM_UNFILTER_PAD], above[MOST + GM_UNFILTER_PAD],
         want[MOST + GM_UNFILTER_PAD];
@@ -491,6 +494,15 @@ static void filters_of_rows_are_taken_back_as_written(void **state) {
         assert_memory_equal(row, want, sizeof row); /* and nothing behind it is touched */
     }
     assert_int_equal(gm_unfilter(5, row, above, 3, 3), GM_EFORMAT);
+}
+
+static void filters_of_rows_are_taken_back_as_written(void **state) {
+    (void)state;
+    const gm_cpu_level level = gm_cpu_level_get();
+    check_filters();
+    gm_cpu_force(GM_CPU_REF); /* byte by byte */
+    check_filters();
+    gm_cpu_force(level);
 }
 
 static void images_become_the_reference_rows(void **state) {
