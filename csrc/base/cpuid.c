@@ -15,7 +15,7 @@
 #include "base/env.h"
 #include "base/log.h"
 
-#if defined(__x86_64__) || defined(__i386__)
+#ifdef __x86_64__
 #define GM_X86 1
 #include <cpuid.h>
 #elif defined(__aarch64__) && defined(__linux__)
