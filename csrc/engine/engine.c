@@ -50,13 +50,6 @@ static void choose_sizes(gm_engine *e, const gm_engine_opts *o, int32_t *n_batch
                (int)n_ctx, (int)trained);
 }
 
-/* The longest row of scores that attention will see: a global layer at the end of the context or
- * a full ring. */
-static int32_t longest_cache(const gm_engine *e) {
-    int64_t ring = (int64_t)e->config.window + e->kv.n_slack;
-    return ring > e->kv.n_ctx ? (int32_t)(ring < GM_MAX_CTX ? ring : GM_MAX_CTX) : e->kv.n_ctx;
-}
-
 /* The device, and what of the model it takes. */
 static int open_device(gm_engine *e, const gm_engine_opts *o, int32_t n_batch, char *err,
                        size_t errlen) {
@@ -107,8 +100,7 @@ static int open_model(gm_engine *e, const gm_engine_opts *o, char *err, size_t e
     rc = gm_weights_load(&e->weights, e->gguf, &e->config, e->backend, o->progress, o->ud,
                          o->cancel, err, errlen);
     if (rc < 0) return bad_file(o->model_path, rc, err, errlen);
-    rc = gm_decoder_create(&e->decoder, &e->config, e->weights, e->backend, n_batch,
-                           longest_cache(e), err, errlen);
+    rc = gm_decoder_create(&e->decoder, &e->config, e->weights, e->backend, n_batch, err, errlen);
     if (rc < 0 || !o->mmproj_path) return rc;
     return gm_projector_open(&e->projector, o->mmproj_path, e->backend, e->config.n_embd, err,
                              errlen);
@@ -143,8 +135,7 @@ int gm_engine_widen(gm_engine *e, int32_t n, char *err, size_t errlen) {
     const int32_t slack = e->kv.n_slack;
     gm_decoder *wider = NULL;
     if (e->kv.n_slack < n) e->kv.n_slack = n;
-    int rc = gm_decoder_create(&wider, &e->config, e->weights, e->backend, n, longest_cache(e), err,
-                               errlen);
+    int rc = gm_decoder_create(&wider, &e->config, e->weights, e->backend, n, err, errlen);
     if (rc < 0) {
         e->kv.n_slack = slack;
         return rc;
@@ -163,8 +154,7 @@ int gm_engine_narrow(gm_engine *e, gm_engine_width was) {
     e->kv.n_slack = was.n_slack;
     if (was.n_batch == gm_decoder_n_batch(e->decoder)) return GM_OK;
     gm_decoder_destroy(&e->decoder);
-    return gm_decoder_create(&e->decoder, &e->config, e->weights, e->backend, was.n_batch,
-                             longest_cache(e), NULL, 0);
+    return gm_decoder_create(&e->decoder, &e->config, e->weights, e->backend, was.n_batch, NULL, 0);
 }
 
 void gm_engine_close(gm_engine **ep) {

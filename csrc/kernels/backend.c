@@ -271,18 +271,14 @@ void gm_be_limits_grow(gm_be_limits *all, const gm_be_limits *lim) {
 #define GROW(field) all->field = all->field > lim->field ? all->field : lim->field
     GROW(max_tok);
     GROW(max_in);
-    GROW(max_out);
-    GROW(n_vocab);
     GROW(max_head);
     GROW(max_head_dim);
-    GROW(max_slot);
     GROW(fine);
 #undef GROW
 }
 
 int gm_be_reserve(gm_backend *b, const gm_be_limits *lim) {
-    if (lim->max_tok < 1 || lim->max_in < 1 || lim->max_out < 1 || lim->n_vocab < 1 ||
-        lim->max_head < 1 || lim->max_head_dim < 2 || lim->max_slot < 1)
+    if (lim->max_tok < 1 || lim->max_in < 1 || lim->max_head < 1 || lim->max_head_dim < 2)
         return REFUSE("reserve: a limit is zero or negative");
     int e = b->vt->reserve(b, lim);
     return e || !b->rest ? e : b->rest->vt->reserve(b->rest, lim);

@@ -20,15 +20,12 @@ typedef struct gm_dmem gm_dmem; /* a block of a device's memory; NULL on the CPU
 
 /* The largest shapes that ops will be called with, so that scratch space exists before. */
 typedef struct {
-    int32_t max_tok; /* rows of x */
-    int32_t max_in;  /* widest n_in of a matmul */
-    int32_t max_out; /* widest n_out except the vocabulary */
-    int32_t n_vocab;
+    int32_t max_tok;  /* rows of x */
+    int32_t max_in;   /* widest n_in of a matmul */
     int32_t max_head; /* most query heads */
     int32_t max_head_dim;
-    int32_t max_slot; /* longest cache */
-    bool fine;        /* spend arithmetic on accuracy: products with quantised weights within
-                         1e-3 of those with float32 activations */
+    bool fine; /* spend arithmetic on accuracy: products with quantised weights within
+                  1e-3 of those with float32 activations */
 } gm_be_limits;
 
 /* All of both: limits only grow, so that decoders may share a backend. */

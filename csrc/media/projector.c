@@ -169,11 +169,11 @@ static bool flag(const gm_gguf *g, const char *key) {
 }
 
 /* Where weights live on a device, so do the rows of a product. */
-static int alloc_rows(gm_projector *p, const gm_be_limits *lim) {
+static int alloc_rows(gm_projector *p, int32_t max_in) {
     if (!p->patch.dmem && !p->audio_out.dmem) return 0;
-    p->in_rows =
-        gm_tensor_view(GM_F32, NULL, lim->max_in > GM_FRAME ? lim->max_in : GM_FRAME, lim->max_tok);
-    p->out_rows = gm_tensor_view(GM_F32, NULL, lim->max_out, lim->max_tok);
+    const int32_t max_out = p->n_mm > p->n_embd ? p->n_mm : p->n_embd;
+    p->in_rows = gm_tensor_view(GM_F32, NULL, max_in, GM_PROJECTOR_CHUNK);
+    p->out_rows = gm_tensor_view(GM_F32, NULL, max_out, GM_PROJECTOR_CHUNK);
     int rc = gm_be_tensor_alloc(p->backend, &p->in_rows);
     return rc ? rc : gm_be_tensor_alloc(p->backend, &p->out_rows);
 }
@@ -210,15 +210,12 @@ int gm_projector_open(gm_projector **out, const char *path, gm_backend *b, int32
     const gm_be_limits lim = {
         .max_tok = GM_PROJECTOR_CHUNK,
         .max_in = GM_PATCH_VALUES > p->n_mm ? GM_PATCH_VALUES : p->n_mm,
-        .max_out = p->n_mm > n_embd ? p->n_mm : n_embd,
-        .n_vocab = 1, /* the rest belongs to the decoder: limits only grow */
-        .max_head = 1,
+        .max_head = 1, /* the least: heads belong to the decoder, and limits only grow */
         .max_head_dim = 2,
-        .max_slot = 1,
     };
     rc = gm_be_reserve(b, &lim);
     p->mid = gm_malloc((size_t)GM_PROJECTOR_CHUNK * (size_t)(p->n_mm + 1), sizeof *p->mid);
-    if (!rc) rc = p->mid ? alloc_rows(p, &lim) : GM_ENOMEM;
+    if (!rc) rc = p->mid ? alloc_rows(p, lim.max_in) : GM_ENOMEM;
     if (rc) gm_fail(err, errlen, rc, "mmproj: %s", gm_err_text(rc));
 done:
     if (rc) gm_projector_close(&p);

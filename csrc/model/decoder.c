@@ -94,11 +94,10 @@ static int alloc_buffers(gm_decoder *d) {
 static int32_t max32(int32_t a, int32_t b) { return a > b ? a : b; }
 
 int gm_decoder_create(gm_decoder **out, const gm_config *c, const gm_weights *w, gm_backend *b,
-                      int32_t n_batch, int32_t max_slot, char *err, size_t errlen) {
+                      int32_t n_batch, char *err, size_t errlen) {
     *out = NULL;
-    if (n_batch < 1 || max_slot < 1)
-        return gm_fail(err, errlen, GM_EINVAL, "a batch of %d and a cache of %d are not possible",
-                       n_batch, max_slot);
+    if (n_batch < 1)
+        return gm_fail(err, errlen, GM_EINVAL, "a batch of %d is not possible", n_batch);
     gm_decoder *d = gm_calloc(1, sizeof *d);
     if (!d) return gm_fail(err, errlen, GM_ENOMEM, "out of memory for the decoder");
     d->c = c;
@@ -108,11 +107,8 @@ int gm_decoder_create(gm_decoder **out, const gm_config *c, const gm_weights *w,
     gm_be_limits lim = {
         .max_tok = max32(n_batch, GM_HEAD_ROWS),
         .max_in = max32(c->n_embd, max32(c->max_q, c->max_ffn)),
-        .max_out = max32(c->n_embd, max32(c->max_q, c->max_ffn)),
-        .n_vocab = c->n_vocab,
         .max_head = c->max_head,
         .max_head_dim = c->max_head_dim,
-        .max_slot = max_slot,
         .fine = w->n_bytes <= GM_SMALL_MODEL_BYTES,
     };
     int rc = gm_be_reserve(b, &lim);

@@ -27,7 +27,7 @@ typedef struct {
 } gm_batch;
 
 int gm_decoder_create(gm_decoder **out, const gm_config *c, const gm_weights *w, gm_backend *b,
-                      int32_t n_batch, int32_t max_slot, char *err, size_t errlen);
+                      int32_t n_batch, char *err, size_t errlen);
 void gm_decoder_destroy(gm_decoder **d);
 
 /* Bytes that a decoder takes of a backend which computes layers, and what is added where the

@@ -217,13 +217,7 @@ typedef struct {
 
 static engine engine_new(gm_cpu_level level, int n_threads) {
     engine e;
-    const gm_be_limits lim = {.max_tok = 512,
-                              .max_in = 1,
-                              .max_out = 1,
-                              .n_vocab = 1,
-                              .max_head = 16,
-                              .max_head_dim = 512,
-                              .max_slot = 65536};
+    const gm_be_limits lim = {.max_tok = 512, .max_in = 1, .max_head = 16, .max_head_dim = 512};
     if (gm_team_create(&e.team, n_threads, NULL, 0) != 0 ||
         gm_attn_create(&e.attn, e.team, level, NULL, 0) != 0 ||
         gm_attn_reserve(e.attn, &lim) != 0) {

@@ -929,13 +929,8 @@ static void add_device(const char *name, int n_threads) {
         fprintf(stderr, "%s: %s\n", name, err);
         exit(1);
     }
-    const gm_be_limits lim = {.max_tok = MAX_TOK,
-                              .max_in = MAX_IN,
-                              .max_out = 1024,
-                              .n_vocab = N_VOCAB,
-                              .max_head = 80,
-                              .max_head_dim = 512,
-                              .max_slot = 5100};
+    const gm_be_limits lim = {
+        .max_tok = MAX_TOK, .max_in = MAX_IN, .max_head = 80, .max_head_dim = 512};
     if (gm_be_reserve(b, &lim) != 0) exit(1);
     device[n_device++] = b;
 }

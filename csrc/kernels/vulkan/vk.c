@@ -283,7 +283,7 @@ static int vk_reserve(gm_backend *b, const gm_be_limits *lim) {
     vk_backend *k = of(b);
     gm_be_limits all = k->lim;
     gm_be_limits_grow(&all, lim);
-    /* A longer cache alone asks for no other scratch space. */
+    /* More heads alone ask for no other scratch space. */
     if (all.max_tok == k->lim.max_tok && all.max_in == k->lim.max_in &&
         all.max_head_dim == k->lim.max_head_dim && all.fine == k->lim.fine)
         return GM_OK;

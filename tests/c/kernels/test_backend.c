@@ -92,13 +92,7 @@ static void unknown_devices_are_refused_by_name(void **state) {
 }
 
 static gm_be_limits limits(void) {
-    return (gm_be_limits){.max_tok = 32,
-                          .max_in = 64,
-                          .max_out = 64,
-                          .n_vocab = 128,
-                          .max_head = 4,
-                          .max_head_dim = 16,
-                          .max_slot = 64};
+    return (gm_be_limits){.max_tok = 32, .max_in = 64, .max_head = 4, .max_head_dim = 16};
 }
 
 static void opening_the_cpu_survives_failure_of_every_allocation(void **state) {

@@ -31,29 +31,29 @@ static inline void fixture_close(fixture *f) {
 }
 
 /* The rest, after f->g is open. */
-static inline int fixture_build(fixture *f, const char *device, int32_t n_batch, int32_t n_ctx) {
+static inline int fixture_build(fixture *f, const char *device, int32_t n_batch) {
     char *err = f->err;
     size_t n = sizeof f->err;
     int rc = gm_config_read(&f->c, f->g, fixture_n_vocab(f->g), err, n);
     if (!rc) rc = gm_backend_open(&f->b, device, 2, err, n);
     if (!rc) rc = gm_weights_load(&f->w, f->g, &f->c, f->b, NULL, NULL, NULL, err, n);
-    if (!rc) rc = gm_decoder_create(&f->d, &f->c, f->w, f->b, n_batch, n_ctx, err, n);
+    if (!rc) rc = gm_decoder_create(&f->d, &f->c, f->w, f->b, n_batch, err, n);
     return rc;
 }
 
-static inline int fixture_open(fixture *f, const char *path, int32_t n_batch, int32_t n_ctx) {
+static inline int fixture_open(fixture *f, const char *path, int32_t n_batch) {
     memset(f, 0, sizeof *f);
     int rc = gm_gguf_open(&f->g, path, f->err, sizeof f->err);
-    if (!rc) rc = fixture_build(f, "cpu", n_batch, n_ctx);
+    if (!rc) rc = fixture_build(f, "cpu", n_batch);
     if (rc) fixture_close(f);
     return rc;
 }
 
 static inline int fixture_open_memory(fixture *f, const gm_bytes *file, const char *device,
-                                      int32_t n_batch, int32_t n_ctx) {
+                                      int32_t n_batch) {
     memset(f, 0, sizeof *f);
     int rc = gm_gguf_open_memory(&f->g, file->p, file->n, f->err, sizeof f->err);
-    if (!rc) rc = fixture_build(f, device, n_batch, n_ctx);
+    if (!rc) rc = fixture_build(f, device, n_batch);
     if (rc) fixture_close(f);
     return rc;
 }

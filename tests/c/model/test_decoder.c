@@ -19,7 +19,7 @@ static void open_tiny(fixture *f, const tiny_opts *o, const char *device) {
     static gm_bytes file; /* the last one; a model borrows its bytes */
     gm_bytes_finish(&file);
     file = tiny_model_build(o);
-    int rc = fixture_open_memory(f, &file, device, N_BATCH, N_CTX);
+    int rc = fixture_open_memory(f, &file, device, N_BATCH);
     if (rc) print_message("%s\n", f->err);
     assert_int_equal(rc, 0);
 }

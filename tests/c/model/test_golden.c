@@ -354,7 +354,7 @@ static void check_variant(const golden_set *s, const golden_case *c, int32_t var
     fixture f;
     char path[700];
     snprintf(path, sizeof path, "%s/%s", s->dir, c->variant[variant][1]);
-    if (fixture_open(&f, path, N_BATCH, 1024)) {
+    if (fixture_open(&f, path, N_BATCH)) {
         print_message("%s: %s\n", path, f.err);
         n_wrong++;
         return;

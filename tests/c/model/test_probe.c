@@ -24,7 +24,7 @@ static int count_files(const char *rest, char first[64], long *first_bytes) {
     snprintf(spec, sizeof spec, "%s:%s", dir, rest);
     gm_bytes file = tiny_model_build(&(tiny_opts){.pattern = "sg"});
     fixture f;
-    assert_int_equal(fixture_open_memory(&f, &file, "cpu", 8, 64), 0);
+    assert_int_equal(fixture_open_memory(&f, &file, "cpu", 8), 0);
     gm_kv *kv = fixture_cache(&f, 64, 8, GM_F32);
     static const int32_t ids[] = {2, 30, 40, 50, 60, 70}, all[] = {0, 1, 2, 3};
     float *logits = calloc(4 * 512, sizeof *logits);

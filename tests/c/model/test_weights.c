@@ -50,7 +50,7 @@ static gm_bytes tiny(const char *pattern, gm_dtype type) {
 
 static void refuses(gm_bytes *file, int code, const char *text, const char *text2) {
     fixture f;
-    int rc = fixture_open_memory(&f, file, "null", 8, 64);
+    int rc = fixture_open_memory(&f, file, "null", 8);
     if (rc != code || !strstr(f.err, text) || !strstr(f.err, text2))
         print_message("%d \"%s\", expected %d with \"%s\" and \"%s\"\n", rc, f.err, code, text,
                       text2);
@@ -66,7 +66,7 @@ static void tensors_become_named_fields(void **state) {
     (void)state;
     gm_bytes file = tiny("sg", GM_Q8_0);
     fixture f;
-    assert_int_equal(fixture_open_memory(&f, &file, "null", 8, 64), 0);
+    assert_int_equal(fixture_open_memory(&f, &file, "null", 8), 0);
     const gm_layer_weights *s = &f.w->layer[0], *g = &f.w->layer[1];
     assert_int_equal(f.w->token_embd.ne[0], 64);
     assert_int_equal(f.w->token_embd.ne[1], 512);
@@ -95,7 +95,7 @@ static void rotation_tables_follow_base_and_factors(void **state) {
                                      1e30f, 1e30f, 1e30f, 1e30f, 1e30f, 1e30f, 1e30f, 1e30f};
     memcpy(data_of(&file, "rope_freqs.weight"), factor, sizeof factor);
     fixture f;
-    assert_int_equal(fixture_open_memory(&f, &file, "null", 8, 64), 0);
+    assert_int_equal(fixture_open_memory(&f, &file, "null", 8), 0);
     const float *s = f.w->layer[0].inv_freq, *g = f.w->layer[1].inv_freq;
     assert_ptr_equal(s, f.w->layer[2].inv_freq);
     assert_ptr_equal(g, f.w->layer[3].inv_freq);
@@ -120,7 +120,7 @@ static void optional_tensors_may_be_missing(void **state) {
     entry_of(&file, "rope_freqs.weight")[0] = 'x';
     entry_of(&file, "blk.1.layer_output_scale.weight")[0] = 'x';
     fixture f;
-    assert_int_equal(fixture_open_memory(&f, &file, "null", 8, 64), 0);
+    assert_int_equal(fixture_open_memory(&f, &file, "null", 8), 0);
     assert_true(f.w->layer[0].out_scale != 1.0f); /* the file has this one */
     assert_float_equal(f.w->layer[1].out_scale, 1.0f, 0);
     assert_float_equal(f.w->layer[1].inv_freq[15], 2.3713737e-6f, 1e-12);
@@ -144,7 +144,7 @@ static void own_head_is_used_when_there_is_one(void **state) {
     memcpy(model, &model_len, 8);
     memmove(model + 8 + cut, model + 8, (size_t)(name + len - (model + 8)));
     fixture f;
-    int rc = fixture_open_memory(&f, &file, "null", 8, 64);
+    int rc = fixture_open_memory(&f, &file, "null", 8);
     if (rc) print_message("%s\n", f.err);
     assert_int_equal(rc, 0);
     assert_int_equal(f.w->output.ne[1], 512);
@@ -215,7 +215,7 @@ static void loading_survives_every_failing_allocation(void **state) {
         gm_mem_fail_at(0);
         assert_int_equal(gm_gguf_open_memory(&f.g, file.p, file.n, f.err, sizeof f.err), 0);
         gm_mem_fail_at(n);
-        rc = fixture_build(&f, "null", 8, 64);
+        rc = fixture_build(&f, "null", 8);
         gm_mem_fail_at(0);
         if (rc) assert_int_equal(rc, GM_ENOMEM);
         if (rc) assert_true(f.err[0] != '\0');
@@ -249,7 +249,7 @@ static void sliding_layer_without_v_uses_k(void **state) {
     gm_bytes file = tiny("sg", GM_F32);
     entry_of(&file, "blk.0.attn_v.weight")[0] = 'x';
     fixture f;
-    assert_int_equal(fixture_open_memory(&f, &file, "null", 8, 64), 0);
+    assert_int_equal(fixture_open_memory(&f, &file, "null", 8), 0);
     assert_false(f.c.layer[0].has_v);
     assert_int_equal(f.w->layer[0].v.ne[0], 0);
     fixture_close(&f);
