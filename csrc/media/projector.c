@@ -79,9 +79,6 @@ static int need_f32(loader *l, const char *name, uint64_t ne0, uint64_t ne1, uin
 static int need_matrix(loader *l, const char *name, uint64_t n_in, uint64_t n_out, gm_tensor *out) {
     const gm_gguf_tensor *t = need(l, name, n_in, n_out, 1);
     if (!t) return GM_EFORMAT;
-    if (!gm_dtype_get(t->dtype)->can_compute)
-        return gm_fail(l->err, l->errlen, GM_EUNSUPPORTED, "mmproj: tensor %s has type %s", name,
-                       gm_dtype_get(t->dtype)->name);
     const gm_tensor host = {
         .dtype = t->dtype,
         .ne = {(int64_t)n_in, (int64_t)n_out, 1, 1},
