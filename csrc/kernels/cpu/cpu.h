@@ -10,19 +10,15 @@
 #include "kernels/cpu/rows.h"
 #include "kernels/cpu/team.h"
 #include "kernels/hostmem.h"
+#include "kernels/rope.h"
 
 struct gm_matmul_ctx; /* gemm.h: function tables and scratch of the matrix products */
 struct gm_attn_ctx;   /* attn.h */
 
-/* Cosines and sines of the positions of a batch: the same for every head and for every layer of a
- * kind, and too slow to compute for each. */
+/* The numbers of a rope table. */
 typedef struct {
-    int32_t pos0, n_tok, half; /* n_tok 0: empty */
-    float *inv_freq;           /* [half], a copy: the key together with the position */
-    float *cosine, *sine;      /* [n_tok, half] */
-} gm_rope_table;
-
-enum { GM_ROPE_TABLES = 2 }; /* sliding and global layers */
+    float *cosine, *sine; /* [n_tok, half] */
+} gm_cpu_turns;
 
 typedef struct {
     gm_backend base; /* first */
@@ -33,8 +29,8 @@ typedef struct {
     gm_row_fns rows;
     gm_hostmem mem;
     gm_be_limits lim; /* zeroed before the first reserve */
-    gm_rope_table rope[GM_ROPE_TABLES];
-    int rope_next; /* the table to overwrite when neither fits */
+    gm_rope_keys rope;
+    gm_cpu_turns turns[GM_ROPE_TABLES];
 } gm_cpu;
 
 /* Ops of the rows family, in cpu_rows.c. Arguments are checked. */

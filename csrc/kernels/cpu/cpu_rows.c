@@ -120,77 +120,70 @@ int gm_cpu_add_norm(gm_backend *b, const gm_op_add_norm *op) {
 
 /* ---- rotation ---------------------------------------------------------------------------- */
 
-static void free_tables(gm_rope_table *table) {
+static void free_turns(gm_cpu_turns *turns) {
     for (int i = 0; i < GM_ROPE_TABLES; i++) {
-        gm_free(table[i].inv_freq);
-        gm_free(table[i].cosine);
-        gm_free(table[i].sine);
-        table[i] = (gm_rope_table){0};
+        gm_free(turns[i].cosine);
+        gm_free(turns[i].sine);
+        turns[i] = (gm_cpu_turns){0};
     }
 }
 
 int gm_cpu_rope_reserve(gm_cpu *c, const gm_be_limits *lim) {
     size_t half = (size_t)(lim->max_head_dim + 1) / 2, n_tok = (size_t)lim->max_tok;
     if (lim->max_tok <= c->lim.max_tok && lim->max_head_dim <= c->lim.max_head_dim) return GM_OK;
-    gm_rope_table table[GM_ROPE_TABLES] = {{0}};
-    for (int i = 0; i < GM_ROPE_TABLES; i++) {
-        gm_rope_table *r = &table[i];
-        r->inv_freq = gm_calloc(half, sizeof(float));
-        r->cosine = gm_calloc(n_tok, half * sizeof(float));
-        r->sine = gm_calloc(n_tok, half * sizeof(float));
-        if (r->inv_freq && r->cosine && r->sine) continue;
-        free_tables(table); /* the old ones stay */
-        return GM_ENOMEM;
+    gm_rope_keys keys;
+    gm_cpu_turns turns[GM_ROPE_TABLES] = {{0}};
+    int rc = gm_rope_keys_init(&keys, lim->max_head_dim);
+    for (int i = 0; !rc && i < GM_ROPE_TABLES; i++) {
+        turns[i].cosine = gm_calloc(n_tok, half * sizeof(float));
+        turns[i].sine = gm_calloc(n_tok, half * sizeof(float));
+        if (!turns[i].cosine || !turns[i].sine) rc = GM_ENOMEM;
     }
-    free_tables(c->rope);
-    memcpy(c->rope, table, sizeof table);
+    if (rc) { /* the old ones stay */
+        gm_rope_keys_finish(&keys);
+        free_turns(turns);
+        return rc;
+    }
+    gm_cpu_rope_finish(c);
+    c->rope = keys;
+    memcpy(c->turns, turns, sizeof turns);
     return GM_OK;
 }
 
-void gm_cpu_rope_finish(gm_cpu *c) { free_tables(c->rope); }
+void gm_cpu_rope_finish(gm_cpu *c) {
+    gm_rope_keys_finish(&c->rope);
+    free_turns(c->turns);
+}
 
-/* Angles in double: at position 262,143 a float32 product is off by up to 1/64 of a radian. */
-static void rope_rows(void *ud, int begin, int end, int thread) {
+typedef struct {
+    const gm_rope_key *key;
+    const gm_cpu_turns *to;
+} turn_job;
+
+static void turn_rows(void *ud, int begin, int end, int thread) {
     (void)thread;
-    const gm_rope_table *r = ud;
+    const turn_job *j = ud;
     for (int t = begin; t < end; t++) {
-        float *cosine = r->cosine + (size_t)t * (size_t)r->half;
-        float *sine = r->sine + (size_t)t * (size_t)r->half;
-        for (int i = 0; i < r->half; i++) {
-            double angle = (double)(r->pos0 + t) * (double)r->inv_freq[i];
-            cosine[i] = r->inv_freq[i] == 0.0f ? 1.0f : (float)cos(angle);
-            sine[i] = r->inv_freq[i] == 0.0f ? 0.0f : (float)sin(angle);
-        }
+        size_t at = (size_t)t * (size_t)j->key->half;
+        gm_rope_turn(j->key, t, j->to->cosine + at, j->to->sine + at);
     }
 }
 
-/* The table that covers the op's positions, filled when neither of the kept ones does. Frequencies
- * are compared by value: the caller's array may have moved or changed. */
-static const gm_rope_table *rope_table(gm_cpu *c, const gm_op_head_norm_rope *op) {
-    int32_t half = op->head_dim / 2;
-    size_t key_bytes = (size_t)half * sizeof(float);
-    for (int i = 0; i < GM_ROPE_TABLES; i++) {
-        const gm_rope_table *r = &c->rope[i];
-        if (r->n_tok > 0 && r->half == half && op->pos0 >= r->pos0 &&
-            op->pos0 + op->n_tok <= r->pos0 + r->n_tok &&
-            memcmp(r->inv_freq, op->inv_freq, key_bytes) == 0)
-            return r;
-    }
-    gm_rope_table *r = &c->rope[c->rope_next];
-    c->rope_next = (c->rope_next + 1) % GM_ROPE_TABLES;
-    r->pos0 = op->pos0;
-    r->n_tok = op->n_tok;
-    r->half = half;
-    memcpy(r->inv_freq, op->inv_freq, key_bytes);
+/* The number of the table for the op. */
+static int find_turns(gm_cpu *c, const gm_op_head_norm_rope *op) {
+    bool fresh;
+    const int i = gm_rope_find(&c->rope, op, &fresh);
+    turn_job j = {&c->rope.key[i], &c->turns[i]};
     /* A sine costs about as much as thirty simple elements. */
-    each(c, rope_rows, r, r->n_tok, (int64_t)half * 30);
-    return r;
+    if (fresh) each(c, turn_rows, &j, j.key->n_tok, (int64_t)j.key->half * 30);
+    return i;
 }
 
 typedef struct {
     gm_cpu *cpu;
     const gm_op_head_norm_rope *op;
-    const gm_rope_table *rope; /* NULL: no rotation */
+    const gm_cpu_turns *turns; /* NULL: no rotation */
+    int32_t pos0;              /* of the first of them */
 } head_job;
 
 static void head_rows(void *ud, int begin, int end, int thread) {
@@ -204,9 +197,9 @@ static void head_rows(void *ud, int begin, int end, int thread) {
         float *x = row_of(op->x, t, (int64_t)op->n_head * d);
         for (int h = 0; h < op->n_head; h++, x += d) {
             f->scale(x, x, w, inverse_rms(j->cpu, x, d, op->eps), d);
-            if (!j->rope) continue;
-            size_t at = (size_t)(op->pos0 + t - j->rope->pos0) * (size_t)half;
-            f->rotate(x, j->rope->cosine + at, j->rope->sine + at, half);
+            if (!j->turns) continue;
+            size_t at = (size_t)(op->pos0 + t - j->pos0) * (size_t)half;
+            f->rotate(x, j->turns->cosine + at, j->turns->sine + at, half);
         }
     }
 }
@@ -218,7 +211,12 @@ int gm_cpu_head_norm_rope(gm_backend *b, const gm_op_head_norm_rope *op) {
                op->n_tok, op->head_dim);
         return GM_EINVAL;
     }
-    head_job j = {c, op, op->inv_freq ? rope_table(c, op) : NULL};
+    head_job j = {.cpu = c, .op = op};
+    if (op->inv_freq) {
+        const int i = find_turns(c, op);
+        j.turns = &c->turns[i];
+        j.pos0 = c->rope.key[i].pos0;
+    }
     each(c, head_rows, &j, op->n_tok, (int64_t)op->n_head * op->head_dim);
     return done(c);
 }

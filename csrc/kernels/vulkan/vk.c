@@ -246,27 +246,27 @@ static int vk_weight_import(gm_backend *b, const gm_tensor *host, gm_tensor *out
 
 /* ---- reserve ----------------------------------------------------------------------------- */
 
-static void free_tables(vk_backend *k, rope_table *table) {
-    for (int i = 0; i < ROPE_TABLES; i++) {
-        gm_free(table[i].inv_freq);
-        gm_be_tensor_free(&k->base, &table[i].turn);
-        table[i] = (rope_table){0};
-    }
+static void free_turns(vk_backend *k, gm_tensor *turns) {
+    for (int i = 0; i < GM_ROPE_TABLES; i++) gm_be_tensor_free(&k->base, &turns[i]);
 }
 
 static int reserve_rope(vk_backend *k, const gm_be_limits *lim) {
-    rope_table table[ROPE_TABLES] = {{0}};
-    for (int i = 0; i < ROPE_TABLES; i++) {
-        rope_table *r = &table[i];
-        r->inv_freq = gm_calloc((size_t)lim->max_head_dim, sizeof(float));
-        r->turn = gm_tensor_view(GM_F32, NULL, lim->max_head_dim, lim->max_tok);
-        int rc = r->inv_freq ? vk_tensor_alloc(&k->base, &r->turn) : GM_ENOMEM;
-        if (!rc) continue;
-        free_tables(k, table);
+    gm_rope_keys keys;
+    gm_tensor turns[GM_ROPE_TABLES] = {{0}};
+    int rc = gm_rope_keys_init(&keys, lim->max_head_dim);
+    for (int i = 0; !rc && i < GM_ROPE_TABLES; i++) {
+        turns[i] = gm_tensor_view(GM_F32, NULL, lim->max_head_dim, lim->max_tok);
+        rc = vk_tensor_alloc(&k->base, &turns[i]);
+    }
+    if (rc) {
+        gm_rope_keys_finish(&keys);
+        free_turns(k, turns);
         return rc;
     }
-    free_tables(k, k->rope);
-    memcpy(k->rope, table, sizeof table);
+    gm_rope_keys_finish(&k->rope);
+    free_turns(k, k->turns);
+    k->rope = keys;
+    memcpy(k->turns, turns, sizeof turns);
     return GM_OK;
 }
 
@@ -412,20 +412,8 @@ static int vk_softcap(gm_backend *b, const gm_op_softcap *op) {
 
 /* ---- heads and cache --------------------------------------------------------------------- */
 
-/* Angles in double, as on the CPU: at position 262,143 a float32 product is off by 1/64 of a
- * radian. */
-static void fill_turns(float *turn, int32_t pos0, int32_t n_tok, const float *inv_freq,
-                       int32_t half) {
-    for (int32_t t = 0; t < n_tok; t++, turn += 2 * half)
-        for (int32_t i = 0; i < half; i++) {
-            double angle = (double)(pos0 + t) * (double)inv_freq[i];
-            turn[i] = inv_freq[i] == 0.0f ? 1.0f : (float)cos(angle);
-            turn[half + i] = inv_freq[i] == 0.0f ? 0.0f : (float)sin(angle);
-        }
-}
-
-static int upload_turns(vk_backend *k, rope_table *r) {
-    gm_dmem *m = r->turn.dmem;
+static int upload_turns(vk_backend *k, const gm_rope_key *r, const gm_tensor *turns) {
+    gm_dmem *m = turns->dmem;
     size_t row = (size_t)r->half * 2 * sizeof(float);
     int32_t most = (int32_t)((GM_VK_UPLOAD_BYTES / 4) / row);
     for (int32_t t = 0; t < r->n_tok; t += most) {
@@ -435,29 +423,20 @@ static int upload_turns(vk_backend *k, rope_table *r) {
         void *host;
         int rc = gm_vk_cmd_space(&k->cmd, (size_t)n * row, &host, &from);
         if (rc) return rc;
-        fill_turns(host, r->pos0 + t, n, r->inv_freq, r->half);
+        float *turn = host;
+        for (int32_t i = 0; i < n; i++, turn += 2 * r->half)
+            gm_rope_turn(r, t + i, turn, turn + r->half);
         if ((rc = gm_vk_cmd_copy(&k->cmd, &from, &to, (size_t)n * row))) return rc;
     }
     return GM_OK;
 }
 
-static int find_turns(vk_backend *k, const gm_op_head_norm_rope *op, rope_table **out) {
-    int32_t half = op->head_dim / 2;
-    size_t key = (size_t)half * sizeof(float);
-    for (int i = 0; i < ROPE_TABLES; i++) {
-        rope_table *r = *out = &k->rope[i];
-        if (r->n_tok > 0 && r->half == half && op->pos0 >= r->pos0 &&
-            op->pos0 + op->n_tok <= r->pos0 + r->n_tok &&
-            memcmp(r->inv_freq, op->inv_freq, key) == 0)
-            return GM_OK;
-    }
-    rope_table *r = *out = &k->rope[k->rope_next];
-    k->rope_next = (k->rope_next + 1) % ROPE_TABLES;
-    r->pos0 = op->pos0;
-    r->n_tok = op->n_tok;
-    r->half = half;
-    memcpy(r->inv_freq, op->inv_freq, key);
-    int rc = upload_turns(k, r);
+/* *i: the number of the table for the op. */
+static int find_turns(vk_backend *k, const gm_op_head_norm_rope *op, int *i) {
+    bool fresh;
+    *i = gm_rope_find(&k->rope, op, &fresh);
+    gm_rope_key *r = &k->rope.key[*i];
+    int rc = fresh ? upload_turns(k, r, &k->turns[*i]) : GM_OK;
     if (rc) r->n_tok = 0;
     return rc;
 }
@@ -471,21 +450,23 @@ static int vk_head_norm_rope(gm_backend *b, const gm_op_head_norm_rope *op) {
                op->n_tok, op->head_dim);
         return GM_EINVAL;
     }
-    rope_table *r = NULL;
-    if (op->inv_freq && (rc = find_turns(k, op, &r))) return rc;
+    int table = 0;
+    const bool turning = op->inv_freq != NULL;
+    if (turning && (rc = find_turns(k, op, &table))) return rc;
     struct {
         uint32_t d, n_head, x_at, w_at, turn_at, weighted, turning;
         float eps;
     } p = {.d = (uint32_t)op->head_dim,
            .n_head = (uint32_t)op->n_head,
            .weighted = op->w != NULL,
-           .turning = r != NULL,
+           .turning = turning,
            .eps = op->eps};
     uint32_t turn_word = 0;
-    gm_vk_bind binds[3] = {gm_vk_bind_rows(k, op->x, true, &p.x_at),
-                           gm_vk_bind_rows(k, op->w ? op->w : op->x, false, &p.w_at),
-                           gm_vk_bind_rows(k, r ? &r->turn : op->x, false, &turn_word)};
-    if (r) p.turn_at = turn_word + (uint32_t)(op->pos0 - r->pos0) * p.d;
+    gm_vk_bind binds[3] = {
+        gm_vk_bind_rows(k, op->x, true, &p.x_at),
+        gm_vk_bind_rows(k, op->w ? op->w : op->x, false, &p.w_at),
+        gm_vk_bind_rows(k, turning ? &k->turns[table] : op->x, false, &turn_word)};
+    if (turning) p.turn_at = turn_word + (uint32_t)(op->pos0 - k->rope.key[table].pos0) * p.d;
     const uint32_t spec[GM_VK_SPECS] = {k->v.software ? 32 : 64};
     return gm_vk_record(k, "heads", spec, binds, 3, &p, sizeof p, p.n_head, (uint32_t)op->n_tok, 1,
                         (double)op->n_tok * p.n_head * p.d * 4);
@@ -640,7 +621,8 @@ static void vk_destroy(gm_backend *b) {
     vk_backend *k = of(b);
     if (k->v.device && !k->v.hung) k->v.fn.DeviceWaitIdle(k->v.device);
     k->cmd.finished = UINT64_MAX; /* nothing is waited for any more */
-    free_tables(k, k->rope);
+    gm_rope_keys_finish(&k->rope);
+    free_turns(k, k->turns);
     gm_be_tensor_free(b, &k->part);
     gm_be_tensor_free(b, &k->packed);
     gm_be_tensor_free(b, &k->top_stat);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/backend.h"
+#include "kernels/rope.h"
 #include "kernels/vulkan/vk_cmd.h"
 
 /* How products are computed; the first one fits every device. */
@@ -27,15 +28,6 @@ struct gm_dmem {
     gm_vk_span piece[];
 };
 
-/* Cosines and sines of a batch's positions, as in the CPU backend. */
-typedef struct {
-    int32_t pos0, n_tok, half; /* n_tok 0: empty */
-    float *inv_freq;           /* [half], a copy */
-    gm_tensor turn;            /* [n_tok, 2, half] */
-} rope_table;
-
-enum { ROPE_TABLES = 2 };
-
 typedef struct {
     gm_backend base; /* first */
     gm_vk v;
@@ -44,13 +36,13 @@ typedef struct {
     gm_vk_cmd cmd;
     gm_dmem *first;
     gm_be_limits lim;
-    rope_table rope[ROPE_TABLES];
-    int rope_next;
-    gm_tensor part;              /* sums of parts of keys, for attention */
-    gm_vk_way way;               /* asked for by GEMMA_VULKAN_MATMUL */
-    gm_tensor packed;            /* x as pack_x.comp writes it; empty where no way needs it */
-    gm_tensor top_stat, top_out; /* of vk_top.c */
-    uint32_t width;              /* of workgroups that work on rows */
+    gm_rope_keys rope;
+    gm_tensor turns[GM_ROPE_TABLES]; /* [n_tok, 2, half]: cosines and sines of a token */
+    gm_tensor part;                  /* sums of parts of keys, for attention */
+    gm_vk_way way;                   /* asked for by GEMMA_VULKAN_MATMUL */
+    gm_tensor packed;                /* x as pack_x.comp writes it; empty where no way needs it */
+    gm_tensor top_stat, top_out;     /* of vk_top.c */
+    uint32_t width;                  /* of workgroups that work on rows */
 } vk_backend;
 
 /* 0, GM_EDEVICE or GM_ECANCELLED: whether another op may be recorded. */
