@@ -18,16 +18,16 @@
 
 enum { MAX_PART_ROWS = 1024 };
 
-static vk_backend *of(gm_backend *b) { return (vk_backend *)b; }
+static gm_vk_backend *of(gm_backend *b) { return (gm_vk_backend *)b; }
 
-int gm_vk_ready(const vk_backend *k) {
+int gm_vk_ready(const gm_vk_backend *k) {
     if (k->v.lost) return GM_EDEVICE;
     return gm_cancelled(k->base.cancel) ? GM_ECANCELLED : GM_OK;
 }
 
 /* ---- memory ------------------------------------------------------------------------------ */
 
-static gm_dmem *new_dmem(vk_backend *k, int32_t n_piece) {
+static gm_dmem *new_dmem(gm_vk_backend *k, int32_t n_piece) {
     gm_dmem *m = gm_calloc(1, sizeof *m + (size_t)n_piece * sizeof *m->piece);
     if (!m) return NULL;
     m->next = k->first;
@@ -36,7 +36,7 @@ static gm_dmem *new_dmem(vk_backend *k, int32_t n_piece) {
     return m;
 }
 
-static void free_dmem(vk_backend *k, gm_dmem *m) {
+static void free_dmem(gm_vk_backend *k, gm_dmem *m) {
     if (!k->v.lost && !gm_vk_cmd_idle(&k->cmd, &m->access)) gm_vk_cmd_wait(&k->cmd);
     for (int32_t i = 0; i < m->n_piece; i++) gm_vk_give(&k->heap, &m->piece[i]);
     if (m->prev) m->prev->next = m->next;
@@ -49,8 +49,8 @@ static void vk_tensor_free(gm_backend *b, gm_tensor *t) {
     if (t->dmem) free_dmem(of(b), t->dmem);
 }
 
-gm_vk_bind gm_vk_bind_piece(const vk_backend *k, gm_dmem *m, int32_t piece, size_t at, bool write,
-                            uint32_t *word) {
+gm_vk_bind gm_vk_bind_piece(const gm_vk_backend *k, gm_dmem *m, int32_t piece, size_t at,
+                            bool write, uint32_t *word) {
     const gm_vk_span *s = &m->piece[piece];
     VkDeviceSize from = (s->at + at) / k->v.align * k->v.align;
     VkDeviceSize size = s->at + s->size - from, most = gm_vk_max_bind(&k->v);
@@ -63,7 +63,7 @@ static size_t place(const gm_tensor *t) {
     return m->stride == m->row_bytes ? t->offset : t->offset / m->row_bytes * m->stride;
 }
 
-gm_vk_bind gm_vk_bind_rows(const vk_backend *k, const gm_tensor *t, bool write, uint32_t *word) {
+gm_vk_bind gm_vk_bind_rows(const gm_vk_backend *k, const gm_tensor *t, bool write, uint32_t *word) {
     gm_dmem *m = t->dmem;
     gm_vk_bind b = gm_vk_bind_piece(k, m, 0, place(t), write, word);
     VkDeviceSize row = m->stride == m->row_bytes ? t->row_bytes : m->stride;
@@ -78,7 +78,7 @@ static size_t stride_of(const gm_tensor *t) {
 }
 
 static int vk_tensor_alloc(gm_backend *b, gm_tensor *t) {
-    vk_backend *k = of(b);
+    gm_vk_backend *k = of(b);
     if (k->v.lost) return GM_EDEVICE;
     gm_dmem *m = new_dmem(k, 1);
     if (!m) return GM_ENOMEM;
@@ -106,7 +106,7 @@ static int vk_tensor_alloc(gm_backend *b, gm_tensor *t) {
 }
 
 static int vk_write(gm_backend *b, gm_tensor *t, size_t offset, const void *src, size_t n) {
-    vk_backend *k = of(b);
+    gm_vk_backend *k = of(b);
     gm_dmem *m = t->dmem;
     if (m->packed || m->stride != m->row_bytes) return GM_EUNSUPPORTED;
     size_t at = t->offset + offset;
@@ -130,7 +130,7 @@ static int vk_write(gm_backend *b, gm_tensor *t, size_t offset, const void *src,
 }
 
 static int vk_read(gm_backend *b, const gm_tensor *t, size_t offset, void *dst, size_t n) {
-    vk_backend *k = of(b);
+    gm_vk_backend *k = of(b);
     gm_dmem *m = t->dmem;
     if (m->packed || m->stride != m->row_bytes) return GM_EUNSUPPORTED;
     size_t at = t->offset + offset;
@@ -154,7 +154,7 @@ static int vk_read(gm_backend *b, const gm_tensor *t, size_t offset, void *dst, 
 
 static int vk_copy(gm_backend *b, gm_tensor *dst, size_t dst_at, const gm_tensor *src,
                    size_t src_at, size_t n) {
-    vk_backend *k = of(b);
+    gm_vk_backend *k = of(b);
     gm_dmem *d = dst->dmem, *s = src->dmem;
     size_t row = d->row_bytes;
     if (d->packed || s->packed || row != s->row_bytes || d->stride != s->stride)
@@ -178,14 +178,14 @@ static uint64_t vk_memory_free(gm_backend *b) { return gm_vk_device_free(&of(b)-
 /* ---- weights ----------------------------------------------------------------------------- */
 
 /* Vectors stay as they are: norms read them from first to last. */
-static int import_vector(vk_backend *k, const gm_tensor *host, gm_tensor *out) {
+static int import_vector(gm_vk_backend *k, const gm_tensor *host, gm_tensor *out) {
     *out = *host;
     out->data = NULL;
     int rc = vk_tensor_alloc(&k->base, out);
     return rc ? rc : vk_write(&k->base, out, 0, host->data, host->row_bytes);
 }
 
-static int fill_piece(vk_backend *k, gm_dmem *m, int32_t piece, const gm_tensor *host) {
+static int fill_piece(gm_vk_backend *k, gm_dmem *m, int32_t piece, const gm_tensor *host) {
     gm_vk_span *s = &m->piece[piece];
     size_t tile_bytes = (size_t)m->row_words * GM_VK_TILE * 4;
     int64_t tile = piece * m->per_piece, end = tile + m->per_piece, n_row = gm_tensor_rows(host);
@@ -204,7 +204,7 @@ static int fill_piece(vk_backend *k, gm_dmem *m, int32_t piece, const gm_tensor 
 }
 
 static int vk_weight_import(gm_backend *b, const gm_tensor *host, gm_tensor *out) {
-    vk_backend *k = of(b);
+    gm_vk_backend *k = of(b);
     if (k->v.lost) return GM_EDEVICE;
     if (host->dtype == GM_F32 && gm_tensor_rows(host) == 1) return import_vector(k, host, out);
     uint32_t row_words = gm_vk_row_words(host->dtype, host->ne[0]);
@@ -246,11 +246,11 @@ static int vk_weight_import(gm_backend *b, const gm_tensor *host, gm_tensor *out
 
 /* ---- reserve ----------------------------------------------------------------------------- */
 
-static void free_turns(vk_backend *k, gm_tensor *turns) {
+static void free_turns(gm_vk_backend *k, gm_tensor *turns) {
     for (int i = 0; i < GM_ROPE_TABLES; i++) gm_be_tensor_free(&k->base, &turns[i]);
 }
 
-static int reserve_rope(vk_backend *k, const gm_be_limits *lim) {
+static int reserve_rope(gm_vk_backend *k, const gm_be_limits *lim) {
     gm_rope_keys keys;
     gm_tensor turns[GM_ROPE_TABLES] = {{0}};
     int rc = gm_rope_keys_init(&keys, lim->max_head_dim);
@@ -270,7 +270,7 @@ static int reserve_rope(vk_backend *k, const gm_be_limits *lim) {
     return GM_OK;
 }
 
-int gm_vk_renew(vk_backend *k, gm_tensor *old, int64_t n_in, int64_t n_row) {
+int gm_vk_renew(gm_vk_backend *k, gm_tensor *old, int64_t n_in, int64_t n_row) {
     gm_tensor t = gm_tensor_view(GM_F32, NULL, n_in, n_row);
     int rc = vk_tensor_alloc(&k->base, &t);
     if (rc) return rc;
@@ -280,7 +280,7 @@ int gm_vk_renew(vk_backend *k, gm_tensor *old, int64_t n_in, int64_t n_row) {
 }
 
 static int vk_reserve(gm_backend *b, const gm_be_limits *lim) {
-    vk_backend *k = of(b);
+    gm_vk_backend *k = of(b);
     gm_be_limits all = k->lim;
     gm_be_limits_grow(&all, lim);
     /* More heads alone ask for no other scratch space. */
@@ -297,7 +297,7 @@ static int vk_reserve(gm_backend *b, const gm_be_limits *lim) {
 
 /* ---- rows -------------------------------------------------------------------------------- */
 
-int gm_vk_record(vk_backend *k, const char *shader, const uint32_t spec[GM_VK_SPECS],
+int gm_vk_record(gm_vk_backend *k, const char *shader, const uint32_t spec[GM_VK_SPECS],
                  const gm_vk_bind *binds, uint32_t n_bind, const void *push, size_t n_push,
                  uint32_t x, uint32_t y, uint32_t z, double cost) {
     for (uint32_t i = 0; i < n_bind; i++)
@@ -319,7 +319,7 @@ const char *gm_vk_named(char *out, size_t n, const char *shader, gm_dtype t) {
 }
 
 /* Both norms; h NULL: the result goes to out. */
-static int norm(vk_backend *k, const gm_tensor *x, const gm_tensor *w, float eps, float scale,
+static int norm(gm_vk_backend *k, const gm_tensor *x, const gm_tensor *w, float eps, float scale,
                 int32_t n_tok, const gm_tensor *out, bool add) {
     struct {
         uint32_t n, x_at, w_at, out_at, weighted;
@@ -344,7 +344,7 @@ static int vk_add_norm(gm_backend *b, const gm_op_add_norm *op) {
 }
 
 static int vk_embed(gm_backend *b, const gm_op_embed *op) {
-    vk_backend *k = of(b);
+    gm_vk_backend *k = of(b);
     gm_dmem *m = op->table->dmem;
     int rc = gm_vk_ready(k);
     char name[32];
@@ -374,7 +374,7 @@ static int vk_embed(gm_backend *b, const gm_op_embed *op) {
     return rc;
 }
 
-static int flat(vk_backend *k, const char *shader, gm_vk_bind *b, uint32_t n_bind, void *push,
+static int flat(gm_vk_backend *k, const char *shader, gm_vk_bind *b, uint32_t n_bind, void *push,
                 size_t n_push, uint32_t *per, double n) {
     const uint32_t spec[GM_VK_SPECS] = {k->width};
     double groups = ceil(n / k->width);
@@ -384,7 +384,7 @@ static int flat(vk_backend *k, const char *shader, gm_vk_bind *b, uint32_t n_bin
 }
 
 static int vk_geglu(gm_backend *b, const gm_op_geglu *op) {
-    vk_backend *k = of(b);
+    gm_vk_backend *k = of(b);
     int rc = gm_vk_ready(k);
     if (rc) return rc;
     double n = (double)op->n_tok * (double)op->gate->ne[0];
@@ -398,7 +398,7 @@ static int vk_geglu(gm_backend *b, const gm_op_geglu *op) {
 }
 
 static int vk_softcap(gm_backend *b, const gm_op_softcap *op) {
-    vk_backend *k = of(b);
+    gm_vk_backend *k = of(b);
     int rc = gm_vk_ready(k);
     if (rc) return rc;
     double n = (double)op->n_tok * (double)op->x->ne[0];
@@ -412,7 +412,7 @@ static int vk_softcap(gm_backend *b, const gm_op_softcap *op) {
 
 /* ---- heads and cache --------------------------------------------------------------------- */
 
-static int upload_turns(vk_backend *k, const gm_rope_key *r, const gm_tensor *turns) {
+static int upload_turns(gm_vk_backend *k, const gm_rope_key *r, const gm_tensor *turns) {
     gm_dmem *m = turns->dmem;
     size_t row = (size_t)r->half * 2 * sizeof(float);
     int32_t most = (int32_t)((GM_VK_UPLOAD_BYTES / 4) / row);
@@ -432,7 +432,7 @@ static int upload_turns(vk_backend *k, const gm_rope_key *r, const gm_tensor *tu
 }
 
 /* *i: the number of the table for the op. */
-static int find_turns(vk_backend *k, const gm_op_head_norm_rope *op, int *i) {
+static int find_turns(gm_vk_backend *k, const gm_op_head_norm_rope *op, int *i) {
     bool fresh;
     *i = gm_rope_find(&k->rope, op, &fresh);
     gm_rope_key *r = &k->rope.key[*i];
@@ -442,7 +442,7 @@ static int find_turns(vk_backend *k, const gm_op_head_norm_rope *op, int *i) {
 }
 
 static int vk_head_norm_rope(gm_backend *b, const gm_op_head_norm_rope *op) {
-    vk_backend *k = of(b);
+    gm_vk_backend *k = of(b);
     int rc = gm_vk_ready(k);
     if (rc) return rc;
     if (op->inv_freq && (op->n_tok > k->lim.max_tok || op->head_dim > k->lim.max_head_dim)) {
@@ -477,7 +477,7 @@ static uint32_t cache_units(gm_dtype t, uint32_t d) {
 }
 
 static int vk_kv_write(gm_backend *b, const gm_op_kv_write *op) {
-    vk_backend *k = of(b);
+    gm_vk_backend *k = of(b);
     gm_kv_layer *c = op->cache;
     int rc = gm_vk_ready(k);
     if (rc) return rc;
@@ -515,7 +515,7 @@ typedef struct {
 } attn_push;
 
 /* Tokens that one dispatch may take without being late for the desktop: whole workgroups. */
-static int32_t most_tokens(const vk_backend *k, double token_cost, uint32_t tokens) {
+static int32_t most_tokens(const gm_vk_backend *k, double token_cost, uint32_t tokens) {
     double most = gm_vk_cmd_budget(&k->cmd) / token_cost;
     int32_t n = most < 60000 ? (int32_t)most / (int32_t)tokens * (int32_t)tokens : 60000;
     return n > 0 ? n : (int32_t)tokens;
@@ -525,7 +525,7 @@ static double token_cost(const gm_op_attention *op, int32_t n_key) {
     return (double)op->n_head * n_key * op->cache->head_dim / 2;
 }
 
-static attn_plan plan_attention(const vk_backend *k, const gm_op_attention *op) {
+static attn_plan plan_attention(const gm_vk_backend *k, const gm_op_attention *op) {
     attn_plan a = {.width = k->v.software ? 32 : 64,
                    .tokens = gm_vk_power_of_two((uint32_t)op->n_tok, 4)};
     int32_t first = op->lo[0], last = op->hi[0];
@@ -551,7 +551,7 @@ static gm_tensor tokens_of(const gm_op_attention *op, const gm_tensor *x, int32_
     return some;
 }
 
-static int join_parts(vk_backend *k, const gm_tensor *out, const attn_push *a) {
+static int join_parts(gm_vk_backend *k, const gm_tensor *out, const attn_push *a) {
     struct {
         uint32_t d, n_part, part_at, out_at;
     } p = {.d = a->d, .n_part = a->n_part};
@@ -563,7 +563,7 @@ static int join_parts(vk_backend *k, const gm_tensor *out, const attn_push *a) {
 }
 
 /* Few heads over many keys would leave a device idle: then the keys are shared as well. */
-static uint32_t count_parts(const vk_backend *k, uint32_t rows, int32_t n_key, uint32_t width) {
+static uint32_t count_parts(const gm_vk_backend *k, uint32_t rows, int32_t n_key, uint32_t width) {
     uint32_t blocks = ((uint32_t)n_key + width - 1) / width, parts = 1;
     uint32_t wanted = k->v.software ? 16 : 256;
     while (parts * 2 <= blocks && rows * parts < wanted && rows * parts * 2 <= MAX_PART_ROWS)
@@ -572,7 +572,7 @@ static uint32_t count_parts(const vk_backend *k, uint32_t rows, int32_t n_key, u
 }
 
 /* Tokens t0 .. t0 + n_tok - 1. */
-static int attend(vk_backend *k, const gm_op_attention *op, const attn_plan *a, int32_t t0,
+static int attend(gm_vk_backend *k, const gm_op_attention *op, const attn_plan *a, int32_t t0,
                   int32_t n_tok) {
     const gm_kv_layer *c = op->cache;
     char name[32];
@@ -604,7 +604,7 @@ static int attend(vk_backend *k, const gm_op_attention *op, const attn_plan *a, 
 }
 
 static int vk_attention(gm_backend *b, const gm_op_attention *op) {
-    vk_backend *k = of(b);
+    gm_vk_backend *k = of(b);
     int rc = gm_vk_ready(k);
     if (rc) return rc;
     const attn_plan a = plan_attention(k, op);
@@ -618,7 +618,7 @@ static int vk_attention(gm_backend *b, const gm_op_attention *op) {
 /* ---- life -------------------------------------------------------------------------------- */
 
 static void vk_destroy(gm_backend *b) {
-    vk_backend *k = of(b);
+    gm_vk_backend *k = of(b);
     if (k->v.device && !k->v.hung) k->v.fn.DeviceWaitIdle(k->v.device);
     k->cmd.finished = UINT64_MAX; /* nothing is waited for any more */
     gm_rope_keys_finish(&k->rope);
@@ -661,7 +661,7 @@ static const gm_backend_vtable vk_vtable = {
 
 int gm_vk_open(gm_backend **out, int which, bool real_only, char *err, size_t errlen) {
     *out = NULL;
-    vk_backend *k = gm_calloc(1, sizeof *k);
+    gm_vk_backend *k = gm_calloc(1, sizeof *k);
     if (!k) return gm_fail(err, errlen, GM_ENOMEM, "out of memory");
     k->base.vt = &vk_vtable;
     k->base.may_split = true;

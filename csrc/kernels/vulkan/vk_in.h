@@ -43,21 +43,21 @@ typedef struct {
     gm_tensor packed;                /* x as pack_x.comp writes it; empty where no way needs it */
     gm_tensor top_stat, top_out;     /* of vk_top.c */
     uint32_t width;                  /* of workgroups that work on rows */
-} vk_backend;
+} gm_vk_backend;
 
 /* 0, GM_EDEVICE or GM_ECANCELLED: whether another op may be recorded. */
-int gm_vk_ready(const vk_backend *k);
+int gm_vk_ready(const gm_vk_backend *k);
 
 /* A piece of m from a byte on, as much as one binding can show. The offset of a binding has to be a
  * multiple of what the device wants; *word is what is left, in words. */
-gm_vk_bind gm_vk_bind_piece(const vk_backend *k, gm_dmem *m, int32_t piece, size_t at, bool write,
-                            uint32_t *word);
+gm_vk_bind gm_vk_bind_piece(const gm_vk_backend *k, gm_dmem *m, int32_t piece, size_t at,
+                            bool write, uint32_t *word);
 
 /* All rows of t; of size 0 when one binding cannot show them, which gm_vk_record refuses. */
-gm_vk_bind gm_vk_bind_rows(const vk_backend *k, const gm_tensor *t, bool write, uint32_t *word);
+gm_vk_bind gm_vk_bind_rows(const gm_vk_backend *k, const gm_tensor *t, bool write, uint32_t *word);
 
 /* *old becomes a float tensor of n_row rows of n_in; on failure it is what it was. */
-int gm_vk_renew(vk_backend *k, gm_tensor *old, int64_t n_in, int64_t n_row);
+int gm_vk_renew(gm_vk_backend *k, gm_tensor *old, int64_t n_in, int64_t n_row);
 
 /* The smallest power of two that is not below n, or else `most`, which is one. */
 static inline uint32_t gm_vk_power_of_two(uint32_t n, uint32_t most) {
@@ -66,7 +66,7 @@ static inline uint32_t gm_vk_power_of_two(uint32_t n, uint32_t most) {
     return p;
 }
 
-int gm_vk_record(vk_backend *k, const char *shader, const uint32_t spec[GM_VK_SPECS],
+int gm_vk_record(gm_vk_backend *k, const char *shader, const uint32_t spec[GM_VK_SPECS],
                  const gm_vk_bind *binds, uint32_t n_bind, const void *push, size_t n_push,
                  uint32_t x, uint32_t y, uint32_t z, double cost);
 
@@ -76,9 +76,9 @@ const char *gm_vk_named(char *out, size_t n, const char *shader, gm_dtype t);
 /* vk_matmul.c */
 int gm_vk_matmul(gm_backend *b, const gm_op_matmul *op);
 /* room for x as pack_x.comp writes it */
-int gm_vk_matmul_reserve(vk_backend *k, const gm_be_limits *lim);
-int gm_vk_matmul_way(vk_backend *k, char *err, size_t errlen); /* reads GEMMA_VULKAN_MATMUL */
+int gm_vk_matmul_reserve(gm_vk_backend *k, const gm_be_limits *lim);
+int gm_vk_matmul_way(gm_vk_backend *k, char *err, size_t errlen); /* reads GEMMA_VULKAN_MATMUL */
 
 /* vk_top.c */
 int gm_vk_top(gm_backend *b, const gm_op_top *op);
-int gm_vk_top_reserve(vk_backend *k);
+int gm_vk_top_reserve(gm_vk_backend *k);

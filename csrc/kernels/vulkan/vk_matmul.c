@@ -25,7 +25,7 @@ typedef struct {
 /* What pack_x.comp made of the op's x. */
 typedef enum { AS_IT_IS, AS_BYTES, AS_HALVES } packing;
 
-int gm_vk_matmul_way(vk_backend *k, char *err, size_t errlen) {
+int gm_vk_matmul_way(gm_vk_backend *k, char *err, size_t errlen) {
     const char *name = gm_env(GM_ENV_VULKAN_MATMUL);
     if (!name) return GM_OK;
     for (size_t i = 0; i < sizeof way_names / sizeof *way_names; i++)
@@ -39,22 +39,22 @@ int gm_vk_matmul_way(vk_backend *k, char *err, size_t errlen) {
 
 /* ---- choice ------------------------------------------------------------------------------ */
 
-static bool has_tile(const vk_backend *k) {
+static bool has_tile(const gm_vk_backend *k) {
     return k->v.max_shared >= TILE_SHARED && k->v.max_group >= TILE_WIDTH;
 }
 
-static bool has_dot(const vk_backend *k, gm_dtype t) {
+static bool has_dot(const gm_vk_backend *k, gm_dtype t) {
     bool type = t == GM_Q4_0 || t == GM_Q5_0 || t == GM_Q8_0 || t == GM_Q4_K || t == GM_Q5_K ||
                 t == GM_Q6_K;
     return k->v.dot && type && has_tile(k);
 }
 
-static bool has_matrix(const vk_backend *k, gm_dtype t) {
+static bool has_matrix(const gm_vk_backend *k, gm_dtype t) {
     return k->v.matrix[0] && has_tile(k) && t != GM_F32 && t != GM_F16 && t != GM_BF16 &&
            gm_vk_pipes_has("matrix_Q4_0");
 }
 
-static gm_vk_way choose(const vk_backend *k, gm_dtype t, int32_t n_tok, bool linear) {
+static gm_vk_way choose(const gm_vk_backend *k, gm_dtype t, int32_t n_tok, bool linear) {
     if (linear || k->way == GM_VK_WAY_ROWS || !has_tile(k)) return GM_VK_WAY_ROWS;
     if (k->way != GM_VK_WAY_AUTO) {
         bool can = k->way == GM_VK_WAY_MATRIX ? has_matrix(k, t)
@@ -69,14 +69,14 @@ static gm_vk_way choose(const vk_backend *k, gm_dtype t, int32_t n_tok, bool lin
 
 /* ---- x ----------------------------------------------------------------------------------- */
 
-int gm_vk_matmul_reserve(vk_backend *k, const gm_be_limits *lim) {
+int gm_vk_matmul_reserve(gm_vk_backend *k, const gm_be_limits *lim) {
     bool wanted = k->way == GM_VK_WAY_AUTO ? !k->v.software && !lim->fine : k->way >= GM_VK_WAY_DOT;
     if (!wanted || (!k->v.dot && !k->v.matrix[0])) return GM_OK;
     /* 16 words of halves or 11 with bytes for 32 values, and the row's factor. */
     return gm_vk_renew(k, &k->packed, (lim->max_in + 31) / 32 * 16 + 1, lim->max_tok);
 }
 
-static int pack_x(vk_backend *k, const gm_tensor *x, int32_t n_tok, packing as) {
+static int pack_x(gm_vk_backend *k, const gm_tensor *x, int32_t n_tok, packing as) {
     struct {
         uint32_t n, n_tok, x_at, out_at;
     } p = {.n = (uint32_t)x->ne[0], .n_tok = (uint32_t)n_tok};
@@ -104,7 +104,7 @@ typedef struct {
 /* More invocations share a sum where there are few rows of x to keep a device busy. Software has
  * few cores, and subgroups for which everything but the weights is the same; its registers hold two
  * rows. */
-static cut plan_rows(const vk_backend *k, int32_t n_tok, bool aligned, bool linear) {
+static cut plan_rows(const gm_vk_backend *k, int32_t n_tok, bool aligned, bool linear) {
     uint32_t tokens = gm_vk_power_of_two((uint32_t)n_tok, k->v.software ? 4 : 16);
     uint32_t slices = k->v.software ? 1 : tokens <= 4 ? 8 : 4;
     while (slices * GM_VK_TILE > k->v.max_group) slices /= 2;
@@ -116,7 +116,7 @@ static cut plan_rows(const vk_backend *k, int32_t n_tok, bool aligned, bool line
                  .tokens = tokens};
 }
 
-static cut plan_product(const vk_backend *k, gm_vk_way way, int32_t n_tok, bool aligned,
+static cut plan_product(const gm_vk_backend *k, gm_vk_way way, int32_t n_tok, bool aligned,
                         bool linear) {
     uint32_t tokens = n_tok <= 32 ? 2 : 4;
     switch (way) {
@@ -139,14 +139,14 @@ static cut plan_product(const vk_backend *k, gm_vk_way way, int32_t n_tok, bool 
 }
 
 /* Tiles that one dispatch may take without being late for the desktop. */
-static int64_t most_tiles(const vk_backend *k, double tile_cost) {
+static int64_t most_tiles(const gm_vk_backend *k, double tile_cost) {
     double most = tile_cost > 0 ? gm_vk_cmd_budget(&k->cmd) / tile_cost : 60000;
     /* Fewer than 16 would leave a device idle. */
     return most < 16 ? 16 : most < 60000 ? (int64_t)most : 60000;
 }
 
 /* *packed: how x lies in k->packed, kept from matrix to matrix of an op. */
-static int product(vk_backend *k, const gm_tensor *w, const gm_tensor *x, const gm_tensor *out,
+static int product(gm_vk_backend *k, const gm_tensor *w, const gm_tensor *x, const gm_tensor *out,
                    int32_t n_tok, packing *packed) {
     gm_dmem *m = w->dmem;
     char name[32];
@@ -190,7 +190,7 @@ static int product(vk_backend *k, const gm_tensor *w, const gm_tensor *x, const 
 }
 
 int gm_vk_matmul(gm_backend *b, const gm_op_matmul *op) {
-    vk_backend *k = (vk_backend *)b;
+    gm_vk_backend *k = (gm_vk_backend *)b;
     int rc = gm_vk_ready(k);
     packing packed = AS_IT_IS;
     for (int32_t i = 0; !rc && i < op->n_mat; i++)

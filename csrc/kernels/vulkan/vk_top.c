@@ -16,7 +16,7 @@ enum {
     OUT_WORDS = HEAD + 2 * GM_TOP_ROOM
 };
 
-int gm_vk_top_reserve(vk_backend *k) {
+int gm_vk_top_reserve(gm_vk_backend *k) {
     if (k->top_out.dmem) return GM_OK;
     gm_be_tensor_free(&k->base, &k->top_stat); /* of an attempt that failed half way */
     k->top_stat = gm_tensor_view(GM_F32, NULL, 2 * BLOCKS, 1);
@@ -25,7 +25,7 @@ int gm_vk_top_reserve(vk_backend *k) {
     return rc ? rc : gm_be_tensor_alloc(&k->base, &k->top_out);
 }
 
-static int find_bound(vk_backend *k, const gm_tensor *x, uint32_t groups) {
+static int find_bound(gm_vk_backend *k, const gm_tensor *x, uint32_t groups) {
     struct {
         uint32_t n, x_at, stat_at;
     } a = {.n = (uint32_t)x->ne[0]};
@@ -43,7 +43,7 @@ static int find_bound(vk_backend *k, const gm_tensor *x, uint32_t groups) {
     return gm_vk_record(k, "top_bound", spec, bound, 2, &b, sizeof b, 1, 1, 1, 34.0 * BLOCKS);
 }
 
-static int list_best(vk_backend *k, const gm_tensor *x, uint32_t groups) {
+static int list_best(gm_vk_backend *k, const gm_tensor *x, uint32_t groups) {
     struct {
         uint32_t n, room, x_at, stat_at, out_at;
     } p = {.n = (uint32_t)x->ne[0], .room = GM_TOP_ROOM};
@@ -61,7 +61,7 @@ static float as_float(uint32_t bits) {
 }
 
 int gm_vk_top(gm_backend *base, const gm_op_top *op) {
-    vk_backend *k = (vk_backend *)base;
+    gm_vk_backend *k = (gm_vk_backend *)base;
     gm_top *t = op->out;
     uint32_t word[OUT_WORDS], groups = (BLOCKS + k->width - 1) / k->width;
     int rc = gm_vk_ready(k);
