@@ -1,6 +1,6 @@
 /* decode.h: files that users have, to pixels or samples.
  *
- * WAV is read here, PNG in png.c. Everything else is decoded by FFmpeg's libraries, which are
+ * WAV is read by wav.c, PNG by png.c. Everything else is decoded by FFmpeg's libraries, which are
  * looked up at run time (avlib.h); without them the message says what to install. Limits hold
  * before anything is decoded. A malformed file is an error text, never more. Thread: the worker;
  * blocks on the disk.
@@ -45,7 +45,3 @@ int gm_decode_sound(const char *path, gm_samples *out, const gm_cancel *cancel, 
 /* The sound track of a video, no more than GM_VIDEO_SOUND_SECONDS. GM_ENOENT: it has none. */
 int gm_decode_track(const char *path, gm_samples *out, const gm_cancel *cancel, char *err,
                     size_t errlen);
-
-/* The WAV reader alone, from memory (PCM 8 to 32 bit, float 32 and 64, extensible). */
-int gm_decode_wav(const uint8_t *p, size_t n, gm_samples *out, const gm_cancel *cancel, char *err,
-                  size_t errlen);

@@ -21,6 +21,7 @@
 #include "media/resize.h"
 #include "media/turn.h"
 #include "media/unfilter.h"
+#include "media/wav.h"
 
 enum { N_EMBD = 64 };
 static char root[512]; /* the set "nano" */
@@ -711,7 +712,7 @@ static void every_form_of_wav_gives_the_same_sound(void **state) {
             const size_t n = put_wav(wav, rate / 4, rate, n_ch, forms[f][0], forms[f][1]);
             gm_samples s;
             char err[256] = "";
-            if (gm_decode_wav(wav, n, &s, NULL, err, sizeof err)) fail_msg("%s", err);
+            if (gm_wav_decode(wav, n, &s, NULL, err, sizeof err)) fail_msg("%s", err);
             assert_in_range(s.n, 3998, 4001);
             for (size_t i = 400; i < 3600; i++) {
                 const double want = mean * sin(6.2831853 * 300.0 * (double)i / 16000.0);
@@ -735,7 +736,7 @@ static void sounds_of_any_length_are_framed(void **state) {
         gm_samples s;
         char err[256] = "";
         const size_t n = put_wav(wav, cases[i][0], 16000, 1, 1, 8);
-        if (gm_decode_wav(wav, n, &s, NULL, err, sizeof err)) fail_msg("%s", err);
+        if (gm_wav_decode(wav, n, &s, NULL, err, sizeof err)) fail_msg("%s", err);
         assert_int_equal(gm_audio_rows(s.n), cases[i][1]);
         gm_free(s.v);
     }
@@ -750,9 +751,9 @@ static void numbers_that_are_no_sound_are_silence(void **state) {
     const size_t n = put_wav(wav, 1600, 16000, 1, 3, 32);
     gm_samples plain, s;
     char err[256] = "";
-    assert_int_equal(gm_decode_wav(wav, n, &plain, NULL, err, sizeof err), 0);
+    assert_int_equal(gm_wav_decode(wav, n, &plain, NULL, err, sizeof err), 0);
     for (size_t i = 0; i < 4; i++) memcpy(wav + 44 + 4 * (100 + i), &strange[i], 4);
-    assert_int_equal(gm_decode_wav(wav, n, &s, NULL, err, sizeof err), 0);
+    assert_int_equal(gm_wav_decode(wav, n, &s, NULL, err, sizeof err), 0);
     assert_int_equal(s.n, plain.n);
     for (size_t i = 0; i < s.n; i++)
         assert_true(s.v[i] == (i >= 100 && i < 104 ? 0.0f : plain.v[i]));
@@ -766,11 +767,11 @@ static void ten_minutes_are_not_too_long(void **state) {
     uint8_t *wav = malloc(44 + N + 1);
     gm_samples s;
     char err[256] = "";
-    if (gm_decode_wav(wav, put_wav(wav, N, RATE, 1, 1, 8), &s, NULL, err, sizeof err))
+    if (gm_wav_decode(wav, put_wav(wav, N, RATE, 1, 1, 8), &s, NULL, err, sizeof err))
         fail_msg("%s", err);
     gm_free(s.v);
     assert_int_equal(
-        gm_decode_wav(wav, put_wav(wav, N + 1, RATE, 1, 1, 8), &s, NULL, err, sizeof err),
+        gm_wav_decode(wav, put_wav(wav, N + 1, RATE, 1, 1, 8), &s, NULL, err, sizeof err),
         GM_ETOOLONG);
     free(wav);
 }
@@ -784,13 +785,13 @@ static void a_wav_of_no_length_is_empty_or_unfinished(void **state) {
     memset(wav + 40, 0, 4);
     gm_samples s;
     char err[256] = "";
-    if (gm_decode_wav(wav, n, &s, NULL, err, sizeof err)) fail_msg("%s", err);
+    if (gm_wav_decode(wav, n, &s, NULL, err, sizeof err)) fail_msg("%s", err);
     assert_int_equal(s.n, 1600);
     gm_free(s.v);
     const uint32_t rest = (uint32_t)(n - 8);
     memcpy(wav + 4, &rest, 4);
     memcpy(wav + 44, "LIST", 4);
-    assert_int_equal(gm_decode_wav(wav, n, &s, NULL, err, sizeof err), GM_EFORMAT);
+    assert_int_equal(gm_wav_decode(wav, n, &s, NULL, err, sizeof err), GM_EFORMAT);
     assert_string_equal(err, "the recording holds no sound");
 }
 
@@ -812,7 +813,7 @@ static void the_samples_of_a_long_wav_end_where_it_says(void **state) {
         gm_samples s;
         char err[256] = "";
         memcpy(wav + 28, &told[i], 8);
-        if (gm_decode_wav(wav, sizeof wav, &s, NULL, err, sizeof err)) fail_msg("%s", err);
+        if (gm_wav_decode(wav, sizeof wav, &s, NULL, err, sizeof err)) fail_msg("%s", err);
         assert_int_equal(s.n, i == 0 ? N : N + 108); /* or all there is */
         gm_free(s.v);
     }
@@ -827,7 +828,7 @@ static void pcm_with_gaps_is_refused(void **state) {
     const size_t n = put_wav(wav, 64, 16000, 2, 1, 24);
     for (uint8_t align = 0; align < 10; align++) {
         wav[32] = align;
-        const int rc = gm_decode_wav(wav, n, &s, NULL, err, sizeof err);
+        const int rc = gm_wav_decode(wav, n, &s, NULL, err, sizeof err);
         /* less than two samples is a slip of the pen */
         assert_int_equal(rc, align < 8 ? 0 : GM_EFORMAT);
         gm_free(s.v);
@@ -845,17 +846,17 @@ static void damaged_wav_is_an_error_or_sound(void **state) {
            44);
     gm_samples s;
     char err[256];
-    assert_int_equal(gm_decode_wav(wav, sizeof wav, &s, NULL, err, sizeof err), 0);
+    assert_int_equal(gm_wav_decode(wav, sizeof wav, &s, NULL, err, sizeof err), 0);
     assert_int_equal(s.n, 32);
     gm_free(s.v);
     for (size_t n = 0; n < sizeof wav; n++) {
-        if (gm_decode_wav(wav, n, &s, NULL, err, sizeof err) == 0) gm_free(s.v);
+        if (gm_wav_decode(wav, n, &s, NULL, err, sizeof err) == 0) gm_free(s.v);
         else assert_non_null(strchr(err, ' '));
     }
     for (size_t i = 0; i < 44; i++) {
         for (int bit = 0; bit < 8; bit++) {
             wav[i] ^= (uint8_t)(1 << bit);
-            if (gm_decode_wav(wav, sizeof wav, &s, NULL, err, sizeof err) == 0) gm_free(s.v);
+            if (gm_wav_decode(wav, sizeof wav, &s, NULL, err, sizeof err) == 0) gm_free(s.v);
             wav[i] ^= (uint8_t)(1 << bit);
         }
     }
