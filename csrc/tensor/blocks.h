@@ -43,3 +43,16 @@ GM_BLOCK(iq4_xs, 136, uint16_t d; uint16_t sh; uint8_t sl[4]; uint8_t q[128];);
 
 /* The 16 levels of IQ4_NL and IQ4_XS, ascending. */
 extern const int8_t gm_iq4_values[16];
+
+/* Packed scales, one at a time. quant.c reads them by itself: everything is compared with it. */
+
+/* Of group g of eight in a block of IQ4_XS: -32 .. 31. */
+static inline int gm_iq4_xs_scale(const gm_block_iq4_xs *b, int g) {
+    return ((b->sl[g / 2] >> 4 * (g & 1) & 15) | (b->sh >> 2 * g & 3) << 4) - 32;
+}
+
+/* Of group j of 16 in a block of Q3_K: -32 .. 31. */
+static inline int gm_q3_k_scale(const gm_block_q3_k *b, int j) {
+    const int low = j < 8 ? b->sc[j] & 15 : b->sc[j - 8] >> 4;
+    return (low | (b->sc[8 + j % 4] >> 2 * (j / 4) & 3) << 4) - 32;
+}

@@ -108,9 +108,8 @@ static void unpack_iq4_xs(const uint8_t *row, int64_t k0, int n, uint8_t *q, flo
     for (int i = 0; i < n / 256; i++) {
         float d = gm_f16_to_f32(b[i].d);
         for (int g = 0; g < 8; g++) {
-            int ls = (b[i].sl[g / 2] >> 4 * (g & 1) & 15) | (b[i].sh >> 2 * g & 3) << 4;
             look_up(b[i].q + 16 * g, q + 256 * i + 32 * g);
-            scale[8 * i + g] = d * (float)(ls - 32);
+            scale[8 * i + g] = d * (float)gm_iq4_xs_scale(&b[i], g);
         }
     }
 }
@@ -142,11 +141,7 @@ static void unpack_q3_k(const uint8_t *row, int64_t k0, int n, uint8_t *q, float
             q[256 * i + e] = (uint8_t)((b[i].q[32 * h + l] >> 2 * s & 3) |
                                        (b[i].hmask[l] >> (4 * h + s) & 1) << 2);
         }
-        for (int j = 0; j < 16; j++) {
-            int low = j < 8 ? b[i].sc[j] & 15 : b[i].sc[j - 8] >> 4;
-            int high = b[i].sc[8 + j % 4] >> 2 * (j / 4) & 3;
-            scale[16 * i + j] = d * (float)((low | high << 4) - 32);
-        }
+        for (int j = 0; j < 16; j++) scale[16 * i + j] = d * (float)gm_q3_k_scale(&b[i], j);
     }
 }
 

@@ -194,11 +194,7 @@ static void big_q2_k(const gm_block_q2_k *b, uint32_t *out) {
 
 static void big_q3_k(const gm_block_q3_k *b, uint32_t *out) {
     uint8_t sc[16];
-    for (int j = 0; j < 16; j++) {
-        int low = j < 8 ? b->sc[j] & 15 : b->sc[j - 8] >> 4;
-        int high = b->sc[8 + j % 4] >> (2 * (j / 4)) & 3;
-        sc[j] = (uint8_t)((low | high << 4) - 32);
-    }
+    for (int j = 0; j < 16; j++) sc[j] = (uint8_t)gm_q3_k_scale(b, j);
     memcpy(out, sc, 16);
     out[4] = b->d;
     k_pairs(b->q, out + 5);
@@ -209,8 +205,7 @@ static void big_iq4_xs(const gm_block_iq4_xs *b, uint32_t *out) {
     uint8_t sc[8];
     out[0] = b->d;
     for (int g = 0; g < 8; g++) {
-        int low = b->sl[g / 2] >> (4 * (g % 2)) & 15;
-        sc[g] = (uint8_t)((low | (b->sh >> (2 * g) & 3) << 4) - 32);
+        sc[g] = (uint8_t)gm_iq4_xs_scale(b, g);
         halves(b->q + 16 * g, out + 3 + 4 * g);
     }
     memcpy(out + 1, sc, 8);

@@ -116,8 +116,7 @@ INLINE void step_iq4_xs(const gm_block_iq4_xs *b, const tokens *k, int e, const 
     const float d = half(&b->d);
 #pragma GCC unroll 8
     for (int g = 0; g < 8; g++) {
-        const int ls = (b->sl[g / 2] >> 4 * (g & 1) & 15) | (b->sh >> 2 * g & 3) << 4;
-        iq4(b->q + 16 * g, d * (float)(ls - 32), k, e + 32 * g, n, sum, g & 1);
+        iq4(b->q + 16 * g, d * (float)gm_iq4_xs_scale(b, g), k, e + 32 * g, n, sum, g & 1);
     }
 }
 

@@ -61,9 +61,8 @@ static void unpack_iq4_xs(UNPACK_ARGS) {
     for (int i = 0; i < n / 256; i++) {
         const float d = gm_f16_to_f32(b[i].d);
         for (int g = 0; g < 8; g++) {
-            const int ls = (b[i].sl[g / 2] >> 4 * (g & 1) & 15) | (b[i].sh >> 2 * g & 3) << 4;
             look_up(b[i].q + 16 * g, q + 256 * i + 32 * g);
-            scale[8 * i + g] = d * (float)(ls - 32);
+            scale[8 * i + g] = d * (float)gm_iq4_xs_scale(&b[i], g);
         }
     }
 }

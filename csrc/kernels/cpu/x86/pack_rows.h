@@ -143,10 +143,7 @@ INLINE void rows_iq4_xs(PACK_ARGS) {
         for (int r = 0; r < ROWS; r++) {
             const gm_block_iq4_xs *b = (const gm_block_iq4_xs *)(w + (size_t)r * row_bytes);
             const float d = _cvtsh_ss(b->d);
-            for (int g = 0; g < 8; g++) {
-                int ls = (b->sl[g / 2] >> 4 * (g & 1) & 15) | (b->sh >> 2 * g & 3) << 4;
-                f[r][g] = d * (float)(ls - 32);
-            }
+            for (int g = 0; g < 8; g++) f[r][g] = d * (float)gm_iq4_xs_scale(b, g);
         }
         put_floats(f[0], 8, scale + 8 * s * GM_TILE_ROWS);
         for (int g = 0; g < 8; g++)

@@ -103,9 +103,8 @@ static void unpack_iq4_xs(const uint8_t *row, int64_t k0, int n, uint8_t *q, flo
     for (int i = 0; i < n / 256; i++) {
         float d = half(b[i].d);
         for (int g = 0; g < 8; g++) {
-            int ls = (b[i].sl[g / 2] >> 4 * (g & 1) & 15) | (b[i].sh >> 2 * g & 3) << 4;
             store32(q + 256 * i + 32 * g, _mm256_shuffle_epi8(table, nibbles(b[i].q + 16 * g)));
-            scale[8 * i + g] = d * (float)(ls - 32);
+            scale[8 * i + g] = d * (float)gm_iq4_xs_scale(&b[i], g);
         }
     }
 }
