@@ -45,9 +45,9 @@ FLOAT_N(5)
 FLOAT_N(6)
 
 static void tile_float(const gm_panel *p, const gm_xq *x, int tok, int n_tok, float *c) {
-    static const tile_n_fn fns[] = {NULL,         tile_float_1, tile_float_2, tile_float_3,
-                                    tile_float_4, tile_float_5, tile_float_6};
-    split_tokens(fns, TOK_FLOAT, p, x, tok, n_tok, c);
+    static const gm_tile_n_fn fns[] = {NULL,         tile_float_1, tile_float_2, tile_float_3,
+                                       tile_float_4, tile_float_5, tile_float_6};
+    gm_split_tokens(fns, TOK_FLOAT, p, x, tok, n_tok, c);
 }
 
 /* ---- turning --------------------------------------------------------------------------------- */

@@ -36,8 +36,6 @@ INLINE void run_float(const gm_panel *p, const gm_xq *x, int tok, const int n, f
     }
 }
 
-typedef void (*tile_n_fn)(const gm_panel *p, const gm_xq *x, int tok, float *c);
-
 #define FLOAT_N(n)                                                                                 \
     static void tile_float_##n(const gm_panel *p, const gm_xq *x, int tok, float *c) {             \
         run_float(p, x, tok, n, c);                                                                \
@@ -52,17 +50,10 @@ FLOAT_N(7)
 FLOAT_N(8)
 
 static void tile_float(const gm_panel *p, const gm_xq *x, int tok, int n_tok, float *c) {
-    static const tile_n_fn fns[TOK + 1] = {NULL,         tile_float_1, tile_float_2,
-                                           tile_float_3, tile_float_4, tile_float_5,
-                                           tile_float_6, tile_float_7, tile_float_8};
-    /* Evenly: 10 tokens are 5 + 5 rather than 8 + 2, since short tiles leave ports idle. */
-    for (int left = (n_tok + TOK - 1) / TOK; left > 0; left--) {
-        int n = (n_tok + left - 1) / left;
-        fns[n](p, x, tok, c);
-        tok += n;
-        n_tok -= n;
-        c += n * GM_TILE_ROWS;
-    }
+    static const gm_tile_n_fn fns[TOK + 1] = {NULL,         tile_float_1, tile_float_2,
+                                              tile_float_3, tile_float_4, tile_float_5,
+                                              tile_float_6, tile_float_7, tile_float_8};
+    gm_split_tokens(fns, TOK, p, x, tok, n_tok, c);
 }
 
 void gm_tile_fill_avx512(gm_tile_fns *f) {

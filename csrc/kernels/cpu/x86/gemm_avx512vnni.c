@@ -94,8 +94,6 @@ INLINE void run_quant(const tile *a, const int n, const int steps, const int has
     }
 }
 
-typedef void (*tile_n_fn)(const gm_panel *p, const gm_xq *x, int tok, float *c);
-
 #define TILE_N(n)                                                                                  \
     static void tile_quant_##n(const gm_panel *p, const gm_xq *x, int tok, float *c) {             \
         tile a;                                                                                    \
@@ -112,8 +110,8 @@ TILE_N(5)
 TILE_N(6)
 
 static void tile_quant_avx512vnni(const gm_panel *p, const gm_xq *x, int tok, int n_tok, float *c) {
-    static const tile_n_fn fns[TOK + 1] = {NULL,         tile_quant_1, tile_quant_2, tile_quant_3,
-                                           tile_quant_4, tile_quant_5, tile_quant_6};
+    static const gm_tile_n_fn fns[TOK + 1] = {
+        NULL, tile_quant_1, tile_quant_2, tile_quant_3, tile_quant_4, tile_quant_5, tile_quant_6};
     for (int t = 0, n; t < n_tok; t += n) {
         n = n_tok - t < x->tile_tok ? n_tok - t : x->tile_tok;
         fns[n](p, x, tok + t, c + t * GM_TILE_ROWS);

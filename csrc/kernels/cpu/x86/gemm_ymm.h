@@ -174,21 +174,8 @@ QUANT_N(2)
 QUANT_N(3)
 QUANT_N(4)
 
-typedef void (*tile_n_fn)(const gm_panel *p, const gm_xq *x, int tok, float *c);
-
-/* Splits n_tok evenly: 5 tokens are 3 + 2, not 4 + 1, since short tiles leave ports idle. */
-INLINE void split_tokens(const tile_n_fn *fns, int max, const gm_panel *p, const gm_xq *x, int tok,
-                         int n_tok, float *c) {
-    for (int left = (n_tok + max - 1) / max; left > 0; left--) {
-        int n = (n_tok + left - 1) / left;
-        fns[n](p, x, tok, c);
-        tok += n;
-        n_tok -= n;
-        c += n * GM_TILE_ROWS;
-    }
-}
-
 static void tile_quant(const gm_panel *p, const gm_xq *x, int tok, int n_tok, float *c) {
-    static const tile_n_fn fns[] = {NULL, tile_quant_1, tile_quant_2, tile_quant_3, tile_quant_4};
-    split_tokens(fns, TOK, p, x, tok, n_tok, c);
+    static const gm_tile_n_fn fns[] = {NULL, tile_quant_1, tile_quant_2, tile_quant_3,
+                                       tile_quant_4};
+    gm_split_tokens(fns, TOK, p, x, tok, n_tok, c);
 }

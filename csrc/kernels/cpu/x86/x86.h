@@ -33,6 +33,23 @@
  * formats has them all. */
 enum { GM_ORDER_LANES_YMM, GM_ORDER_LANES_ZMM, GM_ORDER_PAIRS, GM_ORDER_QUADS };
 
+/* A gm_tile_fn for one number of tokens. */
+typedef void (*gm_tile_n_fn)(const gm_panel *p, const gm_xq *x, int tok, float *c);
+
+/* n_tok tokens in tiles of up to max, evenly: 10 tokens are 5 + 5 rather than 8 + 2, since short
+ * tiles leave ports idle. fns: [max + 1], by number of tokens. */
+static inline __attribute__((always_inline)) void gm_split_tokens(const gm_tile_n_fn *fns, int max,
+                                                                  const gm_panel *p, const gm_xq *x,
+                                                                  int tok, int n_tok, float *c) {
+    for (int left = (n_tok + max - 1) / max; left > 0; left--) {
+        int n = (n_tok + left - 1) / left;
+        fns[n](p, x, tok, c);
+        tok += n;
+        n_tok -= n;
+        c += n * GM_TILE_ROWS;
+    }
+}
+
 /* Puts the x86 variants up to `level` over what is in f. */
 void gm_x86_fill_dot(gm_dot_fns *f, gm_cpu_level level);
 void gm_x86_fill_tile(gm_tile_fns *f, gm_cpu_level level);
