@@ -60,11 +60,6 @@ bool gm_blas_available(void) {
     return sgemm != NULL;
 }
 
-const char *gm_blas_describe(void) {
-    pthread_once(&once, load);
-    return description;
-}
-
 void gm_blas_add_product(int32_t m, int32_t n, int32_t k, const float *a, int32_t lda,
                          const float *b, int32_t ldb, float *c, int32_t ldc) {
     if (one_at_a_time) pthread_mutex_lock(&alone);

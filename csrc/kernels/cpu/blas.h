@@ -12,9 +12,6 @@
  * Thread: any. */
 bool gm_blas_available(void);
 
-/* The library's own description, "" without one. */
-const char *gm_blas_describe(void);
-
 /* c[i, j] += sum_k a[i, k] * b[j, k]; a: [m, k] rows lda floats apart, b: [n, k], c: [m, n]. Runs
  * on the calling thread alone; different threads may call at once. Only when available. */
 void gm_blas_add_product(int32_t m, int32_t n, int32_t k, const float *a, int32_t lda,

@@ -582,7 +582,7 @@ static int attend(gm_vk_backend *k, const gm_op_attention *op, const attn_plan *
                    .n_tok = (uint32_t)n_tok,
                    .n_slot = (uint32_t)c->n_slot,
                    .stride = (uint32_t)(c->k.dmem->stride / 4)};
-    bool room = p.d + 2 <= (uint32_t)k->lim.max_head_dim + 2;
+    const bool room = c->head_dim <= k->lim.max_head_dim;
     p.n_part = room && a->near ? count_parts(k, p.n_tok * p.n_head, a->n_key, a->width) : 1;
     size_t n = (size_t)n_tok * sizeof(int32_t);
     void *range;

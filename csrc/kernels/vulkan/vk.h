@@ -13,9 +13,6 @@
  * such device or a feature is missing. */
 int gm_vk_open(gm_backend **out, int which, bool real_only, char *err, size_t errlen);
 
-/* Whether this build has the backend at all. */
-bool gm_vk_built(void);
-
 /* Makes the n-th call into Vulkan from now on (1 = the next) give a VkResult without being made,
  * once; 0 switches it off. A lost device stays lost. Returns how many calls were made since the
  * last time. Process-wide, for tests. */

@@ -201,7 +201,8 @@ static void time_command(gm_vk_cmd *c, gm_vk_pipe *pipe) {
                                f->n_query++);
 }
 
-int gm_vk_cmd_submit(gm_vk_cmd *c) {
+/* Starts what is recorded. */
+static int submit(gm_vk_cmd *c) {
     gm_vk *v = c->v;
     if (!c->open) return GM_OK;
     gm_vk_frame *f = &c->frame[c->now];
@@ -224,7 +225,7 @@ int gm_vk_cmd_submit(gm_vk_cmd *c) {
 }
 
 int gm_vk_cmd_wait(gm_vk_cmd *c) {
-    int rc = gm_vk_cmd_submit(c);
+    int rc = submit(c);
     for (int i = 0; i < GM_VK_FRAMES; i++) {
         int e = wait_frame(c, &c->frame[(c->now + i) % GM_VK_FRAMES]);
         if (!rc) rc = e;
@@ -237,7 +238,7 @@ int gm_vk_cmd_space(gm_vk_cmd *c, size_t n, void **host, gm_vk_bind *b) {
     size_t at =
         (c->frame[c->now].n_upload + GM_VK_SPAN_ALIGN - 1) / GM_VK_SPAN_ALIGN * GM_VK_SPAN_ALIGN;
     if (c->open && at + n > GM_VK_UPLOAD_BYTES) {
-        int rc = gm_vk_cmd_submit(c);
+        int rc = submit(c);
         if (rc) return rc;
     }
     int rc = open_frame(c);
@@ -287,7 +288,7 @@ int gm_vk_cmd_dispatch(gm_vk_cmd *c, gm_vk_pipe *pipe, const gm_vk_bind *bind, u
     time_command(c, pipe);
     f->cost += cost;
     f->n_set++;
-    return f->cost >= gm_vk_cmd_budget(c) || f->n_set == GM_VK_SETS ? gm_vk_cmd_submit(c) : GM_OK;
+    return f->cost >= gm_vk_cmd_budget(c) || f->n_set == GM_VK_SETS ? submit(c) : GM_OK;
 }
 
 int gm_vk_cmd_copy(gm_vk_cmd *c, const gm_vk_bind *from, const gm_vk_bind *to, VkDeviceSize n) {

@@ -72,8 +72,7 @@ int gm_vk_cmd_copy(gm_vk_cmd *c, const gm_vk_bind *from, const gm_vk_bind *to, V
 
 int gm_vk_cmd_zero(gm_vk_cmd *c, const gm_vk_bind *to, VkDeviceSize n);
 
-int gm_vk_cmd_submit(gm_vk_cmd *c); /* starts what is recorded */
-int gm_vk_cmd_wait(gm_vk_cmd *c);   /* submits and waits for everything */
+int gm_vk_cmd_wait(gm_vk_cmd *c); /* submits and waits for everything */
 
 /* Whether everything that touched it is done. */
 bool gm_vk_cmd_idle(const gm_vk_cmd *c, const gm_vk_access *a);

@@ -64,7 +64,7 @@ typedef struct {
     char devices[256]; /* all that there are, see gm_backend */
     VkPhysicalDeviceMemoryProperties memory;
     VkDeviceSize max_range, max_alloc, align; /* of storage buffers, memory blocks and offsets */
-    uint32_t subgroup, max_group, max_shared, max_bindings;
+    uint32_t subgroup, max_group, max_shared;
     bool dot, dot_fast; /* integer dot products of packed bytes, and in hardware */
     uint32_t matrix[3]; /* m, n, k of its products of half matrices into float32; 0: none */
     double ns_per_tick; /* 0: no timestamps */

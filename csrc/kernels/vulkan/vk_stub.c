@@ -10,8 +10,6 @@ int gm_vk_open(gm_backend **out, int which, bool real_only, char *err, size_t er
                    "this build has no Vulkan backend (libvulkan-dev or glslc was missing)");
 }
 
-bool gm_vk_built(void) { return false; }
-
 uint64_t gm_vk_fail_at(uint64_t n, int result) {
     (void)n;
     (void)result;

@@ -37,11 +37,9 @@ double gm_vk_inject_slice(double cost) {
 
 void gm_vk_count_submit(void) { atomic_fetch_add(&n_submit, 1); }
 
-bool gm_vk_built(void) { return true; }
-
 bool gm_vk_inject(gm_vk *v, VkResult *r) {
     uint64_t n = atomic_fetch_add(&n_call, 1) + 1;
-    if (v && v->lost) {
+    if (v->lost) {
         *r = VK_ERROR_DEVICE_LOST;
         return true;
     }
@@ -78,8 +76,8 @@ const char *gm_vk_result_name(VkResult r) {
 
 int gm_vk_check(gm_vk *v, VkResult r, const char *call, const char *file, int line) {
     if (r >= 0) return GM_OK; /* VK_INCOMPLETE and VK_TIMEOUT are for the caller to look at */
-    bool known = v && v->lost;
-    if (v && r == VK_ERROR_DEVICE_LOST) v->lost = true;
+    const bool known = v->lost;
+    if (r == VK_ERROR_DEVICE_LOST) v->lost = true;
     const char *slash = strrchr(file, '/');
     if (!known)
         gm_log(GM_LOG_ERROR, "vulkan", "%s: %s at %s:%d", gm_vk_result_name(r), call,

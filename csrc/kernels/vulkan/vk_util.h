@@ -24,6 +24,6 @@ void gm_vk_count_submit(void);
 /* The GM_ code of r; logs what is not success. */
 int gm_vk_check(gm_vk *v, VkResult r, const char *call, const char *file, int line);
 
-/* The same without a device; r_ is the caller's. */
-#define VK_RESULT(v, r_, call) (gm_vk_inject(v, &(r_)) ? (r_) : ((r_) = (call)))
-#define VK_TRY(v, call) gm_vk_check(v, VK_RESULT(v, (v)->result, call), #call, __FILE__, __LINE__)
+#define VK_TRY(v, call)                                                                            \
+    gm_vk_check(v, gm_vk_inject(v, &(v)->result) ? (v)->result : ((v)->result = (call)), #call,    \
+                __FILE__, __LINE__)
