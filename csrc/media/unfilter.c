@@ -3,7 +3,6 @@
  */
 #include "media/unfilter.h"
 
-#include <stdbool.h>
 #include <string.h>
 #include "base/cpuid.h"
 #include "base/err.h"
@@ -21,10 +20,9 @@ static int paeth(int a, int b, int c) {
     return pa <= pb && pa <= pc ? a : pb <= pc ? b : c;
 }
 
-/* From byte `x` on. above is never NULL here. */
-static void plain(int filter, uint8_t *row, const uint8_t *above, size_t n, size_t pixel,
-                  size_t x) {
-    for (; x < n; x++) {
+/* above is never NULL here. */
+static void plain(int filter, uint8_t *row, const uint8_t *above, size_t n, size_t pixel) {
+    for (size_t x = 0; x < n; x++) {
         const int a = x < pixel ? 0 : row[x - pixel], b = above[x],
                   c = x < pixel ? 0 : above[x - pixel];
         const int guess = filter == SUB ? a : filter == AVERAGE ? (a + b) >> 1 : paeth(a, b, c);
@@ -90,18 +88,17 @@ __attribute__((target("avx2"))) static void vector(int filter, uint8_t *row, con
 #endif
 
 /* The row above the first one is zero. */
-static int first_row(int filter, uint8_t *row, size_t n, size_t pixel) {
+static void first_row(int filter, uint8_t *row, size_t n, size_t pixel) {
     for (size_t x = pixel; x < n && (filter == SUB || filter == PAETH); x++)
         row[x] = (uint8_t)(row[x] + row[x - pixel]);
     for (size_t x = pixel; x < n && filter == AVERAGE; x++)
         row[x] = (uint8_t)(row[x] + (row[x - pixel] >> 1));
-    return 0;
 }
 
 int gm_unfilter(int filter, uint8_t *row, const uint8_t *above, size_t n, size_t pixel) {
     if (filter < NONE || filter > PAETH) return GM_EFORMAT;
     if (filter == NONE) return 0;
-    if (!above) return first_row(filter, row, n, pixel);
+    if (!above) return first_row(filter, row, n, pixel), 0;
     if (filter == UP) {
         for (size_t x = 0; x < n; x++) row[x] = (uint8_t)(row[x] + above[x]);
         return 0;
@@ -112,6 +109,6 @@ int gm_unfilter(int filter, uint8_t *row, const uint8_t *above, size_t n, size_t
         return 0;
     }
 #endif
-    plain(filter, row, above, n, pixel, 0);
+    plain(filter, row, above, n, pixel);
     return 0;
 }
