@@ -212,7 +212,7 @@ static int read_pattern(const reader *r, gm_config *c) {
 
 /* What all layers of one kind have in common. */
 typedef struct {
-    int32_t head_dim, rope_dim;
+    int32_t head_dim;
     float rope_base;
 } kind_config;
 
@@ -237,15 +237,15 @@ static int read_kind(const reader *r, const char *suffix, int32_t fallback, kind
                        "%s.%s is %d and differs from the key length %d", ARCH, name, value_dim,
                        k->head_dim);
 
-    k->rope_dim = k->head_dim;
+    int32_t rope_dim = k->head_dim;
     snprintf(name, sizeof name, "rope.dimension_count%s", suffix);
-    rc = read_int(r, name, 1, MAX_DIM, &k->rope_dim);
+    rc = read_int(r, name, 1, MAX_DIM, &rope_dim);
     if (rc) return rc;
     /* Fewer dimensions would pair (i, i + rope_dim / 2); gemma4 files rotate the whole head and
      * switch pairs off by factors instead (rope_freqs). */
-    if (k->rope_dim != k->head_dim)
+    if (rope_dim != k->head_dim)
         return gm_fail(r->err, r->errlen, GM_EUNSUPPORTED,
-                       "%s.%s is %d and differs from the head size %d", ARCH, name, k->rope_dim,
+                       "%s.%s is %d and differs from the head size %d", ARCH, name, rope_dim,
                        k->head_dim);
 
     k->rope_base = 0;
@@ -271,7 +271,6 @@ static int read_kinds(const reader *r, gm_config *c) {
     for (int32_t i = 0; rc == GM_OK && i < c->n_layer; i++) {
         gm_layer_config *l = &c->layer[i];
         l->head_dim = kind[l->sliding].head_dim;
-        l->rope_dim = kind[l->sliding].rope_dim;
         l->rope_base = kind[l->sliding].rope_base;
     }
     return rc;

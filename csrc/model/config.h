@@ -18,7 +18,6 @@ typedef struct {
     int32_t n_kv;     /* key/value heads; divides n_head */
     int32_t head_dim; /* even */
     int32_t n_ffn;
-    int32_t rope_dim; /* pairs are (i, i + rope_dim / 2) */
     float rope_base;
     bool has_v; /* false: v is the raw k projection */
 } gm_layer_config;

@@ -139,13 +139,13 @@ static int make_rotations(loader *l) {
         const gm_layer_config *lc = &l->c->layer[i];
         float **table = &l->w->inv_freq[lc->sliding];
         if (!*table) {
-            int32_t n_pair = lc->rope_dim / 2;
+            int32_t n_pair = lc->head_dim / 2;
             *table = gm_malloc((size_t)n_pair, sizeof **table);
             if (!*table)
                 return gm_fail(l->err, l->errlen, GM_ENOMEM,
                                "out of memory while loading the model");
             for (int32_t p = 0; p < n_pair; p++)
-                (*table)[p] = (float)pow((double)lc->rope_base, -2.0 * p / lc->rope_dim);
+                (*table)[p] = (float)pow((double)lc->rope_base, -2.0 * p / lc->head_dim);
             int rc = lc->sliding ? GM_OK : apply_factors(l, n_pair, *table);
             if (rc) return rc;
         }

@@ -121,7 +121,6 @@ static void config_holds_what_the_file_says(void **state) {
         assert_int_equal(l->n_head, 4);
         assert_int_equal(l->n_kv, global ? 1 : 2);
         assert_int_equal(l->head_dim, global ? 32 : 16);
-        assert_int_equal(l->rope_dim, global ? 32 : 16);
         assert_float_equal(l->rope_base, global ? 1e6f : 1e4f, 0);
         assert_int_equal(l->n_ffn, 96);
     }
@@ -213,7 +212,7 @@ static void optional_keys_have_the_only_possible_default(void **state) {
     (void)state;
     gm_config c = read_good(&(change){.skip = "gemma4.attention.value_length",
                                       .skip2 = "gemma4.rope.dimension_count_swa"});
-    assert_int_equal(c.layer[0].rope_dim, 16);
+    assert_int_equal(c.layer[0].head_dim, 16);
     gm_config_finish(&c);
     c = read_good(&(change){.skip = "gemma4.final_logit_softcapping", .skip2 = "general.name"});
     assert_float_equal(c.softcap, 0, 0);
