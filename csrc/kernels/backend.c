@@ -129,7 +129,7 @@ static bool is_rows(const gm_tensor *t, int64_t n_row, int64_t n) {
            t->row_bytes == (size_t)t->ne[0] * sizeof(float) && n_elem(t) / n >= n_row;
 }
 
-/* A norm's weight: NULL where that is allowed, or n floats. */
+/* A norm's weight of n floats. Where it may be NULL the caller looks first. */
 static bool is_weight(const gm_tensor *w, int64_t n) { return is_rows(w, 1, n) && w->ne[0] == n; }
 
 /* A matrix of any type that can be computed with. */

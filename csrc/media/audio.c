@@ -1,4 +1,4 @@
-/* audio.c: framing is all there is: no window, no spectrum (reference/README.md, rule 8). */
+/* audio.c: framing is all there is: no window, no spectrum, as the model was trained. */
 #include "media/audio.h"
 
 #include <string.h>

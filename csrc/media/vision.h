@@ -16,8 +16,8 @@ typedef struct {
 bool gm_image_tokens_valid(int32_t budget);
 
 /* The size in patches that a w x h image is stretched to: the largest grid of 48-pixel patches
- * within the budget that keeps the aspect ratio, at least one patch each way (reference/README.md,
- * rule 7). max_side: entries of the position tables. 0 or GM_EINVAL. */
+ * within the budget that keeps the aspect ratio, at least one patch each way, as the model
+ * was trained. max_side: entries of the position tables. 0 or GM_EINVAL. */
 int gm_image_grid(int32_t w, int32_t h, int32_t budget, int32_t max_side, int32_t *cols,
                   int32_t *rows);
 

@@ -4,7 +4,6 @@
 #include <pthread.h>
 #include <stddef.h>
 #include <stdio.h>
-#include <string.h>
 #include "base/dynlib.h"
 #include "base/log.h"
 

@@ -69,7 +69,7 @@ typedef struct {
     gm_dot_fn dot[GM_DTYPE_LIMIT];
     gm_xq_fn fill_few[GM_DTYPE_LIMIT]; /* of gm_xq_few what `dot` reads; NULL: nothing */
     gm_dot_fn exact[GM_DTYPE_LIMIT];   /* quantised formats with the float32 activations themselves,
-                                          for   gm_matmul_set_fine; NULL: dot does it in two goes */
+                                          for gm_matmul_set_fine; NULL: dot does it in two goes */
     gm_unpack_fn unpack[GM_DTYPE_LIMIT]; /* quantised formats only */
 } gm_dot_fns;
 

@@ -6,8 +6,6 @@
 #include "kernels/cpu/rows.h"
 
 #include <math.h>
-#include <stddef.h>
-#include <string.h>
 #include "tensor/quant.h"
 
 static double sum_squares_ref(const float *x, int n) {

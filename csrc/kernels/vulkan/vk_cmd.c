@@ -1,8 +1,6 @@
 /* vk_cmd.c: see vk_cmd.h. */
 #include "kernels/vulkan/vk_cmd.h"
 
-#include <string.h>
-#include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "kernels/vulkan/vk_util.h"

@@ -7,7 +7,6 @@
  */
 #pragma once
 
-#include "base/cancel.h"
 #include "kernels/vulkan/vk_mem.h"
 #include "kernels/vulkan/vk_pipe.h"
 

@@ -41,8 +41,7 @@ uint32_t gm_vk_row_words(gm_dtype t, int64_t n) {
 /* ---- packing -----------------------------------------------------------------------------
  *
  * A model has billions of values and its user waits for them, so eight are moved at a time, in the
- * bytes of one number. Little-endian, like the
- * file. */
+ * bytes of one number. Little-endian, like the file. */
 
 static inline uint64_t eight(const void *p) {
     uint64_t x;

@@ -2,6 +2,8 @@
 #define GM_NEON_TILE 0
 #include "kernels/cpu/arm/gemm_neon.h"
 
+#include <string.h>
+
 /* ---- float tiles ----------------------------------------------------------------------------- */
 
 /* 16 rows by n tokens. Eight and more rows of sums hide the latency of the additions. */

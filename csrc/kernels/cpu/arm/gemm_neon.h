@@ -11,7 +11,6 @@
 #pragma once
 
 #include <arm_neon.h>
-#include <string.h>
 #include "kernels/cpu/arm/arm.h"
 
 #define INLINE static inline __attribute__((always_inline))

@@ -5,7 +5,6 @@
  */
 #include <immintrin.h>
 #include <math.h>
-#include <string.h>
 #include "kernels/cpu/rows.h"
 #include "tensor/blocks.h"
 
