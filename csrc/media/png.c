@@ -65,6 +65,10 @@ static int read_header(png *f, const uint8_t *p, size_t n, char *err, size_t err
         return damaged(err, errlen);
     const int fits = gm_image_check((int32_t)w, (int32_t)h, err, errlen);
     if (fits) return fits;
+    const uint64_t bits = (uint64_t)w * h * channels[f->color] * f->depth;
+    if (bits >> 23 > GM_MEDIA_MAX_MIB) /* of deep pixels a thousandth of it may be the whole file */
+        return gm_fail(err, errlen, GM_ETOOLONG, "a picture of %d x %d x %d bits is too large",
+                       (int)w, (int)h, channels[f->color] * f->depth);
     f->w = (int32_t)w;
     f->h = (int32_t)h;
     f->channels = channels[f->color];

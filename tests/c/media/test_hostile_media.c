@@ -131,6 +131,12 @@ static void what_is_no_picture_says_so_in_one_line(void **state) {
         "\x68\x9e\x5f\x2e\0\0\0\0IEND\xae\x42\x60\x82";
     assert_true(open_file("bomb.png", bomb, sizeof bomb - 1, err) < 0);
     assert_non_null(strstr(err, "too large"));
+    /* 10,000 x 10,000 pixels of 64 bits */
+    static const uint8_t deep[] =
+        "\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x27\x10\0\0\x27\x10\x10\6\0\0\0"
+        "\0\0\0\0\0\0\0\0IEND\xae\x42\x60\x82";
+    assert_int_equal(open_file("deep.png", deep, sizeof deep - 1, err), GM_ETOOLONG);
+    assert_non_null(strstr(err, "a picture of 10000 x 10000 x 64 bits is too large"));
     assert_int_equal(open_file("text.png", "not a picture\n", 14, err), GM_EFORMAT);
     assert_non_null(strstr(err, "png, jpeg"));
     assert_int_equal(open_file("empty.png", "", 0, err), GM_EFORMAT);
