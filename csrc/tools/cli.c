@@ -256,6 +256,23 @@ int cli_out_close(cli_out *o, int status) {
     return status;
 }
 
+/* Bytes of the control character at p, of n bytes; 0: there is none. U+0080 to U+009F are such. */
+static size_t control(const unsigned char *p, size_t n) {
+    if (*p == '\t' || *p == '\n') return 0;
+    if (*p < 0x20 || *p == 0x7F) return 1;
+    return *p == 0xC2 && n > 1 && p[1] < 0xA0 ? 2 : 0;
+}
+
+int cli_print_text(const char *p, size_t n) {
+    const bool obeyed = isatty(STDOUT_FILENO);
+    for (size_t i = 0; i < n;) {
+        const size_t left_out = obeyed ? control((const unsigned char *)p + i, n - i) : 0;
+        if (left_out == 0) putchar(p[i]);
+        i += left_out ? left_out : 1;
+    }
+    return cli_flush();
+}
+
 int cli_flush(void) {
     errno = 0;
     if (fflush(stdout) == 0 && !ferror(stdout)) return CLI_OK;

@@ -51,6 +51,10 @@ int cli_parse_ids(const char *what, const char *text, gm_ids *out);
 /* Everything that path (NULL: standard input) holds. 0 or CLI_FAILED. */
 int cli_read(const char *path, gm_bytes *out);
 
+/* Writes what a model says, whole characters, to standard output; 0 or CLI_FAILED. A terminal gets
+ * no control characters but tab and newline: it would obey them. */
+int cli_print_text(const char *p, size_t n);
+
 /* Flushes standard output; 0 or CLI_FAILED when anything written to it was lost. */
 int cli_flush(void);
 

@@ -51,10 +51,7 @@ static int generate(gm_gen *g, const run_args *a, gm_bytes *text) {
         if (more < 0) return cli_fail("%s", gm_gen_err_text(more));
         if (a->json && gm_bytes_append(text, g->text.p, g->text.n) < 0)
             return cli_fail("out of memory");
-        if (!a->json && g->text.n > 0) {
-            fwrite(g->text.p, 1, g->text.n, stdout);
-            rc = cli_flush();
-        }
+        if (!a->json && g->text.n > 0) rc = cli_print_text(g->text.p, g->text.n);
     }
     return rc;
 }

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include "helper/compare.h"
 #include "helper/tiny_model.h"
 #include "helper/tmp.h"
@@ -658,6 +659,41 @@ static void a_file_that_cannot_be_embedded_is_named_once(void **state) {
     assert_int_equal(access(tmp_path(&tmp, "none"), F_OK), -1);
 }
 
+static bool is_control(char c) {
+    return ((unsigned char)c < 0x20 && c != '\t' && c != '\n') || c == 0x7F;
+}
+
+/* The seed is one of those with which this model says some. */
+static void a_terminal_gets_no_control_characters(void **state) {
+    (void)state;
+    static const char line[] = "run -m %g --prompt x -n 100 --temp 1.5 --seed 1";
+    static char shown[MAX_OUT];
+    assert_int_equal(run_with(line, "", 0, NORMAL), 0);
+    size_t n = 0, n_control = 0;
+    for (size_t i = 0; i < result.n; i++) {
+        if (is_control(result.out[i])) n_control++;
+        else result.out[n++] = result.out[i];
+    }
+    assert_true(n_control > 0);
+    const int terminal = posix_openpt(O_RDWR | O_NOCTTY);
+    if (terminal < 0 || grantpt(terminal) || unlockpt(terminal)) skip();
+    shell_out = open(ptsname(terminal), O_RDWR | O_NOCTTY);
+    assert_true(shell_out >= 0);
+    struct termios raw;
+    assert_int_equal(tcgetattr(shell_out, &raw), 0);
+    raw.c_oflag &= ~(tcflag_t)OPOST; /* \n stays \n */
+    assert_int_equal(tcsetattr(shell_out, TCSANOW, &raw), 0);
+    char expected[4096];
+    assert_true(n < sizeof expected);
+    memcpy(expected, result.out, n);
+    assert_int_equal(run_with(line, "", 0, SHELL_STDOUT), 0);
+    const ssize_t got = read(terminal, shown, sizeof shown);
+    close(shell_out);
+    close(terminal);
+    assert_int_equal(got, n);
+    assert_memory_equal(shown, expected, n);
+}
+
 int main(int argc, char **argv) {
     (void)argc;
     const char *given = getenv("GEMMA_TOOL");
@@ -694,6 +730,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(an_output_that_is_a_link_is_written_where_it_points),
         cmocka_unit_test(an_output_file_keeps_its_permissions),
         cmocka_unit_test(a_file_that_cannot_be_embedded_is_named_once),
+        cmocka_unit_test(a_terminal_gets_no_control_characters),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }
