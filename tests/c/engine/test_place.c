@@ -132,7 +132,7 @@ static void a_decoder_takes_as_many_bytes_as_were_counted_for_it(void **state) {
         vt.tensor_alloc = count_bytes;
         b->vt = &vt;
         allocated = 0;
-        assert_int_equal(gm_decoder_create(&d, &config, &w, b, n_batch, 64, err, sizeof err), 0);
+        assert_int_equal(gm_decoder_create(&d, &config, &w, b, n_batch, err, sizeof err), 0);
         assert_int_equal(allocated,
                          gm_decoder_layer_bytes(&config, n_batch) + gm_decoder_end_bytes(&config));
         gm_decoder_destroy(&d);
