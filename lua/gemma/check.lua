@@ -200,14 +200,8 @@ function M.ask(o)
   if wrong then
     return wrong
   end
-  return nil,
-    own_session(o.session) or range('ask', o, 'fork_from', 0, sessions.CANDIDATES) or range(
-      'ask',
-      o,
-      'max_tokens',
-      0,
-      MOST
-    )
+  local why = own_session(o.session) or range('ask', o, 'fork_from', 0, sessions.CANDIDATES)
+  return nil, why or range('ask', o, 'max_tokens', 0, MOST)
 end
 
 -- ---- complete ------------------------------------------------------------------------------
