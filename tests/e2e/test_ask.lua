@@ -77,8 +77,8 @@ case.run({
         return s:find('Adds up **all**')
       end)
       s:lua([[Fake.emit(' numbers.\n\n```lua\nM.sum({ 1, 2 })\n```\n') Fake.done()]])
-      wait_rows(s, 'the answer in its float', {
-        'function M.sum(list)',
+      wait_rows(s, 'the answer in its float, below the lines it is about', {
+        'end',
         '╭ Gemma: lines 5-11 ─────────────────────────────────────────────────────────╮',
         '│▸ thought, 3 words                                                          │',
         '│                                                                            │',
@@ -88,7 +88,7 @@ case.run({
         '│M.sum({ 1, 2 })                                                             │',
         '│```                                                                         │',
         '╰─────────────────── <C-w>w, then <CR> ask on · gy yank · ga apply · q close ╯',
-      }, 5)
+      }, 11)
       case.equal(buffer(s), SAMPLE, 'the buffer')
       s:ex('5,11GemmaExplain')
       s:keys('Enter')

@@ -98,6 +98,28 @@ test('the window has the border of the user, and fits after the terminal changed
   h.eq(c:lua(size)[2], 12)
 end)
 
+test('a float leaves the lines that were asked about in sight', function()
+  local c = h.child()
+  c:cmd('set columns=90 lines=40')
+  c:lua([[vim.api.nvim_buf_set_lines(0, 0, -1, false, vim.split(('x\n'):rep(60), '\n')) vim.cmd.redraw()]])
+  local function rows(range)
+    c:cmd(range .. 'GemmaExplain')
+    local out = c:lua([[vim.cmd.redraw()
+      local w = require('gemma.chat.kept').current().view.window.win
+      local at = vim.api.nvim_win_get_position(w)[1]
+      require('gemma.chat').close()
+      return at]])
+    return out
+  end
+  c:cmd('5')
+  h.eq(rows('5,12'), 12, 'below them: the border is in the row behind line 12')
+  h.ok(rows('20,36') < 20 - 1, 'above them, when there is more room')
+  h.eq(rows('2,37'), 5, 'below the cursor, when there is none')
+  c:cmd('set wrap')
+  c:lua("vim.api.nvim_buf_set_lines(0, 11, 12, false, { ('y'):rep(200) })")
+  h.eq(rows('5,12'), 14, 'a line may take several rows')
+end)
+
 test('thoughts are one line, opened and closed by za; the history is without them', function()
   local c = h.child({ config = "vim.g.gemma = { explain = { thinking = true, max_tokens = 100 } }" })
   c:cmd('Gemma ask how?')

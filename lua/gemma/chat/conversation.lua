@@ -259,7 +259,7 @@ function Conversation:open()
   if not self.view.buffer:is_valid() then
     self:rewrite()
   end
-  self.view:open(self.title)
+  self.view:open(self.title, self.source:in_sight())
   kept.set_shown(self)
   self.source:show()
 end

@@ -47,6 +47,15 @@ function Source:lines()
   end
 end
 
+--- The lines, if they were chosen and the current window shows their buffer.
+---@return { first: integer, last: integer }?
+function Source:in_sight()
+  local first, last = self:lines()
+  if first and last and not self.around and api.nvim_get_current_buf() == self.buf then
+    return { first = first, last = last }
+  end
+end
+
 --- Colours the lines.
 function Source:show()
   local first, last = self:lines()

@@ -250,9 +250,10 @@ end
 
 --- Opens the window, without the cursor.
 ---@param title string
-function View:open(title)
+---@param lines { first: integer, last: integer }? of the current window, which stay in sight
+function View:open(title, lines)
   local window
-  window = windows.open(self.buffer.buf, title, function()
+  window = windows.open(self.buffer.buf, title, lines, function()
     if self.window ~= window then
       return -- it may have been opened again since
     elseif window:move() then

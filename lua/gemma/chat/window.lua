@@ -143,14 +143,37 @@ local function border()
   return 'rounded'
 end
 
---- Below the cursor's line when there is room, above it otherwise.
+local ROOM = 5 -- lines; with less beside the lines that were asked about, a float goes over some of them
+
+--- Rows of the screen, from 1, that lines of the current window take.
+---@param lines { first: integer, last: integer }? 1-based; the cursor's line
+---@return integer? top nil when one of the lines is not visible
+---@return integer? bottom
+local function rows_of(lines)
+  if not lines then
+    -- Not screenrow(), which after a command is still that of the command line.
+    local row = vim.fn.win_screenpos(0)[1] + vim.fn.winline() - 1
+    return row, row
+  end
+  local top = vim.fn.screenpos(0, lines.first, 1).row
+  local last = vim.fn.screenpos(0, lines.last, 1).row
+  if top > 0 and last > 0 then
+    local at = lines.last - 1
+    return top, last + api.nvim_win_text_height(0, { start_row = at, end_row = at }).all - 1
+  end
+end
+
+--- Below some lines when there is room, above them otherwise.
+---@param lines { first: integer, last: integer }? of the current window; the cursor's line
 ---@return table config
 ---@return integer beside lines that there are
-local function placement()
-  -- Not screenrow(), which after a command is still that of the command line.
-  local row = vim.fn.win_screenpos(0)[1] + vim.fn.winline() - 1
-  local below = vim.o.lines - vim.o.cmdheight - row - 3
-  local above = row - 3
+local function placement(lines)
+  local top, bottom = rows_of(lines)
+  local below = bottom and vim.o.lines - vim.o.cmdheight - bottom - 3 or 0
+  local above = top and top - 3 or 0
+  if lines and math.max(below, above) < ROOM then
+    return placement(nil)
+  end
   local down = below >= math.min(10, above)
   local config = {
     relative = 'cursor',
@@ -163,6 +186,11 @@ local function placement()
     border = border(),
     title_pos = 'left',
   }
+  if lines then
+    config.relative = 'editor'
+    config.row = down and bottom or top - 1
+    config.col = vim.fn.screenpos(0, lines.first, 1).col - 1
+  end
   return config, down and below or above
 end
 
@@ -178,9 +206,10 @@ end
 
 ---@param buf integer
 ---@param title string
+---@param lines { first: integer, last: integer }? of the current window, which a float leaves in sight
 ---@param on_closed fun() somebody closed it
 ---@return gemma.chat.Window
-function M.open(buf, title, on_closed)
+function M.open(buf, title, lines, on_closed)
   local self =
     setmetatable({ buf = buf, title = title, on_closed = on_closed, room = 0, beside = 0 }, Window)
   local kind = require('gemma.config').get().explain.win
@@ -191,7 +220,7 @@ function M.open(buf, title, on_closed)
   end
   if not split then -- or there was no room for it
     local config
-    config, self.beside = placement()
+    config, self.beside = placement(lines)
     self.room = math.max(1, math.min(self.beside, most_lines()))
     config.title = { { ' ' .. self.title .. ' ', 'GemmaTitle' } }
     self.win = api.nvim_open_win(self.buf, false, config)
