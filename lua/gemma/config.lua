@@ -453,7 +453,7 @@ same for one buffer, and true allows it there whatever `filetypes` says.]],
     name = 'explain.win',
     type = T.choice('float', 'split', 'vsplit'),
     default = 'float',
-    desc = [[Where answers are shown: in a float beside the cursor, or in a split below
+    desc = [[Where answers are shown: in a float beside the lines, or in a split below
 or to the right.]],
   },
   {
