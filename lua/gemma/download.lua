@@ -212,13 +212,19 @@ function Download:no_room()
   end
 end
 
+---@param url string
+---@return string? host and port
+local function host_of(url)
+  return url:match('^%a[%w+.-]*://([^/?#]+)')
+end
+
 --- What curl's exit status means to the user.
 ---@param self gemma.Download
 ---@param code integer
 ---@param detail string
 ---@return string
 local function explain(self, code, detail)
-  local host = self.o.url:match('^%w+://([^/]+)') or self.o.url
+  local host = host_of(self.o.url) or self.o.url
   if code == 5 or code == 6 then
     return ('cannot find %s. Is there a network?'):format(host)
   elseif code == 7 then
@@ -380,12 +386,6 @@ function Download:fetch()
 end
 
 -- ---- before it begins ----------------------------------------------------------------------
-
----@param url string
----@return string? host and port
-local function host_of(url)
-  return url:match('^%a[%w+.-]*://([^/?#]+)')
-end
 
 ---@param value string
 ---@return integer?
