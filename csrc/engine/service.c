@@ -161,7 +161,7 @@ static bool load(gm_service *s, gm_job *j) {
 
 /* Media files are read and embedded here: tens of milliseconds for a picture, seconds for a video.
  * What was interrupted begins again, but the rows of finished files are still there, and so is what
- * a video has become (attach.h). */
+ * a video has become (media_rows.h). */
 static int encode(gm_service *s, const gm_job *j, char *err, size_t errlen) {
     const gm_generate_request *r = &j->gen;
     const gm_media_opts media = {.store = &s->store,

@@ -12,7 +12,7 @@
 #include <string.h>
 #include "base/err.h"
 #include "base/mem.h"
-#include "engine/attach.h"
+#include "engine/media_rows.h"
 #include "media/audio.h"
 #include "media/resample.h"
 
