@@ -142,7 +142,8 @@ static bool is_unknown_kind(int av) {
 
 /* Pictures whose colour planes the reference's readers widen in their own way. False: another
  * form. */
-static bool widen_chroma(const char *codec, const void *frame, gm_image *out) {
+static bool widen_chroma(const char *codec, const void *frame, gm_image *out,
+                         const gm_cancel *cancel) {
     enum { YUV420P = 0, YUVJ420P = 12, YUVJ422P = 13, YUVJ444P = 14, YUVA420P = 33 };
     const int32_t form = gm_av_format(frame);
     const bool webp = strcmp(codec, "webp") == 0 && (form == YUV420P || form == YUVA420P);
@@ -161,14 +162,14 @@ static bool widen_chroma(const char *codec, const void *frame, gm_image *out) {
     }
     out->rgb = gm_malloc((size_t)c.w * (size_t)c.h, 3);
     if (!out->rgb) return false;
-    gm_chroma_to_rgb(&c, out->rgb);
+    gm_chroma_to_rgb(&c, out->rgb, cancel);
     out->w = c.w;
     out->h = c.h;
     return true;
 }
 
-int gm_avlib_image(const char *codec, const uint8_t *p, size_t n, gm_image *out, char *err,
-                   size_t errlen) {
+int gm_avlib_image(const char *codec, const uint8_t *p, size_t n, gm_image *out,
+                   const gm_cancel *cancel, char *err, size_t errlen) {
     void *ctx = NULL, *frame = NULL, *packet = NULL;
     int rc = gm_avlib_load(err, errlen);
     if (rc) return rc;
@@ -198,7 +199,8 @@ int gm_avlib_image(const char *codec, const uint8_t *p, size_t n, gm_image *out,
      * and libtiff (ReferenceBlackWhite unless told) read them. */
     const bool full = strcmp(codec, "mjpeg") == 0 || strcmp(codec, "tiff") == 0;
     const gm_av_colours how = {GM_AV_UNTOLD, full};
-    if (!rc && !widen_chroma(codec, frame, out)) rc = gm_av_to_rgb(frame, how, out, err, errlen);
+    if (!rc && !widen_chroma(codec, frame, out, cancel))
+        rc = gm_av_to_rgb(frame, how, out, err, errlen);
 done:
     if (rc == GM_EFORMAT)
         gm_fail(err, errlen, rc, "picture: damaged, or larger than 128 million pixels");

@@ -17,9 +17,10 @@ typedef int (*gm_frame_fn)(void *ud, double seconds, const gm_image *img, char *
  * alone is gm_decode_missing's (decode.h). */
 int gm_avlib_load(char *err, size_t errlen);
 
-/* One still picture from the bytes of a file. codec: FFmpeg's name of the decoder. */
-int gm_avlib_image(const char *codec, const uint8_t *p, size_t n, gm_image *out, char *err,
-                   size_t errlen);
+/* One still picture from the bytes of a file. codec: FFmpeg's name of the decoder. Cancelled, it
+ * may return 0 and a part of the picture: who asked asks cancel. */
+int gm_avlib_image(const char *codec, const uint8_t *p, size_t n, gm_image *out,
+                   const gm_cancel *cancel, char *err, size_t errlen);
 
 /* Mono samples of the first sound stream of a local file, at the file's own rate; nothing is read
  * beyond so many seconds. GM_ENOENT when there is no such stream. */

@@ -44,8 +44,8 @@ static void webp_pixel(int32_t y, int32_t u, int32_t v, uint8_t *out) {
     out[2] = clamp((base + (u * 33050 >> 8) - 17685) >> 6);
 }
 
-void gm_chroma_to_rgb(const gm_chroma *c, uint8_t *out) {
-    for (int32_t y = 0; y < c->h; y++) {
+void gm_chroma_to_rgb(const gm_chroma *c, uint8_t *out, const gm_cancel *cancel) {
+    for (int32_t y = 0; y < c->h && !gm_cancelled(cancel); y++) {
         const uint8_t *luma = c->plane[0] + (int64_t)y * c->line[0];
         for (int32_t x = 0; x < c->w; x++, out += 3) {
             const int32_t cb = sample(c, 1, x, y), cr = sample(c, 2, x, y);

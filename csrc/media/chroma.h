@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include "base/cancel.h"
 
 typedef struct {
     const uint8_t *plane[3]; /* Y, Cb, Cr */
@@ -14,5 +15,5 @@ typedef struct {
     bool webp;               /* its roundings and its range of 16 .. 235; else JPEG's */
 } gm_chroma;
 
-/* out: [h, w, 3] */
-void gm_chroma_to_rgb(const gm_chroma *c, uint8_t *out);
+/* out: [h, w, 3]; rows are left as they were once it is cancelled. */
+void gm_chroma_to_rgb(const gm_chroma *c, uint8_t *out, const gm_cancel *cancel);

@@ -104,7 +104,7 @@ static int decode_with(const char *codec, const uint8_t *p, size_t n, gm_image *
                        const gm_cancel *cancel, char *err, size_t errlen) {
     if (strcmp(codec, "png") == 0 && gm_inflate_available())
         return gm_png_decode(p, n, out, cancel, err, errlen);
-    return gm_mend_image(codec, p, n, out, err, errlen);
+    return gm_mend_image(codec, p, n, out, cancel, err, errlen);
 }
 
 int gm_decode_picture(const uint8_t *p, size_t n, gm_image *out, const gm_cancel *cancel, char *err,

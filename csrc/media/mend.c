@@ -99,8 +99,8 @@ static uint64_t bmp_bytes(const uint8_t *p, size_t n) {
 }
 
 /* A copy in which that is put right. Not every decoder tells that a file is cut off. */
-static int decode_mended(const char *codec, const uint8_t *p, size_t n, gm_image *out, char *err,
-                         size_t errlen) {
+static int decode_mended(const char *codec, const uint8_t *p, size_t n, gm_image *out,
+                         const gm_cancel *cancel, char *err, size_t errlen) {
     enum { TAIL = 3 }; /* the padding of a BMP's last row, which some writers leave out */
     const bool gif = strcmp(codec, "gif") == 0, webp = strcmp(codec, "webp") == 0;
     uint8_t *copy = gm_calloc(n + TAIL, 1);
@@ -110,13 +110,14 @@ static int decode_mended(const char *codec, const uint8_t *p, size_t n, gm_image
     webp_place place = {0};
     if (webp) n = webp_first_frame(copy, n, &place);
     else if (!gif) n += TAIL;
-    const int rc = whole ? gm_avlib_image(codec, copy, n, out, err, errlen)
+    const int rc = whole ? gm_avlib_image(codec, copy, n, out, cancel, err, errlen)
                          : gm_fail(err, errlen, GM_EFORMAT, "picture: damaged or cut off");
     gm_free(copy);
     return rc ? rc : put_on_canvas(out, &place, err, errlen);
 }
 
-static int decode_tiff(const uint8_t *p, size_t n, gm_image *out, char *err, size_t errlen) {
+static int decode_tiff(const uint8_t *p, size_t n, gm_image *out, const gm_cancel *cancel,
+                       char *err, size_t errlen) {
     const int how = gm_tiff_tag(p, n, GM_TIFF_COMPRESSION, 1);
     if (how == 6 || how == 7) /* FFmpeg takes its colours for RGB */
         return gm_fail(err, errlen, GM_EUNSUPPORTED,
@@ -134,7 +135,7 @@ static int decode_tiff(const uint8_t *p, size_t n, gm_image *out, char *err, siz
     if (cmyk && (gm_tiff_tag(p, n, GM_TIFF_PLANAR, 1) == 2 || (bits == 16 && p[0] == 'I')))
         return gm_fail(err, errlen, GM_EUNSUPPORTED, /* it makes a negative of them */
                        "a TIFF with CMYK of this kind cannot be read; save it as PNG");
-    const int rc = gm_avlib_image("tiff", p, n, out, err, errlen);
+    const int rc = gm_avlib_image("tiff", p, n, out, cancel, err, errlen);
     if (rc != GM_EFORMAT || bits <= 16) return rc; /* the decoder calls more bits damage */
     return gm_fail(err, errlen, GM_EUNSUPPORTED,
                    "a TIFF with %d bits for each value cannot be read; save it as PNG", bits);
@@ -164,19 +165,20 @@ static size_t jpeg_scans(const uint8_t *p, size_t n) {
  * write a dozen. */
 enum { JPEG_MAX_SCANS = 128 };
 
-static int decode_jpeg(const uint8_t *p, size_t n, gm_image *out, char *err, size_t errlen) {
+static int decode_jpeg(const uint8_t *p, size_t n, gm_image *out, const gm_cancel *cancel,
+                       char *err, size_t errlen) {
     if (jpeg_scans(p, n) > JPEG_MAX_SCANS)
         return gm_fail(err, errlen, GM_EUNSUPPORTED,
                        "a JPEG of more than %d scans cannot be read; save it as PNG",
                        JPEG_MAX_SCANS);
-    return gm_avlib_image("mjpeg", p, n, out, err, errlen);
+    return gm_avlib_image("mjpeg", p, n, out, cancel, err, errlen);
 }
 
-int gm_mend_image(const char *codec, const uint8_t *p, size_t n, gm_image *out, char *err,
-                  size_t errlen) {
-    if (strcmp(codec, "mjpeg") == 0) return decode_jpeg(p, n, out, err, errlen);
-    if (strcmp(codec, "tiff") == 0) return decode_tiff(p, n, out, err, errlen);
+int gm_mend_image(const char *codec, const uint8_t *p, size_t n, gm_image *out,
+                  const gm_cancel *cancel, char *err, size_t errlen) {
+    if (strcmp(codec, "mjpeg") == 0) return decode_jpeg(p, n, out, cancel, err, errlen);
+    if (strcmp(codec, "tiff") == 0) return decode_tiff(p, n, out, cancel, err, errlen);
     if (strcmp(codec, "gif") == 0 || strcmp(codec, "webp") == 0 || strcmp(codec, "bmp") == 0)
-        return decode_mended(codec, p, n, out, err, errlen);
-    return gm_avlib_image(codec, p, n, out, err, errlen);
+        return decode_mended(codec, p, n, out, cancel, err, errlen);
+    return gm_avlib_image(codec, p, n, out, cancel, err, errlen);
 }

@@ -6,8 +6,9 @@
  */
 #pragma once
 
+#include "base/cancel.h"
 #include "media/vision.h"
 
 /* As gm_avlib_image, for any of its codecs. */
-int gm_mend_image(const char *codec, const uint8_t *p, size_t n, gm_image *out, char *err,
-                  size_t errlen);
+int gm_mend_image(const char *codec, const uint8_t *p, size_t n, gm_image *out,
+                  const gm_cancel *cancel, char *err, size_t errlen);
