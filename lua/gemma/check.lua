@@ -299,6 +299,8 @@ function M.fix(o)
   local wrong = o ~= nil and fields('fix', o, FIX) or nil
   if wrong then
     return wrong
+  elseif o and o.last and not o.first then
+    return line('fix', 'first', 'an integer beside last', nil)
   elseif o and o.first then
     return nil, lines('fix', o)
   end

@@ -43,6 +43,7 @@ test('a missing argument and a wrong type are named, with what is expected', fun
     { 'edit', { instruction = 'x', first = 1 }, 'last: expected an integer, got nil' },
     { 'fix', 'x', 'opts: expected a table, got string' },
     { 'fix', { first = 'x' }, 'first: expected an integer, got string' },
+    { 'fix', { last = 3 }, 'first: expected an integer beside last, got nil' },
   }) do
     local wrong, refused = check[case[1]](case[2])
     h.eq({ wrong, refused }, { ('gemma.%s(): %s'):format(case[1], case[3]) })
