@@ -694,6 +694,40 @@ test('project: declarations come from the language server, are kept, and are nev
   h.eq(c:lua('return #Asked'), n, 'what is known is not asked again')
 end)
 
+test('project: every language server is asked in its own units', function()
+  if vim.fn.has('nvim-0.11') == 0 then
+    return -- asks all of them with one position
+  end
+  local c = project()
+  c:lua([[
+    _G.Asked = {}
+    local function server(encoding)
+      return function()
+        return {
+          request = function(method, params, callback)
+            local definition = method == 'textDocument/definition'
+            if definition then
+              Asked[encoding] = params.position.character
+            end
+            callback(nil, method == 'initialize' and { capabilities = {
+              definitionProvider = true, positionEncoding = encoding } } or nil)
+            return true, 1
+          end,
+          notify = function() return true end,
+          is_closing = function() return false end,
+          terminate = function() end,
+        }
+      end
+    end
+    File('b.lua', { 'local ä = sell(1)', '' })
+    vim.cmd('normal! G')
+    for _, encoding in ipairs({ 'utf-16', 'utf-8' }) do
+      vim.lsp.start({ name = encoding, cmd = server(encoding) })
+    end]])
+  c:wait("Asked['utf-8'] and Asked['utf-16']")
+  h.eq(c:lua('return Asked'), { ['utf-8'] = 11, ['utf-16'] = 10 })
+end)
+
 test('project: a file is not mistaken for one that is open and whose name goes on', function()
   -- bufnr() did: a declaration of util.c had the text of util.cpp, or was not looked for.
   local c = project()

@@ -228,6 +228,21 @@ local function character(line, col, encoding)
   return vim.fn.strutf16len(head, true)
 end
 
+--- Where a name stands, for every server in its own units. Neovim 0.10 asks all of them in those of one.
+---@param uri string
+---@param row integer 0-based
+---@param line string
+---@param col integer bytes
+---@param client vim.lsp.Client the one whose units count then
+---@return table|fun(client: vim.lsp.Client): table
+local function params_of(uri, row, line, col, client)
+  local function of(c)
+    local at = { line = row, character = character(line, col, c.offset_encoding) }
+    return { textDocument = { uri = uri }, position = at }
+  end
+  return vim.fn.has('nvim-0.11') == 1 and of or of(client)
+end
+
 --- Asks for the names around a line. Returns at once; answers that come when the buffer is gone are
 --- dropped.
 ---@param buf integer
@@ -246,17 +261,11 @@ function M.fetch(buf, row, may)
   b.cancel = {}
   local first = math.max(0, row - 30)
   local lines = text.lines(buf, first, row + 1, 400)
-  local now = vim.uv.now()
+  local uri, now = vim.uri_from_bufnr(buf), vim.uv.now()
   for _, n in ipairs(M.names(lines, MAX_NAMES)) do
     local when = b.asked[n.name]
     if not when or now - when > OLD_MS then
-      local params = {
-        textDocument = { uri = vim.uri_from_bufnr(buf) },
-        position = {
-          line = first + n.row,
-          character = character(lines[n.row + 1], n.col, client.offset_encoding),
-        },
-      }
+      local params = params_of(uri, first + n.row, lines[n.row + 1], n.col, client)
       b.cancel[n.name] = vim.lsp.buf_request_all(buf, METHOD, params, function(results)
         b.cancel[n.name] = nil
         b.asked[n.name] = now
