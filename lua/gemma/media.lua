@@ -225,10 +225,7 @@ end
 ---@param path string
 ---@return string with ~ for the home folder expanded, and nothing else
 function M.normalize(path)
-  if path:find('^~[^/\\]') then
-    path = './' .. path -- normalize() would put the home folder in front of such a name
-  end
-  return vim.fs.normalize(path, { expand_env = false })
+  return vim.fs.normalize(util.from_here(path), { expand_env = false })
 end
 
 --- A path as it is shown: from here or from the home folder.

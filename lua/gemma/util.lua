@@ -4,6 +4,14 @@ local M = {}
 
 local uv = vim.uv
 
+--- The same path; one whose name begins with ~, which Neovim would read as a user's or the home folder's,
+--- is said from here.
+---@param path string
+---@return string
+function M.from_here(path)
+  return path:find('^~[^/\\]') and './' .. path or path
+end
+
 --- The absolute path that a user means: ~, ~name, $NAME and ${NAME} stand for something; a pattern does not,
 --- nor does 'wildignore' count, which expand() would obey.
 ---@param path string
@@ -12,10 +20,8 @@ function M.path(path)
   -- Only what can be a user's name: expand() would run what a file's name has between backticks.
   path = path:gsub('^~[%w_.-]+%f[/\\%z]', vim.fn.expand)
   path = path:gsub('%${([%w_]+)}', vim.env):gsub('%$([%w_]+)', vim.env)
-  if path:find('^~[^/\\]') then
-    path = './' .. path -- fnamemodify() would read the name as a user's
-  end
-  return vim.fs.normalize(vim.fn.fnamemodify(path, ':p'), { expand_env = false })
+  path = vim.fn.fnamemodify(M.from_here(path), ':p')
+  return vim.fs.normalize(path, { expand_env = false })
 end
 
 --- A path in the plugin's own state folder, which several machines may share. The folder may be missing.
