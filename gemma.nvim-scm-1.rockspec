@@ -20,12 +20,16 @@ dependencies = {
 }
 
 external_dependencies = {
-  LIBUV = { header = 'uv.h' },
+  LIBUV = { header = 'uv.h', library = 'uv' },
 }
 
 build = {
   type = 'make',
   build_target = 'lib',
+  build_variables = {
+    CPPFLAGS = '-I$(LIBUV_INCDIR)',
+    LDFLAGS = '-L$(LIBUV_LIBDIR)',
+  },
   install_target = 'install-rock',
   install_variables = {
     LUADIR = '$(LUADIR)',

@@ -216,7 +216,7 @@ test('recipes: the rockspec names folders that exist and targets that make knows
     h.ok(make:find('\n' .. target .. ':', 1, true), target)
   end
   -- What the plugin needs at run time, wherever it is installed.
-  local install = make:match('\ninstall: lib(.-)\n\n')
+  local install = table.concat(vim.fn.readfile(h.root .. '/scripts/install'), '\n'):match('\nparts=(%b\'\')')
   for _, d in ipairs(env.build.copy_directories) do
     h.has(install, d)
   end
@@ -226,14 +226,11 @@ test('recipes: the small model is found in a checkout, in what make install copi
   h.need_library()
   local root, rock = vim.fn.tempname(), vim.fn.tempname()
   local gmake = vim.fn.executable('gmake') == 1 and 'gmake' or 'make'
-  for _, target in ipairs({ 'DEST=' .. root .. ' install', 'LUADIR=' .. rock .. ' install-rock' }) do
-    -- The copies alone: building is what the other tests begin with.
-    local out = run({ gmake, '-n', '-C', h.root, '-o', 'lib', '-o', 'tags', unpack(vim.split(target, ' ')) })
-    for line in out:gmatch('[^\n]+') do
-      if line:find('^cp .*gguf') or line:find('^cp .*embedded') or line:find('^cp .* lua') or line:find('^mkdir') then
-        run({ 'sh', '-c', line }, { cwd = h.root })
-      end
-    end
+  -- The copies alone: building is what the other tests begin with.
+  local build = vim.fs.dirname(h.need_library())
+  for _, target in ipairs({ 'install', 'install-rock' }) do
+    run({ gmake, '-s', '-C', h.root, '-o', 'lib', '-o', 'tags', target, 'BUILD=' .. build, 'DEST=' .. root,
+      'LUADIR=' .. rock })
   end
   for _, lua in ipairs({ h.root .. '/lua/gemma', root .. '/lua/gemma', rock .. '/gemma' }) do
     local c = h.child({ fake = false })
@@ -244,6 +241,56 @@ test('recipes: the small model is found in a checkout, in what make install copi
   end
   vim.fn.delete(root, 'rf')
   vim.fn.delete(rock, 'rf')
+end)
+
+--- A checkout of empty files, and a place for its copy beside it. The apostrophe is that of a home folder.
+local function small_checkout()
+  local root = vim.fn.tempname() .. "'s"
+  local top = root .. '/checkout'
+  for _, file in ipairs({ 'plugin/gemma.lua', 'lua/gemma/init.lua', 'doc/gemma.txt', 'prompts/old.md',
+    'tools/embedded/model/m.gguf', 'csrc/x.c', 'LICENSE', 'build/libgemma.so' }) do
+    vim.fn.mkdir(vim.fs.dirname(top .. '/' .. file), 'p')
+    vim.fn.writefile({ file }, top .. '/' .. file)
+  end
+  vim.fn.mkdir(top .. '/scripts')
+  assert(vim.uv.fs_copyfile(h.root .. '/scripts/install', top .. '/scripts/install'))
+  return top, root .. '/copy', function(...)
+    local r = vim.system({ 'sh', top .. '/scripts/install', ... }, { text = true }):wait()
+    return { r.code, vim.trim(r.stdout .. r.stderr) }
+  end
+end
+
+local function there(path)
+  return vim.uv.fs_stat(path) ~= nil
+end
+
+test('recipes: a copy is replaced by a newer one and taken away again, and what is not ours stays', function()
+  local top, copy, install = small_checkout()
+  h.eq(install(copy, 'build/libgemma.so'), { 0, '' })
+  h.ok(there(copy .. '/prompts/old.md') and there(copy .. '/build/libgemma.so'))
+  vim.fn.writefile({ 'mine' }, copy .. '/notes')
+  vim.fn.rename(top .. '/prompts/old.md', top .. '/prompts/new.md')
+  h.eq(install(copy, 'build/libgemma.so'), { 0, '' })
+  h.eq({ there(copy .. '/prompts/old.md'), there(copy .. '/prompts/new.md') }, { false, true })
+  h.eq(vim.fn.readdir(copy), { 'LICENSE', 'build', 'doc', 'lua', 'notes', 'plugin', 'prompts', 'tools' })
+  h.eq(install('--remove', copy), { 0, ('install: files of others stay in %s'):format(copy) })
+  h.eq(vim.fn.readdir(copy), { 'notes' })
+  h.eq(install('--remove', copy), { 1, ('install: no gemma.nvim in %s'):format(copy) })
+  vim.fn.delete(vim.fs.dirname(top), 'rf')
+end)
+
+test('recipes: a checkout is not overwritten by its own copy, nor another one', function()
+  local top, copy, install = small_checkout()
+  -- The README's place for a checkout is where `make install` would put a copy: it removed the sources.
+  h.eq(install(top, 'build/libgemma.so'),
+    { 0, ('install: %s is this checkout, and built: Neovim finds it where it is'):format(top) })
+  vim.fn.mkdir(copy .. '/csrc', 'p')
+  local said = 'install: %s is a checkout of the sources; nothing is done to it'
+  h.eq(install(copy, 'build/libgemma.so'), { 1, said:format(copy) })
+  h.eq(install('--remove', copy), { 1, said:format(copy) })
+  h.eq(install('--remove', top), { 1, said:format(top) })
+  h.eq({ there(top .. '/lua/gemma/init.lua'), there(top .. '/tools/embedded/model/m.gguf') }, { true, true })
+  vim.fn.delete(vim.fs.dirname(top), 'rf')
 end)
 
 return T
