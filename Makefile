@@ -3,13 +3,21 @@
 CC      ?= cc
 AR      ?= ar
 BUILD   ?= build
-SHELL   := /bin/bash
 .DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
 
 # ---- flags -------------------------------------------------------------------------------
 # DEBUG=1 turns assertions and the no-alloc guard on; SAN=address,undefined or SAN=thread builds
-# with sanitizers into a folder of its own; WERROR=1 (CI) makes warnings errors.
+# with sanitizers into a folder of its own; WERROR=1 (CI) makes warnings errors. CFLAGS, CPPFLAGS and LDFLAGS
+# are added to ours.
 comma := ,
+# Of the environment these do not count: many a shell exports a DEBUG of its own.
+ifeq ($(origin DEBUG),environment)
+  DEBUG :=
+endif
+ifeq ($(origin SAN),environment)
+  SAN :=
+endif
 ifneq ($(SAN),)
   # `override`, so that it holds for BUILD= on the command line as well; once, so that sub-makes
   # which inherit BUILD do not nest another folder.
@@ -20,15 +28,23 @@ ifneq ($(SAN),)
   DEBUG := 1
 endif
 OPT     ?= -O2
-CFLAGS  ?= $(OPT) -g
 WARN    := -Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wvla
 ifeq ($(WERROR),1)
   WARN += -Werror
 endif
 DEFINES := $(if $(filter 1,$(DEBUG)),-DGM_DEBUG=1)
-ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -Icsrc $(WARN) $(CFLAGS) $(DEFINES) -fPIC -fvisibility=hidden \
-             -ffp-contract=off -fno-math-errno $(SANFLAGS)
-LIBS    := -luv -lm -ldl -lpthread
+ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -Icsrc $(WARN) $(OPT) -g $(CPPFLAGS) $(CFLAGS) $(DEFINES) -fPIC \
+             -fvisibility=hidden -ffp-contract=off -fno-math-errno $(SANFLAGS)
+LIBS    := $(LDFLAGS) -luv -lm -ldl -lpthread
+
+# lua/gemma/ffi.lua looks for the library by this name.
+ifeq ($(shell uname -s),Darwin)
+  LIB     := $(BUILD)/libgemma.dylib
+  SOFLAGS := -dynamiclib
+else
+  LIB     := $(BUILD)/libgemma.so
+  SOFLAGS := -shared -Wl,-Bsymbolic -Wl,-z,nodelete -Wl,-z,defs
+endif
 
 # V=1 shows the commands.
 Q   := $(if $(V),,@)
@@ -62,7 +78,6 @@ SRC     += $(VULKAN_SRC)
 OBJ     := $(SRC:csrc/%.c=$(BUILD)/obj/%.o)
 TOOLSRC := $(wildcard csrc/tools/*.c)
 TOOLOBJ := $(TOOLSRC:csrc/%.c=$(BUILD)/obj/%.o)
-$(call stamp,$(BUILD)/flags,$(CC) $(ALL_CFLAGS))
 $(call stamp,$(BUILD)/objects,$(LIBS) $(OBJ))
 
 # Undefined behaviour is looked for in the plain C twins of the vector kernels: in their long unrolled
@@ -81,11 +96,18 @@ isa_flags = $(if $(findstring _avx512vnni.c,$1),-mavx512f -mavx512bw -mavx512dq 
 # Plain loops that are worth a vectoriser which tries harder.
 $(BUILD)/obj/media/resize.o $(BUILD)/obj/media/unfilter.o $(BUILD)/obj/kernels/vulkan/vk_repack.o: speed_flags := $(if $(SAN)$(DEBUG),,-O3)
 
+# What a file is compiled with beside that is said in this file.
+$(call stamp,$(BUILD)/flags,$(CC) $(ALL_CFLAGS) Makefile $(shell cksum <Makefile))
+
+# Two makes may be at work here, of two editors that were started after an update: each writes files of its own,
+# named after the shell of the recipe.
+own = $(basename $@).$$$$$(suffix $@)
+
 .PHONY: all lib tool tags
 ## all: the library and the command-line tool
 all: lib tool tags
-## lib: build/libgemma.so
-lib: $(BUILD)/libgemma.so
+## lib: the library in build/
+lib: $(LIB)
 ## tags: the help's, where there is a Neovim
 tags: doc/tags
 doc/tags: $(wildcard doc/*.txt)
@@ -96,14 +118,14 @@ tool: $(BUILD)/gemma
 $(BUILD)/obj/%.o: csrc/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
-	$(Q)$(CC) $(ALL_CFLAGS) $(speed_flags) $(call isa_flags,$<) $(call san_isa_flags,$<) $(if $(findstring /vk_pipe.c,$<),-I$(SPV)) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(ALL_CFLAGS) $(speed_flags) $(call isa_flags,$<) $(call san_isa_flags,$<) $(if $(findstring /vk_pipe.c,$<),-I$(SPV)) \
+	    -MMD -MP -MF $(@:.o=.d) -MT $@ -c -o $(own) $< && mv -f $(own) $@
 
 # A new inode each time: replacing a library that an editor has mapped must not crash it.
-$(BUILD)/libgemma.so: $(OBJ) $(BUILD)/objects
+$(LIB): $(OBJ) $(BUILD)/objects
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) -shared -o $@.tmp $(OBJ) -Wl,-Bsymbolic -Wl,-z,nodelete -Wl,-z,defs $(LIBS)
-	@mv -f $@.tmp $@
+	$(Q)$(CC) $(ALL_CFLAGS) $(SOFLAGS) -o $(own) $(OBJ) $(LIBS) && mv -f $(own) $@
 
 $(BUILD)/libgemma.a: $(OBJ) $(BUILD)/objects
 	@rm -f $@
@@ -111,8 +133,7 @@ $(BUILD)/libgemma.a: $(OBJ) $(BUILD)/objects
 
 $(BUILD)/gemma: $(TOOLOBJ) $(BUILD)/libgemma.a
 	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) -o $@.tmp $(TOOLOBJ) $(BUILD)/libgemma.a $(LIBS)
-	@mv -f $@.tmp $@
+	$(Q)$(CC) $(ALL_CFLAGS) -o $(own) $(TOOLOBJ) $(BUILD)/libgemma.a $(LIBS) && mv -f $(own) $@
 
 # ---- C tests: one program per tests/c/<room>/test_<file>.c, linked with the static library ----
 HELPERSRC := $(wildcard tests/c/helper/*.c)

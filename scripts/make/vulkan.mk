@@ -26,7 +26,7 @@ SHADERS += $1
 $(SPV)/$1.inc: shaders/$2 shaders/variants.mk
 	@mkdir -p $(SPV)
 	$$(call say,SPV,$1)
-	$$(Q)$(GLSLC) --target-env=vulkan1.2 -O $3 -MD -MF $(SPV)/$1.d -MT $(SPV)/$1.inc -mfmt=c -o $$@ $$<
+	$$(Q)$(GLSLC) --target-env=vulkan1.2 -O $3 -MD -MF $(SPV)/$1.d -MT $(SPV)/$1.inc -mfmt=c -o $$(own) $$< && mv -f $$(own) $$@
   endef
   shader = $(eval $(call shader_rule,$1,$2,$3))
   include shaders/variants.mk
@@ -37,7 +37,7 @@ $(SPV)/list.inc: $(SPV)/names $(SHADERS:%=$(SPV)/%.inc)
 	    echo "static const uint32_t spv_$$s[] ="; echo "#include \"$$s.inc\""; echo ";"; done; \
 	  echo "static const gm_vk_shader shaders[] = {"; \
 	  for s in $(SHADERS); do echo "    {\"$$s\", spv_$$s, sizeof spv_$$s},"; done; \
-	  echo "};"; } > $@
+	  echo "};"; } >$(own) && mv -f $(own) $@
 $(BUILD)/obj/kernels/vulkan/vk_pipe.o: $(SPV)/list.inc
 -include $(SHADERS:%=$(SPV)/%.d)
 endif
