@@ -180,6 +180,20 @@ static int count_cores(const cpu_set_t *set) {
         if (CPU_ISSET(cpu, set)) CPU_SET(first_sibling(cpu), &cores);
     return CPU_COUNT(&cores);
 }
+
+/* Whole processors' worth of time that a container may use, at least 1; 0: no limit. More threads
+ * than these would be stopped, all of them, for the rest of each period. The file is that of
+ * cgroups of the second kind: "200000 100000", microseconds in each so many, or "max 100000". */
+static int quota(void) {
+    FILE *f = fopen("/sys/fs/cgroup/cpu.max", "re");
+    if (!f) return 0;
+    long long used, period;
+    const bool limited = fscanf(f, "%lld %lld", &used, &period) == 2 && used > 0 && period > 0;
+    fclose(f);
+    if (!limited) return 0;
+    const long long n = used / period;
+    return n < 1 ? 1 : n > CPU_SETSIZE ? 0 : (int)n;
+}
 #endif
 
 int gm_cpu_physical_cores(void) {
@@ -187,8 +201,8 @@ int gm_cpu_physical_cores(void) {
     cpu_set_t set;
     CPU_ZERO(&set);
     if (sched_getaffinity(0, sizeof set, &set) == 0) {
-        int n = count_cores(&set);
-        if (n > 0) return n;
+        const int n = count_cores(&set), most = quota();
+        if (n > 0) return most > 0 && most < n ? most : n;
     }
 #endif
     long n = sysconf(_SC_NPROCESSORS_ONLN);

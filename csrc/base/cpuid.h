@@ -31,7 +31,7 @@ const char *gm_cpu_level_name(gm_cpu_level l);
 /* "avx512vnni (avx2 fma f16c avx512f ...)"; static storage. */
 const char *gm_cpu_describe(void);
 
-/* Physical cores that this process may run on; at least 1. */
+/* Physical cores that this process may run on, no more than its container may use; at least 1. */
 int gm_cpu_physical_cores(void);
 
 /* Forces a level for tests (as GEMMA_CPU does); a level the CPU lacks is lowered. Tables that were

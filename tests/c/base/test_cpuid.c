@@ -79,6 +79,7 @@ static void there_is_at_least_one_core(void **state) {
  * are set they stand in front of the C library's way to the system. */
 static const char *const *machine;
 static int n_cpu;
+static const char *cpu_max; /* of its cgroup; NULL: there is none */
 
 int sched_getaffinity(pid_t pid, size_t size, cpu_set_t *set) {
     int (*real)(pid_t, size_t, cpu_set_t *);
@@ -92,6 +93,8 @@ FILE *fopen(const char *path, const char *mode) {
     FILE *(*real)(const char *, const char *);
     *(void **)&real = dlsym(RTLD_NEXT, "fopen");
     int cpu, end = 0;
+    if (machine && strcmp(path, "/sys/fs/cgroup/cpu.max") == 0)
+        return cpu_max ? fmemopen((void *)(uintptr_t)cpu_max, strlen(cpu_max), "r") : NULL;
     if (!machine || sscanf(path, "/sys/devices/system/cpu/cpu%d/topology/%n", &cpu, &end) != 1 ||
         end == 0)
         return real(path, mode);
@@ -125,6 +128,24 @@ static void cores_are_told_apart_by_who_shares_them(void **state) {
     assert_int_equal(cores_of(pairs, 8), 6);
     assert_int_equal(cores_of(unknown, 8), 8);
 }
+
+static void a_container_has_no_more_than_its_quota(void **state) {
+    (void)state;
+    static const char *const alone[] = {"0", "1", "2", "3", "4", "5", "6", "7"};
+    static const struct {
+        const char *text;
+        int cores;
+    } quotas[] = {
+        {"max 100000\n", 8},   {"200000 100000\n", 2},  {"150000 100000\n", 1},
+        {"50000 100000\n", 1}, {"1600000 100000\n", 8}, {"", 8},
+        {"-1 100000\n", 8},    {"100000 0\n", 8},       {"99999999999999 1\n", 8},
+    };
+    for (size_t i = 0; i < sizeof quotas / sizeof *quotas; i++) {
+        cpu_max = quotas[i].text;
+        assert_int_equal(cores_of(alone, 8), quotas[i].cores);
+    }
+    cpu_max = NULL;
+}
 #endif
 
 int main(void) {
@@ -137,6 +158,7 @@ int main(void) {
         cmocka_unit_test(there_is_at_least_one_core),
 #ifdef __linux__
         cmocka_unit_test(cores_are_told_apart_by_who_shares_them),
+        cmocka_unit_test(a_container_has_no_more_than_its_quota),
 #endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
