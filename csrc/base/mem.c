@@ -73,6 +73,11 @@ static void *obtain(size_t bytes, bool zero) {
     if (mapped) {
         raw = mmap(NULL, raw_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (raw == MAP_FAILED) return NULL;
+#ifdef MADV_DONTFORK
+        /* The editor starts programs, by fork: that would copy the page tables of gigabytes while
+         * it waits, and all pages would be written by way of a fault afterwards. */
+        (void)madvise(raw, raw_bytes, MADV_DONTFORK);
+#endif
     } else {
         if (posix_memalign(&raw, GM_ALIGN, raw_bytes) != 0) return NULL;
         if (zero) memset((char *)raw + GM_ALIGN, 0, bytes);
