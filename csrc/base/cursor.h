@@ -15,6 +15,9 @@
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "gemma.nvim runs on little-endian computers only"
 #endif
+/* Sizes of models, and the places of FFmpeg's fields (media/avlib.c). */
+_Static_assert(sizeof(void *) == 8 && sizeof(size_t) == 8,
+               "gemma.nvim runs on 64-bit computers only");
 
 typedef struct {
     const uint8_t *p;

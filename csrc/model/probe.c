@@ -72,7 +72,7 @@ bool gm_probe_on(void) {
 
 /* Row `row` of x to one file; 0 or an error code. */
 static int dump_row(gm_backend *b, const char *path, const gm_tensor *x, int64_t row) {
-    FILE *f = fopen(path, "wb");
+    FILE *f = fopen(path, "wbe");
     if (!f) return GM_EIO;
     char bytes[4096];
     size_t n = (size_t)x->ne[0] * sizeof(float), at = (size_t)row * x->row_bytes;

@@ -53,7 +53,7 @@ static bool cache_path(const gm_vk *v, char *path, size_t n) {
 static void *read_cache(const gm_vk *v, size_t *n) {
     char path[640];
     *n = 0;
-    FILE *f = cache_path(v, path, sizeof path) ? fopen(path, "rb") : NULL;
+    FILE *f = cache_path(v, path, sizeof path) ? fopen(path, "rbe") : NULL;
     if (!f) return NULL;
     struct stat st;
     size_t size = fstat(fileno(f), &st) == 0 && st.st_size > 0 && st.st_size <= MAX_CACHE
@@ -73,9 +73,13 @@ static void *read_cache(const gm_vk *v, size_t *n) {
 static void write_file(const gm_vk *v, const void *data, size_t n) {
     char dir[512], path[640], temp[680];
     if (!cache_dir(dir, sizeof dir) || !cache_path(v, path, sizeof path)) return;
+    char *const last = strrchr(dir, '/');
+    *last = 0;
+    mkdir(dir, 0700); /* a new user has none yet */
+    *last = '/';
     mkdir(dir, 0700);
     snprintf(temp, sizeof temp, "%s.%ld", path, (long)getpid());
-    FILE *f = fopen(temp, "wb");
+    FILE *f = fopen(temp, "wbe");
     if (!f) return;
     bool ok = fwrite(data, 1, n, f) == n;
     ok = fclose(f) == 0 && ok;
