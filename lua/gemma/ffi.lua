@@ -82,6 +82,10 @@ local function library()
   if not ok and not tostring(err):find('redefine') then
     return nil, 'cannot read the C declarations: ' .. tostring(err)
   end
+  -- A reload after an update: LuaJIT keeps the old structs.
+  if ffi.C.GEMMA_ABI ~= cdef.abi then
+    return nil, 'the plugin was updated. Restart Neovim.'
+  end
   local C
   ok, C = pcall(ffi.load, path)
   if not ok then

@@ -251,6 +251,16 @@ test('the real boundary: a file that is no library, or another one, is one line'
   h.has(c:lua("return require('gemma.ffi').problem()"), 'native library not found')
 end)
 
+test('the real boundary: a reload after an update is told to restart, since the old structs stay', function()
+  local c = h.child({ fake = false })
+  c:lua('vim.g.gemma = { lib_path = ... }', h.need_library())
+  h.eq(c:lua("return require('gemma.ffi').problem() == nil"), true)
+  c:lua([[
+    local next_version = vim.tbl_extend('force', require('gemma.cdef'), { abi = 4242 })
+    package.loaded['gemma.ffi'], package.loaded['gemma.cdef'] = nil, next_version]])
+  h.eq(c:lua("return require('gemma.ffi').problem()"), 'the plugin was updated. Restart Neovim.')
+end)
+
 test('load: manual loads nothing by itself; the ask key does', function()
   local c = h.child({ config = "vim.g.gemma = { load = 'manual' }" })
   c:insert_at('x = |')
