@@ -2,6 +2,10 @@
 --- it yields; where there is none (vim.pack's recipe, `nvim -l build.lua`) it waits. What goes wrong is
 --- an error of one line.
 
+if vim.fn.has('nvim-0.10') == 0 then
+  error('gemma: gemma.nvim needs Neovim 0.10 or newer.', 0)
+end
+
 local root = vim.fs.dirname(vim.fn.fnamemodify(debug.getinfo(1, 'S').source:sub(2), ':p'))
 local make = dofile(vim.fs.joinpath(root, 'lua', 'gemma', 'make.lua'))
 
@@ -48,7 +52,11 @@ else
     end)
     if line ~= told and #vim.api.nvim_list_uis() > 0 then
       told = line
-      vim.api.nvim_echo({ { ('gemma: %s'):format(vim.trim(line)):sub(1, vim.v.echospace) } }, false, {})
+      vim.api.nvim_echo(
+        { { ('gemma: %s'):format(vim.trim(line)):sub(1, vim.v.echospace) } },
+        false,
+        {}
+      )
       vim.cmd.redraw()
     end
   end

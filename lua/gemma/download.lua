@@ -225,10 +225,14 @@ end
 ---@return string
 local function explain(self, code, detail)
   local host = host_of(self.o.url) or self.o.url
-  if code == 5 or code == 6 then
+  if code == 5 or code == 97 then
+    return ('the proxy of your environment (https_proxy) does not work: %s.'):format(detail)
+  elseif code == 6 then
     return ('cannot find %s. Is there a network?'):format(host)
   elseif code == 7 then
-    return ('cannot connect to %s.'):format(host)
+    -- It names the proxy when that is what cannot be reached.
+    local other = not detail:find(host:gsub(':%d+$', ''), 1, true) and detail ~= ''
+    return ('cannot connect to %s%s.'):format(host, other and (': %s'):format(detail) or '')
   elseif code == 22 then
     local status = detail:match('error: (%d+)') or '?'
     if status == '401' or status == '403' then

@@ -71,10 +71,12 @@ end
 
 --- What :Gemma install needs.
 local function check_tools()
-  for name, use in pairs({ curl = ':Gemma install model', make = ':Gemma install lib' }) do
-    if vim.fn.executable(name) == 0 then
-      health.warn(('%s was not found; %s needs it'):format(name, use))
-    end
+  if vim.fn.executable('curl') == 0 then
+    health.warn('curl was not found; :Gemma install model needs it')
+  end
+  local argv, why = require('gemma.make').command(require('gemma.ffi').root())
+  if not argv then
+    health.warn((':Gemma install lib: %s'):format(why))
   end
 end
 

@@ -3,9 +3,10 @@
 
 local M = {}
 
---- A make that runs us (in a test, in a build of a package) must not lend its job slots.
+--- A make that runs us (in a test, in a build of a package) must not lend its job slots. What the compiler
+--- says is looked through for English words.
 ---@type table<string, string>
-M.env = { MAKEFLAGS = '', MAKELEVEL = '' }
+M.env = { MAKEFLAGS = '', MAKELEVEL = '', LC_ALL = 'C' }
 
 --- The command that builds the library where the plugin is. make replaces the file by a rename, so
 --- that a Neovim that has the old one mapped keeps it.
@@ -15,6 +16,8 @@ M.env = { MAKEFLAGS = '', MAKELEVEL = '' }
 function M.command(root)
   if not vim.uv.fs_stat(vim.fs.joinpath(root, 'csrc')) then
     return nil, ('no sources in %s. Install the plugin from its repository.'):format(root)
+  elseif not vim.uv.fs_access(root, 'W') then
+    return nil, ('%s cannot be written. Build a copy of it, and set lib_path.'):format(root)
   end
   local make
   for _, name in ipairs({ 'gmake', 'make' }) do
@@ -40,8 +43,16 @@ function M.cause(output, signal)
     return "libuv's header files are missing (Debian: libuv1-dev, Fedora: libuv-devel, Arch and brew: "
       .. 'libuv).'
   end
-  local line = output:match('[^\n]*[Ee]rror[^\n]*')
+  local first, last ---@type string?, string?
+  for line in output:gmatch('[^\n]+') do
+    if not line:find('^g?make[:%[]') then -- which says only that a command failed
+      first = first or line:find('[Ee]rror') and line or nil
+      last = line
+    end
+  end
+  local line = first
     or signal ~= 0 and ('make was ended by signal %d'):format(signal)
+    or last
     or output:match('([^\n]+)%s*$')
     or 'make failed'
   return vim.trim(line) .. '.'
