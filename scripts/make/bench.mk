@@ -5,12 +5,12 @@ BENCH_MODEL = $(or $(MODEL),tests/golden/sets/nano/model-Q8_0.gguf)
 ## bench: tokens a second of MODEL=path (default: the nano model); ARGS="-p 512 -n 128 -t 2"
 bench:
 	$(SUBMAKE) tool
-	@$(BUILD)/gemma bench -m '$(BENCH_MODEL)' $(ARGS)
+	@$(BUILD)/gemma bench -m $(call quoted,$(BENCH_MODEL)) $(ARGS)
 
 ## peer: our speed over llama.cpp's; MODEL=path PEER_RUN="chroot DIR" PEER_MODEL=path, see the script
 peer:
 	$(SUBMAKE) tool
-	@OURS='$(BUILD)/gemma' MODEL='$(MODEL)' tests/bench/peer.sh
+	@OURS='$(BUILD)/gemma' MODEL=$(call quoted,$(MODEL)) tests/bench/peer.sh
 
 ## golden: the golden tests; with REFERENCE=dir makes the sets anew before
 golden:

@@ -5,7 +5,7 @@
 demo:
 	@scripts/deps demo
 	$(SUBMAKE) all
-	@BUILD='$(BUILD)' HEADLESS='$(HEADLESS)' scripts/demo $(if $(MODEL),'$(MODEL)')
+	@BUILD='$(BUILD)' HEADLESS='$(HEADLESS)' scripts/demo $(if $(MODEL),$(call quoted,$(MODEL)))
 
 ## nvim: unpacks Neovim 0.10 and 0.12 below .deps
 nvim:
