@@ -75,7 +75,7 @@ static void *obtain(size_t bytes, bool zero) {
         if (raw == MAP_FAILED) return NULL;
 #ifdef MADV_DONTFORK
         /* The editor starts programs, by fork: that would copy the page tables of gigabytes while
-         * it waits, and all pages would be written by way of a fault afterwards. */
+         * it waits (2 GB: 48 ms on a Zen 3), and each page would cost a fault afterwards. */
         (void)madvise(raw, raw_bytes, MADV_DONTFORK);
 #endif
     } else {
