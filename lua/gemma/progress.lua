@@ -39,15 +39,18 @@ local function echo(p)
   end
   local percent = p.percent and (' %d %%'):format(p.percent) or ''
   local line = ('gemma: %s%s%s'):format(p.title, percent, p.text ~= '' and ' ' .. p.text or '')
-  vim.api.nvim_echo({ { fit(line, vim.o.columns - 20) } }, false, {})
+  vim.api.nvim_echo({ { fit(line, vim.v.echospace) } }, false, {})
 end
 
 ---@param p gemma.Progress
 local function message(p)
-  local ok, id = pcall(vim.api.nvim_echo, { { fit(p.text, vim.o.columns - 40) } }, false, {
+  local title = 'gemma: ' .. p.title
+  -- Neovim writes "title: 100% text". What is longer than the line would ask for a key.
+  local room = vim.v.echospace - vim.fn.strdisplaywidth(title .. ': 100% ')
+  local ok, id = pcall(vim.api.nvim_echo, { { fit(p.text, room) } }, false, {
     kind = 'progress',
     source = 'gemma',
-    title = 'gemma: ' .. p.title,
+    title = title,
     id = p.id,
     percent = p.percent,
     status = p.status,

@@ -69,6 +69,20 @@ test('progress: a long text never asks for Enter', function()
   end
 end)
 
+test('progress: nor where the ruler shares the line with it', function()
+  local c = child()
+  c:cmd('set laststatus=0 ruler showcmd')
+  c:insert_at('|')
+  c:lua([[
+    local p = require('gemma.progress').start('install', ('wide 漢字 '):rep(50))
+    p:report(100, ('x'):rep(300))
+    p:done(('x'):rep(300))]])
+  local title = c:lua("return vim.fn.has('nvim-0.12') == 1") and 'gemma: install: 100% ' or ''
+  for _, e in ipairs(c:lua('return Echo')) do
+    h.ok(vim.fn.strdisplaywidth(title .. e.text) <= c:lua('return vim.v.echospace'), e.text)
+  end
+end)
+
 test('progress: it may be told from a callback of the event loop', function()
   local c = child()
   c:lua([[
