@@ -71,7 +71,7 @@ function M.command()
         { kind = 'user' },
         { kind = 'text', data = M.text(vim.uv.hrtime() % 2 ^ 31, WORDS) },
       },
-      session = require('gemma.sessions').ANSWERS,
+      session = (require('gemma.chat.kept').task_session()),
       priority = 'ask',
       max_tokens = WRITE,
       ignore_eog = true,

@@ -116,7 +116,9 @@ local function insert(d, text)
   local row, col = place(d)
   if not row or not vim.bo[d.buf].modifiable then
     util.yank(text, 'c')
-    local why = row and "'modifiable' is off now" or 'the buffer is gone'
+    local why = row and "'modifiable' is off now"
+      or api.nvim_buf_is_loaded(d.buf) and 'the buffer was read anew'
+      or 'the buffer is gone'
     return notify.warn(('%s; p puts what was said.'):format(why))
   end
   local line = api.nvim_buf_get_lines(d.buf, row, row + 1, false)[1] or ''

@@ -110,13 +110,16 @@ local function self_test()
   elseif engine.busy() then
     return health.info('self-test: the model is busy, which is as good')
   end
+  -- The cache of an open conversation stays what it is.
+  local session, fork_from = require('gemma.chat.kept').task_session()
   local job, err = engine.generate({
     parts = {
       { kind = 'user' },
       { kind = 'text', data = 'Say yes.' },
       { kind = 'model' },
     },
-    session = require('gemma.sessions').ANSWERS,
+    session = session,
+    fork_from = fork_from,
     priority = 'ask',
     max_tokens = 1,
     on_done = function(info)

@@ -28,7 +28,9 @@ function M.yank(conversation)
   local lines = conversation.view.buffer:lines()
   local code = code_at_cursor(lines)
   local last = conversation.turns[#conversation.turns]
-  if not code and last and last.role == 'model' then
+  if not code and conversation:running() then
+    return notify.info('there is no code yet, and the answer is still being written.')
+  elseif not code and last and last.role == 'model' then
     lines = vim.split(vim.trim(transcript.printable(last.text)), '\n', { plain = true })
   end
   vim.fn.setreg(vim.v.register, code or lines, 'l')
@@ -67,14 +69,15 @@ function M.apply(conversation)
     return notify.info('cannot tell where this code belongs. gy yanks it.')
   end
   local old = api.nvim_buf_get_lines(source.buf, first - 1, last --[[@as integer]], false)
+  local win = source:window()
   local shown = edit.preview({
+    win = win,
     buf = source.buf,
     first = first,
     last = last --[[@as integer]],
     new = edit.instead_of(old, code),
   })
-  local win = vim.fn.bufwinid(source.buf)
-  if shown and win ~= -1 then
+  if shown and win then
     if view:is_float() then
       conversation:close() -- it stands where the change is shown; :Gemma answers brings it back
     end

@@ -274,13 +274,14 @@ end
 --- Opens or closes the thought at a row.
 ---@param row integer
 ---@return boolean there is one
-function Buffer:toggle_thought(row)
+function Buffer:toggle_thought(row, open)
   local t = self:thought_at(row)
   if not t then
     return false
+  elseif t.open ~= open then
+    t.open = not t.open
+    self:draw_thought(t)
   end
-  t.open = not t.open
-  self:draw_thought(t)
   return true
 end
 

@@ -10,6 +10,7 @@ local places = api.nvim_create_namespace('gemma.chat.places')
 
 ---@class gemma.chat.Source
 ---@field buf integer the buffer that is asked about
+---@field private win integer? the window in which the question was asked
 ---@field around boolean? the lines were not chosen: code of the answer does not stand for all of them
 ---@field private place integer? extmark that follows the lines; nil when the question is about none
 ---@field private colour integer? extmark that colours them
@@ -22,7 +23,9 @@ Source.__index = Source
 ---@param around boolean?
 ---@return gemma.chat.Source
 function M.new(buf, first, last, around)
-  local self = setmetatable({ buf = buf, around = around }, Source)
+  local here = api.nvim_get_current_win()
+  local win = api.nvim_win_get_buf(here) == buf and here or nil
+  local self = setmetatable({ buf = buf, around = around, win = win }, Source)
   if first and api.nvim_buf_is_valid(buf) then
     local mark = { end_row = last, strict = false }
     self.place = api.nvim_buf_set_extmark(buf, places, first - 1, 0, mark)
@@ -45,6 +48,16 @@ function Source:lines()
   if last > pos[1] then
     return pos[1] + 1, last
   end
+end
+
+--- The window in which they are looked at: where it was asked, or else any that shows them.
+---@return integer?
+function Source:window()
+  local win = self.win
+  if win and api.nvim_win_is_valid(win) and api.nvim_win_get_buf(win) == self.buf then
+    return win
+  end
+  return require('gemma.util').window_of(self.buf)
 end
 
 --- The lines, if they were chosen and the current window shows their buffer.

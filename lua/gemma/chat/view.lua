@@ -75,6 +75,18 @@ function View:footer(text, keys)
   self:show_footer(self:has_cursor())
 end
 
+--- The keys that bring the cursor into the window from any other.
+---@private
+---@return string
+function View:way_in()
+  local there = vim.iter(api.nvim_tabpage_list_wins(0)):filter(function(win)
+    local config = api.nvim_win_get_config(win)
+    return config.relative == '' or config.focusable
+  end)
+  local others = #there:totable() - 1
+  return others > 1 and ('%d<C-w>w'):format(api.nvim_win_get_number(self.window.win)) or '<C-w>w'
+end
+
 --- Draws the footer. Outside the window keys are the user's own, such as q, which records a macro there:
 --- so it tells how to get in first.
 ---@param inside boolean the cursor is in the window
@@ -84,7 +96,7 @@ function View:show_footer(inside)
   end
   local keys = self.hint.keys
   if keys ~= '' and not inside then
-    keys = '<C-w>w, then ' .. keys
+    keys = self:way_in() .. ', then ' .. keys
   end
   local both = self.hint.text ~= '' and keys ~= ''
   self.window:footer(self.hint.text .. (both and ' · ' or '') .. keys)
@@ -168,9 +180,10 @@ function View:add_question(question)
 end
 
 --- Opens or closes the thought under the cursor, or the last one.
-function View:toggle_thought()
+---@param open boolean? what it is to be; nil: the other
+function View:toggle_thought(open)
   local row = api.nvim_win_get_cursor(0)[1] - 1
-  if self.buffer:toggle_thought(row) then
+  if self.buffer:toggle_thought(row, open) then
     return
   end
   local last = self.buffer.thoughts[#self.buffer.thoughts]
@@ -179,7 +192,7 @@ function View:toggle_thought()
   end
   for r = api.nvim_buf_line_count(self.buffer.buf) - 1, 0, -1 do
     if self.buffer:thought_at(r) == last then
-      self.buffer:toggle_thought(r)
+      self.buffer:toggle_thought(r, open)
       return
     end
   end
@@ -197,11 +210,11 @@ function View:map_keys()
   map('ga', on.apply, 'apply code as a diff')
   map('<CR>', on.ask_on, 'ask on')
   map('gh', on.think, 'think or do not')
-  for _, lhs in ipairs({ 'za', 'zo', 'zc' }) do
-    map(lhs, function()
-      self:toggle_thought()
-    end, 'open or close a thought')
-  end
+  -- stylua: ignore start
+  map('za', function() self:toggle_thought() end, 'open or close a thought')
+  map('zo', function() self:toggle_thought(true) end, 'open a thought')
+  map('zc', function() self:toggle_thought(false) end, 'close a thought')
+  -- stylua: ignore end
   map('[a', on.earlier, 'earlier answer')
   map(']a', on.later, 'later answer')
 end
@@ -220,6 +233,17 @@ function View:watch()
     if self:has_cursor() then
       self:show_footer(ev.event == 'WinEnter')
     end
+  end)
+  -- Windows that come and go change the way in. Behind them: they have no number yet, or have it still.
+  local layout = api.nvim_create_autocmd({ 'WinNew', 'WinClosed' }, {
+    callback = vim.schedule_wrap(function()
+      if self.buffer == buffer and self:is_open() and not self:has_cursor() then
+        self:show_footer(false)
+      end
+    end),
+  })
+  on('BufWipeout', function()
+    api.nvim_del_autocmd(layout)
   end)
   on(
     'BufUnload',
