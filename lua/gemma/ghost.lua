@@ -85,7 +85,6 @@ local function make_room(c, n, first)
 end
 
 local SCOPED = (api.nvim__win_add_ns and not api.nvim__ns_set) or nil
-local SCROLLS = vim.fn.has('nvim-0.11') == 1 or nil -- virtual lines scroll sideways with the text
 
 local drawn_in ---@type integer? the one window in which the mark is drawn
 
@@ -150,11 +149,19 @@ local function paint(c)
     local last = virt_lines and virt_lines[#virt_lines] or chunks --[[@as table]]
     last[#last + 1] = { (' (%s)'):format(c.more), 'GemmaGhostMore' }
   end
+  if virt_lines and vim.wo.wrap then
+    local info = vim.fn.getwininfo(api.nvim_get_current_win())[1]
+    local rows = {}
+    for _, line in ipairs(virt_lines) do
+      vim.list_extend(rows, util.wrap(line, math.max(1, info.width - info.textoff)))
+    end
+    virt_lines = rows
+  end
   M.draw(MARK, c.buf, c.row, c.col, {
     virt_text = chunks,
     virt_text_pos = over and 'overlay' or 'inline',
     virt_lines = virt_lines,
-    virt_lines_overflow = SCROLLS and 'scroll',
+    virt_lines_overflow = util.SCROLLS and 'scroll',
     hl_mode = 'combine',
   })
   if virt_lines then

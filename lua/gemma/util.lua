@@ -4,6 +4,9 @@ local M = {}
 
 local uv = vim.uv
 
+--- Virtual lines can scroll sideways with the text.
+M.SCROLLS = vim.fn.has('nvim-0.11') == 1 or nil
+
 --- The same path; one whose name begins with ~, which Neovim would read as a user's or the home folder's,
 --- is said from here.
 ---@param path string
@@ -197,6 +200,40 @@ function M.fit(text, cells, mark)
     cut = vim.fn.strcharpart(cut, 0, vim.fn.strchars(cut) - 1)
   end
   return cut .. mark
+end
+
+--- A window of this tab page that shows a buffer: of several the one that is looked at, which may be a float
+--- above another.
+---@param buf integer
+---@return integer?
+function M.window_of(buf)
+  local here = vim.api.nvim_get_current_win()
+  local win = vim.api.nvim_win_get_buf(here) == buf and here or vim.fn.bufwinid(buf)
+  return win ~= -1 and win or nil
+end
+
+--- Chunks of virtual text as lines that are no wider than a window: Neovim wraps none.
+---@param chunks { [1]: string, [2]: string? }[]
+---@param cells integer
+---@return table[] lines of chunks, one at least
+function M.wrap(chunks, cells)
+  local lines, room = { {} }, cells
+  for _, chunk in ipairs(chunks) do
+    local text = chunk[1]
+    while text ~= '' do
+      local piece = M.fit(text, room, '')
+      if piece == '' and room < cells then
+        lines[#lines + 1], room = {}, cells
+      else
+        -- A character that is wider than the window is drawn in part.
+        piece = piece ~= '' and piece or vim.fn.strcharpart(text, 0, 1)
+        table.insert(lines[#lines], { piece, chunk[2] })
+        room = math.max(0, room - vim.fn.strdisplaywidth(piece))
+        text = text:sub(#piece + 1)
+      end
+    end
+  end
+  return lines
 end
 
 --- For Vim's functions, which take a string with a NUL for a Blob: ^A in its place, of the same width.

@@ -525,6 +525,86 @@ test('another instruction goes on from what is shown', function()
   h.eq(c:lines(), lines_with({ [3] = 'function M.add(x, b)', [4] = '  local c = x' }))
 end)
 
+test('what was shown comes back when nothing comes of asking again', function()
+  local c = edited()
+  local before = marks(c)
+  for job, nothing in ipairs({
+    "Fake.fail(-8, 'too long')",
+    "Fake.emit('function') Fake.done(nil, 'length')",
+    "Fake.emit([[" .. table.concat(CODE, '\n', 3, 7) .. "]]) Fake.done(nil, 'string')",
+    "vim.api.nvim_feedkeys(vim.keycode('<C-e>'), 'x', false)",
+  }) do
+    c:cmd('Gemma edit and no comment')
+    c:wait(('#Fake.jobs == %d'):format(job + 1))
+    h.eq(hunks(c), 0)
+    c:lua(nothing)
+    c:wait("require('gemma.edit.preview').get(1) ~= nil")
+    h.eq(marks(c), before, nothing)
+  end
+  -- It goes on from there as if nothing had been asked in between.
+  c:cmd('Gemma edit shorter')
+  c:wait('#Fake.jobs == 6')
+  local parts = c:lua('return Fake.jobs[6].req.parts')
+  h.eq({ #parts, parts[6].data }, { 10, '```lua\n' .. NEW .. '\n```' })
+end)
+
+test('an edit elsewhere is about the lines there; what is shown stays until there is something else', function()
+  local c = edited()
+  c:lua([[
+    local more = {}
+    for i = 1, 60 do more[i] = '-- ' .. i end
+    vim.list_extend(more, { 'local function f()', '  return 1', 'end' })
+    vim.api.nvim_buf_set_lines(0, -1, -1, false, more)]])
+  c:feed('Gk')
+  c:cmd('Gemma edit return two')
+  c:wait('#Fake.jobs == 2')
+  h.has(c:lua('return Fake.jobs[2].req.parts[4].data'), '<selection>\nlocal function f()\n  return 1\nend\n')
+  h.eq(hunks(c), 2)
+  c:lua("Fake.fail(-8, 'too long')")
+  c:wait('#Seen.messages == 1')
+  h.eq(hunks(c), 2)
+  c:cmd('Gemma edit return two')
+  c:wait('#Fake.jobs == 3')
+  c:lua("Fake.emit('local function f()\\n  return 2\\nend') Fake.done(nil, 'string')")
+  c:wait("#require('gemma.edit.preview').get(1).hunks == 1")
+  c:feed('g<C-y>')
+  local lines = c:lines()
+  h.eq({ lines[3], lines[#lines - 1] }, { CODE[3], '  return 2' })
+end)
+
+test('<C-y> and <C-e> scroll where no change is to be seen, also while the model writes', function()
+  local c = child({ lines = 12 })
+  c:lua("local more = {} for i = 1, 90 do more[i] = '-- ' .. i end vim.api.nvim_buf_set_lines(0, -1, -1, false, more)")
+  local text = c:lines()
+  local function scrolled(keys)
+    c:feed('gg60Gzt' .. keys)
+    return c:lua("return vim.fn.line('w0')")
+  end
+  c:cmd('3,7Gemma edit call it x')
+  c:wait('#Fake.jobs == 1')
+  h.eq({ scrolled('<C-e>'), scrolled('3<C-e>') }, { 61, 63 })
+  h.eq(c:lua('return #Fake.cancelled'), 0)
+  c:lua("Fake.emit(...) Fake.done(nil, 'string')", NEW)
+  c:wait("require('gemma.edit.preview').get(1) ~= nil")
+  h.eq({ scrolled('<C-y>'), scrolled('4<C-y>'), scrolled('<C-e>') }, { 59, 56, 61 })
+  h.eq({ hunks(c), c:lines() }, { 2, text })
+  c:feed('gg<C-y>')
+  h.eq({ hunks(c), c:lines()[6] }, { 0, '  -- sum' })
+end)
+
+test('a new line that is longer than the window is shown to its end', function()
+  local c = h.child({ cols = 40, lines = 12 })
+  local old = ('old words '):rep(9)
+  local new = ('new 世界 '):rep(12) .. 'the end'
+  c:lua("vim.api.nvim_buf_set_lines(0, 0, -1, false, { 'above', ... })", old)
+  c:lua("require('gemma.edit').preview({ buf = 1, first = 2, last = 2, new = { ... } })", new)
+  c:shows('the end')
+  for _, line in ipairs(marks(c).add) do
+    h.ok(vim.fn.strdisplaywidth(line[2]) <= 40, line[2])
+  end
+  h.eq((table.concat(vim.tbl_map(function(line) return line[2] end, marks(c).add)):gsub(' ', '')), (new:gsub(' ', '')))
+end)
+
 test('without an instruction it is asked again for another text', function()
   local c = edited()
   c:cmd('Gemma edit')
@@ -1051,6 +1131,19 @@ test('ga shows the code of an answer as a change where it belongs', function()
   h.eq(vim.list_slice(c:lines(), 3, 5), { 'function M.add(a, b)', '  return a + b', 'end' })
   c:feed('u')
   h.eq(c:lines(), CODE)
+end)
+
+test('ga of two windows on the buffer goes to the one in which it was asked', function()
+  local c = child()
+  c:cmd('split | wincmd j')
+  local below = c:lua('return vim.api.nvim_get_current_win()')
+  c:cmd('4,5GemmaExplain')
+  c:wait('#Fake.jobs == 1')
+  c:lua([[Fake.emit('Shorter:\n```lua\nfunction M.add(a, b)\n  return a + b\nend\n```\n') Fake.done()]])
+  c:wait("not require('gemma.chat.kept').current():running()")
+  c:cmd('4,5GemmaExplain')
+  c:feed('ga')
+  h.eq({ hunks(c), c:lua('return vim.api.nvim_get_current_win()') }, { 1, below })
 end)
 
 test('ga puts code that is nowhere in the file at the lines that were asked about', function()

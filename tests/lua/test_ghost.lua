@@ -374,6 +374,13 @@ test("rule 8: a long line wraps where the buffer's own would", function()
   c:looks_like('wrap')
 end)
 
+test('rule 8: a long line below the first is shown to its end', function()
+  local answer = 'f(\n  first_argument, second_argument, third_one, the_last)\n'
+  local c = h.suggesting('local value = |', answer, { cols = 40 })
+  shown(c)
+  c:shows('the_last)')
+end)
+
 test("rule 8: with 'nowrap' a long line runs out of the window", function()
   local c = h.suggesting('local value = compute(|', 'first_argument, second_argument, third_one)', { cols = 40 })
   c:cmd('set nowrap')

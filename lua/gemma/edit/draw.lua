@@ -10,18 +10,33 @@ local M = {}
 local api = vim.api
 local ns = api.nvim_create_namespace('gemma.edit')
 
---- A virtual line: its text, what is new in it, and the colour up to the edge of the window. Tabs are
---- those of the current buffer.
+---@class gemma.draw.Window
+---@field cells integer for text in each row
+---@field wraps boolean
+
+--- The window that what is drawn is cut for.
+---@param buf integer
+---@return gemma.draw.Window
+local function window(buf)
+  local win = util.window_of(buf)
+  if not win then
+    return { cells = vim.o.columns, wraps = false }
+  end
+  local info = vim.fn.getwininfo(win)[1]
+  return { cells = math.max(1, info.width - info.textoff), wraps = vim.wo[win].wrap }
+end
+
+--- The rows of a virtual line: its text, what is new in it, and the colour up to the edge of the window.
+--- Tabs are those of the current buffer.
 ---@param line string
 ---@param part integer[]? bytes that differ
----@return table chunks
-local function virtual(line, part)
+---@param w gemma.draw.Window
+---@return table[] rows of chunks
+local function virtual(line, part, w)
   local chunks = {}
-  local width = 0
   local function add(text, group)
     if text ~= '' then
       chunks[#chunks + 1] = { text, group }
-      width = width + vim.fn.strdisplaywidth(text)
     end
   end
   if part and not line:find('\t', 1, true) then
@@ -31,8 +46,15 @@ local function virtual(line, part)
   else
     add(util.untab(line, 0), 'GemmaDiffAdd')
   end
-  add((' '):rep(math.max(0, vim.o.columns - width)), 'GemmaDiffAdd')
-  return chunks
+  local rows = w.wraps and util.wrap(chunks, w.cells) or { chunks }
+  for _, row in ipairs(rows) do
+    local width = 0
+    for _, chunk in ipairs(row) do
+      width = width + vim.fn.strdisplaywidth(chunk[1])
+    end
+    row[#row + 1] = { (' '):rep(math.max(0, w.cells - width)), 'GemmaDiffAdd' }
+  end
+  return rows
 end
 
 --- Virtual lines above the first line of a buffer are out of sight until a window is scrolled so.
@@ -54,6 +76,7 @@ end
 ---@param buf integer
 ---@param hunk gemma.Hunk
 ---@param row integer 0-based, of its first old line
+---@return integer rows of virtual lines
 function M.hunk(buf, hunk, row)
   local pairwise = #hunk.old == #hunk.new
   for i, line in ipairs(hunk.old) do
@@ -74,24 +97,26 @@ function M.hunk(buf, hunk, row)
     end
   end
   if #hunk.new == 0 then
-    return
+    return 0
   end
-  local lines = {}
+  local rows, w = {}, window(buf)
   api.nvim_buf_call(buf, function()
     for i, line in ipairs(hunk.new) do
       local part = pairwise and hunks.changed(hunk.old[i], line)
-      lines[i] = virtual(line, part and part.new)
+      vim.list_extend(rows, virtual(line, part and part.new, w))
     end
   end)
   local below = row + #hunk.old - 1
   api.nvim_buf_set_extmark(buf, ns, math.max(below, 0), 0, {
-    virt_lines = lines,
+    virt_lines = rows,
     virt_lines_above = below < 0,
+    virt_lines_overflow = util.SCROLLS and 'scroll',
     priority = 200,
   })
   if below < 0 then
-    make_room_above(buf, #lines)
+    make_room_above(buf, #rows)
   end
+  return #rows
 end
 
 --- Says something behind a line.
@@ -116,17 +141,19 @@ end
 
 --- Scrolls the window so that a hunk is in it: what is to be judged has to be seen. Neovim does not
 --- scroll for virtual lines, and <C-e>, which would, rejects.
----@param buf integer
----@param row integer 0-based, where the hunk begins
----@param n integer its lines, old and new
-function M.make_room(buf, row, n)
-  local win = vim.fn.bufwinid(buf)
-  if win == -1 then
+---@param win integer? nil: nowhere to be seen
+---@param row integer 0-based, the line where the hunk begins
+---@param n integer lines from there that have to be seen
+---@param below integer rows of virtual lines below them
+function M.make_room(win, row, n, below)
+  if not win then
     return
   end
   api.nvim_win_call(win, function()
     local at = vim.fn.screenpos(win, row + 1, 1).row - vim.fn.win_screenpos(win)[1] + 1
-    local missing = at + n - 1 - api.nvim_win_get_height(win)
+    local height = api.nvim_win_text_height(win, { start_row = row, end_row = row + n - 1 })
+    local rows = height.all - height.fill + below -- what is filled in stands above the first line
+    local missing = at + rows - 1 - api.nvim_win_get_height(win)
     if at > 0 and missing > 0 then
       vim.fn.winrestview({ topline = math.min(vim.fn.winsaveview().topline + missing, row + 1) })
     end

@@ -6,6 +6,7 @@
 local busy = require('gemma.busy')
 local fences = require('gemma.chat.fence')
 local kept = require('gemma.chat.kept')
+local keys = require('gemma.edit.keys')
 local notify = require('gemma.notify')
 local preview = require('gemma.edit.preview')
 local regions = require('gemma.edit.region')
@@ -25,11 +26,21 @@ local ns = api.nvim_create_namespace('gemma.edit.busy')
 ---@field fence string
 ---@field turns gemma.Turn[] what was asked and written before the task
 ---@field written string? what came of it
+---@field offered string[]? the lines that are shown
 ---@field seed integer 0: the most likely text; others vary
+---@field before gemma.edit.Proposal? what was shown when it was asked again
 ---@field handle gemma.Handle?
 ---@field keys gemma.Keys?
 ---@field marks integer[]
 local Request = {}
+
+--- What a request has come to.
+---@class (exact) gemma.edit.Proposal
+---@field lines string[] that are offered
+---@field written string
+---@field task string
+---@field turns gemma.Turn[]
+---@field seed integer
 Request.__index = Request
 
 local last = {} ---@type table<integer, gemma.edit.Request> by buffer
@@ -81,13 +92,34 @@ function Request:quiet()
   end
 end
 
+--- Ends a run that came to nothing. What was shown when it was asked again is shown again.
+function Request:give_up()
+  local before = self.before
+  self.before = nil
+  if before and self.region:intact() and preview.show(self.region, before.lines) then
+    self.offered, self.written = before.lines, before.written
+    self.task, self.turns, self.seed = before.task, before.turns, before.seed
+  else
+    self.region:free()
+  end
+end
+
 function Request:stop()
   local handle = self.handle
   if handle then
     self:quiet()
-    self.region:free()
+    self:give_up()
     handle.cancel()
   end
+end
+
+--- What the key does: it scrolls where the lines are not to be seen.
+function Request:stop_here()
+  local row = self.region:row()
+  if row and not keys.in_sight(row + 1, row + math.max(#self.region.lines, 1)) then
+    return keys.pass('<C-e>')
+  end
+  self:stop()
 end
 
 --- The lines that the model wrote.
@@ -119,13 +151,13 @@ end
 function Request:finished(text, info)
   self:quiet()
   if not text then
-    self.region:free()
+    self:give_up()
     if info ~= 'cancelled' then
       notify.warn(('the edit failed: %s'):format(info))
     end
     return
   elseif info.reason == 'length' or info.reason == 'context' then
-    self.region:free()
+    self:give_up()
     local limit = info.reason == 'length' and 'edit.max_tokens' or 'n_ctx'
     local fmt = 'the new text does not fit (%s). Select less or raise it.'
     return notify.warn(fmt:format(limit))
@@ -141,9 +173,11 @@ function Request:finished(text, info)
     end
     new[#new + 1] = line
   end
-  self.written = text
-  if not preview.show(self.region, M.instead_of(old, new)) then
-    self.region:free()
+  self.written, self.offered = text, M.instead_of(old, new)
+  if preview.show(self.region, self.offered) then
+    self.before = nil
+  else
+    self:give_up()
     notify.info('the model changed nothing.')
   end
 end
@@ -155,8 +189,8 @@ function Request:run()
   require('gemma.highlight').ensure()
   self.written = nil
   -- stylua: ignore
-  self.keys = require('gemma.edit.keys').lend(self.buf, {
-    { lhs = '<C-e>', desc = 'stop', fn = function() self:stop() end },
+  self.keys = keys.lend(self.buf, {
+    { lhs = '<C-e>', desc = 'stop', fn = function() self:stop_here() end },
   })
   self.region:watch(function()
     if self.handle and not self.region:intact() then
@@ -204,10 +238,18 @@ function Request:run()
   self.handle = handle
 end
 
---- Takes down the preview, and follows the lines that stay there.
+--- Takes down the preview, which comes back if nothing else comes of the next run, and follows the lines that
+--- stay there.
 ---@return gemma.Region
 function Request:take_region()
   local row = self.region:row()
+  self.before = {
+    lines = self.offered --[[@as string[] ]],
+    written = self.written --[[@as string]],
+    task = self.task,
+    turns = vim.list_slice(self.turns),
+    seed = self.seed,
+  }
   local n = #self.region.lines
   preview.dismiss(self.buf)
   return regions.new(self.buf, row + 1, row + n)
@@ -216,6 +258,7 @@ end
 --- Goes on from what is shown, with another instruction.
 ---@param instruction string
 function Request:go_on(instruction)
+  local region = self:take_region()
   local before = #self.turns == 0 and subject.prompt(self.subject, self.task) or self.task
   local language = self.subject.language ~= 'text' and self.subject.language or ''
   local wrote = self.fence .. language .. '\n' .. self.written .. '\n' .. self.fence
@@ -225,15 +268,28 @@ function Request:go_on(instruction)
   })
   self.task = M.task(instruction) .. ' Start from what you wrote last.'
   self.seed = 0
-  self.region = self:take_region()
+  self.region = region
   self:run()
 end
 
 --- The same once more, but another text.
 function Request:again()
-  self.seed = self.seed + 1
   self.region = self:take_region()
+  self.seed = self.seed + 1
   self:run()
+end
+
+--- Takes down a preview of some of these lines. One of other lines stays until there is a change to be shown
+--- in its place.
+---@param buf integer
+---@param first integer 1-based
+---@param stop integer
+local function make_way(buf, first, stop)
+  local p = preview.get(buf)
+  local row = p and p.region:row()
+  if p and row and first <= row + #p.region.lines and stop > row then
+    preview.dismiss(buf)
+  end
 end
 
 ---@class gemma.edit.Opts
@@ -265,7 +321,7 @@ function M.start(o)
   if last[buf] then
     last[buf]:stop()
   end
-  preview.dismiss(buf)
+  make_way(buf, o.first, o.last)
   local self = setmetatable({
     buf = buf,
     region = regions.new(buf, o.first, o.last),
@@ -283,12 +339,16 @@ function M.start(o)
   return self
 end
 
---- The request behind the preview in a buffer, as long as no part of it was decided.
----@param buf integer
+--- The request behind the preview at the cursor, as long as no part of it was decided.
+---@param buf integer the current one
 ---@return gemma.edit.Request?
 local function open_edit(buf)
   local self, p = last[buf], preview.get(buf)
-  if self and p and p.region == self.region and self.written and #p.hunks == p.total then
+  local row = p and p.region:row()
+  local at = api.nvim_win_get_cursor(0)[1] - 1
+  -- Lines that only come stand below the line above them.
+  local here = row and at >= row - 1 and at < row + math.max(#p.region.lines, 1)
+  if self and here and p.region == self.region and self.written and #p.hunks == p.total then
     return self
   end
 end
@@ -324,7 +384,7 @@ function M.command(given)
 end
 
 --- Shows a change without asking the model.
----@param o { buf: integer, first: integer, last: integer, new: string[] }
+---@param o { buf: integer, first: integer, last: integer, new: string[], win: integer? }
 ---@return boolean shown
 function M.preview(o)
   if not vim.bo[o.buf].modifiable then
@@ -336,7 +396,7 @@ function M.preview(o)
   end
   preview.dismiss(o.buf)
   local region = regions.new(o.buf, o.first, o.last)
-  if not preview.show(region, o.new) then
+  if not preview.show(region, o.new, o.win) then
     region:free()
     notify.info('the code is there already, nothing to change.')
     return false

@@ -54,4 +54,20 @@ function M.lend(buf, keys)
   }
 end
 
+--- Are some of these lines in the current window? A key that acts on what nobody sees does what it does
+--- everywhere else.
+---@param first integer 1-based
+---@param last integer
+---@return boolean
+function M.in_sight(first, last)
+  return first <= vim.fn.line('w$') and last >= vim.fn.line('w0')
+end
+
+--- Gives a lent key to Neovim, with the count that was typed.
+---@param lhs string
+function M.pass(lhs)
+  local count = vim.v.count > 0 and vim.v.count or ''
+  api.nvim_feedkeys(count .. vim.keycode(lhs), 'in', false)
+end
+
 return M

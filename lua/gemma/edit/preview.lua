@@ -22,6 +22,7 @@ local api = vim.api
 ---@field buf integer
 ---@field region gemma.Region
 ---@field hunks gemma.Hunk[] still to be decided, from top to bottom
+---@field first_rows integer? rows in which the new lines of the first one are drawn
 ---@field total integer
 ---@field accepted integer
 ---@field rejected table<string[], true> by the lines that would have come
@@ -50,8 +51,9 @@ function Preview:draw()
     vim.list_extend(lines, api.nvim_buf_get_lines(self.buf, row + #old, -1, false))
     self.side:update(lines)
   else
-    for _, hunk in ipairs(self.hunks) do
-      draw.hunk(self.buf, hunk, row + hunk.at - 1)
+    for n, hunk in ipairs(self.hunks) do
+      local rows = draw.hunk(self.buf, hunk, row + hunk.at - 1)
+      self.first_rows = n == 1 and rows or self.first_rows
     end
   end
   local what = util.count(#self.hunks, 'change')
@@ -182,8 +184,12 @@ end
 --- are often the beginning of another's, or go on below them.
 ---@return gemma.preview.State? nil when nobody can know
 function Preview:due()
+  -- The tree takes time in proportion to the history, and is asked for once a step: not with each key.
+  local place = api.nvim_buf_call(self.buf, vim.fn.changenr)
+  if place > 0 and self.states[place] then
+    return self.states[place]
+  end
   local tree = vim.fn.undotree(self.buf)
-  local place = tree.seq_cur
   local first = reaches_first(tree.entries) and self.states[0] or nil
   if place == 0 and not first then
     return nil
@@ -254,13 +260,28 @@ function Preview:accept_one(n)
   return true
 end
 
+--- Is some of what is to be decided in the current window? <C-y> and <C-e> scroll, and who scrolls
+--- elsewhere decides nothing.
+---@return boolean
+function Preview:in_sight()
+  for n, hunk in ipairs(self.hunks) do
+    local first = self:place(n) + 1
+    if keys.in_sight(first, first + math.max(#hunk.old, 1) - 1) then
+      return true
+    end
+  end
+  return false
+end
+
 --- The hunk under the cursor, or all of them when it is on none.
 function Preview:accept()
   if not self:sync() then
     return
   end
   local n = self:here()
-  if not n then
+  if not n and not self:in_sight() then
+    return keys.pass('<C-y>')
+  elseif not n then
     return self:accept_all()
   end
   if self:accept_one(n) then
@@ -291,7 +312,9 @@ function Preview:reject()
     return
   end
   local n = self:here()
-  if n then
+  if not n and not self:in_sight() then
+    return keys.pass('<C-e>')
+  elseif n then
     self.rejected[table.remove(self.hunks, n).new] = true
   else
     self.hunks = {}
@@ -308,8 +331,9 @@ end
 --- nothing would.
 ---@param region gemma.Region
 ---@param new string[]
+---@param win integer? of several windows the one that is scrolled to it
 ---@return gemma.Preview?
-function M.show(region, new)
+function M.show(region, new, win)
   local list = hunks.diff(region.lines, new)
   if #list == 0 then
     return nil
@@ -361,7 +385,8 @@ function M.show(region, new)
   end
   self:draw()
   if region:row() and not self.side then
-    draw.make_room(self.buf, self:place(1), #list[1].old + #list[1].new)
+    local n = math.max(#list[1].old, 1)
+    draw.make_room(win or util.window_of(self.buf), self:place(1), n, self.first_rows)
   end
   notify.event('GemmaEditPreview', { buf = self.buf, hunks = #list })
   return self

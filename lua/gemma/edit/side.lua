@@ -22,10 +22,8 @@ Side.__index = Side
 ---@param on_closed fun() somebody closed the window, or shows something else in it
 ---@return gemma.Side?
 function M.open(buf, on_closed)
-  -- Of several windows it is the one that is looked at, which may be a float above another.
-  local here = api.nvim_get_current_win()
-  local source = api.nvim_win_get_buf(here) == buf and here or vim.fn.bufwinid(buf)
-  if source == -1 then
+  local source = util.window_of(buf)
+  if not source then
     return nil
   end
   local self =
