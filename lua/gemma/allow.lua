@@ -182,19 +182,19 @@ end
 
 --- The first reason against ghost text in the current buffer; nil when there is none.
 ---@param manual boolean asked for by key
----@param without_engine boolean? the text is there already
+---@param known boolean? the text is there already: nothing is asked, and what speaks against asking does not count
 ---@return string?
-function M.reason(manual, without_engine)
+function M.reason(manual, known)
   if not M.is_on() then
     return 'ghost text is off. Run :Gemma enable.'
   end
   return M.buffer_reason(api.nvim_get_current_buf())
     or native_reason()
     or pace.off_reason()
-    or (not without_engine and engine_reason() or nil)
+    or (not known and engine_reason() or nil)
     or M.moment_reason()
     or (manual and not api.nvim_get_mode().mode:match('^i') and 'this is not Insert mode.' or nil)
-    or (not manual and (auto_reason() or cursor_reason()) or nil)
+    or (not manual and not known and (auto_reason() or cursor_reason()) or nil)
 end
 
 return M

@@ -34,7 +34,8 @@ end
 local function measure()
   local message = pace.measured(M.tok_s())
   if message then
-    notify.once(message)
+    local key = require('gemma.keymap').key('request')
+    notify.once(key and ('%s Press %s.'):format(message, key) or message)
   end
 end
 

@@ -31,6 +31,7 @@ local M = {}
 
 local api = vim.api
 
+local LOADING = 'loading the model; the suggestion comes when it is there.'
 local FLUSH_MS = 33 -- between two repaints while text streams in
 
 local current ---@type gemma.Offer?
@@ -204,13 +205,24 @@ end
 --- Asks because the user wants it now; loads the model first when it must.
 function M.ask_by_key()
   M.setup()
-  if allow.buffer_reason(api.nvim_get_current_buf()) or engine.is_loaded() then
+  if engine.is_loaded() then
     return M.ask(true)
   end
-  notify.info('loading the model; the suggestion comes when it is there.')
+  local why = allow.reason(true, true) -- or seven gigabytes were read only to say it then
+  if why then
+    offer.last = { what = why }
+    return notify.info(why)
+  elseif waiting.active() then
+    return
+  end
+  notify.info(LOADING)
+  waiting.start(api.nvim_get_current_buf(), api.nvim_win_get_cursor(0)[1] - 1)
   require('gemma.ready').load(function(err)
+    notify.past(LOADING)
     if not err and in_insert() then
       M.ask(true)
+    else
+      waiting.stop()
     end
   end)
 end
@@ -305,6 +317,13 @@ local function load()
   end
 end
 
+-- The event comes before the mode, and :normal or a macro, which nobody types, has left it again by then.
+local load_soon = once_soon(function()
+  if in_insert() and not engine.is_loaded() and not engine.busy() then
+    load()
+  end
+end)
+
 schedule = function()
   if not engine.is_loaded() then
     typed_early = true
@@ -353,7 +372,7 @@ local function begin()
   end
 end
 
-local begin_soon = once_soon(begin)
+local begin_soon = once_soon(begin) -- as load_soon
 
 --- Text or cursor may have changed. Costs next to nothing when they did not.
 function M.on_change()
@@ -424,7 +443,6 @@ local function on_insert_enter()
     return
   end
   if engine.is_loaded() then
-    -- The event comes before the mode, and :normal or a macro has left it again by then.
     begin_soon()
   elseif
     (config.get().load == 'insert' or engine.rested)
@@ -433,7 +451,7 @@ local function on_insert_enter()
   then
     -- What failed once is not tried again on every Insert mode, unless the options changed.
     if not engine.reason or failed_version ~= config.version then
-      load()
+      load_soon()
     end
   end
 end
@@ -490,15 +508,15 @@ end
 function M.dismiss()
   local o = current
   unwanted = text_now()
-  if o and not o:suggestion().over then
-    offer.last = { what = 'dismissed' }
-  end
-  if o and ghost.visible() then
+  local shown = o and ghost.visible()
+  if o and shown then
     o:event('GemmaGhostDismiss', o:suggestion().kind, ghost.text() --[[@as string]])
+  end
+  leave('dismissed')
+  if o and shown then
     -- Who does not want it does not want it back after one key and a backspace.
     recall.drop(place.likeness(o.place.buf, o.place.cursor[1], o.place.cursor[2]))
   end
-  leave('dismissed')
 end
 
 --- Does a suggestion come when the user has paused for long enough?
@@ -518,7 +536,7 @@ function M.setup()
   require('gemma.context.project').setup()
   if require('gemma.sentinel').tripped() then
     allow.switched = false
-    notify.warn('GPU work ended Neovim last time. :Gemma enable or device cpu.')
+    notify.warn('GPU work or a load ended Neovim. :Gemma enable or device cpu.')
   end
   local group = api.nvim_create_augroup('gemma.completion', {})
   local function au(events, callback, pattern)
@@ -537,6 +555,11 @@ function M.setup()
       schedule()
     end
   end, 'GemmaState')
+  au('User', function()
+    if engine.state == 'loading' then
+      waiting.update(engine.load_progress())
+    end
+  end, 'GemmaProgress')
   au({ 'TextChangedI', 'TextChangedP', 'CursorMovedI' }, M.on_change)
   popup.watch(group, on_menu)
   au('ModeChanged', function()
@@ -550,10 +573,21 @@ function M.setup()
   au('OptionSet', function()
     leave("'paste' was set")
   end, 'paste')
+  local was_due ---@type string? the text for which a suggestion was due when the focus went
   au('FocusLost', function()
+    was_due = debounce.pending() and text_now() or nil
     debounce.stop()
     ahead.cancel()
   end)
+  au(
+    'FocusGained',
+    vim.schedule_wrap(function() -- behind power.lua, which notes the focus
+      if in_insert() and was_due == text_now() then
+        schedule()
+      end
+      was_due = nil
+    end)
+  )
   au({ 'BufUnload', 'BufWipeout' }, function(ev)
     context.forget(ev.buf)
     recall.forget(ev.buf)

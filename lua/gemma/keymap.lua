@@ -144,6 +144,22 @@ local function define_default(k)
   vim.keymap.set('i', k.key, run, { expr = true, replace_keycodes = true, desc = k.desc })
 end
 
+--- The key that does something in Insert mode, whoever mapped it.
+---@param verb string
+---@return string? key nil: none does
+function M.key(verb)
+  for _, k in ipairs(M.keys) do
+    if k.verb == verb then
+      for _, m in ipairs(api.nvim_get_keymap('i')) do
+        local theirs = m.rhs and m.rhs:find(k.plug, 1, true) and m.lhs ~= k.plug
+        if theirs or (ours[m.callback] and m.lhsraw == vim.keycode(k.key)) then
+          return theirs and m.lhs or k.key
+        end
+      end
+    end
+  end
+end
+
 local ready = false
 
 --- The default keys: each only where it is free and its <Plug> map is not used otherwise. Called

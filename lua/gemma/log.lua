@@ -13,9 +13,10 @@ function M.path()
   return vim.fs.joinpath(vim.fn.stdpath('log') --[[@as string]], 'gemma.log')
 end
 
+--- Is a message of this level kept? See the option `log`.
 ---@param level string
 ---@return boolean
-local function wanted(level)
+function M.keeps(level)
   local want = M.levels[require('gemma.config').get().log] or M.levels.warn
   return M.levels[level] <= want
 end
@@ -25,7 +26,7 @@ end
 ---@param fmt string
 ---@param ... any
 function M.write(level, fmt, ...)
-  if not wanted(level) then
+  if not M.keeps(level) then
     return
   end
   local text = select('#', ...) > 0 and fmt:format(...) or fmt

@@ -7,6 +7,7 @@ local M = {}
 local said = {} ---@type table<string, true>
 
 local unseen ---@type { [1]: string, [2]: string? }? the last message of this Insert mode
+local unseen_msg ---@type string? what show() was given for it
 
 --- Is it Neovim's own vim.notify(), which writes into the message area?
 ---@return boolean
@@ -31,21 +32,24 @@ local function one_line(text)
   if not is_plain() or vim.fn.strdisplaywidth(text) <= room then
     return text
   end
-  require('gemma.log').warn('%s', text)
-  return util.fit(text, room, CUT)
+  local log = require('gemma.log')
+  log.warn('%s', text)
+  return util.fit(text, room, log.keeps('warn') and CUT or nil)
 end
 
 --- What is told in Insert mode Neovim covers with "-- INSERT --" at once. It is shown once more when
 --- that is left.
 ---@param text string
 ---@param level integer
-local function show_again(text, level)
+---@param msg string
+local function show_again(text, level, msg)
   if not vim.api.nvim_get_mode().mode:match('^[iR]') or not vim.o.showmode or not is_plain() then
     return
   end
   local waiting = unseen ~= nil
   local hl = level == vim.log.levels.ERROR and 'ErrorMsg' or nil
   unseen = { text, hl or level == vim.log.levels.WARN and 'WarningMsg' or nil }
+  unseen_msg = msg
   if not waiting then
     vim.api.nvim_create_autocmd('ModeChanged', {
       pattern = '[iR]*:n*',
@@ -53,7 +57,9 @@ local function show_again(text, level)
       callback = vim.schedule_wrap(function()
         local chunk = unseen
         unseen = nil
-        vim.api.nvim_echo({ chunk }, false, {})
+        if chunk then
+          vim.api.nvim_echo({ chunk }, false, {})
+        end
       end),
     })
   end
@@ -65,8 +71,16 @@ local function show(msg, level)
   vim.schedule(function()
     local text = one_line('gemma: ' .. msg)
     vim.notify(text, level, { title = 'gemma.nvim' })
-    show_again(text, level)
+    show_again(text, level, msg)
   end)
+end
+
+--- What was told is not so any more, and need not be seen when Insert mode is left.
+---@param msg string
+function M.past(msg)
+  if unseen_msg == msg then
+    unseen, unseen_msg = nil, nil
+  end
 end
 
 ---@param msg string

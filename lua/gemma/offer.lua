@@ -77,17 +77,24 @@ function Offer:suggestion()
   return self.list[self.at]
 end
 
---- Stops its jobs; what they still tell is not heard any more.
+--- Stops its jobs; what they still tell is not heard any more. What came so far of a suggestion that was
+--- asked for by key is kept: where that is how one asks, asking again takes long.
 ---@param why string
 function Offer:drop(why)
   self.dropped = true
   for _, s in ipairs(self.list) do
     if s.job then
       s.job:cancel()
+      if self.manual and s.text ~= '' and s.base == 0 then
+        recall.put(self.likeness, s.text, vim.uv.hrtime() / 1e6)
+      end
     end
     if not s.over then
       M.last = { what = why }
     end
+  end
+  if M.last and M.last.what == 'shown' then
+    M.last = { what = why }
   end
   if self.coming and self.coming.job then
     self.coming.job:cancel()

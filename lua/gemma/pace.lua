@@ -73,7 +73,7 @@ end
 --- After some answers it is known how fast this machine is with this model. Two steps of the
 --- decoder (the new key, the first token) are what a keystroke waits for.
 ---@param tok_s number? tokens per second; 0 or nil: not measured
----@return string? message the first time that ghost text becomes manual by it
+---@return string? message without its cure, the first time that ghost text becomes manual by it
 function M.measured(tok_s)
   samples = samples + 1
   if samples < SAMPLES or not tok_s or tok_s <= 0 then
@@ -82,8 +82,7 @@ function M.measured(tok_s)
   slow = 2000 / tok_s > SLOW_MS
   if slow and not told and config.get().completion.auto == 'auto' then
     told = true
-    local fmt = 'measured %.1f tok/s, so ghost text is manual. Press <M-\\>.'
-    return fmt:format(tok_s)
+    return ('measured %.1f tok/s, so ghost text is manual.'):format(tok_s)
   end
 end
 

@@ -12,7 +12,7 @@ local LATE_MS = 300 -- a quick answer needs no mark, which would only flicker
 ---@class gemma.Waiting
 ---@field buf integer
 ---@field row integer
----@field share number? of the prompt that is read
+---@field share number? of the prompt that is read, or of the model
 ---@field drawn string? what stands there
 
 local current ---@type gemma.Waiting?
@@ -44,7 +44,7 @@ function M.start(buf, row)
   late.start(LATE_MS)
 end
 
----@param share number? of the prompt that is read
+---@param share number? of the prompt that is read, or of the model
 function M.update(share)
   if current then
     current.share = share

@@ -849,6 +849,93 @@ test('why a request failed is said to who asked, and in the status', function()
   h.has(c:lua("return require('gemma').status().here"), 'the file ended early')
 end)
 
+test('a key that cannot be answered says why at once, and loads nothing for it', function()
+  for why, config in pairs({
+    ['ghost text is off'] = 'vim.g.gemma = { enabled = false }',
+    ["'paste' is on"] = 'vim.o.paste = true vim.g.gemma = { keymaps = false }',
+  }) do
+    local c = h.child({ config = config .. " vim.keymap.set('i', 'Q', function() require('gemma').request() end)" })
+    c:insert_at('x = |')
+    c:lua("require('gemma').request()")
+    c:wait('#Seen.messages == 1')
+    h.has(c:messages()[1], why)
+    h.eq(c:lua('return #Fake.loads'), why:find('off') and 0 or 1) -- the latter by the first Insert mode
+  end
+end)
+
+test('who asks while the model loads sees how far it is, and no old news afterwards', function()
+  local c = h.child({ config = "vim.g.gemma = { load = 'manual' } vim.o.showmode = true" })
+  c:lua('Fake.hold_load = true')
+  c:insert_at('x = |')
+  c:feed('<M-Bslash>')
+  c:wait('#Fake.loads == 1')
+  c:shows('x =  …')
+  c:feed('<M-Bslash>')
+  c:lua("Fake.loaded()")
+  c:wait('#Fake.jobs == 1')
+  c:lua("Fake.emit('1') Fake.done()")
+  shown(c)
+  c:feed('<M-l><Esc>')
+  h.eq(c:lines(), { 'x = 1' })
+  h.eq(#c:messages(), 1)
+  c:lua("_G.Later = false vim.schedule(function() Later = true end)")
+  c:wait('Later')
+  h.ok(not table.concat(c:screen(), '\n'):find('loading the model', 1, true), table.concat(c:screen(), '\n'))
+end)
+
+test('Insert mode that nobody types in loads nothing', function()
+  local c = h.child()
+  c:lua("vim.api.nvim_buf_set_lines(0, 0, -1, false, { 'a', 'b' })")
+  c:cmd('%normal! A;')
+  c:lua("_G.Later = false vim.schedule(function() Later = true end)")
+  c:wait('Later')
+  h.eq({ c:lines(), c:lua('return #Fake.loads') }, { { 'a;', 'b;' }, 0 })
+  c:feed('A')
+  c:wait('#Fake.loads == 1')
+end)
+
+test('status tells what became of a suggestion that was complete', function()
+  local c = h.suggesting('x = |', 'alpha')
+  shown(c)
+  c:feed('<C-]>')
+  h.eq(c:lua("return require('gemma').status().here"), 'no suggestion: dismissed.')
+  local d = h.suggesting('x = |', 'alpha')
+  shown(d)
+  d:feed('<Left>')
+  h.ok(not d:lua("return require('gemma').status().here"):find('shown'), d:lua("return require('gemma').status().here"))
+end)
+
+test('what was due when the terminal lost the focus is asked when it is back', function()
+  local c = h.child({ config = 'vim.g.gemma = { completion = { delay = 300 } }' })
+  c:insert_at('|')
+  c:wait("require('gemma.engine').is_loaded()")
+  c:type('local x = ')
+  c:cmd('doautocmd FocusLost')
+  h.eq(c:lua('return vim.wait(400, function() return #Fake.jobs > 0 end)'), false)
+  c:cmd('doautocmd FocusGained')
+  c:wait('#Fake.jobs == 1')
+end)
+
+test('the key that a message names is the one that is mapped', function()
+  for keys, said in pairs({
+    ["vim.keymap.set('i', '<C-l>', '<Plug>(gemma-ask)')"] = 'manual. Press <C-L>.',
+    ["vim.g.gemma = { keymaps = false }"] = 'so ghost text is manual.',
+  }) do
+    local c = h.child({ config = keys })
+    c:lua('Fake.decode_tok_s = 2.1')
+    c:insert_at('|')
+    c:wait("require('gemma.engine').is_loaded()")
+    for i = 1, 3 do
+      c:lua("require('gemma').request()")
+      c:wait('#Fake.jobs == ' .. i)
+      c:lua("Fake.emit('a') Fake.done()")
+      c:wait("require('gemma.engine').state == 'ready'")
+    end
+    c:wait('#Seen.messages == 1')
+    h.ok(vim.endswith(c:messages()[1], said), c:messages()[1])
+  end
+end)
+
 test('a model that writes two tokens per second makes ghost text manual, and says so once', function()
   local c = h.child({ config = 'vim.g.gemma = { completion = { delay = 0 } }' })
   c:lua('Fake.decode_tok_s = 2.1 Fake.auto = function() return { "al", "pha", " b", "eta" } end')
