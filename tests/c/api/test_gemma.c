@@ -685,13 +685,6 @@ static void loading_again_replaces_the_model_and_its_sessions(void **state) {
     close_editor(g);
 }
 
-static void write_file(const char *path, const void *p, size_t n) {
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(p, 1, n, f), n);
-    assert_int_equal(fclose(f), 0);
-}
-
 static void files_that_are_no_model_leave_a_message_and_no_model(void **state) {
     (void)state;
     gemma *g = open_loaded();
@@ -956,10 +949,8 @@ static void a_second_question_about_a_sound_computes_no_row_again(void **state) 
 static const char *long_file(off_t n) {
     static char path[600];
     snprintf(path, sizeof path, "%s.long", model);
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(ftruncate(fileno(f), n), 0);
-    fclose(f);
+    write_file(path, "", 0);
+    assert_int_equal(truncate(path, n), 0);
     return path;
 }
 

@@ -24,15 +24,6 @@ static int teardown(void **state) {
     return 0;
 }
 
-static const char *file_with(const char *name, const void *p, size_t n) {
-    const char *path = tmp_path(&tmp, name);
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(p, 1, n, f), n);
-    assert_int_equal(fclose(f), 0);
-    return path;
-}
-
 /* Opens what must be refused; the message must be one line that holds `text`. */
 static void refused(const char *path, int code, const char *text) {
     char err[256] = "";
@@ -47,7 +38,7 @@ static void map_gives_the_bytes_of_a_file(void **state) {
     (void)state;
     gm_map *m;
     char err[128];
-    assert_int_equal(gm_map_open(&m, file_with("f", "hello", 5), err, sizeof err), 0);
+    assert_int_equal(gm_map_open(&m, tmp_write(&tmp, "f", "hello", 5), err, sizeof err), 0);
     assert_int_equal(gm_map_size(m), 5);
     assert_memory_equal(gm_map_data(m), "hello", 5);
     gm_map_close(&m);
@@ -59,7 +50,7 @@ static void map_gives_the_bytes_of_a_file(void **state) {
 static void map_survives_deletion_of_the_file(void **state) {
     (void)state;
     gm_map *m;
-    const char *path = file_with("gone", "still here", 10);
+    const char *path = tmp_write(&tmp, "gone", "still here", 10);
     assert_int_equal(gm_map_open(&m, path, NULL, 0), 0);
     assert_int_equal(unlink(path), 0);
     assert_memory_equal(gm_map_data(m), "still here", 10);
@@ -73,7 +64,7 @@ static void map_refuses_what_is_no_file(void **state) {
     refused(tmp_path(&tmp, "nothing"), GM_ENOENT, "no such file");
     refused(tmp.dir, GM_EINVAL, "is a directory");
     refused("/dev/null", GM_EINVAL, "is a device");
-    refused(file_with("empty", "", 0), GM_EFORMAT, "is empty");
+    refused(tmp_write(&tmp, "empty", "", 0), GM_EFORMAT, "is empty");
 }
 
 /* An ordinary open of a pipe waits for a writer: the editor would hang for ever. */
@@ -100,14 +91,14 @@ static void map_refuses_a_socket(void **state) {
 static void map_refuses_an_unreadable_file(void **state) {
     (void)state;
     if (geteuid() == 0) skip();
-    const char *path = file_with("secret", "x", 1);
+    const char *path = tmp_write(&tmp, "secret", "x", 1);
     assert_int_equal(chmod(path, 0), 0);
     refused(path, GM_EIO, "permission denied");
 }
 
 static void map_reports_memory_that_runs_out(void **state) {
     (void)state;
-    const char *path = file_with("f2", "x", 1);
+    const char *path = tmp_write(&tmp, "f2", "x", 1);
     gm_mem_fail_at(1);
     refused(path, GM_ENOMEM, "out of memory");
     gm_mem_fail_at(0);
@@ -129,7 +120,7 @@ static int cancel_at_second(void *ud, const uint8_t *p, size_t n) {
 /* A film of 500 MB on a slow disk was read to its end whoever waited for that. */
 static void reading_ends_when_it_is_cancelled(void **state) {
     (void)state;
-    const char *path = file_with("long", "x", 1);
+    const char *path = tmp_write(&tmp, "long", "x", 1);
     const off_t size = (off_t)16 << 20;
     assert_int_equal(truncate(path, size), 0);
     reader r = {.n = 0};

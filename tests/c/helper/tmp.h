@@ -1,4 +1,4 @@
-/* tmp.h: a private folder for the files of one test program. */
+/* tmp.h: a private folder for the files of one test program, and files with given bytes. */
 #pragma once
 
 #include <dirent.h>
@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "helper/cm.h"
 
 typedef struct {
     char dir[64];
@@ -21,6 +22,21 @@ static inline int tmp_begin(test_tmp *t) {
 static inline const char *tmp_path(test_tmp *t, const char *name) {
     snprintf(t->path, sizeof t->path, "%s/%s", t->dir, name);
     return t->path;
+}
+
+/* A file of these bytes, or the running test fails. */
+static inline void write_file(const char *path, const void *p, size_t n) {
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(p, 1, n, f), n);
+    assert_int_equal(fclose(f), 0);
+}
+
+/* The same in the folder; its full name, valid until the next call. */
+static inline const char *tmp_write(test_tmp *t, const char *name, const void *p, size_t n) {
+    const char *path = tmp_path(t, name);
+    write_file(path, p, n);
+    return path;
 }
 
 /* Removes the folder and the files in it. */

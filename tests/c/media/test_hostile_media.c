@@ -110,11 +110,7 @@ static void ten_thousand_broken_files_are_answers_or_errors(void **state) {
 
 static int open_file(const char *name, const void *p, size_t n, char *err) {
     gm_image img;
-    const char *path = tmp_path(&tmp, name);
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(p, 1, n, f), n);
-    fclose(f);
+    const char *path = tmp_write(&tmp, name, p, n);
     const int rc = gm_decode_image(path, &img, NULL, err, 256);
     assert_null(img.rgb);
     check_message(rc, err);
@@ -165,11 +161,7 @@ static void what_is_no_picture_says_so_in_one_line(void **state) {
 static void a_big_endian_wav_is_refused(void **state) {
     (void)state;
     char err[256];
-    const char *path = tmp_path(&tmp, "rifx.wav");
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite("RIFX\0\0\0\x28WAVEfmt ", 1, 16, f), 16);
-    fclose(f);
+    const char *path = tmp_write(&tmp, "rifx.wav", "RIFX\0\0\0\x28WAVEfmt ", 16);
     gm_samples s;
     assert_int_equal(gm_decode_sound(path, &s, NULL, err, sizeof err), GM_EUNSUPPORTED);
     assert_non_null(strstr(err, "RIFX"));
@@ -377,11 +369,7 @@ static const char *write_mov(uint32_t w, uint32_t h, uint32_t n_track) {
     put_box(&b, "mvhd", (uint32_t[25]){0, 0, 0, 1000, 1000, 0x10000, [24] = n_track + 1}, 25);
     for (uint32_t i = 1; i <= n_track; i++) put_track(&b, i, (uint32_t)from, (uint32_t)size);
     end_box(&b, moov);
-    const char *path = tmp_path(&tmp, "film.mov");
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(b.p, 1, b.n, f), b.n);
-    fclose(f);
+    const char *path = tmp_write(&tmp, "film.mov", b.p, b.n);
     free(b.p);
     return path;
 }
@@ -433,11 +421,8 @@ static void an_endless_file_is_refused(void **state) {
     char err[256];
     gm_image img;
     gm_samples s;
-    const char *path = tmp_path(&tmp, "endless.png");
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(ftruncate(fileno(f), (off_t)1 << 40), 0);
-    fclose(f);
+    const char *path = tmp_write(&tmp, "endless.png", "", 0);
+    assert_int_equal(truncate(path, (off_t)1 << 40), 0);
     assert_int_equal(gm_decode_image(path, &img, NULL, err, sizeof err), GM_ETOOLONG);
     assert_non_null(strstr(err, "larger than 512 MiB"));
     assert_int_equal(gm_decode_sound(path, &s, NULL, err, sizeof err), GM_ETOOLONG);

@@ -86,13 +86,6 @@ static size_t read_file(const char *path, char *to, size_t cap) {
     return n;
 }
 
-static void write_file(const char *path, const void *p, size_t n) {
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(p, 1, n, f), n);
-    assert_int_equal(fclose(f), 0);
-}
-
 /* line: arguments with one space between them; %m is the tiny model, %g the golden one, %t the
  * folder for files, _ inside an argument a space. */
 static int run_with(const char *line, const void *input, size_t n_input, stream_kind kind) {
