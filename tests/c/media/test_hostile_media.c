@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include "../../fuzz/media_input.h"
+#include "helper/ffmpeg.h"
 #include "helper/random.h"
 #include "helper/tmp.h"
 
@@ -26,13 +27,6 @@ static int end(void **state) {
     (void)state;
     tmp_end(&tmp);
     return 0;
-}
-
-static void need_ffmpeg(void) {
-    char err[256];
-    if (gm_avlib_load(err, sizeof err) == 0) return;
-    print_message("skipped: %s\n", err);
-    skip();
 }
 
 /* One of: cut, bits, bytes, an extreme number, a piece of itself elsewhere. Returns the new

@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "helper/compare.h"
+#include "helper/ffmpeg.h"
 #include "helper/random.h"
 #include "kernels/backend.h"
 #include "media/avlib.h"
@@ -64,13 +65,6 @@ static int teardown(void **state) {
     gm_projector_close(&s->p);
     gm_backend_close(&s->b);
     return 0;
-}
-
-static void need_ffmpeg(void) {
-    char err[256];
-    if (gm_avlib_load(err, sizeof err) == 0) return;
-    print_message("skipped: %s\n", err);
-    skip();
 }
 
 static gm_image open_image(const char *name) {

@@ -13,10 +13,9 @@
 #include "model/fixture.h"
 
 #include "base/buf.h"
-#include "base/env.h"
 #include "base/log.h"
 #include "helper/compare.h"
-#include "model/probe.h"
+#include "helper/probe.h"
 
 enum { N_BATCH = 512, MAX_MEDIA = 8, MAX_VARIANT = 8 };
 
@@ -285,13 +284,6 @@ static double stream_error(const char *dir, const char *name, int32_t layer, int
     double e = all ? rel_error(got, want, (int64_t)n_tok * n_embd) : INFINITY;
     free(got);
     return e;
-}
-
-static void set_probe(const char *spec) {
-    if (spec) setenv("GEMMA_PROBE", spec, 1);
-    else unsetenv("GEMMA_PROBE");
-    gm_env_reload();
-    gm_probe_reload();
 }
 
 /* Prints the error after the first layer that is wrong. */

@@ -4,17 +4,10 @@
 #include <unistd.h>
 #include "model/fixture.h"
 
-#include "base/env.h"
 #include "base/mem.h"
+#include "helper/probe.h"
 #include "helper/tiny_model.h"
 #include "model/probe.h"
-
-static void set_probe(const char *spec) {
-    if (spec) setenv("GEMMA_PROBE", spec, 1);
-    else unsetenv("GEMMA_PROBE");
-    gm_env_reload();
-    gm_probe_reload();
-}
 
 /* Runs six tokens of a model of two layers with the probe set to dir:rest, in chunks of four and
  * two; counts the files and removes them. first: name of the alphabetically first one. */
