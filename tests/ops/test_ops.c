@@ -11,9 +11,9 @@
 #include <string.h>
 #include "base/cpuid.h"
 #include "base/err.h"
-#include "base/log.h"
 #include "helper/cm.h"
 #include "helper/compare.h"
+#include "helper/driver.h"
 #include "helper/random.h"
 #include "kernels/backend.h"
 #include "kernels/vulkan/vk.h"
@@ -951,17 +951,13 @@ static void open_devices(void) {
     }
 }
 
-static int n_validation;
-
-static void hear_validation(void *ud, gm_log_level level, const char *room, const char *line) {
-    (void)ud;
+static void hear(void *ud, gm_log_level level, const char *room, const char *line) {
     if (level == GM_LOG_ERROR) fprintf(stderr, "%s: %s\n", room, line);
-    if (strcmp(room, "vulkan") != 0 || strncmp(line, "validation", 10) != 0) return;
-    if (n_validation++ < 10) fprintf(stderr, "%s\n", line);
+    driver_hear(ud, level, room, line);
 }
 
 int main(void) {
-    gm_log_set_sink(hear_validation, NULL);
+    gm_log_set_sink(hear, NULL);
     static struct CMUnitTest tests[MAX_DEVICE * LENGTH(cases)];
     static char names[MAX_DEVICE * LENGTH(cases)][160];
     const char *only = getenv("OPS_ONLY");
@@ -977,6 +973,5 @@ int main(void) {
         }
     int failed = _cmocka_run_group_tests("ops", tests, n, NULL, NULL);
     for (int d = 0; d < n_device; d++) gm_backend_close(&device[d]);
-    if (n_validation) fprintf(stderr, "%d messages of the validation layer\n", n_validation);
-    return failed || n_validation;
+    return failed || driver_messages();
 }

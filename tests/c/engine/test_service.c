@@ -248,17 +248,8 @@ static void a_picture_without_memory_leaves_sessions_as_small_as_they_were(void 
 /* ---- devices ---- */
 
 static bool has_vulkan(void) {
-#ifdef __SANITIZE_THREAD__
-    return false; /* a driver in software has threads that the sanitizer cannot see into */
-#endif
-    gm_backend *b;
-    char err[256];
-    const bool there = gm_backend_open(&b, "vulkan", 1, err, sizeof err) == GM_OK;
-    if (there) {
-        driver_keep();
-        gm_backend_close(&b);
-    }
-    return there;
+    char why[256];
+    return driver_there(why, sizeof why);
 }
 
 /* The CPU that was to stand in was looked for where GEMMA_BACKEND says, too, and the load

@@ -10,7 +10,6 @@
 #include <math.h>
 #include <string.h>
 #include "base/err.h"
-#include "base/log.h"
 #include "base/mem.h"
 #include "engine/generate.h"
 #include "helper/driver.h"
@@ -26,7 +25,7 @@ static gm_heal_index *index_;
 static char err[256];
 static const gm_backend_vtable *own; /* of the device */
 static gm_backend_vtable counting;
-static int n_top, n_row, n_validation;
+static int n_top, n_row;
 
 /* ---- a device with `top`, and what is asked of it ---- */
 
@@ -279,36 +278,16 @@ static void the_row_can_be_fetched_until_something_else_is_computed(void **state
     for (int i = 0; i < 2; i++) gm_session_destroy(&s[i]);
 }
 
-static void hear(void *ud, gm_log_level level, const char *room, const char *line) {
-    (void)ud;
-    (void)level;
-    if (strcmp(room, "vulkan") != 0 || strncmp(line, "validation", 10) != 0) return;
-    if (n_validation++ < 10) fprintf(stderr, "%s\n", line);
-}
-
-static bool has_vulkan(void) {
-#ifdef __SANITIZE_THREAD__
-    return false; /* a driver in software has threads that the sanitizer cannot see into */
-#endif
-    gm_backend *b;
-    int rc = gm_backend_open(&b, "vulkan", 1, err, sizeof err);
-    if (rc) printf("without Vulkan: %s\n", err);
-    if (rc == 0) {
-        driver_keep();
-        gm_backend_close(&b);
-    }
-    return rc == 0;
-}
-
 int main(void) {
-    gm_log_set_sink(hear, NULL);
+    gm_log_set_sink(driver_hear, NULL);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_best_logits_give_the_answers_of_whole_rows),
         cmocka_unit_test(answers_that_take_turns_are_as_they_would_be_alone),
         cmocka_unit_test(the_row_can_be_fetched_until_something_else_is_computed),
     };
     int failed = cmocka_run_group_tests_name("cpu", tests, open_cpu, close_engine);
-    if (has_vulkan())
+    if (driver_there(err, sizeof err))
         failed += cmocka_run_group_tests_name("vulkan", tests, open_vulkan, close_engine);
-    return failed || n_validation;
+    else printf("without Vulkan: %s\n", err);
+    return failed || driver_messages();
 }

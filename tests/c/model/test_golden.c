@@ -13,8 +13,8 @@
 #include "model/fixture.h"
 
 #include "base/buf.h"
-#include "base/log.h"
 #include "helper/compare.h"
+#include "helper/driver.h"
 #include "helper/probe.h"
 
 enum { N_BATCH = 512, MAX_MEDIA = 8, MAX_VARIANT = 8 };
@@ -424,22 +424,12 @@ static void skip_without_device(void) {
     gm_backend_close(&b);
 }
 
-static int n_validation;
-
-static void hear_validation(void *ud, gm_log_level level, const char *room, const char *line) {
-    (void)ud;
-    (void)level;
-    if (strcmp(room, "vulkan") != 0 || strncmp(line, "validation", 10) != 0) return;
-    if (n_validation++ < 10) fprintf(stderr, "%s\n", line);
-}
-
 int main(void) {
-    gm_log_set_sink(hear_validation, NULL);
+    gm_log_set_sink(driver_hear, NULL);
     skip_without_device();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(decoder_gives_the_logits_of_the_reference),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    if (n_validation) fprintf(stderr, "%d messages of the validation layer\n", n_validation);
-    return failed || n_validation;
+    return failed || driver_messages();
 }
