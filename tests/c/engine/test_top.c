@@ -2,12 +2,15 @@
  * whole rows give.
  *
  * On the CPU with a `top` that is made here, so that sessions and answers are tested everywhere,
- * and on Vulkan with its own where there is a device, in software too.
+ * and on Vulkan with its own where there is a device, in software too. TOP_DEVICE=vulkan runs that
+ * one alone, and skips when it is not there: or the job that is to test it would pass on any
+ * machine.
  */
 #include "helper/cm.h"
 
 #include <float.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include "base/err.h"
 #include "base/mem.h"
@@ -61,7 +64,10 @@ static int count_read(gm_backend *b, const gm_tensor *t, size_t offset, void *ds
     return own->read(b, t, offset, dst, n);
 }
 
-static int open_engine(const char *device) {
+static const char *device; /* of this group */
+
+static int open_engine(void **state) {
+    (void)state;
     if (tmp_begin(&tmp) != 0) return -1;
     const tiny_opts shape = {.seed = 3, .n_vocab = N_VOCAB};
     if (!tiny_model_write(tmp_path(&tmp, "tiny.gguf"), &shape)) return -1;
@@ -74,16 +80,6 @@ static int open_engine(const char *device) {
     counting.read = count_read;
     engine->backend->vt = &counting;
     return gm_heal_index_create(&index_, engine->vocab);
-}
-
-static int open_cpu(void **state) {
-    (void)state;
-    return open_engine("cpu");
-}
-
-static int open_vulkan(void **state) {
-    (void)state;
-    return open_engine("vulkan");
 }
 
 static int close_engine(void **state) {
@@ -278,16 +274,23 @@ static void the_row_can_be_fetched_until_something_else_is_computed(void **state
     for (int i = 0; i < 2; i++) gm_session_destroy(&s[i]);
 }
 
-int main(void) {
-    gm_log_set_sink(driver_hear, NULL);
+static int run_on(const char *name) {
+    device = name;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_best_logits_give_the_answers_of_whole_rows),
         cmocka_unit_test(answers_that_take_turns_are_as_they_would_be_alone),
         cmocka_unit_test(the_row_can_be_fetched_until_something_else_is_computed),
     };
-    int failed = cmocka_run_group_tests_name("cpu", tests, open_cpu, close_engine);
-    if (driver_there(err, sizeof err))
-        failed += cmocka_run_group_tests_name("vulkan", tests, open_vulkan, close_engine);
-    else printf("without Vulkan: %s\n", err);
+    return cmocka_run_group_tests_name(name, tests, open_engine, close_engine);
+}
+
+int main(void) {
+    gm_log_set_sink(driver_hear, NULL);
+    const char *only = getenv("TOP_DEVICE");
+    const bool there = driver_there(err, sizeof err);
+    if (!there) printf("%s: %s\n", only ? "skip" : "without Vulkan", err);
+    if (!there && only) return 77;
+    int failed = only ? 0 : run_on("cpu");
+    if (there) failed += run_on(only ? only : "vulkan");
     return failed || driver_messages();
 }
