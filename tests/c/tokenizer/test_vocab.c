@@ -4,6 +4,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "make_vocab.h"
+#include "tokenizer/encode.h"
 
 enum {
     N = GM_TOK_NORMAL,
@@ -305,6 +306,14 @@ static void vocab_refuses_lists_that_contradict_each_other(void **state) {
     assert_refused(&w, GM_EFORMAT, "suppress_tokens");
 }
 
+static void assert_pieces(const test_vocab *t, const char *text, const int32_t *want, size_t n) {
+    gm_ids ids = {0};
+    assert_int_equal(gm_encode(t->v, text, strlen(text), 0, NULL, &ids), 0);
+    assert_int_equal(ids.n, n);
+    assert_memory_equal(ids.v, want, n * sizeof *want);
+    gm_ids_finish(&ids);
+}
+
 static void vocab_leaves_out_merges_that_can_never_apply(void **state) {
     (void)state;
     static const char *const merges[] = {"",   " ",   "a",   "a ",  " a",
@@ -314,6 +323,11 @@ static void vocab_leaves_out_merges_that_can_never_apply(void **state) {
     begin_vocab(&w, SMALL, N_SMALL);
     put_merges(&w, merges, sizeof merges / sizeof *merges);
     assert_int_equal(open_writer(&t, &w), 0);
+    /* The last one is the only one of these whose result is a piece. */
+    assert_pieces(&t, "ab", (const int32_t[]){AB}, 1);
+    assert_pieces(&t, "ba", (const int32_t[]){B_, A}, 2);
+    assert_pieces(&t, "bab", (const int32_t[]){B_, AB}, 2);
+    assert_pieces(&t, "az", (const int32_t[]){A, UNKNOWN}, 2);
     close_vocab(&t);
 }
 
