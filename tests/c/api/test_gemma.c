@@ -19,6 +19,7 @@
 #include "base/mem.h"
 #include "helper/tiny_model.h"
 #include "helper/tmp.h"
+#include "helper/user.h"
 #include "media/avlib.h"
 
 enum { MAX_JOB = 2048, N_CTX = 8192 };
@@ -984,13 +985,26 @@ static void what_cannot_be_hashed_says_why(void **state) {
         assert_int_equal(r->last.code, codes[i]);
         assert_non_null(strstr(r->error, i == 1 ? "gemma-test" : strrchr(names[i], '/') + 1));
     }
-    /* What may be done about it was told of models only. */
+    close_editor(g);
+}
+
+/* What may be done about it was told of models only. */
+static void a_file_that_may_not_be_read_says_what_to_do(void **state) {
+    (void)state;
     const char *path = long_file(1);
+    assert_int_equal(chmod(tmp.dir, 0711), 0); /* the file is refused, not the folder */
     assert_int_equal(chmod(path, 0), 0);
-    if (access(path, R_OK) != 0) {
-        const record *r = wait_end(g, gemma_hash_file(g, path, err, sizeof err));
-        assert_int_equal(r->last.code, GEMMA_EIO);
-        assert_non_null(strstr(r->error, "make the file readable"));
+    gemma *g = open_editor();
+    if (!user_begin()) {
+        close_editor(g);
+        skip();
+    }
+    const int64_t load_job = load(g, path), hash_job = gemma_hash_file(g, path, err, sizeof err);
+    const record *r[] = {wait_end(g, load_job), wait_end(g, hash_job)};
+    user_end();
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(r[i]->last.code, GEMMA_EIO);
+        assert_non_null(strstr(r[i]->error, "make the file readable"));
     }
     assert_int_equal(remove(path), 0);
     close_editor(g);
@@ -1165,6 +1179,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_hash_of_a_file_needs_no_model),
         cmocka_unit_test(what_cannot_be_hashed_says_why),
+        cmocka_unit_test(a_file_that_may_not_be_read_says_what_to_do),
         cmocka_unit_test(hashing_waits_for_everything_else_and_can_be_cancelled),
         cmocka_unit_test(a_file_that_shrinks_while_it_is_hashed_is_an_error),
         cmocka_unit_test(nonsense_arguments_are_errors),
