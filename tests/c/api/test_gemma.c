@@ -297,6 +297,39 @@ static void load_generate_unload(void **state) {
     close_editor(g);
 }
 
+/* After an answer with a cache of this kind. */
+static uint64_t cache_bytes(gemma *g, const tiny_opts *o, uint32_t kv_type) {
+    const char *path = tmp_path(&tmp, "cache.gguf");
+    unlink(path); /* the one before is mapped */
+    assert_true(tiny_model_write(path, o));
+    const gemma_load_opts l = {
+        .size = sizeof l, .model_path = path, .n_ctx = N_CTX, .n_threads = 1, .kv_type = kv_type};
+    assert_int_equal(wait_end(g, gemma_load(g, &l, err, sizeof err))->last.kind, GEMMA_EV_DONE);
+    const record *r = wait_end(g, generate(g, "hello", 0, 0, 3, GEMMA_GEN_IGNORE_EOG));
+    assert_int_equal(r->last.kind, GEMMA_EV_DONE);
+    return status(g).cache_bytes;
+}
+
+static void a_cache_is_as_large_as_its_number_format_says(void **state) {
+    (void)state;
+    gemma *g = open_editor();
+    /* Heads of whole blocks of Q8_0, which are 34 bytes for 32 values. */
+    const tiny_opts floats = {.seed = 3, .head_dim = 32, .head_dim_global = 64};
+    tiny_opts small = floats;
+    small.dtype = GM_Q8_0;
+    tiny_opts large = small;
+    large.unused = (uint64_t)129 << 20;
+    const uint64_t half = cache_bytes(g, &floats, GEMMA_KV_F16);
+    assert_true(half > 0);
+    assert_int_equal(cache_bytes(g, &floats, GEMMA_KV_F32), 2 * half);
+    assert_int_equal(cache_bytes(g, &floats, GEMMA_KV_Q8_0), half / 64 * 34);
+    assert_int_equal(cache_bytes(g, &floats, GEMMA_KV_AUTO), 2 * half);
+    assert_int_equal(cache_bytes(g, &small, GEMMA_KV_AUTO), 2 * half);
+    assert_int_equal(cache_bytes(g, &large, GEMMA_KV_AUTO), half); /* as the 12B's */
+    assert_int_equal(cache_bytes(g, &large, GEMMA_KV_F32), 2 * half);
+    close_editor(g);
+}
+
 static void an_older_caller_with_smaller_structs_is_served(void **state) {
     (void)state;
     gemma *g = open_loaded();
@@ -1194,6 +1227,7 @@ int main(void) {
         cmocka_unit_test(a_second_question_about_a_sound_computes_no_row_again),
         cmocka_unit_test(bad_requests_are_refused_with_a_reason),
         cmocka_unit_test(load_generate_unload),
+        cmocka_unit_test(a_cache_is_as_large_as_its_number_format_says),
         cmocka_unit_test(an_older_caller_with_smaller_structs_is_served),
         cmocka_unit_test(a_prompt_is_computed_once),
         cmocka_unit_test(stops_and_healing_work_through_the_api),

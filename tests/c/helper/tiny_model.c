@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "base/mem.h"
 #include "helper/gguf_writer.h"
 #include "helper/random.h"
@@ -245,6 +246,9 @@ static void write_config(gguf_writer *w, const tiny_opts *o) {
     gw_u32(w, "gemma4.rope.dimension_count", (uint32_t)o->head_dim_global);
     gw_u32(w, "gemma4.rope.dimension_count_swa", (uint32_t)o->head_dim);
     gw_u32(w, "general.quantization_version", 2);
+    if (o->sampling_temp > 0) gw_f32(w, "general.sampling.temp", o->sampling_temp);
+    if (o->sampling_top_p > 0) gw_f32(w, "general.sampling.top_p", o->sampling_top_p);
+    if (o->sampling_top_k > 0) gw_i32(w, "general.sampling.top_k", o->sampling_top_k);
 }
 
 /* ---- weights ----------------------------------------------------------------------------- */
@@ -419,6 +423,8 @@ static void write_weights(gguf_writer *w, const tiny_opts *o) {
     }
     for (size_t i = 0; i < l.n; i++) write_tensor(w, &l.v[i], o);
     gm_free(l.v);
+    const uint64_t ne[] = {32, o->unused / gm_dtype_row_bytes(GM_Q8_0, 32)};
+    if (ne[1] > 0) gw_tensor(w, "unused.weight", GM_Q8_0, 2, ne, "", 0);
 }
 
 /* ---- the file ---------------------------------------------------------------------------- */
@@ -443,6 +449,7 @@ gm_bytes tiny_model_build(const tiny_opts *opts) {
 bool tiny_model_write(const char *path, const tiny_opts *opts) {
     gm_bytes file = tiny_model_build(opts);
     bool ok = gw_save(path, &file);
+    if (ok && opts->unused) ok = truncate(path, (off_t)(file.n + opts->unused)) == 0;
     gm_bytes_finish(&file);
     return ok;
 }

@@ -37,13 +37,17 @@ typedef struct {
     /* Of the matrices [GM_F32, which is 0]. Formats without a quantiser (the K formats, IQ4) get
      * random blocks of the right size; every row length must be a multiple of the block. */
     gm_dtype dtype;
+    float sampling_temp, sampling_top_p; /* of the file's own; 0: it has no such key */
+    int32_t sampling_top_k;
+    /* Bytes of a Q8_0 matrix that nobody uses: a hole in the file of tiny_model_write. */
+    uint64_t unused;
     bool no_suppress; /* leave tokenizer.ggml.suppress_tokens out */
     bool shuffle;     /* tensors in random order */
 } tiny_opts;
 
 #define TINY_MIN_VOCAB 448
 
-/* The file's bytes; the caller calls gm_bytes_finish. */
+/* The file's bytes, `unused` left out; the caller calls gm_bytes_finish. */
 gm_bytes tiny_model_build(const tiny_opts *opts);
 
 /* The same to a file; false with errno set on failure. */
