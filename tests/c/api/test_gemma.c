@@ -410,6 +410,80 @@ static void stops_and_healing_work_through_the_api(void **state) {
     close_editor(g);
 }
 
+/* ---- sampling ---- */
+
+static const char *sample(gemma *g, gemma_generate_opts o) {
+    const gemma_part part = {.kind = GEMMA_PART_TEXT, .data = "local x", .len = 7};
+    o.size = sizeof o;
+    o.flags |= GEMMA_GEN_IGNORE_EOG;
+    o.max_tokens = 30;
+    o.n_part = 1;
+    o.parts = &part;
+    const record *r = wait_end(g, gemma_generate(g, &o, err, sizeof err));
+    if (r->last.kind != GEMMA_EV_DONE) fail_msg("%s", r->error);
+    assert_int_equal(r->last.n_generated, 30);
+    return r->text;
+}
+
+static void a_seed_decides_what_is_drawn(void **state) {
+    (void)state;
+    gemma *g = open_loaded();
+    const gemma_generate_opts seven = {.temperature = 1.5f, .seed = 7},
+                              eight = {.temperature = 1.5f, .seed = 8};
+    const char *want = sample(g, seven);
+    assert_string_equal(sample(g, seven), want);
+    assert_string_not_equal(sample(g, eight), want);
+    assert_string_not_equal(sample(g, (gemma_generate_opts){.seed = 7}), want);
+    close_editor(g);
+}
+
+/* Each filter that leaves nothing but the best token makes greedy of any temperature. In `more` are
+ * values that would do so in the field of another filter. */
+static void each_sampling_option_reaches_the_sampler(void **state) {
+    (void)state;
+    gemma *g = open_loaded();
+    const gemma_generate_opts only_best[] = {{.temperature = 1.5f, .top_k = 1, .seed = 7},
+                                             {.temperature = 1.5f, .top_p = 1e-6f, .seed = 7},
+                                             {.temperature = 1.5f, .min_p = 1, .seed = 7}},
+                              more[] = {{.temperature = 1.5f, .top_k = 2, .seed = 7},
+                                        {.temperature = 1.5f, .top_p = 1, .seed = 7},
+                                        {.temperature = 1.5f, .min_p = 1e-6f, .seed = 7},
+                                        {.repeat_penalty = 1000}};
+    const char *greedy = sample(g, (gemma_generate_opts){0});
+    for (int i = 0; i < 3; i++) assert_string_equal(sample(g, only_best[i]), greedy);
+    for (int i = 0; i < 4; i++) assert_string_not_equal(sample(g, more[i]), greedy);
+    close_editor(g);
+}
+
+/* The file's own values count instead of the caller's, the other fields of the caller beside them.
+ */
+static void the_sampling_of_the_model_is_that_of_its_file(void **state) {
+    (void)state;
+    const tiny_opts files[] = {
+        {.seed = 3},
+        {.seed = 3, .sampling_temp = 1.5f, .sampling_top_k = 3, .sampling_top_p = 0.9f}};
+    const gemma_generate_opts same[] = {
+        {.temperature = 1, .top_k = 64, .top_p = 0.95f, .seed = 7},
+        {.temperature = 1.5f, .top_k = 3, .top_p = 0.9f, .seed = 7}};
+    gemma_generate_opts o = {.flags = GEMMA_GEN_MODEL_SAMPLING, .top_k = 1, .seed = 7};
+    gemma *g = open_editor();
+    const char *got[2];
+    for (int i = 0; i < 2; i++) {
+        const char *path = tmp_path(&tmp, i ? "keys.gguf" : "no-keys.gguf");
+        assert_true(tiny_model_write(path, &files[i]));
+        assert_int_equal(wait_end(g, load(g, path))->last.kind, GEMMA_EV_DONE);
+        o.min_p = 0;
+        got[i] = sample(g, o);
+        assert_string_equal(got[i], sample(g, same[i]));
+        const char *greedy = sample(g, (gemma_generate_opts){0});
+        assert_string_not_equal(got[i], greedy);
+        o.min_p = 1;
+        assert_string_equal(sample(g, o), greedy);
+    }
+    assert_string_not_equal(got[0], got[1]);
+    close_editor(g);
+}
+
 /* The model's turn is left open in a thought: all of it is thought until its end mark. */
 static void thoughts_are_events_of_their_own_when_asked_for(void **state) {
     (void)state;
@@ -1231,6 +1305,9 @@ int main(void) {
         cmocka_unit_test(an_older_caller_with_smaller_structs_is_served),
         cmocka_unit_test(a_prompt_is_computed_once),
         cmocka_unit_test(stops_and_healing_work_through_the_api),
+        cmocka_unit_test(a_seed_decides_what_is_drawn),
+        cmocka_unit_test(each_sampling_option_reaches_the_sampler),
+        cmocka_unit_test(the_sampling_of_the_model_is_that_of_its_file),
         cmocka_unit_test(thoughts_are_events_of_their_own_when_asked_for),
         cmocka_unit_test(a_picture_without_an_embedder_says_so),
         cmocka_unit_test(a_prompt_beyond_the_context_is_refused),
