@@ -83,10 +83,11 @@ static void every_split_gives_the_logits_of_the_cpu(void **state) {
     for (size_t i = 0; i < sizeof devices / sizeof *devices; i++) {
         float *got = NULL;
         assert_int_equal(whole_life(devices[i], &got, err, sizeof err), 0);
-        /* The CPU rounds activations of small models to within 1e-3. */
+        /* 1e-6 where the CPU takes the activations of a few tokens as they are (AVX2); where it
+         * rounds them twice, 1.7e-4 at most in the golden sets, and backend.h promises 1e-3. */
         double e = rel_error(got, want, n_vocab());
         print_message("  %s: %.1e\n", devices[i], e);
-        assert_true(e < 5e-3);
+        assert_true(e < 1e-3);
         free(got);
     }
     free(want);

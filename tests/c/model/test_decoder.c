@@ -71,10 +71,12 @@ typedef struct {
 } precision;
 
 /* Rounding of an activation or of a cached row can fall to the other side when sums are taken in
- * another order; a random network makes about ten times as much of it. */
+ * another order; a random network makes about ten times as much of it. The most that AVX2 and plain
+ * C make of it is 1.5e-6, 2.6e-4, 1.1e-3, 1.7e-4 and 4.3e-4; other instruction sets add in other
+ * orders. */
 static const precision precisions[] = {
-    {GM_F32, GM_F32, 1e-5},  {GM_F32, GM_F16, 2e-3},  {GM_F32, GM_Q8_0, 3e-2},
-    {GM_Q8_0, GM_F32, 5e-2}, {GM_Q4_0, GM_F16, 5e-2},
+    {GM_F32, GM_F32, 1e-5},  {GM_F32, GM_F16, 2e-3},  {GM_F32, GM_Q8_0, 1e-2},
+    {GM_Q8_0, GM_F32, 2e-3}, {GM_Q4_0, GM_F16, 4e-3},
 };
 
 /* Head sizes of 32 and 64, so that the cache can be Q8_0; the window wraps the ring many times. */
