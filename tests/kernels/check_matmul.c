@@ -8,23 +8,18 @@
  *     check_matmul             the checks, as a cmocka program
  *     check_matmul --bench [TYPE] [--level L] [--threads N] [--tok N]
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka wants the four above first */
-#include <cmocka.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <time.h>
-#include <unistd.h>
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "guarded.h"
+#include "helper/cm.h"
+#include "helper/random.h"
 #include "kernels/cpu/blas.h"
 #include "kernels/cpu/gemm.h"
 #include "tensor/blocks.h"
@@ -39,36 +34,15 @@ static bool is_float(gm_dtype t) { return t == GM_F32 || t == GM_F16 || t == GM_
 
 /* ---- seeded numbers ------------------------------------------------------------------------- */
 
-static uint64_t seed = 1;
+static test_rng rng = {1};
 
-static uint32_t random_u32(void) {
-    seed = seed * 6364136223846793005u + 1442695040888963407u;
-    return (uint32_t)(seed >> 32);
-}
-
-static float random_float(void) { return (float)(int32_t)random_u32() / 2147483648.0f; }
+static uint32_t random_u32(void) { return (uint32_t)(rng_u64(&rng) >> 32); }
+static float random_float(void) { return 2 * rng_unit(&rng) - 1; } /* -1 .. 1 */
 
 /* ---- weights --------------------------------------------------------------------------------- */
 
 typedef enum { RANDOM, ZEROS, ONES, EXTREMES } fill;
 static const char *const fill_names[] = {"random", "zeros", "all bits one", "extremes"};
-
-typedef struct {
-    uint8_t *map, *data; /* data ends where the unreadable page begins */
-    size_t map_bytes;
-} guarded;
-
-static guarded guarded_alloc(size_t n) {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    guarded g = {.map_bytes = (n / page + 3) * page};
-    g.map = mmap(NULL, g.map_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    assert_true(g.map != MAP_FAILED);
-    assert_int_equal(mprotect(g.map + g.map_bytes - page, page, PROT_NONE), 0);
-    g.data = g.map + g.map_bytes - page - n;
-    return g;
-}
-
-static void guarded_free(guarded *g) { munmap(g->map, g->map_bytes); }
 
 static void put_half(uint8_t *p, float f) {
     uint16_t h = gm_f32_to_f16(f);
@@ -162,8 +136,8 @@ typedef struct {
 
 static operands make_operands(const shape *s) {
     size_t bytes = gm_dtype_row_bytes(s->dtype, (uint64_t)s->n_in) * (size_t)s->n_out;
-    operands o = {.w = guarded_alloc(bytes)};
-    fill_weights(s->dtype, o.w.data, bytes, s->how);
+    operands o = {.w = guarded_new(bytes)};
+    fill_weights(s->dtype, o.w.p, bytes, s->how);
     size_t n_x = (size_t)s->n_tok * (size_t)s->n_in;
     o.x = gm_malloc(n_x, sizeof *o.x);
     o.rounded = gm_malloc(n_x, sizeof *o.x);
@@ -173,6 +147,10 @@ static operands make_operands(const shape *s) {
     for (int t = 0; t < s->n_tok; t++)
         round_activations(o.x + (size_t)t * s->n_in, o.rounded + (size_t)t * s->n_in, s->n_in);
     return o;
+}
+
+static const void *row_of(const shape *s, const operands *o, int r) {
+    return (const char *)o->w.p + (size_t)r * gm_dtype_row_bytes(s->dtype, (uint64_t)s->n_in);
 }
 
 static void free_operands(operands *o) {
@@ -185,10 +163,9 @@ static void free_operands(operands *o) {
 
 static void judge(const shape *s, operands *o, const char *variant) {
     bool quantised = !is_float(s->dtype);
-    size_t row_bytes = gm_dtype_row_bytes(s->dtype, (uint64_t)s->n_in);
     double square_diff = 0, square = 0;
     for (int r = 0; r < s->n_out; r++) {
-        gm_dequant_row(s->dtype, o->w.data + (size_t)r * row_bytes, o->row, s->n_in);
+        gm_dequant_row(s->dtype, row_of(s, o, r), o->row, s->n_in);
         for (int t = 0; t < s->n_tok; t++) {
             const float *x = o->x + (size_t)t * s->n_in, *y = o->rounded + (size_t)t * s->n_in;
             double tight = 0, loose = 0, size = 0;
@@ -217,7 +194,7 @@ static void judge(const shape *s, operands *o, const char *variant) {
 
 static void check_shape(gm_matmul_ctx *m, const shape *s, const char *variant) {
     operands o = make_operands(s);
-    gm_tensor w = gm_tensor_view(s->dtype, o.w.data, s->n_in, s->n_out);
+    gm_tensor w = gm_tensor_view(s->dtype, o.w.p, s->n_in, s->n_out);
     gm_tensor x = gm_tensor_view(GM_F32, o.x, s->n_in, s->n_tok);
     gm_tensor out = gm_tensor_view(GM_F32, o.out, s->n_out, s->n_tok);
     gm_op_matmul op = {.n_mat = 1, .w = {&w}, .x = &x, .n_tok = s->n_tok, .out = {&out}};
@@ -320,7 +297,7 @@ static void three_at_once(gm_matmul_ctx *m, const char *variant, const gm_dtype 
             memcpy(o[i].x, o[0].x, (size_t)n_tok * 512 * sizeof(float));
             memcpy(o[i].rounded, o[0].rounded, (size_t)n_tok * 512 * sizeof(float));
         }
-        w[i] = gm_tensor_view(mix[i], o[i].w.data, 512, rows[i]);
+        w[i] = gm_tensor_view(mix[i], o[i].w.p, 512, rows[i]);
         out[i] = gm_tensor_view(GM_F32, o[i].out, rows[i], n_tok);
         op.w[i] = &w[i];
         op.out[i] = &out[i];
@@ -370,7 +347,7 @@ static void cancelled(gm_matmul_ctx *m, const char *variant) {
     (void)variant;
     shape s = {GM_Q8_0, 256, 900, 3, RANDOM};
     operands o = make_operands(&s);
-    gm_tensor w = gm_tensor_view(s.dtype, o.w.data, s.n_in, s.n_out);
+    gm_tensor w = gm_tensor_view(s.dtype, o.w.p, s.n_in, s.n_out);
     gm_tensor x = gm_tensor_view(GM_F32, o.x, s.n_in, s.n_tok);
     gm_tensor out = gm_tensor_view(GM_F32, o.out, s.n_out, s.n_tok);
     gm_op_matmul op = {.n_mat = 1, .w = {&w}, .x = &x, .n_tok = s.n_tok, .out = {&out}};
@@ -388,7 +365,7 @@ static void cancel_is_seen(void **state) {
 }
 
 static void one_result(gm_matmul_ctx *m, const shape *s, operands *o, float *out_data) {
-    gm_tensor w = gm_tensor_view(s->dtype, o->w.data, s->n_in, s->n_out);
+    gm_tensor w = gm_tensor_view(s->dtype, o->w.p, s->n_in, s->n_out);
     gm_tensor x = gm_tensor_view(GM_F32, o->x, s->n_in, s->n_tok);
     gm_tensor out = gm_tensor_view(GM_F32, out_data, s->n_out, s->n_tok);
     gm_op_matmul op = {.n_mat = 1, .w = {&w}, .x = &x, .n_tok = s->n_tok, .out = {&out}};
@@ -407,8 +384,7 @@ static void alone_and_in_a_crowd(gm_matmul_ctx *m, const char *variant) {
         one_result(m, &one, &o, single);
         for (int r = 0; r < s.n_out; r++) {
             double size = 0;
-            gm_dequant_row(s.dtype, o.w.data + (size_t)r * gm_dtype_row_bytes(s.dtype, 512), o.row,
-                           512);
+            gm_dequant_row(s.dtype, row_of(&s, &o, r), o.row, 512);
             for (int k = 0; k < 512; k++) size += fabs((double)o.row[k] * o.x[k]);
             if (fabs((double)single[r] - o.out[r]) > 1e-6 * size)
                 fail_msg("%s %s: alone %.9g, in a crowd %.9g", variant, gm_dtype_get(s.dtype)->name,
@@ -434,12 +410,10 @@ static void quantised_twice(gm_matmul_ctx *m, const char *variant) {
             shape s = {types[i], fit(types[i], 800), 37, toks[j], RANDOM};
             operands o = make_operands(&s);
             one_result(m, &s, &o, o.out);
-            size_t row_bytes = gm_dtype_row_bytes(s.dtype, (uint64_t)s.n_in);
             for (int k = 0; k < s.n_tok * s.n_out; k++) {
                 const float *x = o.x + (size_t)(k / s.n_out) * (size_t)s.n_in;
                 double want = 0, size = 0;
-                gm_dequant_row(s.dtype, o.w.data + (size_t)(k % s.n_out) * row_bytes, o.row,
-                               s.n_in);
+                gm_dequant_row(s.dtype, row_of(&s, &o, k % s.n_out), o.row, s.n_in);
                 for (int e = 0; e < s.n_in; e++) {
                     want += (double)o.row[e] * x[e];
                     size += fabs((double)o.row[e] * x[e]);

@@ -1,10 +1,6 @@
 /* test_inflate.c: both libraries give the same bytes, and errors where there are too few. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-/* cmocka wants the four above first */
-#include <cmocka.h>
+#include "helper/cm.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include "base/cancel.h"
