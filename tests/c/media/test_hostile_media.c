@@ -422,34 +422,6 @@ static void an_endless_file_is_refused(void **state) {
     assert_int_equal(gm_decode_sound(path, &s, NULL, err, sizeof err), GM_ETOOLONG);
 }
 
-/* Without FFmpeg's libraries the message for each kind is the one line that names the packages. */
-static void without_ffmpeg_the_message_names_packages(void **state) {
-    (void)state;
-    char err[256] = "";
-    if (gm_avlib_load(err, sizeof err) == 0) skip();
-    assert_non_null(strstr(err, "install ffmpeg"));
-    static const struct {
-        const char *p;
-        size_t n;
-    } heads[] = {{"\xff\xd8\xff", 3},
-                 {"RIFF    WEBP", 12},
-                 {"BM", 2},
-                 {"II*", 4},
-                 {"GIF89a\0\0\0\0\0\0\0,\0\0\0\0\0\0\0\0\0\2", 25}};
-    for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) {
-        gm_image img;
-        assert_int_equal(
-            gm_decode_picture((const uint8_t *)heads[i].p, heads[i].n, &img, NULL, err, sizeof err),
-            GM_EUNSUPPORTED);
-        assert_non_null(strstr(err, "install ffmpeg"));
-    }
-    gm_samples s;
-    assert_int_equal(gm_decode_sound("tests/fuzz/media/adpcm.wav", &s, NULL, err, sizeof err),
-                     GM_EUNSUPPORTED);
-    assert_non_null(strstr(err, "install ffmpeg"));
-    check_message(GM_EUNSUPPORTED, err);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ten_thousand_broken_files_are_answers_or_errors),
@@ -460,7 +432,6 @@ int main(void) {
         cmocka_unit_test(a_tiff_of_an_unknown_kind_is_not_called_damaged),
         cmocka_unit_test(a_small_film_does_not_fill_the_memory),
         cmocka_unit_test(an_endless_file_is_refused),
-        cmocka_unit_test(without_ffmpeg_the_message_names_packages),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }
