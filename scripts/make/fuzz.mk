@@ -53,6 +53,18 @@ fuzz-run-%: $(FUZZ_DIR)/fuzz_% $(FUZZ_DIR)/fuzz_%-replay
 	        tail -40 $$log; echo "fuzz: $* failed; the input is $(FUZZ_DIR)/crash-$*-*"; exit 1; \
 	    fi
 
+# With the ordinary flags, as tests: a target that does not compile, or breaks its promise on one of its
+# own seeds, would show only when somebody fuzzes.
+FUZZTEST   := $(patsubst %,$(BUILD)/tests/fuzz/fuzz_%,$(if $(T),$(filter $(T),$(FUZZ_ALL)),$(FUZZ_ALL)))
+FUZZHELPER := $(addprefix $(BUILD)/obj/tests/,fuzz/fuzz_replay.o \
+                c/helper/gguf_touch.o c/helper/gguf_writer.o c/helper/tiny_model.o)
+
+ctest-build: $(FUZZTEST)
+$(FUZZTEST): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(FUZZHELPER) $(BUILD)/libgemma.a
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $< $(FUZZHELPER) $(BUILD)/libgemma.a $(LIBS)
+
 FUZZ_WORKS = mkdir -p $(FUZZ_DIR) && echo 'int LLVMFuzzerTestOneInput(const char *p, unsigned long n) \
     { return (int)(n - n) * (p != 0); }' | $(FUZZ_CC) -x c -fsanitize=fuzzer -o $(FUZZ_DIR)/probe - 2>/dev/null
 
@@ -64,4 +76,4 @@ fuzz:
 	    echo "fuzz: SKIPPED, no clang with libFuzzer here (Debian: apt install clang)"; \
 	fi
 
--include $(FUZZ_OBJ:.o=.d) $(patsubst %.c,$(FUZZ_DIR)/obj/%.d,$(wildcard tests/fuzz/*.c))
+-include $(FUZZ_OBJ:.o=.d) $(foreach d,$(FUZZ_DIR) $(BUILD),$(patsubst %.c,$(d)/obj/%.d,$(wildcard tests/fuzz/*.c)))

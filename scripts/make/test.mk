@@ -9,8 +9,8 @@ SUBMAKE  = +@$(MAKE) --no-print-directory $(PARALLEL)
 # (ops), or this would take most of the time; make test SAN=thread runs all of it.
 THREADED  = $(filter $(addprefix $(BUILD)/tests/,c/api/% c/kernels/% c/engine/test_sched \
               c/engine/test_sound kernels/check_attn ops/%),$(KTEST) $(CTEST))
-TESTENV   = BUILD='$(BUILD)' CTEST='$(CTEST)' KTEST='$(KTEST)' THREADED='$(THREADED)' T='$(T)' \
-            SAN='$(SAN)' MAKE='$(MAKE)'
+TESTENV   = BUILD='$(BUILD)' CTEST='$(CTEST)' KTEST='$(KTEST)' FUZZTEST='$(FUZZTEST)' \
+            THREADED='$(THREADED)' T='$(T)' SAN='$(SAN)' MAKE='$(MAKE)'
 
 .PHONY: threaded-build check test kernels layers lint format deps-test
 
@@ -47,7 +47,7 @@ endif
 ## kernels: check every kernel variant against the reference
 kernels:
 	$(SUBMAKE) $(KTEST)
-	@$(TESTENV) CTEST= scripts/test c
+	@$(TESTENV) CTEST= FUZZTEST= scripts/test c
 
 ## layers: check who includes whom
 layers:

@@ -2,8 +2,10 @@
  *
  * A target is tests/fuzz/fuzz_<name>.c with LLVMFuzzerTestOneInput and fuzz_seeds. It is built
  * twice by `make fuzz T=<name>`: with libFuzzer, and with fuzz_replay.c, whose main writes the
- * seeds and replays single files without libFuzzer:
+ * seeds and replays single files without libFuzzer. `make check` builds the second one with the
+ * ordinary flags and runs the seeds:
  *
+ *     fuzz_gguf                           runs the target on the seeds of fuzz_seeds
  *     fuzz_gguf-replay --seeds DIR        writes the seeds of fuzz_seeds into DIR
  *     fuzz_gguf-replay FILE...            runs the target on each file
  *
