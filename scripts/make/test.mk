@@ -7,8 +7,8 @@ PARALLEL = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(NPROC))
 SUBMAKE  = +@$(MAKE) --no-print-directory $(PARALLEL)
 # Under the thread sanitizer `make test` runs only what has threads, and the team of the kernels once
 # (ops), or this would take most of the time; make test SAN=thread runs all of it.
-THREADED  = $(filter $(addprefix $(BUILD)/tests/,c/api/% c/kernels/% c/engine/test_sched \
-              c/engine/test_sound kernels/check_attn ops/%),$(KTEST) $(CTEST))
+THREADED  = $(filter $(addprefix $(BUILD)/tests/,c/api/% c/kernels/% c/engine/test_worker \
+              kernels/check_attn ops/%),$(KTEST) $(CTEST))
 TESTENV   = BUILD='$(BUILD)' CTEST='$(CTEST)' KTEST='$(KTEST)' FUZZTEST='$(FUZZTEST)' \
             THREADED='$(THREADED)' T='$(T)' SAN='$(SAN)' MAKE='$(MAKE)'
 
