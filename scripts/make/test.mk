@@ -12,6 +12,10 @@ THREADED  = $(filter $(addprefix $(BUILD)/tests/,c/api/% c/kernels/% c/engine/te
 TESTENV   = BUILD='$(BUILD)' CTEST='$(CTEST)' KTEST='$(KTEST)' FUZZTEST='$(FUZZTEST)' \
             THREADED='$(THREADED)' T='$(T)' SAN='$(SAN)' MAKE='$(MAKE)'
 
+# It runs the program that was built beside it, and skips without one; builds with sanitizers make tests
+# only.
+$(BUILD)/tests/c/tools/test_cli: | $(BUILD)/gemma
+
 .PHONY: threaded-build check test kernels layers lint format deps-test
 
 threaded-build: $(THREADED)
