@@ -19,6 +19,8 @@ local LIMIT = 5000 -- ms; only a failing test takes that long
 ---@class test.Child
 ---@field chan integer
 ---@field dir string a folder of its own
+---@field errors_ok boolean? errors in callbacks are what the test is about
+---@field package seen string? the last of them
 local Child = {}
 Child.__index = Child
 
@@ -75,33 +77,66 @@ function M.child(o)
     _G.PlainNotify = vim.notify
     vim.notify = function(msg, level) table.insert(Seen.messages, msg) end
     -- What the machine runs on must not decide; and nothing is loaded for this that start-up does not load.
-    local file, none = ...
+    local file, none, errors = ...
     package.preload['gemma.power'] = function()
       local power = dofile(file)
       power.root = none
       return power
     end
-  ]], M.root .. '/lua/gemma/power.lua', dir .. '/no-batteries')
+    -- Written when it leaves rather than asked for: it may be stopped, wait for a key, or be gone already.
+    -- What :silent! holds back, as Neovim's own files do, is no message.
+    local open = io.open
+    vim.api.nvim_create_autocmd('VimLeave', { callback = function()
+      local err = vim.v.errmsg
+      if err ~= '' and vim.fn.execute('messages'):find(err:match('^%C*'), 1, true) then
+        local f = assert(open(errors, 'wb'))
+        f:write(err)
+        f:close()
+      end
+    end })
+  ]], M.root .. '/lua/gemma/power.lua', dir .. '/no-batteries', dir .. '/errmsg')
   return child
 end
 
 --- Ends the children of the test that just ran.
+---@return string? err of a callback of one of them
 function M.stop_children()
+  local err
   for _, c in ipairs(children) do
-    c:stop()
+    err = c:stop() or err
   end
   children = {}
+  return err
 end
 
+---@param ms integer to wait for its end
+---@return boolean
+function Child:gone(ms)
+  return vim.fn.jobwait({ self.chan }, ms)[1] ~= -1
+end
+
+--- Ends it. An error in a callback (an autocommand, a timer, vim.schedule, a mapping) shows nowhere but in
+--- Neovim's own messages.
+---@return string? err the last of them, when the test is not about them
 function Child:stop()
   if self.chan then
     pcall(vim.rpcnotify, self.chan, 'nvim_command', 'qall!')
-    if vim.fn.jobwait({ self.chan }, 1000)[1] == -1 then
-      vim.fn.jobstop(self.chan)
+    if not self:gone(1000) then
+      -- It may wait for a key, such as below an error of two lines.
+      pcall(vim.rpcnotify, self.chan, 'nvim_input', '<C-c><C-c>')
+      if not self:gone(1000) then
+        vim.fn.jobstop(self.chan)
+      end
     end
     self.chan = nil
+    local f = io.open(self.dir .. '/errmsg', 'rb')
+    self.seen = f and f:read('*a')
+    if f then
+      f:close()
+    end
     vim.fn.delete(self.dir, 'rf')
   end
+  return not self.errors_ok and self.seen or nil
 end
 
 --- Runs Lua in the child and returns what it returns.

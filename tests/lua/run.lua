@@ -2,7 +2,8 @@
 ---
 ---   nvim -l tests/lua/run.lua [T=name]      only test_name.lua
 ---
---- A test file returns a list of { 'name as a sentence', function }. The Neovim that children run
+--- A test file returns a list of { 'name as a sentence', function }. An error in a callback of a child
+--- fails its test too, unless the test has set errors_ok of that child. The Neovim that children run
 --- is the one of GEMMA_TEST_NVIM, or of NVIM. Exit status 1 when something failed.
 
 local here = vim.fs.dirname(vim.fn.fnamemodify(debug.getinfo(1, 'S').source:sub(2), ':p'))
@@ -33,7 +34,10 @@ for _, file in ipairs(files) do
         local as_is = type(e) == 'string' or (type(e) == 'table' and e.skip)
         return as_is and e or debug.traceback(vim.inspect(e))
       end)
-      helper.stop_children()
+      local seen = helper.stop_children()
+      if seen and type(err) ~= 'table' then
+        ok, err = false, ('%sin a callback: %s'):format(ok and '' or err .. '\n', seen)
+      end
       if not ok and type(err) == 'table' then
         skipped = skipped + 1
         io.stdout:write(('skip: %s: %s: %s\n'):format(name, t[1], err.skip))
