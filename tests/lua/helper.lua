@@ -357,6 +357,24 @@ function M.skip(reason)
   error({ skip = reason })
 end
 
+--- A number as n bytes, the most significant first.
+---@param v integer
+---@param n integer
+---@return string
+function M.be(v, n)
+  local out = ''
+  for _ = 1, n do
+    out = string.char(v % 256) .. out
+    v = math.floor(v / 256)
+  end
+  return out
+end
+
+--- The same the other way round.
+function M.le(v, n)
+  return M.be(v, n):reverse()
+end
+
 --- The library of this build, which may not be there.
 ---@return string
 function M.library()

@@ -13,23 +13,12 @@ end
 
 local GOLDEN = h.root .. '/tests/golden/sets/nano/media/'
 
-local function be(n, v)
-  local out = ''
-  for _ = 1, n do
-    out = string.char(v % 256) .. out
-    v = math.floor(v / 256)
-  end
-  return out
-end
-
-local function le(n, v)
-  return be(n, v):reverse()
-end
+local be, le = h.be, h.le
 
 local function wav(rate, channels, n)
-  return 'RIFF' .. le(4, 36 + n) .. 'WAVEfmt ' .. le(4, 16) .. le(2, 1) .. le(2, channels)
-    .. le(4, rate) .. le(4, rate * channels * 2) .. le(2, channels * 2) .. le(2, 16)
-    .. 'data' .. le(4, n)
+  return 'RIFF' .. le(36 + n, 4) .. 'WAVEfmt ' .. le(16, 4) .. le(1, 2) .. le(channels, 2)
+    .. le(rate, 4) .. le(rate * channels * 2, 4) .. le(channels * 2, 2) .. le(16, 2)
+    .. 'data' .. le(n, 4)
 end
 
 test('a file is told by its first bytes', function()
@@ -38,19 +27,19 @@ test('a file is told by its first bytes', function()
     local k = media.sniff(bytes .. pad, size or 1000)
     return k and { k.kind, k.format, k.w, k.h } or nil
   end
-  h.eq(is('\137PNG\r\n\26\n\0\0\0\13IHDR' .. be(4, 640) .. be(4, 480)), { 'image', 'png', 640, 480 })
-  h.eq(is('GIF89a' .. le(2, 7) .. le(2, 5)), { 'image', 'gif', 7, 5 })
+  h.eq(is('\137PNG\r\n\26\n\0\0\0\13IHDR' .. be(640, 4) .. be(480, 4)), { 'image', 'png', 640, 480 })
+  h.eq(is('GIF89a' .. le(7, 2) .. le(5, 2)), { 'image', 'gif', 7, 5 })
   h.eq(is('\255\216\255\224'), { 'image', 'jpeg' })
-  h.eq(is('RIFF\0\0\0\0WEBPVP8X\10\0\0\0\0\0\0\0' .. le(3, 299) .. le(3, 199)),
+  h.eq(is('RIFF\0\0\0\0WEBPVP8X\10\0\0\0\0\0\0\0' .. le(299, 3) .. le(199, 3)),
     { 'image', 'webp', 300, 200 })
-  h.eq(is('RIFF\0\0\0\0WEBPVP8L\10\0\0\0\47' .. le(4, 299 + 199 * 16384)),
+  h.eq(is('RIFF\0\0\0\0WEBPVP8L\10\0\0\0\47' .. le(299 + 199 * 16384, 4)),
     { 'image', 'webp', 300, 200 })
-  h.eq(is('RIFF\0\0\0\0WEBPVP8 \10\0\0\0\0\0\0\157\1\42' .. le(2, 300) .. le(2, 200)),
+  h.eq(is('RIFF\0\0\0\0WEBPVP8 \10\0\0\0\0\0\0\157\1\42' .. le(300, 2) .. le(200, 2)),
     { 'image', 'webp', 300, 200 })
   h.eq(is('BW64\255\255\255\255WAVEds64'), { 'audio', 'wav' })
-  local bmp = 'BM' .. le(4, 99) .. le(4, 0) .. le(4, 54) .. le(4, 40)
-  h.eq(is(bmp .. le(4, 30) .. le(4, 20)), { 'image', 'bmp', 30, 20 })
-  h.eq(is(bmp .. le(4, 30) .. le(4, 2 ^ 32 - 20)), { 'image', 'bmp', 30, 20 }, 'from the top')
+  local bmp = 'BM' .. le(99, 4) .. le(0, 4) .. le(54, 4) .. le(40, 4)
+  h.eq(is(bmp .. le(30, 4) .. le(20, 4)), { 'image', 'bmp', 30, 20 })
+  h.eq(is(bmp .. le(30, 4) .. le(2 ^ 32 - 20, 4)), { 'image', 'bmp', 30, 20 }, 'from the top')
   h.eq(is('II*\0'), { 'image', 'tiff' })
   h.eq(is('<svg xmlns="x">'), { 'image', 'svg' })
   h.eq(is('<?xml version="1.0"?>\n<svg >'), { 'image', 'svg' })
@@ -72,8 +61,8 @@ test('a file is told by its first bytes', function()
 end)
 
 test('the size of a JPEG is found behind its other segments', function()
-  local jpeg = '\255\216' .. '\255\225' .. be(2, 5002) .. ('x'):rep(5000) .. '\255\255\255\196' .. be(2, 4)
-    .. 'hu' .. '\255\194' .. be(2, 17) .. '\8' .. be(2, 480) .. be(2, 640) .. '\3'
+  local jpeg = '\255\216' .. '\255\225' .. be(5002, 2) .. ('x'):rep(5000) .. '\255\255\255\196' .. be(4, 2)
+    .. 'hu' .. '\255\194' .. be(17, 2) .. '\8' .. be(480, 2) .. be(640, 2) .. '\3'
   local function read(at, n)
     return jpeg:sub(at + 1, at + n)
   end

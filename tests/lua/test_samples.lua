@@ -9,18 +9,7 @@ local function test(name, fn)
   T[#T + 1] = { name, fn }
 end
 
-local function be(v, n)
-  local out = ''
-  for _ = 1, n do
-    out = string.char(v % 256) .. out
-    v = math.floor(v / 256)
-  end
-  return out
-end
-
-local function le(v, n)
-  return be(v, n):reverse()
-end
+local be, le = h.be, h.le
 
 local function fmt(tag, channels, rate, bits, more)
   local body = le(tag, 2) .. le(channels, 2) .. le(rate, 4) .. le(rate * channels * bits / 8, 4)
