@@ -9,6 +9,8 @@ local screen = require('screen')
 
 dofile(screen.top .. '/tests/lua/apart.lua')
 
+M.build = dofile(screen.top .. '/tests/lua/built.lua') ---@type string
+
 local open = {}
 
 --- Starts an editor that is ended with the test. See screen.start; options are of vim.g.gemma.
@@ -16,13 +18,9 @@ local open = {}
 ---@param o { model: string|false|nil, file: string?, options: table?, init: string?, env: table? }
 ---@return Screen
 function M.editor(o)
-  local build = vim.env.BUILD or 'build'
-  if build:sub(1, 1) ~= '/' then
-    build = screen.top .. '/' .. build
-  end
   local given = {
     model = o.model == nil and screen.top .. '/tests/golden/sets/nano/model-Q8_0.gguf' or o.model or nil,
-    lib = build .. '/libgemma.so',
+    lib = M.build .. '/libgemma.so',
     options = o.options,
   }
   o.env = vim.tbl_extend('keep', { GEMMA_E2E = vim.json.encode(given) }, o.env or {})

@@ -13,7 +13,7 @@ local RECORDER = screen.top .. '/tests/e2e/recorder.sh'
 --- Films need FFmpeg's libraries, which need not be there.
 local function need_ffmpeg()
   local done = vim.system({
-    (vim.env.BUILD or screen.top .. '/build') .. '/gemma', 'embed', '-m', SET .. 'model-Q8_0.gguf',
+    case.build .. '/gemma', 'embed', '-m', SET .. 'model-Q8_0.gguf',
     '--mmproj', SET .. 'mmproj-BF16.gguf',
     '--image', screen.top .. '/tests/golden/pictures/444.jpg', '--out', '/dev/null',
   }, { text = true }):wait(WAIT)

@@ -42,11 +42,9 @@ local function workshop()
   vim.fn.writefile({}, dir .. '/repo/csrc/some.c')
   run({ 'sh', '-c', 'git init -q && git add -A && git -c user.name=t -c user.email=t@t commit -qm all' },
     { cwd = dir .. '/repo' })
-  local build = vim.env.BUILD or 'build'
-  build = build:sub(1, 1) == '/' and build or screen.top .. '/' .. build
   vim.fn.writefile({
     '#!/bin/sh', -- make -C DIR ...; a file that an editor has mapped is replaced, never written over
-    ('mkdir -p "$2/build" && cp %s/libgemma.so "$2/build/new"'):format(vim.fn.shellescape(build)),
+    ('mkdir -p "$2/build" && cp %s/libgemma.so "$2/build/new"'):format(vim.fn.shellescape(case.build)),
     'mv "$2/build/new" "$2/build/libgemma.so"',
   }, dir .. '/bin/make')
   run({ 'sh', '-c', 'chmod +x make && ln -s make gmake' }, { cwd = dir .. '/bin' })

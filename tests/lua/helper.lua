@@ -378,9 +378,7 @@ end
 --- The library of this build, which may not be there.
 ---@return string
 function M.library()
-  local build = vim.env.BUILD or 'build'
-  build = build:sub(1, 1) == '/' and build or M.root .. '/' .. build
-  return build .. '/libgemma.so'
+  return require('built') .. '/libgemma.so'
 end
 
 --- The library of this build, for tests that are skipped without.
