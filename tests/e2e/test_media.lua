@@ -184,14 +184,8 @@ case.run({
     ':Gemma record screen: a film is seen, its tokens are counted, its file is gone afterwards',
     function()
       need_ffmpeg()
-      if vim.fn.executable('ffmpeg') == 0 then
-        case.skip('there is no ffmpeg to make a film')
-      end
       local dir = folder()
-      local film = dir .. '/film.mkv'
-      local made = vim.system({ 'ffmpeg', '-loglevel', 'error', '-f', 'lavfi', '-i',
-        'testsrc=size=96x96:rate=10:duration=1', '-pix_fmt', 'yuv420p', film }):wait(WAIT)
-      case.equal(made.code, 0, 'ffmpeg')
+      local film = SET .. 'media/clip.webm' -- a recorder writes Matroska, and WebM is Matroska
       local s = editor(dir .. '/text.txt', {
         screen = { 'sh', '-c', 'cp "$1" "$0" && exec sleep 60', '{file}', film },
       })
