@@ -108,9 +108,24 @@ end
 local BUSY = "require('gemma.engine').busy()"
 local ANSWER = "require('gemma.chat.kept').current() ~= nil and not require('gemma.chat.kept').current():running()"
 
---- Every command of the README's table, and what there is to be seen of it. Pictures and recordings
---- need a file that is not there.
----@type { [1]: string, [2]: fun(s: Screen) }[]
+--- Asks for as much as a model can write. A random one may end its answer by itself, so there is always
+--- another question.
+---@param s Screen
+local function keep_asking(s)
+  s:lua([[
+    local function ask()
+      require('gemma').ask({ prompt = 'Go on.', max_tokens = 8000, on_done = function(text, info)
+        _G.Ended = not text and info or nil
+        if text then ask() end
+      end })
+    end
+    ask()]])
+  becomes(s, BUSY)
+end
+
+--- Every command of the README's table, what there is to be seen of it, and what comes before it.
+--- Pictures and recordings need a file that is not there.
+---@type { [1]: string, [2]: fun(s: Screen), before: fun(s: Screen)? }[]
 local COMMANDS = {
   { 'Gemma load', function(s) says(s, 'the model is loaded.') end },
   { 'Gemma status', function(s)
@@ -150,11 +165,14 @@ local COMMANDS = {
   { 'Gemma disable', function(s) says(s, 'ghost text is off.') end },
   { 'Gemma enable', function(s) says(s, 'ghost text is on.') end },
   { 'Gemma toggle buffer', function(s) says(s, 'ghost text is off in this buffer.') end },
-  { 'Gemma device cpu', function(s) becomes(s, "require('gemma.engine').is_loaded()") end },
+  { 'Gemma device cpu', function(s)
+    becomes(s, "require('gemma.engine').device == 'cpu' and require('gemma.engine').is_loaded()")
+  end },
   { 'Gemma bench', function(s) says(s, ' tokens per second') end },
-  { 'Gemma stop', function(s) becomes(s, 'not ' .. BUSY) end },
+  { 'Gemma stop', function(s) becomes(s, "Ended == 'cancelled' and not " .. BUSY) end, before = keep_asking },
   { 'Gemma log', function(s) becomes(s, "vim.fn.getline(1):match('^# .*gemma.log') ~= nil") end },
   { 'Gemma! disable', function(s) becomes(s, "require('gemma.engine').state == 'off'") end },
+  { 'Gemma load', function(s) says(s, 'the model is loaded.') end },
   { 'Gemma unload', function(s) becomes(s, "require('gemma.engine').state == 'off'") end },
 }
 
@@ -191,6 +209,9 @@ case.run({
       local tried = {}
       for _, c in ipairs(COMMANDS) do
         s:lua("vim.cmd('messages clear | let v:errmsg = \"\"')")
+        if c.before then
+          c.before(s)
+        end
         s:ex(c[1])
         c[2](s)
         case.equal(s:lua('return vim.v.errmsg'), '', c[1])
