@@ -140,7 +140,7 @@ function Screen:wait_loaded()
   end)
 end
 
---- Text as a typist does it: one key at a time, the next when the last has arrived.
+--- Text as a typist does it: one key at a time, with a pause behind each.
 ---@param text string
 ---@param pause integer? milliseconds between keys, 15
 function Screen:type(text, pause)
