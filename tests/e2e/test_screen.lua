@@ -215,7 +215,7 @@ case.run({
     end,
   },
   {
-    ':wq while the model writes leaves within 500 ms, with the file written',
+    ':wq while the model writes leaves, with the file written',
     function()
       local file = case.sample()
       local s = case.editor({
@@ -237,16 +237,13 @@ case.run({
       s:wait('the model is writing', WAIT, function()
         return s:lua("return require('gemma').status().state") == 'generating'
       end)
-      local start = vim.uv.hrtime()
-      s:paste(':wq')
-      s:keys('Enter')
+      s:ex('wq')
+      -- How long it takes is compared in test_budget.lua.
       s:wait('the editor leaves', 5000, function()
         return s:dead()
       end)
-      local took = (vim.uv.hrtime() - start) / 1e6
       case.equal(s:status(), 0, 'the exit status')
       case.equal(vim.fn.readfile(file)[1], '-- changed', 'the first line of the file')
-      case.ok(took < 500, ('it took %.0f ms'):format(took))
     end,
   },
 })
