@@ -128,9 +128,9 @@ test('context: a line of ten megabytes is read in small pieces', function()
   local long = ('äx = "1"; '):rep(950000)
   local buf = buffer({ 'first', long, 'last' })
   for _, col in ipairs({ 0, 1, 5000000, 5000001, #long }) do
-    local start = vim.uv.hrtime()
+    local start = os.clock()
     local c = context.gather(buf, 1, col, CPU)
-    local ms = (vim.uv.hrtime() - start) / 1e6
+    local ms = (os.clock() - start) * 1e3
     h.ok(#context.flat(context.parts(c)) < 12000, 'small')
     h.ok(ms < 500, ('%.0f ms'):format(ms))
     h.ok(c.mouth == '' or vim.str_utf_start(c.mouth, 1) == 0, 'begins with a character')

@@ -180,9 +180,9 @@ test('odd text ends soon: open brackets, long lines, no closing quotes', functio
     ('.. '):rep(700) .. ('a'):rep(6000),
   }) do
     for _, ft in ipairs({ 'markdown', 'html', 'org', 'tex', 'asciidoc', 'rst', '' }) do
-      local t0 = vim.uv.hrtime()
+      local t0 = os.clock()
       link.find({ text }, 1, 3, ft)
-      local ms = (vim.uv.hrtime() - t0) / 1e6
+      local ms = (os.clock() - t0) * 1e3
       h.ok(ms < 1500, ('%s %s... took %d ms'):format(ft, text:sub(1, 8), ms))
     end
   end
