@@ -27,17 +27,29 @@ test('start-up: the plugin takes less than 1 ms and loads none of its modules', 
   h.ok(best < 1, ('%.3f ms'):format(best))
 end)
 
+--- Of the main thread, in milliseconds at the 99th percentile, and how often it is to be measured: before
+--- a key is on the screen, to read ahead once it is, to ask after a pause.
+local BUDGET = {
+  { name = 'on_change', ms = 1, times = 180 },
+  { name = 'read_ahead', ms = 4, times = 50 },
+  { name = 'ask', ms = 6, times = 5 },
+}
+
+local function percentile(sorted, share)
+  return sorted[math.ceil(#sorted * share)]
+end
+
 test('rule 9: a key costs our Lua at most 1 ms at the 99th percentile', function()
-  local best, ahead = math.huge, math.huge
+  local best, note = {}, nil
   for _ = 1, 3 do
     local c = h.child({ config = 'vim.g.gemma = { completion = { delay = 0, first_paint = 0 } }' })
     c:lua([[
-      -- What runs before the key is on the screen, and what is read ahead once it is.
-      _G.cost, _G.ahead, _G.noise = {}, {}, {}
+      _G.Cost, _G.Noise = {}, {}
       local completion = require('gemma.completion')
-      local function time(name, list)
-        local fn = completion[name]
-        completion[name] = function(...)
+      for _, b in ipairs(...) do
+        local fn, list = completion[b.name], {}
+        Cost[b.name] = list
+        completion[b.name] = function(...)
           local start = os.clock()
           fn(...)
           list[#list + 1] = (os.clock() - start) * 1e3
@@ -45,41 +57,50 @@ test('rule 9: a key costs our Lua at most 1 ms at the 99th percentile', function
           start = os.clock()
           local sum = ''
           for i = 1, 200 do sum = (sum .. i):sub(-50):gsub('1', '2') end
-          _G.noise[#_G.noise + 1] = os.clock() - start
+          Noise[#Noise + 1] = os.clock() - start
         end
       end
-      time('on_change', _G.cost)
-      time('read_ahead', _G.ahead)
       Fake.auto = function() return { 'alpha beta(1)\n', '  gamma = delta\n', 'end' } end
       local lines = {}
       for i = 1, 2000 do lines[i] = ('  local variable_%04d = compute(%d)'):format(i, i) end
       vim.api.nvim_buf_set_lines(0, 0, -1, false, lines)
       vim.bo.filetype = 'lua'
-      vim.api.nvim_win_set_cursor(0, { 1000, 0 })]])
+      vim.api.nvim_win_set_cursor(0, { 1000, 0 })]], BUDGET)
     c:feed('o')
     c:wait("require('gemma.engine').is_loaded()")
-    c:lua('for _, l in ipairs({ cost, ahead, noise }) do for i = #l, 1, -1 do l[i] = nil end end')
+    c:lua([[for _, l in ipairs({ Noise, unpack(vim.tbl_values(Cost)) }) do
+      for i = #l, 1, -1 do l[i] = nil end
+    end]])
     -- Keys that match, keys that do not, corrections, new lines.
     for i = 1, 36 do
       c:type('alp')
       c:feed(i % 3 == 0 and '<BS>' or 'q')
       c:feed(i % 5 == 0 and '<CR>' or '<Space>')
     end
-    local cost, more, noise = unpack(c:lua([[
-      for _, l in ipairs({ cost, ahead, noise }) do table.sort(l) end
-      return { cost, ahead, noise }]]))
-    local worse = noise[math.ceil(#noise * 0.99)] / noise[math.ceil(#noise * 0.1)]
-    h.ok(#cost >= 180, ('%d keys were measured'):format(#cost))
-    best = math.min(best, cost[math.ceil(#cost * 0.99)] / worse)
-    ahead = math.min(ahead, (more[math.ceil(#more * 0.99)] or 0) / worse)
-    if best <= 1 and ahead <= 2 then
+    local cost, noise = unpack(c:lua([[
+      for _, l in ipairs({ Noise, unpack(vim.tbl_values(Cost)) }) do table.sort(l) end
+      return { Cost, Noise }]]))
+    -- Without a bound a key could cost anything, as long as something else is in the way.
+    local spread = percentile(noise, 0.99) / percentile(noise, 0.1)
+    local worse = math.min(spread, 2)
+    local said, fits = {}, true
+    for _, b in ipairs(BUDGET) do
+      local list = cost[b.name]
+      h.ok(#list >= b.times, ('%s was measured %d times'):format(b.name, #list))
+      local ms = percentile(list, 0.99)
+      best[b.name] = math.min(best[b.name] or math.huge, ms / worse)
+      fits = fits and best[b.name] <= b.ms
+      said[#said + 1] = ('%s %.2f ms (%d times)'):format(b.name, ms, #list)
+    end
+    note = ('at the 99th percentile %s; noise %.1f'):format(table.concat(said, ', '), spread)
+    if fits then
       break
     end
   end
-  h.ok(best <= 1, ('%.2f ms'):format(best))
-  h.ok(ahead <= 2, ('reading ahead: %.2f ms'):format(ahead))
-  local fmt = 'note: at the 99th percentile a key costs %.2f ms, reading ahead %.2f ms\n'
-  io.stdout:write(fmt:format(best, ahead))
+  io.stdout:write('note: ' .. note .. '\n')
+  for _, b in ipairs(BUDGET) do
+    h.ok(best[b.name] <= b.ms, ('%s: %.2f ms'):format(b.name, best[b.name]))
+  end
 end)
 
 return T
