@@ -11,7 +11,6 @@ local uv = vim.uv
 ---@field body string
 ---@field cut integer[]? how many bytes of the body to send before the connection breaks, per GET
 ---@field claim integer? the Content-Length to name instead of the true one
----@field extra string? sent after the body
 ---@field headers string[]? more of them
 ---@field no_head boolean? answer 405 to HEAD
 ---@field no_range boolean? always send all of it
@@ -71,7 +70,7 @@ local function answer(s, client, request)
     return client:write(head, close)
   end
   local cut = file.cut and table.remove(file.cut, 1)
-  local out = (cut and body:sub(1, cut) or body) .. (file.extra or '')
+  local out = cut and body:sub(1, cut) or body
   if file.slow then
     client:write(head .. out:sub(1, #out / 2))
     s.held[#s.held + 1] = function()

@@ -414,7 +414,7 @@ test('in_comments = false: nothing by itself in a comment, by treesitter, syntax
       elseif how == 'syntax' then vim.cmd('syntax on | set syntax=lua')
       else vim.cmd('syntax off') vim.bo.commentstring = '-- %s' end]], how)
     c:type(' x')
-    h.has(here(c), 'in a comment', how)
+    h.has(here(c), 'in a comment')
     h.eq(c:lua('return #Fake.jobs'), 0)
     c:feed('<Esc>o<C-u>')
     c:type('y = ')

@@ -77,7 +77,7 @@ test('a session that loads, suggests and answers opens no internet socket', 'str
     h.ok(family == 'AF_UNIX', family)
   end
   h.ok(not text:find('AF_INET', 1, true), 'no address of the internet')
-  h.has(text, 'model-Q8_0.gguf', 'the trace saw the session')
+  h.has(text, 'model-Q8_0.gguf') -- the trace saw the session
   h.ok(n > 0, "Neovim's own pipe")
 end)
 
