@@ -18,6 +18,7 @@ local Fake = {
   load_error_if = nil, -- only when this field of the load's options is set
   open_error = nil, -- text: there is no library
   decode_tok_s = 50,
+  refuse = nil, -- text: generate() takes nothing, as when the queue is full
   image_tokens = 280, -- of a model that was loaded
   destroyed = nil, -- timeout given to destroy()
   auto = nil, -- fn(req) -> list of pieces: answer at once

@@ -936,6 +936,34 @@ test('the key that a message names is the one that is mapped', function()
   end
 end)
 
+test('a request that is not even taken is told to who asked, and nothing waits for it', function()
+  local c = h.child({ config = 'vim.g.gemma = { completion = { delay = 0 } }' })
+  c:insert_at('x = |')
+  c:wait("require('gemma.engine').is_loaded()")
+  c:lua("Fake.refuse = 'busy'")
+  c:feed('<M-Bslash>')
+  c:wait('#Seen.messages == 1')
+  h.eq(c:messages(), { 'gemma: busy' })
+  local function idle()
+    h.eq(c:lua([[local engine = require('gemma.engine')
+      return { engine.state, engine.busy(), require('gemma.waiting').active(),
+        require('gemma.completion').current() == nil, require('gemma').status().here }]]),
+      { 'ready', false, false, true, 'no suggestion: busy.' })
+  end
+  idle()
+  -- One that comes by itself is told to nobody.
+  c:lua("require('gemma.offer').last = nil")
+  c:type('f')
+  c:wait("require('gemma.offer').last", 'it was asked for')
+  idle()
+  h.eq(#c:messages(), 1)
+  c:lua('Fake.refuse = nil')
+  c:feed('<M-Bslash>')
+  c:wait('#Fake.jobs == 1')
+  c:lua("Fake.emit('oo()') Fake.done()")
+  h.eq(shown(c), 'oo()')
+end)
+
 test('a model that writes two tokens per second makes ghost text manual, and says so once', function()
   local c = h.child({ config = 'vim.g.gemma = { completion = { delay = 0 } }' })
   c:lua('Fake.decode_tok_s = 2.1 Fake.auto = function() return { "al", "pha", " b", "eta" } end')

@@ -688,6 +688,22 @@ test('a text that was cut, or is the same, or failed, changes nothing and says s
   h.eq({ c:lines(), own_keys(c) }, { CODE, {} })
 end)
 
+test('an edit that is not even taken is told, and leaves neither a mark nor a key', function()
+  local c = child()
+  c:lua("Fake.refuse = 'busy'")
+  c:cmd('3,7Gemma edit x')
+  c:wait('#Seen.messages == 1')
+  h.eq(c:messages(), { 'gemma: the edit failed: busy' })
+  h.eq({ c:lines(), own_keys(c) }, { CODE, {} })
+  h.eq(c:lua([[local ns = vim.api.nvim_get_namespaces()['gemma.edit.busy']
+    local engine = require('gemma.engine')
+    return { #vim.api.nvim_buf_get_extmarks(0, ns, 0, -1, {}), engine.state, engine.busy() }]]),
+    { 0, 'ready', false })
+  c:lua('Fake.refuse = nil')
+  c:cmd('3,7Gemma edit x')
+  c:wait('#Fake.jobs == 1')
+end)
+
 test('lines that are too many to be written anew are told before anything is read', function()
   local c = h.child()
   c:lua([[local l = {} for i = 1, 400 do l[i] = 'local value_' .. i .. ' = 1' end
