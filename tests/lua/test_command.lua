@@ -646,6 +646,19 @@ test(':Gemma log shows what happened, without text of buffers', function()
   h.ok(not text:find('my_secret'), text)
 end)
 
+test("log = 'off' writes no file and keeps no line", function()
+  local kept = {}
+  for i, level in ipairs({ 'error', 'off' }) do
+    local c = h.child({ config = ('vim.g.gemma = { log = %q }'):format(level) })
+    c:lua("require('gemma').load()")
+    c:wait("require('gemma.engine').is_loaded()")
+    c:lua("Fake.log(0, 'from the library')")
+    c:wait('Fake.heard()')
+    kept[i] = c:lua("local log = require('gemma.log') return { #log.tail(), vim.uv.fs_stat(log.path()) ~= nil }")
+  end
+  h.eq(kept, { { 1, true }, { 0, false } })
+end)
+
 test('leaving with work under way waits at most 200 ms', function()
   local c = child()
   c:lua("require('gemma').ask({ prompt = 'x' })")

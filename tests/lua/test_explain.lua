@@ -412,6 +412,25 @@ test('the API: ask streams and ends with the whole text; its handle cancels', fu
   h.eq(c:lua('return Got.info'), 'cancelled')
 end)
 
+test('the API: ask takes earlier turns and a seed, and tells of reading and of thoughts', function()
+  local c = child()
+  c:lua([[
+    _G.Got = { read = {}, thoughts = {} }
+    require('gemma').ask({ prompt = 'And then?', seed = 7, thinking = true,
+      history = { { role = 'user', text = 'Begin.' }, { role = 'model', text = 'Once.' } },
+      on_progress = function(done, total) table.insert(Got.read, { done, total }) end,
+      on_thought = function(t) table.insert(Got.thoughts, t) end,
+      on_done = function(text) Got.text = text end })]])
+  c:wait('#Fake.jobs == 1')
+  h.eq(c:lua([[local r = Fake.jobs[1].req
+    return { r.seed, r.think, vim.tbl_map(function(p) return p.data or p.kind end, r.parts) }]]),
+    { 7, true, { 'user', 'Begin.', 'model', 'Once.', 'user', 'And then?' } })
+  c:lua("Fake.read(50, 100) Fake.read(100, 100) Fake.think('Hm') Fake.think('.') Fake.emit('Twice.') Fake.done()")
+  c:wait('Got.text')
+  h.eq(c:lua('return Got'),
+    { read = { { 50, 100 }, { 100, 100 } }, thoughts = { 'Hm', '.' }, text = 'Twice.' })
+end)
+
 test('the API: complete works between two strings, filtered', function()
   local c = child()
   c:lua([[require('gemma').complete({ prefix = 'print(', suffix = ')\n', language = 'lua',

@@ -413,4 +413,71 @@ test('plug: every verb has a map, and none of them a default key', function()
   end
 end)
 
+test('plug: each map of Normal mode runs its command', function()
+  local c = h.child()
+  c:lua([[
+    _G.Ran = {}
+    for _, name in ipairs({ 'Gemma', 'GemmaExplain' }) do
+      vim.api.nvim_create_user_command(name, function(a)
+        table.insert(Ran, vim.trim(name .. ' ' .. a.args) .. (a.range > 0 and ', lines' or ''))
+      end, { range = true, nargs = '*', force = true })
+    end]])
+  local commands = {
+    explain = 'GemmaExplain, lines',
+    ask = 'Gemma ask, lines',
+    edit = 'Gemma edit, lines',
+    fix = 'Gemma fix, lines',
+    ['explain-here'] = 'GemmaExplain',
+    image = 'Gemma image',
+    shot = 'Gemma shot',
+    record = 'Gemma record voice',
+    dictate = 'Gemma dictate',
+    stop = 'Gemma stop',
+    status = 'Gemma status',
+    toggle = 'Gemma toggle',
+  }
+  local function ran(mode, keys, plug)
+    c:lua("Ran = {} vim.keymap.set(...)", mode, '<F9>', ('<Plug>(gemma-%s)'):format(plug))
+    c:feed(keys)
+    return c:lua('return Ran')
+  end
+  for _, plug in ipairs(require('gemma.operator').plugs) do
+    local command = commands[plug.name]
+    h.eq(ran('n', command:find(', lines', 1, true) and '<F9>_' or '<F9>', plug.name), { command }, plug.name)
+  end
+  h.eq(ran('i', 'i<F9><Esc>', 'dictate'), { 'Gemma dictate' })
+  c:lua("package.loaded['gemma.record'] = { active = function() return {} end }")
+  h.eq(ran('n', '<F9>', 'record'), { 'Gemma record stop' })
+end)
+
+test('plug: each map of Insert mode does what its default key does', function()
+  local keys = require('gemma.keymap').keys
+  local mapped, plain = h.child(), h.child()
+  for i, k in ipairs(keys) do
+    mapped:lua("vim.keymap.set('i', ...)", ('<F%d>'):format(i), k.plug)
+  end
+  local function state(c)
+    return c:lua([[return { vim.api.nvim_buf_get_lines(0, 0, -1, false),
+      require('gemma.ghost').text() or '', #Fake.jobs, require('gemma').statusline() }]])
+  end
+  for i, k in ipairs(keys) do
+    local before, after = {}, {}
+    for n, c in ipairs({ mapped, plain }) do
+      c:feed('<Esc>')
+      c:insert_at(('f%d(|'):format(i)) -- the same text again would have a suggestion at once
+      c:wait("require('gemma.engine').is_loaded()")
+      local jobs = c:lua('return #Fake.jobs')
+      c:lua("require('gemma').request()")
+      c:wait('#Fake.jobs > ' .. jobs)
+      c:lua("Fake.emit('a, b,\\n  c)') Fake.done()")
+      c:wait("require('gemma.ghost').text() == 'a, b,\\n  c)'")
+      before[n] = state(c)
+      c:feed(n == 1 and ('<F%d>'):format(i) or (k.key:gsub('\\', 'Bslash')))
+      after[n] = state(c)
+    end
+    h.eq(after[1], after[2], k.plug)
+    h.ok(not vim.deep_equal(before[1], after[1]), k.plug .. ' does nothing')
+  end
+end)
+
 return T

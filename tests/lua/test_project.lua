@@ -835,20 +835,97 @@ test('project: large notes are not used, and said so once', function()
   h.eq(c:messages(), { 'gemma: .gemma.md is larger than 32 kB and not used. Shorten it.' })
 end)
 
-test('project: options turn each source off', function()
-  local c = project(
-    'context = { project_tokens = 2048, ring_chunks = 0, edits = false, diagnostics = false }')
+test('project: a piece has as many lines as context.chunk_lines, around the cursor', function()
+  local c = project('context = { project_tokens = 2048, chunk_lines = 8 }, completion = { auto = false }')
   c:lua([[
+    File('a.lua', Block('a', 60))
+    vim.api.nvim_win_set_cursor(0, { 30, 0 })
+    File('b.lua', Block('b', 20))]])
+  local text = c:lua('return Prompt()')
+  local numbers = {}
+  for n in text:gmatch('local a_(%d+) = ') do
+    numbers[#numbers + 1] = tonumber(n)
+  end
+  h.eq(numbers, { 26, 27, 28, 29, 30, 31, 32, 33 })
+end)
+
+local ALL_OFF = [[context = { project_tokens = 2048, ring_chunks = 0, edits = false, lsp = false,
+  diagnostics = false, notes = false }, completion = { auto = false }]]
+
+--- Something for each source: trusted notes, a piece and an edit of a.lua, a problem and a declaration for
+--- b.lua. Asked counts questions to the language server.
+local function fill(c)
+  c:lua([[
+    vim.fn.mkdir(vim.fn.stdpath('state'), 'p')
+    vim.fn.writefile({ 'Use tabs.' }, '.gemma.md')
+    vim.cmd('split .gemma.md')
+    vim.secure.trust({ action = 'allow', bufnr = 0 })
+    vim.cmd('close')
     File('a.lua', Block('a', 20))
     vim.api.nvim_buf_set_lines(0, 4, 5, false, { 'local renamed = 1' })
     vim.cmd('write')
-    File('b.lua', Block('b', 20))
+    vim.fn.writefile({ 'function M.sell(item)', '  return item', 'end' }, 'shop.lua')
+    File('b.lua', { 'local x = shop.sell(1)' })
     vim.diagnostic.set(vim.api.nvim_create_namespace('test'), 0,
-      { { lnum = 0, col = 0, message = 'bad', severity = 1 } })]])
+      { { lnum = 0, col = 0, message = 'bad', severity = 1 } })
+    _G.Asked = 0
+    local place = { uri = vim.uri_from_fname(vim.fn.getcwd() .. '/shop.lua'),
+      range = { start = { line = 0, character = 0 }, ['end'] = { line = 0, character = 8 } } }
+    vim.lsp.start({ name = 'test', cmd = function()
+      return {
+        request = function(method, _, callback)
+          if method == 'textDocument/definition' then
+            Asked = Asked + 1
+            vim.schedule(function() callback(nil, place) end)
+          else
+            callback(nil, method == 'initialize' and { capabilities = { definitionProvider = true } } or nil)
+          end
+          return true, 1
+        end,
+        notify = function() return true end,
+        is_closing = function() return false end,
+        terminate = function() end,
+      }
+    end })]])
+end
+
+--- The sources that are in the prompt now.
+local function sources(c)
   local text = c:lua('return Prompt()')
-  for _, tag in ipairs({ '<pieces>\n', '<edits>\n', '<problems>\n' }) do
-    h.ok(not text:find(tag, 1, true), tag)
+  return vim.tbl_filter(function(name)
+    return text:find(('<%s>\n'):format(name), 1, true) ~= nil
+  end, { 'notes', 'pieces', 'edits', 'declarations', 'problems' })
+end
+
+test('project: options turn each source off, and nothing is asked for it', function()
+  local c = project(ALL_OFF)
+  fill(c)
+  c:lua("vim.defer_fn(function() _G.Done = true end, 400)") -- somewhat more than until a server is asked
+  c:wait('Done')
+  h.eq(sources(c), {})
+  h.eq(c:lua('local s = P.stats() return { s.chunks, s.edits, s.declarations, Asked }'), { 0, 0, 0, 0 })
+end)
+
+test('project: without context.notes questions and edits know none, and nobody is told of them', function()
+  local c = project('context = { notes = false }, completion = { auto = false }')
+  c:lua([[
+    vim.api.nvim_list_uis = function() return { {} } end
+    vim.fn.writefile({ 'Use tabs.' }, '.gemma.md')
+    File('a.lua', Block('a', 20))]])
+  c:feed('A<Esc>')
+  c:lua([[
+    vim.fn.mkdir(vim.fn.stdpath('state'), 'p')
+    vim.cmd('split .gemma.md')
+    vim.secure.trust({ action = 'allow', bufnr = 0 })
+    vim.cmd('close')]])
+  c:cmd('1,3GemmaExplain')
+  c:wait('#Fake.jobs == 1')
+  c:cmd('1,3Gemma edit make it shorter')
+  c:wait('#Fake.jobs == 2')
+  for i = 1, 2 do
+    h.ok(not c:lua('return Fake.jobs[...].req.parts[2].data', i):find('Use tabs', 1, true))
   end
+  h.eq(c:messages(), {})
 end)
 
 test('project: ten megabytes in one line cost nothing in any source', function()
