@@ -906,6 +906,16 @@ test('project: options turn each source off, and nothing is asked for it', funct
   h.eq(c:lua('local s = P.stats() return { s.chunks, s.edits, s.declarations, Asked }'), { 0, 0, 0, 0 })
 end)
 
+-- What had been collected of other files stayed in the prompts.
+test('project: a source that is turned off later is not shown any more', function()
+  local c = project()
+  fill(c)
+  c:wait('P.stats().declarations == 1')
+  h.eq(sources(c), { 'notes', 'pieces', 'edits', 'declarations', 'problems' })
+  c:lua(('vim.g.gemma = { %s } require("gemma.config").reload()'):format(ALL_OFF))
+  h.eq(sources(c), {})
+end)
+
 test('project: without context.notes questions and edits know none, and nobody is told of them', function()
   local c = project('context = { notes = false }, completion = { auto = false }')
   c:lua([[

@@ -210,7 +210,10 @@ local function build(buf, row, near, budget)
   local sift, paths = sieve()
   local chosen
   local near_lines = vim.split(near, '\n', { plain = true })
-  chosen, first_id = pieces:select(first_id, near_lines, budget * SHARE.ring)
+  -- What was collected before an option was turned off is not shown either.
+  local ring_bytes = conf.ring_chunks > 0 and budget * SHARE.ring or 0
+  local edited = conf.edits and changes or {}
+  chosen, first_id = pieces:select(first_id, near_lines, ring_bytes)
   local declared = ''
   if conf.lsp then
     local list = sift(declarations.of(buf))
@@ -220,7 +223,7 @@ local function build(buf, row, near, budget)
   local found = {
     notes = text.head(vim.trim(said), notes.MAX_BYTES),
     ring = ring.format(sift(chosen), text.name),
-    edits = edits.format(sift(changes), path, budget * SHARE.edits, text.name),
+    edits = edits.format(sift(edited), path, budget * SHARE.edits, text.name),
     declarations = declared,
     diagnostics = read_diagnostics(buf, row),
   }
