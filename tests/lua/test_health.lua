@@ -105,12 +105,29 @@ test('health: where a loaded model computes, why not elsewhere, and what there i
   h.has(c:lua("return vim.inspect(require('gemma.command').status_lines())"), 'of vulkan:0 Arc, vulkan:1 llvmpipe')
 end)
 
+local DECODES = "OK FFmpeg's libraries: all kinds of pictures, sounds and films"
+
 test("health: whether FFmpeg's libraries are there is asked of our own", function()
-  if not vim.uv.fs_stat(h.library()) then
-    h.skip('no library')
-  end
-  local c = h.child({ fake = false, config = ('vim.g.gemma = { lib_path = %q }'):format(h.library()) })
-  h.has(report(c), "FFmpeg's libraries")
+  local config = ('vim.g.gemma = { lib_path = %q }'):format(h.need_library())
+  local c = h.child({ fake = false, config = config })
+  local text = report(c)
+  local missing = c:lua("return require('gemma.ffi').media_missing() or false")
+  h.has(text, missing and 'WARNING ' .. missing or DECODES)
+end)
+
+test("health: FFmpeg's libraries that are missing are named, with what goes without them", function()
+  local c = h.child()
+  c:lua([[local ffi = require('gemma.ffi')
+    ffi.problem = function() end
+    ffi.about = function() return { path = '/some/libgemma.so', version = '0', abi = 1, cpu = 'some' } end
+    ffi.media_missing = function() return "FFmpeg's libraries are missing; install ffmpeg" end]])
+  local text = report(c)
+  h.has(text, "WARNING FFmpeg's libraries are missing; install ffmpeg")
+  h.has(text, 'Without it PNG and WAV are read, nothing else')
+  h.ok(not text:find(DECODES, 1, true))
+  c:cmd('bwipeout!')
+  c:lua("require('gemma.ffi').media_missing = function() end")
+  h.has(report(c), DECODES)
 end)
 
 test('health: one thing is not called several', function()

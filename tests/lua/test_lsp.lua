@@ -91,10 +91,20 @@ test('lsp: a cancelled or overtaken request stops the model and answers with not
   c:lua([[local client = vim.lsp.get_clients({ name = 'gemma' })[1]
     if vim.fn.has('nvim-0.11') == 1 then client:cancel_request(...) else client.cancel_request(...) end]], first)
   c:wait('#Fake.cancelled == 1')
+  local function nothing()
+    c:wait('Answer')
+    h.eq(c:lua('return { Answer.err == nil, Answer.result }'), { true, false })
+  end
+  nothing()
   c:lua(ASK, 2)
   c:wait('#Fake.jobs == 2')
   c:lua(ASK, 2)
   c:wait('#Fake.cancelled == 2')
+  nothing()
+  c:wait('#Fake.jobs == 3')
+  c:lua("Answer = nil Fake.emit('1') Fake.done()")
+  c:wait('Answer')
+  h.eq(c:lua('return Answer.result.items[1].insertText'), '1', 'the last one is answered')
 end)
 
 test('lsp: an answer for a text that changed meanwhile is dropped', function()
