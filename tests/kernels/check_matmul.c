@@ -10,6 +10,7 @@
  */
 #include <math.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -364,6 +365,71 @@ static void cancel_is_seen(void **state) {
     for_each_level(cancelled);
 }
 
+/* Raises the flag when a page of the weights is touched. */
+static struct {
+    gm_cancel flag;
+    char *page;
+    size_t bytes;
+} touch;
+
+static void on_touch(int sig, siginfo_t *info, void *context) {
+    (void)context;
+    char *at = info->si_addr;
+    if (at < touch.page || at >= touch.page + touch.bytes) {
+        signal(sig, SIG_DFL); /* a real one, which comes again */
+        return;
+    }
+    atomic_store(&touch.flag.set, true);
+    mprotect(touch.page, touch.bytes, PROT_READ | PROT_WRITE);
+}
+
+/* All rows are one piece, and the page is the second one of the first of them, far from its end. A
+ * piece that was given up writes no sums. */
+static void cancelled_inside(gm_matmul_ctx *m, const char *variant, gm_dtype type) {
+    enum { ROWS = 32, TOKENS = 20, UNTOUCHED = 0xff };
+    const size_t row = gm_dtype_row_bytes(type, MAX_IN), page = (size_t)sysconf(_SC_PAGESIZE);
+    if (row < 2 * page) skip();
+    const size_t bytes = (ROWS * row + page - 1) / page * page, n_out = ROWS * TOKENS;
+    uint8_t *data = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(data != MAP_FAILED);
+    float *x_data = gm_calloc((size_t)TOKENS * MAX_IN, sizeof *x_data);
+    uint8_t *out_data = gm_malloc(n_out, sizeof(float));
+    memset(out_data, UNTOUCHED, n_out * sizeof(float));
+    gm_tensor w = gm_tensor_view(type, data, MAX_IN, ROWS);
+    gm_tensor x = gm_tensor_view(GM_F32, x_data, MAX_IN, TOKENS);
+    gm_tensor out = gm_tensor_view(GM_F32, out_data, ROWS, TOKENS);
+    gm_op_matmul op = {.n_mat = 1, .w = {&w}, .x = &x, .n_tok = TOKENS, .out = {&out}};
+    atomic_init(&touch.flag.set, false);
+    touch.page = (char *)data + page;
+    touch.bytes = page;
+    struct sigaction act = {.sa_sigaction = on_touch, .sa_flags = SA_SIGINFO}, segv, bus;
+    sigaction(SIGSEGV, &act, &segv);
+    sigaction(SIGBUS, &act, &bus);
+    mprotect(touch.page, touch.bytes, PROT_NONE);
+    const int rc = gm_matmul_run(m, &op, &touch.flag);
+    mprotect(touch.page, touch.bytes, PROT_READ | PROT_WRITE);
+    sigaction(SIGSEGV, &segv, NULL);
+    sigaction(SIGBUS, &bus, NULL);
+    assert_int_equal(rc, GM_ECANCELLED);
+    for (size_t i = 0; i < n_out * sizeof(float); i++)
+        if (out_data[i] != UNTOUCHED)
+            fail_msg("%s %s: went on to the end", variant, gm_dtype_get(type)->name);
+    gm_free(x_data);
+    gm_free(out_data);
+    munmap(data, bytes);
+}
+
+static void cancelled_inside_a_piece(gm_matmul_ctx *m, const char *variant) {
+    cancelled_inside(m, variant, GM_Q8_0);
+    cancelled_inside(m, variant, GM_F32);
+}
+
+/* A piece of tiles went on to its end, which took half a second of plain C. */
+static void cancel_is_seen_inside_a_piece(void **state) {
+    (void)state;
+    for_each_level(cancelled_inside_a_piece);
+}
+
 static void one_result(gm_matmul_ctx *m, const shape *s, operands *o, float *out_data) {
     gm_tensor w = gm_tensor_view(s->dtype, o->w.p, s->n_in, s->n_out);
     gm_tensor x = gm_tensor_view(GM_F32, o->x, s->n_in, s->n_tok);
@@ -618,6 +684,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(a_token_with_nan_gives_nan),
         cmocka_unit_test(products_of_several_threads_at_once_are_right),
         cmocka_unit_test(cancel_is_seen),
+        cmocka_unit_test(cancel_is_seen_inside_a_piece),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -308,6 +308,8 @@ static void compute_tiles(const job *j, int mat, int row, int n_row, thread_scra
     const int width = m->s.xq.tile_tok ? m->s.xq.tile_tok : GM_TILE_TOK,
               n_tile = (j->n_tok + width - 1) / width;
     for (int k = 0; k < n_in; k += stretch) {
+        /* A piece is 128 rows times 512 tokens: half a second of plain C. */
+        if (gm_cancelled(j->cancel)) return;
         int kc = min_int(n_in - k, stretch);
         for (int i = 0; i < n_panel; i++) {
             int first = i * GM_TILE_ROWS, n = min_int(n_row - first, GM_TILE_ROWS);
