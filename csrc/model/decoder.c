@@ -37,6 +37,17 @@ static int alloc_rows(gm_backend *b, gm_tensor *t, int64_t ne0, int64_t ne1) {
     return gm_be_tensor_alloc(b, t);
 }
 
+/* The cause of what a backend refused. */
+static int refused(const gm_config *c, const gm_backend *b, int32_t n_batch, int rc, char *err,
+                   size_t errlen) {
+    if (rc == GM_ENOMEM)
+        return gm_fail(err, errlen, rc, "no memory for the buffers of %d tokens", n_batch);
+    if (rc == GM_EUNSUPPORTED)
+        return gm_fail(err, errlen, rc, "%s cannot compute heads of up to %d values", b->desc,
+                       c->max_head_dim);
+    return gm_fail(err, errlen, rc, "the buffers of %d tokens: %s", n_batch, gm_err_text(rc));
+}
+
 /* Floats of work: its two halves never live at once. */
 static int64_t work_size(const gm_config *c, int32_t n_batch) {
     int64_t attention = gm_attention_work(c, n_batch), ffn = gm_feedforward_work(c, n_batch);
@@ -115,7 +126,7 @@ int gm_decoder_create(gm_decoder **out, const gm_config *c, const gm_weights *w,
     if (!rc) rc = alloc_buffers(d);
     if (rc) {
         gm_decoder_destroy(&d);
-        return gm_fail(err, errlen, rc, "no memory for the buffers of %d tokens", n_batch);
+        return refused(c, b, n_batch, rc, err, errlen);
     }
     *out = d;
     return GM_OK;

@@ -883,6 +883,66 @@ static void a_raised_flag_cancels_and_a_lowered_one_lets_the_same_op_finish(void
     free(x);
 }
 
+/* ---- what a device cannot do ------------------------------------------------------------- */
+
+static bool is_vulkan(const gm_backend *b) { return strncmp(b->desc, "vulkan", 6) == 0; }
+
+/* Shapes come from files: more workgroups than a device takes are undefined there. */
+static void more_workgroups_than_the_device_takes_are_refused(void **state) {
+    gm_backend *b = *state;
+    if (!is_vulkan(b)) skip();
+    enum { MANY = 70000, D = 2 };
+    gm_tensor rows = dev_zero(b, 1, MANY * D), other = dev_zero(b, 1, MANY * D);
+    gm_kv_layer cache = {.n_slot = 1, .n_kv = MANY, .head_dim = D};
+    cache.k = cache.v =
+        (gm_tensor){.dtype = GM_F32, .ne = {D, 1, MANY, 1}, .row_bytes = D * sizeof(float)};
+    assert_int_equal(gm_be_tensor_alloc(b, &cache.k), 0);
+    assert_int_equal(gm_be_tensor_alloc(b, &cache.v), 0);
+    const int rc[] = {
+        gm_be_head_norm_rope(
+            b,
+            &(gm_op_head_norm_rope){
+                .x = &rows, .n_tok = 1, .n_head = MANY, .head_dim = D, .eps = 1e-6f}),
+        gm_be_kv_write(b, &(gm_op_kv_write){.k = &rows, .v = &rows, .n_tok = 1, .cache = &cache}),
+        gm_be_attention(b, &(gm_op_attention){.q = &rows,
+                                              .cache = &cache,
+                                              .n_tok = 1,
+                                              .n_head = MANY,
+                                              .lo = (int32_t[]){0},
+                                              .hi = (int32_t[]){0},
+                                              .out = &other})};
+    /* Others may take more. */
+    for (size_t i = 0; strstr(b->desc, "llvmpipe") && i < LENGTH(rc); i++)
+        assert_int_equal(rc[i], GM_EUNSUPPORTED);
+    assert_int_equal(gm_be_sync(b), 0);
+    gm_tensor *all[] = {&rows, &other, &cache.k, &cache.v};
+    for (size_t i = 0; i < LENGTH(all); i++) gm_be_tensor_free(b, all[i]);
+}
+
+/* The loops over the columns of a head are unrolled: those of a made file had no end. */
+static void heads_larger_than_the_registers_are_refused(void **state) {
+    gm_backend *b = *state;
+    if (!is_vulkan(b)) skip();
+    const gm_be_limits lim = {.max_tok = 1, .max_in = 1, .max_head = 1, .max_head_dim = 1026};
+    assert_int_equal(gm_be_reserve(b, &lim), GM_EUNSUPPORTED);
+    gm_tensor q = dev_zero(b, 1, 2048), out = dev_zero(b, 1, 2048);
+    gm_kv_layer cache = {.n_slot = 1, .n_kv = 1, .head_dim = 2048};
+    cache.k = cache.v =
+        (gm_tensor){.dtype = GM_F16, .ne = {2048, 1, 1, 1}, .row_bytes = 2048 * sizeof(uint16_t)};
+    assert_int_equal(gm_be_tensor_alloc(b, &cache.k), 0);
+    assert_int_equal(gm_be_tensor_alloc(b, &cache.v), 0);
+    gm_op_attention op = {.q = &q,
+                          .cache = &cache,
+                          .n_tok = 1,
+                          .n_head = 1,
+                          .lo = (int32_t[]){0},
+                          .hi = (int32_t[]){0},
+                          .out = &out};
+    assert_int_equal(gm_be_attention(b, &op), GM_EUNSUPPORTED);
+    gm_tensor *all[] = {&q, &out, &cache.k, &cache.v};
+    for (size_t i = 0; i < LENGTH(all); i++) gm_be_tensor_free(b, all[i]);
+}
+
 /* ---- devices ----------------------------------------------------------------------------- */
 
 #define CASE(fn)                                                                                   \
@@ -909,6 +969,8 @@ static const struct {
     CASE(softcap_is_accurate_over_a_whole_vocabulary),
     CASE(the_best_of_a_row_are_all_that_reach_a_bound),
     CASE(the_best_of_a_row_with_ties_and_without_numbers),
+    CASE(more_workgroups_than_the_device_takes_are_refused),
+    CASE(heads_larger_than_the_registers_are_refused),
     CASE(a_raised_flag_cancels_and_a_lowered_one_lets_the_same_op_finish),
 };
 

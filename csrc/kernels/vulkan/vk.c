@@ -16,7 +16,10 @@
 #include "kernels/vulkan/vk_repack.h"
 #include "kernels/vulkan/vk_util.h"
 
-enum { MAX_PART_ROWS = 1024 };
+enum {
+    MAX_PART_ROWS = 1024,
+    MAX_HEAD_DIM = 1024 /* attention.comp keeps columns of a head in registers */
+};
 
 static gm_vk_backend *of(gm_backend *b) { return (gm_vk_backend *)b; }
 
@@ -283,6 +286,10 @@ static int vk_reserve(gm_backend *b, const gm_be_limits *lim) {
     gm_vk_backend *k = of(b);
     gm_be_limits all = k->lim;
     gm_be_limits_grow(&all, lim);
+    if (all.max_head_dim > MAX_HEAD_DIM) {
+        gm_log(GM_LOG_ERROR, "vulkan", "heads of %d are too large", all.max_head_dim);
+        return GM_EUNSUPPORTED;
+    }
     /* More heads alone ask for no other scratch space. */
     if (all.max_tok == k->lim.max_tok && all.max_in == k->lim.max_in &&
         all.max_head_dim == k->lim.max_head_dim && all.fine == k->lim.fine)
@@ -306,10 +313,17 @@ int gm_vk_record(gm_vk_backend *k, const char *shader, const uint32_t spec[GM_VK
                    (unsigned long long)(gm_vk_max_bind(&k->v) >> 20));
             return GM_ENOMEM;
         }
+    const uint32_t groups[3] = {x, y, z};
+    for (int i = 0; i < 3; i++)
+        if (groups[i] > k->v.max_count[i]) {
+            gm_log(GM_LOG_ERROR, "vulkan", "%s: %u x %u x %u workgroups, %s takes %u x %u x %u",
+                   shader, x, y, z, k->v.name, k->v.max_count[0], k->v.max_count[1],
+                   k->v.max_count[2]);
+            return GM_EUNSUPPORTED;
+        }
     gm_vk_pipe *pipe;
     int rc = gm_vk_pipes_get(&k->pipes, shader, spec, &pipe);
     if (rc) return rc == GM_EINTERNAL ? rc : GM_EDEVICE;
-    const uint32_t groups[3] = {x, y, z};
     return gm_vk_cmd_dispatch(&k->cmd, pipe, binds, n_bind, push, n_push, groups, cost);
 }
 
@@ -607,6 +621,10 @@ static int vk_attention(gm_backend *b, const gm_op_attention *op) {
     gm_vk_backend *k = of(b);
     int rc = gm_vk_ready(k);
     if (rc) return rc;
+    if (op->cache->head_dim > MAX_HEAD_DIM) {
+        gm_log(GM_LOG_ERROR, "vulkan", "attention: heads of %d are too large", op->cache->head_dim);
+        return GM_EUNSUPPORTED;
+    }
     const attn_plan a = plan_attention(k, op);
     for (int32_t t = 0; !rc && t < op->n_tok; t += a.most) {
         rc = attend(k, op, &a, t, op->n_tok - t < a.most ? op->n_tok - t : a.most);

@@ -219,6 +219,7 @@ static int read_limits(gm_vk *v, char *err, size_t errlen) {
     v->max_group = l->maxComputeWorkGroupInvocations;
     if (v->max_group > l->maxComputeWorkGroupSize[0]) v->max_group = l->maxComputeWorkGroupSize[0];
     v->max_shared = l->maxComputeSharedMemorySize;
+    memcpy(v->max_count, l->maxComputeWorkGroupCount, sizeof v->max_count);
     v->ns_per_tick = (double)l->timestampPeriod;
     const VkSubgroupFeatureFlags need = VK_SUBGROUP_FEATURE_BASIC_BIT |
                                         VK_SUBGROUP_FEATURE_ARITHMETIC_BIT |

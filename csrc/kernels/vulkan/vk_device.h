@@ -65,9 +65,10 @@ typedef struct {
     VkPhysicalDeviceMemoryProperties memory;
     VkDeviceSize max_range, max_alloc, align; /* of storage buffers, memory blocks and offsets */
     uint32_t subgroup, max_group, max_shared;
-    bool dot, dot_fast; /* integer dot products of packed bytes, and in hardware */
-    uint32_t matrix[3]; /* m, n, k of its products of half matrices into float32; 0: none */
-    double ns_per_tick; /* 0: no timestamps */
+    uint32_t max_count[3]; /* workgroups of a dispatch */
+    bool dot, dot_fast;    /* integer dot products of packed bytes, and in hardware */
+    uint32_t matrix[3];    /* m, n, k of its products of half matrices into float32; 0: none */
+    double ns_per_tick;    /* 0: no timestamps */
     uint8_t cache_key[VK_UUID_SIZE];
     uint32_t vendor, device_id, driver_version;
 } gm_vk;

@@ -15,6 +15,8 @@
 #include "engine/session.h"
 #include "helper/compare.h"
 #include "helper/driver.h"
+#include "helper/tiny_model.h"
+#include "helper/tmp.h"
 #include "kernels/vulkan/vk.h"
 
 #define MODEL "tests/golden/sets/nano/model-Q8_0.gguf"
@@ -145,6 +147,24 @@ static void a_model_that_does_not_fit_is_split_or_stays_on_the_cpu_with_a_note(v
     }
     with_memory(NULL);
     assert_true(seen_split);
+}
+
+static void heads_that_are_too_large_give_one_sentence(void **state) {
+    (void)state;
+    gm_engine *e;
+    test_tmp tmp;
+    char err[256] = "";
+    assert_int_equal(tmp_begin(&tmp), 0);
+    gm_engine_opts o = {.model_path = tmp_path(&tmp, "made.gguf"),
+                        .device = "vulkan",
+                        .n_threads = 1,
+                        .n_ctx = 64,
+                        .n_batch = 16,
+                        .kv_type = -1};
+    assert_true(tiny_model_write(o.model_path, &(tiny_opts){.head_dim_global = 2048, .n_head = 2}));
+    assert_int_equal(gm_engine_open(&e, &o, err, sizeof err), GM_EUNSUPPORTED);
+    assert_non_null(strstr(err, "heads of up to 2048"));
+    tmp_end(&tmp);
 }
 
 /* Calls of a load and ten tokens fail, one in each run: an error or, where the call was not needed,
@@ -283,6 +303,7 @@ int main(void) {
         cmocka_unit_test(every_split_gives_the_logits_of_the_cpu),
         cmocka_unit_test(a_device_that_does_not_exist_gives_one_sentence),
         cmocka_unit_test(a_model_that_does_not_fit_is_split_or_stays_on_the_cpu_with_a_note),
+        cmocka_unit_test(heads_that_are_too_large_give_one_sentence),
         cmocka_unit_test(any_call_may_fail),
         cmocka_unit_test(any_call_may_fail_while_the_best_logits_are_found),
         cmocka_unit_test(a_device_that_hangs_ends_the_run_with_a_message_and_the_next_one_works),
