@@ -174,7 +174,12 @@ static int vk_copy(gm_backend *b, gm_tensor *dst, size_t dst_at, const gm_tensor
     return gm_vk_cmd_copy(&k->cmd, &from, &to, n);
 }
 
-static int vk_sync(gm_backend *b) { return gm_vk_cmd_wait(&of(b)->cmd); }
+static int vk_sync(gm_backend *b) {
+    gm_vk_backend *k = of(b);
+    int rc = gm_vk_cmd_wait(&k->cmd);
+    if (!rc) gm_vk_pipes_rest(&k->pipes);
+    return rc;
+}
 
 static uint64_t vk_memory_free(gm_backend *b) { return gm_vk_device_free(&of(b)->v); }
 
@@ -637,6 +642,7 @@ static int vk_attention(gm_backend *b, const gm_op_attention *op) {
 
 static void vk_destroy(gm_backend *b) {
     gm_vk_backend *k = of(b);
+    gm_vk_pipes_keep(&k->pipes); /* first: an editor that ends may not wait for the rest */
     if (k->v.device && !k->v.hung) k->v.fn.DeviceWaitIdle(k->v.device);
     k->cmd.finished = UINT64_MAX; /* nothing is waited for any more */
     gm_rope_keys_finish(&k->rope);

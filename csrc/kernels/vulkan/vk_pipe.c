@@ -49,24 +49,18 @@ static bool cache_path(const gm_vk *v, char *path, size_t n) {
     return len > 0 && (size_t)len < n;
 }
 
-/* The file's contents, or NULL; gm_free it. */
-static void *read_cache(const gm_vk *v, size_t *n) {
+/* The bytes of the file, which are in p->room then; 0: it cannot be used. */
+static size_t read_cache(const gm_vk_pipes *p) {
     char path[640];
-    *n = 0;
-    FILE *f = cache_path(v, path, sizeof path) ? fopen(path, "rbe") : NULL;
-    if (!f) return NULL;
+    FILE *f = p->room && cache_path(p->v, path, sizeof path) ? fopen(path, "rbe") : NULL;
+    if (!f) return 0;
     struct stat st;
     size_t size = fstat(fileno(f), &st) == 0 && st.st_size > 0 && st.st_size <= MAX_CACHE
                       ? (size_t)st.st_size
                       : 0;
-    void *data = size ? gm_malloc(size, 1) : NULL;
-    if (data && fread(data, 1, size, f) == size) *n = size;
+    if (fread(p->room, 1, size, f) != size) size = 0;
     fclose(f);
-    if (*n == 0) {
-        gm_free(data);
-        return NULL;
-    }
-    return data;
+    return size;
 }
 
 /* Under another name first: two editors may end together. */
@@ -86,32 +80,38 @@ static void write_file(const gm_vk *v, const void *data, size_t n) {
     if (!ok || rename(temp, path) != 0) unlink(temp);
 }
 
-static void write_cache(gm_vk_pipes *p) {
+void gm_vk_pipes_keep(gm_vk_pipes *p) {
     gm_vk *v = p->v;
     size_t n = 0;
+    if (!v || v->lost || v->hung || !p->cache || !p->room || p->n_pipe <= p->n_kept) return;
+    p->n_kept = p->n_pipe; /* what cannot be written now cannot be a moment later */
     if (VK_TRY(v, v->fn.GetPipelineCacheData(v->device, p->cache, &n, NULL)) ||
         n <= p->cache_size || n > MAX_CACHE)
         return;
-    void *data = gm_malloc(n, 1);
-    if (!data) return;
-    if (VK_TRY(v, v->fn.GetPipelineCacheData(v->device, p->cache, &n, data)) == GM_OK &&
-        v->result == VK_SUCCESS)
-        write_file(v, data, n);
-    gm_free(data);
+    if (VK_TRY(v, v->fn.GetPipelineCacheData(v->device, p->cache, &n, p->room)) ||
+        v->result != VK_SUCCESS)
+        return;
+    p->cache_size = n;
+    write_file(v, p->room, n);
+}
+
+void gm_vk_pipes_rest(gm_vk_pipes *p) {
+    if (p->n_pipe == p->n_seen) gm_vk_pipes_keep(p);
+    p->n_seen = p->n_pipe;
 }
 
 static int create_cache(gm_vk_pipes *p) {
     gm_vk *v = p->v;
-    void *data = read_cache(v, &p->cache_size);
+    p->room = gm_malloc(MAX_CACHE, 1);
+    p->cache_size = read_cache(p);
     VkPipelineCacheCreateInfo info = {.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO,
                                       .initialDataSize = p->cache_size,
-                                      .pInitialData = data};
+                                      .pInitialData = p->room};
     int rc = VK_TRY(v, v->fn.CreatePipelineCache(v->device, &info, NULL, &p->cache));
-    if (rc && data) { /* perhaps it was the file */
+    if (rc && p->cache_size) { /* perhaps it was the file */
         info.initialDataSize = p->cache_size = 0;
         rc = VK_TRY(v, v->fn.CreatePipelineCache(v->device, &info, NULL, &p->cache));
     }
-    gm_free(data);
     return rc;
 }
 
@@ -143,8 +143,9 @@ int gm_vk_pipes_init(gm_vk_pipes *p, gm_vk *v) {
 
 void gm_vk_pipes_finish(gm_vk_pipes *p) {
     gm_vk *v = p->v;
+    gm_free(p->room);
+    p->room = NULL;
     if (!v || !v->device || v->hung) return;
-    if (p->cache && !v->lost) write_cache(p);
     for (int i = 0; i < p->n_pipe; i++) v->fn.DestroyPipeline(v->device, p->pipe[i].handle, NULL);
     p->n_pipe = 0;
     if (p->cache) v->fn.DestroyPipelineCache(v->device, p->cache, NULL);

@@ -23,13 +23,25 @@ typedef struct {
     VkDescriptorSetLayout set_layout;
     VkPipelineLayout layout;
     VkPipelineCache cache;
-    size_t cache_size; /* as read */
+    /* Where the cache is read and written: memory is only reserved for it, and decode allocates
+     * nothing. NULL: there is no cache. */
+    uint8_t *room;
+    size_t cache_size; /* as read or last written */
     gm_vk_pipe pipe[GM_VK_MAX_PIPE];
-    int n_pipe;
+    int n_pipe, n_seen, n_kept; /* n_pipe at the last gm_vk_pipes_rest, and as written */
 } gm_vk_pipes;
 
 int gm_vk_pipes_init(gm_vk_pipes *p, gm_vk *v);
-void gm_vk_pipes_finish(gm_vk_pipes *p); /* writes the cache */
+void gm_vk_pipes_finish(gm_vk_pipes *p);
+
+/* Writes the cache if pipelines were made since the last time. Takes milliseconds, and waits for
+ * nothing. */
+void gm_vk_pipes_keep(gm_vk_pipes *p);
+
+/* The device has nothing to do. Keeps pipelines once no new ones come: an editor that ends waits
+ * for a moment only, too short for the memory of a model to be given back, and the next one would
+ * make them all again. */
+void gm_vk_pipes_rest(gm_vk_pipes *p);
 
 /* Whether this build has the shader. */
 bool gm_vk_pipes_has(const char *shader);

@@ -12,6 +12,7 @@
 #include "base/env.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "engine/session.h"
 #include "helper/compare.h"
 #include "helper/driver.h"
@@ -167,6 +168,50 @@ static void heads_that_are_too_large_give_one_sentence(void **state) {
     tmp_end(&tmp);
 }
 
+static int n_file(const char *dir) {
+    DIR *d = opendir(dir);
+    int n = 0;
+    for (struct dirent *f; d && (f = readdir(d));) n += f->d_name[0] != '.';
+    if (d) closedir(d);
+    return n;
+}
+
+/* They were written when the model was closed, behind everything else: an editor that ends does not
+ * wait for that, and each start compiled them again. */
+static void compiled_shaders_are_kept_while_the_model_runs_and_once(void **state) {
+    (void)state;
+    gm_engine *e;
+    test_tmp home, ours;
+    char err[256];
+    const char *was = getenv("XDG_CACHE_HOME");
+    char *kept = was ? strdup(was) : NULL;
+    assert_int_equal(tmp_begin(&home), 0);
+    snprintf(ours.dir, sizeof ours.dir, "%s/gemma.nvim", home.dir);
+    setenv("XDG_CACHE_HOME", home.dir, 1);
+    gm_env_reload();
+    assert_int_equal(open_on(&e, "vulkan", err, sizeof err), 0);
+    float *logits = calloc((size_t)e->config.n_vocab, sizeof *logits);
+    assert_int_equal(run_tokens(e, logits), 0);
+    int n = n_file(ours.dir);
+    tmp_end(&ours);
+    int rc = run_tokens(e, logits);
+    int n_again = n_file(ours.dir);
+    gm_engine_close(&e);
+    int n_closed = n_file(ours.dir);
+    if (kept) setenv("XDG_CACHE_HOME", kept, 1);
+    else unsetenv("XDG_CACHE_HOME");
+    gm_env_reload();
+    tmp_end(&ours);
+    tmp_end(&home);
+    free(kept);
+    free(logits);
+    assert_int_equal(rc, 0);
+    assert_int_equal(n, 1);
+    assert_int_equal(n_again, 0);
+    assert_int_equal(n_closed, 0);
+    assert_int_equal(gm_noalloc_violations(), 0);
+}
+
 /* Calls of a load and ten tokens fail, one in each run: an error or, where the call was not needed,
  * a result, and the devices work afterwards. */
 static void fail_everywhere(int result, uint64_t n_call, uint64_t every) {
@@ -304,6 +349,7 @@ int main(void) {
         cmocka_unit_test(a_device_that_does_not_exist_gives_one_sentence),
         cmocka_unit_test(a_model_that_does_not_fit_is_split_or_stays_on_the_cpu_with_a_note),
         cmocka_unit_test(heads_that_are_too_large_give_one_sentence),
+        cmocka_unit_test(compiled_shaders_are_kept_while_the_model_runs_and_once),
         cmocka_unit_test(any_call_may_fail),
         cmocka_unit_test(any_call_may_fail_while_the_best_logits_are_found),
         cmocka_unit_test(a_device_that_hangs_ends_the_run_with_a_message_and_the_next_one_works),
