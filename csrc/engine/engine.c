@@ -51,7 +51,7 @@ static void choose_sizes(gm_engine *e, const gm_engine_opts *o, int32_t *n_batch
 }
 
 /* The device, and what of the model it takes. */
-static int open_device(gm_engine *e, const gm_engine_opts *o, int32_t n_batch, char *err,
+static int open_device(gm_engine *e, const gm_engine_opts *o, gm_place_opts *place, char *err,
                        size_t errlen) {
     int rc = gm_backend_open(&e->backend, o->device, o->n_threads, err, errlen);
     if (rc < 0 && o->or_cpu && (rc == GM_EUNSUPPORTED || rc == GM_EDEVICE)) {
@@ -63,8 +63,7 @@ static int open_device(gm_engine *e, const gm_engine_opts *o, int32_t n_batch, c
     }
     if (rc < 0) return rc;
     gm_be_set_cancel(e->backend, o->cancel);
-    gm_place_opts place = {.kv = e->kv, .n_batch = n_batch, .n_threads = o->n_threads};
-    return gm_place_layers(&e->backend, e->gguf, &e->config, &place, err, errlen);
+    return gm_place_layers(&e->backend, e->gguf, &e->config, place, err, errlen);
 }
 
 /* Adds the file's name and the cure to what was found wrong in it. */
@@ -89,21 +88,41 @@ int gm_engine_read(gm_gguf **g, gm_vocab **v, gm_config *c, const char *path, ch
     return rc < 0 ? bad_file(path, rc, err, errlen) : GM_OK;
 }
 
-static int open_model(gm_engine *e, const gm_engine_opts *o, char *err, size_t errlen) {
-    int rc = gm_engine_read(&e->gguf, &e->vocab, &e->config, o->model_path, err, errlen);
-    if (rc < 0) return rc;
-    if (gm_cancelled(o->cancel)) return gm_fail_code(err, errlen, GM_ECANCELLED);
-    int32_t n_batch;
-    choose_sizes(e, o, &n_batch);
-    rc = open_device(e, o, n_batch, err, errlen);
-    if (rc < 0) return rc;
-    rc = gm_weights_load(&e->weights, e->gguf, &e->config, e->backend, o->progress, o->ud,
-                         o->cancel, err, errlen);
+static void close_computing(gm_engine *e) {
+    gm_projector_close(&e->projector);
+    gm_decoder_destroy(&e->decoder);
+    if (e->weights) gm_weights_free(&e->weights, e->backend);
+}
+
+/* Everything that takes memory of the device, which close_computing gives back. */
+static int open_computing(gm_engine *e, const gm_engine_opts *o, int32_t n_batch, char *err,
+                          size_t errlen) {
+    int rc = gm_weights_load(&e->weights, e->gguf, &e->config, e->backend, o->progress, o->ud,
+                             o->cancel, err, errlen);
     if (rc < 0) return bad_file(o->model_path, rc, err, errlen);
     rc = gm_decoder_create(&e->decoder, &e->config, e->weights, e->backend, n_batch, err, errlen);
     if (rc < 0 || !o->mmproj_path) return rc;
     return gm_projector_open(&e->projector, o->mmproj_path, e->backend, e->config.n_embd, err,
                              errlen);
+}
+
+static int open_model(gm_engine *e, const gm_engine_opts *o, char *err, size_t errlen) {
+    int rc = gm_engine_read(&e->gguf, &e->vocab, &e->config, o->model_path, err, errlen);
+    if (rc < 0) return rc;
+    if (gm_cancelled(o->cancel)) return gm_fail_code(err, errlen, GM_ECANCELLED);
+    gm_place_opts place = {.n_threads = o->n_threads};
+    choose_sizes(e, o, &place.n_batch);
+    place.kv = e->kv;
+    rc = open_device(e, o, &place, err, errlen);
+    if (rc < 0) return rc;
+    /* Free memory is an estimate: other programs take theirs meanwhile, and drivers round up. */
+    while ((rc = open_computing(e, o, place.n_batch, err, errlen)) == GM_ENOMEM &&
+           e->backend->may_split) {
+        close_computing(e);
+        rc = gm_place_fewer(&e->backend, &e->config, &place, err, errlen);
+        if (rc < 0) return rc;
+    }
+    return rc;
 }
 
 int gm_engine_open(gm_engine **out, const gm_engine_opts *opts, char *err, size_t errlen) {
@@ -160,9 +179,7 @@ int gm_engine_narrow(gm_engine *e, gm_engine_width was) {
 void gm_engine_close(gm_engine **ep) {
     if (!ep || !*ep) return;
     gm_engine *e = *ep;
-    gm_projector_close(&e->projector);
-    gm_decoder_destroy(&e->decoder);
-    if (e->weights) gm_weights_free(&e->weights, e->backend);
+    close_computing(e);
     gm_backend_close(&e->backend);
     gm_config_finish(&e->config);
     gm_vocab_destroy(&e->vocab);

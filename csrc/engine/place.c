@@ -44,31 +44,34 @@ static int32_t count_fitting(uint64_t there, const gm_gguf *g, const gm_config *
     return used + ends <= there ? n + 1 : n;
 }
 
-/* Nothing fits: the CPU does it all. */
-static int give_up(gm_backend **b, uint64_t there, const gm_place_opts *o, char *err,
+/* Nothing fits: the CPU does it all. note: why. */
+static int give_up(gm_backend **b, const char *note, const gm_place_opts *o, char *err,
                    size_t errlen) {
-    char note[sizeof(*b)->note], devices[sizeof(*b)->devices];
+    char devices[sizeof(*b)->devices];
     memcpy(devices, (*b)->devices, sizeof devices);
-    snprintf(note, sizeof note, "%.60s has only %llu MiB of memory left", (*b)->desc,
-             (unsigned long long)(there >> 20));
     gm_log(GM_LOG_WARN, "engine", "on the CPU: %s", note);
     const gm_cancel *cancel = (*b)->cancel;
     gm_backend_close(b);
     int rc = gm_cpu_open(b, o->n_threads, err, errlen);
     if (rc) return rc;
     gm_be_set_cancel(*b, cancel);
-    memcpy((*b)->note, note, sizeof note);
+    snprintf((*b)->note, sizeof(*b)->note, "%s", note);
     memcpy((*b)->devices, devices, sizeof devices);
     return GM_OK;
 }
 
 static void describe(gm_backend *b, const gm_config *c) {
     char whole[sizeof b->desc];
-    if (!b->rest) return;
     memcpy(whole, b->desc, sizeof whole);
     /* A long name is cut, or the layers would be. */
     snprintf(b->desc, sizeof b->desc, "%.36s (%d of %d layers)", whole, b->n_layer, c->n_layer);
     gm_log(GM_LOG_INFO, "engine", "%s; the others on %s", b->desc, b->rest->desc);
+}
+
+/* Takes away again what describe has appended. */
+static void undescribe(gm_backend *b) {
+    char *tail = b->rest ? strrchr(b->desc, '(') : NULL;
+    if (tail && tail > b->desc) tail[-1] = '\0';
 }
 
 int gm_place_layers(gm_backend **bp, const gm_gguf *g, const gm_config *c, const gm_place_opts *o,
@@ -79,15 +82,40 @@ int gm_place_layers(gm_backend **bp, const gm_gguf *g, const gm_config *c, const
         uint64_t there = gm_be_memory_free(b);
         int32_t n = count_fitting(there, g, c, o);
         if (n > c->n_layer) return GM_OK;
-        if (n == 0) return give_up(bp, there, o, err, errlen);
+        if (n == 0) {
+            char note[sizeof b->note];
+            snprintf(note, sizeof note, "%.60s has only %llu MiB of memory left", b->desc,
+                     (unsigned long long)(there >> 20));
+            return give_up(bp, note, o, err, errlen);
+        }
         int rc = gm_backend_split(b, n, o->n_threads, err, errlen);
         if (rc) return rc;
         snprintf(b->note, sizeof b->note, "%llu MiB of the device's memory hold %d of %d layers",
                  (unsigned long long)(there >> 20), n, c->n_layer);
-    } else if (b->n_layer >= c->n_layer) {
-        gm_backend_close(&b->rest); /* everything was asked for */
-        return GM_OK;
+    } else {
+        b->may_split = false;
+        if (b->n_layer >= c->n_layer) {
+            gm_backend_close(&b->rest); /* everything was asked for */
+            return GM_OK;
+        }
     }
+    describe(b, c);
+    return GM_OK;
+}
+
+int gm_place_fewer(gm_backend **bp, const gm_config *c, const gm_place_opts *o, char *err,
+                   size_t errlen) {
+    gm_backend *b = *bp;
+    const int32_t had = b->rest ? b->n_layer : c->n_layer, n = had / 2;
+    char note[sizeof b->note];
+    undescribe(b);
+    snprintf(note, sizeof note, "%.60s had no memory for %d of %d layers", b->desc, had,
+             c->n_layer);
+    if (n == 0) return give_up(bp, note, o, err, errlen);
+    int rc = gm_backend_split(b, n, o->n_threads, err, errlen);
+    if (rc) return rc;
+    gm_log(GM_LOG_WARN, "engine", "%s", note);
+    memcpy(b->note, note, sizeof note);
     describe(b, c);
     return GM_OK;
 }

@@ -1,5 +1,6 @@
 /* test_place.c: how many layers a device of a given memory takes, without a device.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "helper/cm.h"
@@ -62,10 +63,14 @@ static int32_t layers_in(uint64_t there, const gm_place_opts *o) {
     return n;
 }
 
+static gm_place_opts opts_of(gm_dtype type) {
+    return (gm_place_opts){
+        .kv = {.n_ctx = N_CTX, .n_slack = 512, .type = type}, .n_batch = 64, .n_threads = 1};
+}
+
 /* The least memory that takes n layers. */
 static uint64_t memory_for(int32_t n, gm_dtype type) {
-    const gm_place_opts o = {
-        .kv = {.n_ctx = N_CTX, .n_slack = 512, .type = type}, .n_batch = 64, .n_threads = 1};
+    const gm_place_opts o = opts_of(type);
     uint64_t low = 0, high = UINT64_C(1) << 30;
     assert_int_equal(layers_in(high, &o), config.n_layer + 1);
     while (high - low > 1) {
@@ -143,8 +148,7 @@ static void a_decoder_takes_as_many_bytes_as_were_counted_for_it(void **state) {
 /* GEMMA_BACKEND=vulkan opened Vulkan again in place of the CPU, and nothing was placed there. */
 static void what_takes_no_layer_is_replaced_by_the_cpu_whatever_the_environment_says(void **state) {
     (void)state;
-    const gm_place_opts o = {
-        .kv = {.n_ctx = N_CTX, .n_slack = 512, .type = GM_F16}, .n_batch = 64, .n_threads = 1};
+    const gm_place_opts o = opts_of(GM_F16);
     setenv("GEMMA_BACKEND", "null", 1);
     gm_env_reload();
     gm_backend *b = place_in(1, &o);
@@ -155,11 +159,36 @@ static void what_takes_no_layer_is_replaced_by_the_cpu_whatever_the_environment_
     gm_backend_close(&b);
 }
 
+static void a_device_without_memory_after_all_gets_half_as_many_layers_and_then_none(void **state) {
+    (void)state;
+    const gm_place_opts o = opts_of(GM_F16);
+    gm_backend *b = place_in(UINT64_C(1) << 30, &o);
+    assert_null(b->rest);
+    snprintf(b->desc, sizeof b->desc, "null (of some kind)");
+    snprintf(b->devices, sizeof b->devices, "null:0");
+    assert_int_equal(config.n_layer, 5);
+    assert_int_equal(gm_place_fewer(&b, &config, &o, err, sizeof err), GM_OK);
+    assert_int_equal(b->n_layer, 2);
+    assert_string_equal(b->desc, "null (of some kind) (2 of 5 layers)");
+    assert_string_equal(b->note, "null (of some kind) had no memory for 5 of 5 layers");
+    assert_int_equal(gm_place_fewer(&b, &config, &o, err, sizeof err), GM_OK);
+    assert_int_equal(b->n_layer, 1);
+    assert_string_equal(b->desc, "null (of some kind) (1 of 5 layers)");
+    assert_string_equal(b->note, "null (of some kind) had no memory for 2 of 5 layers");
+    assert_int_equal(gm_place_fewer(&b, &config, &o, err, sizeof err), GM_OK);
+    assert_string_equal(b->vt->name, "cpu");
+    assert_false(b->may_split);
+    assert_string_equal(b->devices, "null:0");
+    assert_string_equal(b->note, "null (of some kind) had no memory for 1 of 5 layers");
+    gm_backend_close(&b);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(layers_leave_room_for_two_caches_of_the_type_that_they_get),
         cmocka_unit_test(each_layer_needs_memory_and_the_ends_come_last),
         cmocka_unit_test(a_decoder_takes_as_many_bytes_as_were_counted_for_it),
+        cmocka_unit_test(a_device_without_memory_after_all_gets_half_as_many_layers_and_then_none),
         cmocka_unit_test(what_takes_no_layer_is_replaced_by_the_cpu_whatever_the_environment_says),
     };
     return cmocka_run_group_tests(tests, begin, end);

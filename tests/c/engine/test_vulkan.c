@@ -150,6 +150,57 @@ static void a_model_that_does_not_fit_is_split_or_stays_on_the_cpu_with_a_note(v
     assert_true(seen_split);
 }
 
+/* The first call that belongs to a load and not to opening the device, and the last one. */
+static void calls_of_a_load(uint64_t *first, uint64_t *last) {
+    gm_backend *b;
+    gm_engine *e;
+    char err[256];
+    gm_vk_fail_at(0, 0);
+    assert_int_equal(gm_backend_open(&b, "vulkan", 1, err, sizeof err), 0);
+    *first = gm_vk_fail_at(0, 0) + 1;
+    gm_backend_close(&b);
+    gm_vk_fail_at(0, 0);
+    assert_int_equal(open_on(&e, "vulkan", err, sizeof err), 0);
+    *last = gm_vk_fail_at(0, 0);
+    gm_engine_close(&e);
+}
+
+/* Free memory is an estimate: a device that had less after all failed the load. */
+static void a_device_that_runs_out_of_memory_takes_fewer_layers(void **state) {
+    (void)state;
+    gm_engine *e;
+    char err[256];
+    uint64_t first, last;
+    int n_fewer = 0;
+    const size_t n = (size_t)n_vocab();
+    float *want = NULL, *got = calloc(n, sizeof *got);
+    assert_int_equal(whole_life("cpu", &want, err, sizeof err), 0);
+    calls_of_a_load(&first, &last);
+    assert_true(last >= first);
+    for (uint64_t call = first; call <= last; call += (last - first) / 16 + 1) {
+        gm_vk_fail_at(call, NO_DEVICE_MEMORY);
+        int rc = open_on(&e, "vulkan", err, sizeof err);
+        gm_vk_fail_at(0, 0);
+        if (rc == GM_EDEVICE) continue; /* it was a copy, on devices with memory of their own */
+        if (rc) fail_msg("call %llu: %s", (unsigned long long)call, err);
+        if (strstr(e->backend->note, "no memory for") && n_fewer++ == 0) {
+            assert_non_null(strstr(e->backend->desc, " layers)"));
+            assert_int_equal(e->backend->n_layer, e->config.n_layer / 2);
+            assert_int_equal(run_tokens(e, got), 0);
+            assert_true(rel_error(got, want, (int32_t)n) < 5e-3);
+        }
+        gm_engine_close(&e);
+    }
+    assert_true(n_fewer > 0);
+    /* Who says how many gets those or an error. */
+    gm_vk_fail_at(first, NO_DEVICE_MEMORY);
+    int rc = open_on(&e, "split:3", err, sizeof err);
+    gm_vk_fail_at(0, 0);
+    assert_int_equal(rc, GM_ENOMEM);
+    free(want);
+    free(got);
+}
+
 static void heads_that_are_too_large_give_one_sentence(void **state) {
     (void)state;
     gm_engine *e;
@@ -348,6 +399,7 @@ int main(void) {
         cmocka_unit_test(every_split_gives_the_logits_of_the_cpu),
         cmocka_unit_test(a_device_that_does_not_exist_gives_one_sentence),
         cmocka_unit_test(a_model_that_does_not_fit_is_split_or_stays_on_the_cpu_with_a_note),
+        cmocka_unit_test(a_device_that_runs_out_of_memory_takes_fewer_layers),
         cmocka_unit_test(heads_that_are_too_large_give_one_sentence),
         cmocka_unit_test(compiled_shaders_are_kept_while_the_model_runs_and_once),
         cmocka_unit_test(any_call_may_fail),
