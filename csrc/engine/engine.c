@@ -63,6 +63,8 @@ static int open_device(gm_engine *e, const gm_engine_opts *o, gm_place_opts *pla
     }
     if (rc < 0) return rc;
     gm_be_set_cancel(e->backend, o->cancel);
+    if (e->backend->may_split && o->mmproj_path)
+        place->mmproj_bytes = gm_projector_bytes(o->mmproj_path, e->config.n_embd);
     return gm_place_layers(&e->backend, e->gguf, &e->config, place, err, errlen);
 }
 

@@ -28,7 +28,8 @@ static int32_t layer_of(gm_str name) {
 /* Layers that fit; n_layer + 1 when the ends fit as well. */
 static int32_t count_fitting(uint64_t there, const gm_gguf *g, const gm_config *c,
                              const gm_place_opts *o) {
-    uint64_t layer[GM_MAX_LAYER] = {0}, ends = gm_decoder_end_bytes(c);
+    uint64_t layer[GM_MAX_LAYER] = {0};
+    uint64_t ends = gm_decoder_end_bytes(c) + on_device(o->mmproj_bytes);
     uint64_t used = gm_decoder_layer_bytes(c, o->n_batch) + ((uint64_t)SCRATCH_MIB << 20);
     for (uint64_t i = 0; i < gm_gguf_n_tensor(g); i++) {
         const gm_gguf_tensor *t = gm_gguf_tensor_at(g, i);

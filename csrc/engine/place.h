@@ -14,6 +14,7 @@ typedef struct {
     gm_kv_opts kv; /* what sessions will be given */
     int32_t n_batch;
     int n_threads;
+    uint64_t mmproj_bytes; /* of gm_projector_bytes; 0: without */
 } gm_place_opts;
 
 /* Splits *b when the model does not fit or a split was asked for, closes the other side when one

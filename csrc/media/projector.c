@@ -8,6 +8,8 @@
 #include "base/err.h"
 #include "base/mem.h"
 
+enum { MAX_SIDE = 1 << 20 }; /* of tensors; far above any model's */
+
 /* PyTorch's LayerNorm default. The epsilon in the file belongs to the RMS norms only. */
 static const float LAYER_NORM_EPS = 1e-5f;
 
@@ -130,7 +132,7 @@ static int load_vision(loader *l) {
     if (!patch || !pos)
         return gm_fail(l->err, l->errlen, GM_EFORMAT, "mmproj: tensor %s is missing",
                        patch ? "v.position_embd.weight" : "v.patch_embd.weight");
-    if (patch->ne[1] > 1 << 20 || pos->ne[1] > 1 << 20)
+    if (patch->ne[1] > MAX_SIDE || pos->ne[1] > MAX_SIDE)
         return gm_fail(l->err, l->errlen, GM_EFORMAT, "mmproj: absurd sizes");
     const uint64_t n_mm = patch->ne[1], n_pos = pos->ne[1];
     p->n_mm = (int32_t)n_mm;
@@ -165,12 +167,15 @@ static bool flag(const gm_gguf *g, const char *key) {
     return gm_gguf_get_bool(g, key, &v) == 0 && v;
 }
 
+/* The longest rows that go into a product and come out of one. */
+static int32_t widest_in(int32_t n_mm) { return n_mm > GM_PATCH_VALUES ? n_mm : GM_PATCH_VALUES; }
+static int32_t widest_out(int32_t n_mm, int32_t n_embd) { return n_mm > n_embd ? n_mm : n_embd; }
+
 /* Where weights live on a device, so do the rows of a product. */
-static int alloc_rows(gm_projector *p, int32_t max_in) {
+static int alloc_rows(gm_projector *p) {
     if (!p->patch.dmem && !p->audio_out.dmem) return 0;
-    const int32_t max_out = p->n_mm > p->n_embd ? p->n_mm : p->n_embd;
-    p->in_rows = gm_tensor_view(GM_F32, NULL, max_in, GM_PROJECTOR_CHUNK);
-    p->out_rows = gm_tensor_view(GM_F32, NULL, max_out, GM_PROJECTOR_CHUNK);
+    p->in_rows = gm_tensor_view(GM_F32, NULL, widest_in(p->n_mm), GM_PROJECTOR_CHUNK);
+    p->out_rows = gm_tensor_view(GM_F32, NULL, widest_out(p->n_mm, p->n_embd), GM_PROJECTOR_CHUNK);
     int rc = gm_be_tensor_alloc(p->backend, &p->in_rows);
     return rc ? rc : gm_be_tensor_alloc(p->backend, &p->out_rows);
 }
@@ -206,18 +211,35 @@ int gm_projector_open(gm_projector **out, const char *path, gm_backend *b, int32
     if (rc) goto done;
     const gm_be_limits lim = {
         .max_tok = GM_PROJECTOR_CHUNK,
-        .max_in = GM_PATCH_VALUES > p->n_mm ? GM_PATCH_VALUES : p->n_mm,
+        .max_in = widest_in(p->n_mm),
         .max_head = 1, /* the least: heads belong to the decoder, and limits only grow */
         .max_head_dim = 2,
     };
     rc = gm_be_reserve(b, &lim);
     p->mid = gm_malloc((size_t)GM_PROJECTOR_CHUNK * (size_t)(p->n_mm + 1), sizeof *p->mid);
-    if (!rc) rc = p->mid ? alloc_rows(p, lim.max_in) : GM_ENOMEM;
+    if (!rc) rc = p->mid ? alloc_rows(p) : GM_ENOMEM;
     if (rc) gm_fail(err, errlen, rc, "mmproj: %s", gm_err_text(rc));
 done:
     if (rc) gm_projector_close(&p);
     *out = p;
     return rc;
+}
+
+uint64_t gm_projector_bytes(const char *path, int32_t n_embd) {
+    static const char *const matrices[] = {"v.patch_embd.weight", "mm.input_projection.weight",
+                                           "mm.a.input_projection.weight"};
+    gm_gguf *g;
+    if (gm_gguf_open(&g, path, NULL, 0)) return 0;
+    int32_t n_mm = 0;
+    uint64_t n = 0;
+    for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++) {
+        const gm_gguf_tensor *t = gm_gguf_tensor_find(g, matrices[i]);
+        n += t ? t->bytes : 0;
+        if (t && i == 0 && t->ne[1] <= MAX_SIDE) n_mm = (int32_t)t->ne[1];
+    }
+    gm_gguf_close(&g);
+    return n + GM_PROJECTOR_CHUNK * sizeof(float) *
+                   ((uint64_t)widest_in(n_mm) + (uint64_t)widest_out(n_mm, n_embd));
 }
 
 void gm_projector_close(gm_projector **p) {

@@ -25,6 +25,10 @@ int gm_projector_open(gm_projector **out, const char *path, gm_backend *b, int32
                       char *err, size_t errlen);
 void gm_projector_close(gm_projector **p);
 
+/* What such a file takes of a device, its rows included, for those who must know before it is open
+ * there. 0 when it cannot be read; opening it tells why. */
+uint64_t gm_projector_bytes(const char *path, int32_t n_embd);
+
 bool gm_projector_has_vision(const gm_projector *p);
 bool gm_projector_has_audio(const gm_projector *p);
 int32_t gm_projector_n_pos(const gm_projector *p); /* columns, and rows, of the position tables */

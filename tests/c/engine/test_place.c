@@ -9,9 +9,12 @@
 #include "base/err.h"
 #include "engine/place.h"
 #include "helper/tiny_model.h"
+#include "media/projector.h"
 #include "model/decoder.h"
 
 enum { N_CTX = 2000 };
+
+#define MMPROJ "tests/golden/sets/nano/mmproj-BF16.gguf"
 
 static gm_gguf *file;
 static gm_config config;
@@ -69,8 +72,7 @@ static gm_place_opts opts_of(gm_dtype type) {
 }
 
 /* The least memory that takes n layers. */
-static uint64_t memory_for(int32_t n, gm_dtype type) {
-    const gm_place_opts o = opts_of(type);
+static uint64_t memory_with(int32_t n, gm_place_opts o) {
     uint64_t low = 0, high = UINT64_C(1) << 30;
     assert_int_equal(layers_in(high, &o), config.n_layer + 1);
     while (high - low > 1) {
@@ -80,6 +82,8 @@ static uint64_t memory_for(int32_t n, gm_dtype type) {
     }
     return high;
 }
+
+static uint64_t memory_for(int32_t n, gm_dtype type) { return memory_with(n, opts_of(type)); }
 
 static uint64_t cache_bytes(gm_dtype type) {
     gm_backend *b;
@@ -159,6 +163,51 @@ static void what_takes_no_layer_is_replaced_by_the_cpu_whatever_the_environment_
     gm_backend_close(&b);
 }
 
+/* The model fitted, and then there was no room for the embedders, which are where the head is. */
+static void a_whole_model_leaves_room_for_its_embedders(void **state) {
+    (void)state;
+    enum { BYTES = 1600 };
+    gm_place_opts o = opts_of(GM_F16);
+    const uint64_t layers = memory_with(config.n_layer, o),
+                   whole = memory_with(config.n_layer + 1, o);
+    o.mmproj_bytes = BYTES;
+    assert_int_equal(memory_with(config.n_layer, o), layers);
+    assert_int_equal(memory_with(config.n_layer + 1, o), whole + BYTES + BYTES / 16);
+}
+
+static int import_far(gm_backend *b, const gm_tensor *host, gm_tensor *out) {
+    (void)b;
+    *out = *host;
+    out->data = NULL;
+    out->dmem = (gm_dmem *)out; /* only that there is some counts */
+    allocated += (uint64_t)gm_tensor_rows(host) * host->row_bytes;
+    return GM_OK;
+}
+
+static void free_far(gm_backend *b, gm_tensor *t) {
+    if (t->data) null_vt->tensor_free(b, t);
+}
+
+static void embedders_take_as_many_bytes_as_were_counted_for_them(void **state) {
+    (void)state;
+    enum { N_EMBD = 64 };
+    gm_backend *b;
+    gm_projector *p;
+    assert_int_equal(gm_null_open(&b, err, sizeof err), GM_OK);
+    null_vt = b->vt;
+    vt = *null_vt;
+    vt.tensor_alloc = count_bytes;
+    vt.weight_import = import_far;
+    vt.tensor_free = free_far;
+    b->vt = &vt;
+    allocated = 0;
+    if (gm_projector_open(&p, MMPROJ, b, N_EMBD, err, sizeof err)) fail_msg("%s", err);
+    assert_int_equal(allocated, gm_projector_bytes(MMPROJ, N_EMBD));
+    assert_int_equal(gm_projector_bytes("/nowhere", N_EMBD), 0);
+    gm_projector_close(&p);
+    gm_backend_close(&b);
+}
+
 static void a_device_without_memory_after_all_gets_half_as_many_layers_and_then_none(void **state) {
     (void)state;
     const gm_place_opts o = opts_of(GM_F16);
@@ -188,6 +237,8 @@ int main(void) {
         cmocka_unit_test(layers_leave_room_for_two_caches_of_the_type_that_they_get),
         cmocka_unit_test(each_layer_needs_memory_and_the_ends_come_last),
         cmocka_unit_test(a_decoder_takes_as_many_bytes_as_were_counted_for_it),
+        cmocka_unit_test(a_whole_model_leaves_room_for_its_embedders),
+        cmocka_unit_test(embedders_take_as_many_bytes_as_were_counted_for_them),
         cmocka_unit_test(a_device_without_memory_after_all_gets_half_as_many_layers_and_then_none),
         cmocka_unit_test(what_takes_no_layer_is_replaced_by_the_cpu_whatever_the_environment_says),
     };
