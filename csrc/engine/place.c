@@ -26,7 +26,7 @@ static int32_t layer_of(gm_str name) {
 }
 
 /* Layers that fit; n_layer + 1 when the ends fit as well. */
-static int32_t count_fitting(uint64_t there, const gm_gguf *g, const gm_config *c,
+static int32_t count_fitting(gm_backend *b, uint64_t there, const gm_gguf *g, const gm_config *c,
                              const gm_place_opts *o) {
     uint64_t layer[GM_MAX_LAYER] = {0};
     uint64_t ends = gm_decoder_end_bytes(c) + on_device(o->mmproj_bytes);
@@ -39,8 +39,9 @@ static int32_t count_fitting(uint64_t there, const gm_gguf *g, const gm_config *
     }
     int32_t n = 0;
     for (; n < c->n_layer; n++) {
+        const gm_kv_layer cache = gm_kv_layer_shape(c, n, &o->kv);
         used += layer[n] + CACHES * gm_kv_layer_bytes(c, n, &o->kv);
-        if (used > there) return n;
+        if (used > there || !gm_be_can_hold(b, &cache.k)) return n;
     }
     return used + ends <= there ? n + 1 : n;
 }
@@ -81,7 +82,7 @@ int gm_place_layers(gm_backend **bp, const gm_gguf *g, const gm_config *c, const
     if (!b->may_split) return GM_OK;
     if (!b->rest) {
         uint64_t there = gm_be_memory_free(b);
-        int32_t n = count_fitting(there, g, c, o);
+        int32_t n = count_fitting(b, there, g, c, o);
         if (n > c->n_layer) return GM_OK;
         if (n == 0) {
             char note[sizeof b->note];

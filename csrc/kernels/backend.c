@@ -339,6 +339,10 @@ uint64_t gm_be_memory_free(gm_backend *b) {
     return b->vt->memory_free ? b->vt->memory_free(b) : UINT64_MAX;
 }
 
+bool gm_be_can_hold(gm_backend *b, const gm_tensor *t) {
+    return !b->vt->can_hold || b->vt->can_hold(b, t);
+}
+
 int gm_be_sync(gm_backend *b) {
     int e = b->vt->sync(b);
     return e || !b->rest ? e : b->rest->vt->sync(b->rest);

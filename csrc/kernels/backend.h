@@ -53,6 +53,9 @@ typedef struct {
                 size_t n);
     /* Bytes that weights and caches may still take. NULL: as much as there is. */
     uint64_t (*memory_free)(gm_backend *b);
+    /* Whether such rows (dtype, ne, row_bytes) can be one tensor, however much memory there is.
+     * NULL: always. */
+    bool (*can_hold)(gm_backend *b, const gm_tensor *t);
     /* Whether the next ops give way to other work of the machine. NULL: they do not take it
      * away. */
     void (*set_calm)(gm_backend *b, bool calm);
@@ -121,6 +124,7 @@ int gm_be_read(gm_backend *b, const gm_tensor *t, size_t offset, void *dst, size
 int gm_be_copy(gm_backend *b, gm_tensor *dst, size_t dst_at, const gm_tensor *src, size_t src_at,
                size_t n);                  /* GM_EUNSUPPORTED: go through the host */
 uint64_t gm_be_memory_free(gm_backend *b); /* UINT64_MAX: as much as there is */
+bool gm_be_can_hold(gm_backend *b, const gm_tensor *t);
 int gm_be_sync(gm_backend *b);
 int gm_be_embed(gm_backend *b, const gm_op_embed *op);
 int gm_be_rms_norm(gm_backend *b, const gm_op_rms_norm *op);

@@ -36,8 +36,7 @@ static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
 static int32_t slack_of(const gm_kv_opts *o) { return o->n_slack ? o->n_slack : DEFAULT_SLACK; }
 
-/* Layer i without its memory. */
-static gm_kv_layer shape_of(const gm_config *c, int32_t i, const gm_kv_opts *o) {
+gm_kv_layer gm_kv_layer_shape(const gm_config *c, int32_t i, const gm_kv_opts *o) {
     const gm_layer_config *lc = &c->layer[i];
     int64_t n_slot = lc->sliding ? (int64_t)c->window + slack_of(o) : o->n_ctx;
     gm_kv_layer l = {
@@ -57,14 +56,14 @@ static uint64_t layer_bytes(const gm_kv_layer *l) {
 }
 
 uint64_t gm_kv_layer_bytes(const gm_config *c, int32_t i, const gm_kv_opts *opts) {
-    const gm_kv_layer l = shape_of(c, i, opts);
+    const gm_kv_layer l = gm_kv_layer_shape(c, i, opts);
     return layer_bytes(&l);
 }
 
 static int alloc_layer(gm_kv *kv, int32_t i, const gm_kv_opts *opts) {
     gm_kv_layer *l = &kv->layer[i];
     gm_backend *b = gm_be_layer(kv->b, i);
-    *l = shape_of(kv->c, i, opts);
+    *l = gm_kv_layer_shape(kv->c, i, opts);
     if (kv->c->layer[i].sliding) kv->n_ring = l->n_slot;
     kv->bytes += layer_bytes(l);
     int rc = gm_be_tensor_alloc(b, &l->k);

@@ -22,7 +22,9 @@ int gm_kv_create(gm_kv **out, const gm_config *c, gm_backend *b, const gm_kv_opt
                  size_t errlen);
 void gm_kv_destroy(gm_kv **kv);
 
-/* What layer i takes of such a cache, for those who must know before there is one. */
+/* Layer i of such a cache without its memory, and what that takes, for those who must know before
+ * there is one. */
+gm_kv_layer gm_kv_layer_shape(const gm_config *c, int32_t i, const gm_kv_opts *opts);
 uint64_t gm_kv_layer_bytes(const gm_config *c, int32_t i, const gm_kv_opts *opts);
 
 int32_t gm_kv_len(const gm_kv *kv); /* positions stored */

@@ -943,6 +943,17 @@ static void heads_larger_than_the_registers_are_refused(void **state) {
     for (size_t i = 0; i < LENGTH(all); i++) gm_be_tensor_free(b, all[i]);
 }
 
+/* Two GiB are more than any device binds here; nothing is allocated for it. */
+static void rows_that_no_binding_shows_are_known_before_they_are_asked_for(void **state) {
+    gm_backend *b = *state;
+    if (!is_vulkan(b)) skip();
+    gm_tensor small = gm_tensor_view(GM_F32, NULL, 1024, 512);
+    gm_tensor large = gm_tensor_view(GM_F32, NULL, 1024, 1 << 19);
+    assert_true(gm_be_can_hold(b, &small));
+    assert_false(gm_be_can_hold(b, &large));
+    assert_int_equal(gm_be_tensor_alloc(b, &large), GM_ENOMEM);
+}
+
 /* ---- devices ----------------------------------------------------------------------------- */
 
 #define CASE(fn)                                                                                   \
@@ -971,6 +982,7 @@ static const struct {
     CASE(the_best_of_a_row_with_ties_and_without_numbers),
     CASE(more_workgroups_than_the_device_takes_are_refused),
     CASE(heads_larger_than_the_registers_are_refused),
+    CASE(rows_that_no_binding_shows_are_known_before_they_are_asked_for),
     CASE(a_raised_flag_cancels_and_a_lowered_one_lets_the_same_op_finish),
 };
 

@@ -80,19 +80,27 @@ static size_t stride_of(const gm_tensor *t) {
     return (t->row_bytes + 3) / 4 * 4;
 }
 
+/* Rows are bound together. A single long one is memory for views, which are bound one by one. */
+static bool vk_can_hold(gm_backend *b, const gm_tensor *t) {
+    size_t n;
+    return gm_mul_size((size_t)gm_tensor_rows(t), stride_of(t), &n) &&
+           (gm_tensor_rows(t) == 1 || n <= gm_vk_max_bind(&of(b)->v));
+}
+
 static int vk_tensor_alloc(gm_backend *b, gm_tensor *t) {
     gm_vk_backend *k = of(b);
     if (k->v.lost) return GM_EDEVICE;
+    if (!vk_can_hold(b, t)) {
+        gm_log(GM_LOG_ERROR, "vulkan", "a tensor of more than the %llu MiB that %s can bind",
+               (unsigned long long)(gm_vk_max_bind(&k->v) >> 20), k->v.name);
+        return GM_ENOMEM;
+    }
     gm_dmem *m = new_dmem(k, 1);
     if (!m) return GM_ENOMEM;
     m->row_bytes = t->row_bytes;
     m->stride = stride_of(t);
-    size_t n;
-    int rc = gm_mul_size((size_t)gm_tensor_rows(t), m->stride, &n) ? GM_OK : GM_ENOMEM;
-    /* Rows are bound together. A single long one is memory for views, which are bound one by
-     * one. */
-    if (!rc && gm_tensor_rows(t) > 1 && n > gm_vk_max_bind(&k->v)) rc = GM_ENOMEM;
-    if (!rc) rc = gm_vk_take(&k->heap, GM_VK_LOCAL, n, &m->piece[0]);
+    const size_t n = (size_t)gm_tensor_rows(t) * m->stride;
+    int rc = gm_vk_take(&k->heap, GM_VK_LOCAL, n, &m->piece[0]);
     if (!rc) {
         m->n_piece = 1;
         gm_vk_bind all = {m->piece[0].buffer, m->piece[0].at, m->piece[0].size, &m->access, true};
@@ -671,6 +679,7 @@ static const gm_backend_vtable vk_vtable = {
     .sync = vk_sync,
     .copy = vk_copy,
     .memory_free = vk_memory_free,
+    .can_hold = vk_can_hold,
     .top = gm_vk_top,
     .embed = vk_embed,
     .rms_norm = vk_rms_norm,

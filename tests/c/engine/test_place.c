@@ -208,6 +208,40 @@ static void embedders_take_as_many_bytes_as_were_counted_for_them(void **state) 
     gm_backend_close(&b);
 }
 
+static uint64_t longest; /* bytes of a tensor */
+
+static bool can_hold(gm_backend *b, const gm_tensor *t) {
+    (void)b;
+    return (uint64_t)gm_tensor_rows(t) * t->row_bytes <= longest;
+}
+
+/* A long cache of a global layer is more than some devices bind: the model loaded, and then every
+ * session was refused for a lack of memory. */
+static void a_layer_whose_cache_the_device_cannot_hold_stays_with_the_cpu(void **state) {
+    (void)state;
+    const gm_place_opts o = opts_of(GM_F16);
+    const int32_t first = 2; /* global layer, which has a longer cache */
+    const gm_kv_layer ring = gm_kv_layer_shape(&config, 0, &o.kv),
+                      all = gm_kv_layer_shape(&config, first, &o.kv);
+    longest = (uint64_t)gm_tensor_rows(&all.k) * all.k.row_bytes;
+    assert_true(longest > (uint64_t)gm_tensor_rows(&ring.k) * ring.k.row_bytes);
+    const uint64_t much = UINT64_C(1) << 30;
+    for (int too_long = 0; too_long < 2; too_long++, longest--) {
+        gm_backend *b;
+        assert_int_equal(gm_null_open(&b, err, sizeof err), GM_OK);
+        vt = *b->vt;
+        vt.can_hold = can_hold;
+        vt.memory_free = memory_free;
+        memory = much;
+        b->vt = &vt;
+        b->may_split = true;
+        assert_int_equal(gm_place_layers(&b, file, &config, &o, err, sizeof err), GM_OK);
+        if (too_long) assert_int_equal(b->n_layer, first);
+        else assert_null(b->rest);
+        gm_backend_close(&b);
+    }
+}
+
 static void a_device_without_memory_after_all_gets_half_as_many_layers_and_then_none(void **state) {
     (void)state;
     const gm_place_opts o = opts_of(GM_F16);
@@ -239,6 +273,7 @@ int main(void) {
         cmocka_unit_test(a_decoder_takes_as_many_bytes_as_were_counted_for_it),
         cmocka_unit_test(a_whole_model_leaves_room_for_its_embedders),
         cmocka_unit_test(embedders_take_as_many_bytes_as_were_counted_for_them),
+        cmocka_unit_test(a_layer_whose_cache_the_device_cannot_hold_stays_with_the_cpu),
         cmocka_unit_test(a_device_without_memory_after_all_gets_half_as_many_layers_and_then_none),
         cmocka_unit_test(what_takes_no_layer_is_replaced_by_the_cpu_whatever_the_environment_says),
     };
