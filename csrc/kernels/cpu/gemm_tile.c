@@ -46,7 +46,7 @@ static void tile_float_ref(const gm_panel *p, const gm_xq *x, int tok, int n_tok
     }
 }
 
-static void turn_ref(const uint32_t *src, size_t stride, int n, uint32_t *dst) {
+static void turn_ref(const gm_word *src, size_t stride, int n, gm_word *dst) {
     for (int d = 0; d < n; d++)
         for (int r = 0; r < GM_TILE_PACK; r++)
             dst[d * GM_TILE_ROWS + r] = src[(size_t)r * stride + (size_t)d];
@@ -87,7 +87,7 @@ int gm_tile_width(const gm_tile_fns *f, int n_tok) {
     return (n_tok + n_tile - 1) / n_tile;
 }
 
-static inline void interleave_n(const uint32_t *rows, size_t words, int n, uint32_t *to) {
+static inline void interleave_n(const gm_word *rows, size_t words, int n, uint32_t *to) {
     for (size_t w = 0; w < words; w++)
         for (int t = 0; t < n; t++) *to++ = rows[(size_t)t * words + w];
 }
@@ -136,8 +136,7 @@ static gm_panel pack_float(const gm_tile_fns *f, gm_dtype t, const uint8_t *w, s
             if (h + r < n_row) f->widen[t](src, kc, row);
             else memset(row, 0, (size_t)kc * sizeof *row);
         }
-        f->turn((const uint32_t *)(const void *)rows, GM_TILE_K_FLOAT, kc,
-                (uint32_t *)(void *)(panel + h));
+        f->turn((const gm_word *)rows, GM_TILE_K_FLOAT, kc, (gm_word *)(panel + h));
     }
     return (gm_panel){.info = gm_unpack_info_get(t), .k0 = k0, .kc = kc, .f = panel};
 }
@@ -159,13 +158,10 @@ static void pack_slowly(const gm_tile_fns *f, gm_unpack_fn unpack, const gm_unpa
             memset(min, 0, (size_t)n_group * sizeof *min);
         }
     }
-    f->turn((const uint32_t *)(const void *)s->row_q, GM_TILE_K / 4, kc / 4,
-            (uint32_t *)(void *)s->q + h);
-    f->turn((const uint32_t *)(const void *)s->row_scale, STRIDE, n_group,
-            (uint32_t *)(void *)s->scale + h);
-    if (u->has_min)
-        f->turn((const uint32_t *)(const void *)s->row_min, STRIDE, n_group,
-                (uint32_t *)(void *)s->min + h);
+    f->turn((const gm_word *)(const void *)s->row_q, GM_TILE_K / 4, kc / 4,
+            (gm_word *)(void *)s->q + h);
+    f->turn((const gm_word *)s->row_scale, STRIDE, n_group, (gm_word *)s->scale + h);
+    if (u->has_min) f->turn((const gm_word *)s->row_min, STRIDE, n_group, (gm_word *)s->min + h);
 }
 
 gm_panel gm_tile_pack(const gm_tile_fns *f, const gm_dot_fns *dot, gm_dtype t, const uint8_t *w,

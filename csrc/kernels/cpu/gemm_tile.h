@@ -75,8 +75,12 @@ typedef struct {
  * panels a tile begins at tok. */
 typedef void (*gm_tile_fn)(const gm_panel *p, const gm_xq *x, int tok, int n_tok, float *c);
 
+/* 32 bits that are moved whatever they mean: four bytes of q, a scale or a whole number. Compilers
+ * may take a plain uint32_t for something that no float is stored in. */
+typedef uint32_t __attribute__((may_alias)) gm_word;
+
 /* dst[d * GM_TILE_ROWS + r] = src[r * stride + d] for GM_TILE_PACK rows r and n words d. */
-typedef void (*gm_turn_fn)(const uint32_t *src, size_t stride, int n, uint32_t *dst);
+typedef void (*gm_turn_fn)(const gm_word *src, size_t stride, int n, gm_word *dst);
 
 /* n floats from a row of F32, F16 or BF16 (src is the first of them). */
 typedef void (*gm_widen_fn)(const uint8_t *src, int n, float *dst);

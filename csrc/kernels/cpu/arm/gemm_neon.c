@@ -53,7 +53,7 @@ static void tile_float(const gm_panel *p, const gm_xq *x, int tok, int n_tok, fl
 /* ---- turning --------------------------------------------------------------------------------- */
 
 /* Four words of four rows. */
-INLINE void turn_4x4(const uint32_t *src, size_t stride, uint32_t *dst) {
+INLINE void turn_4x4(const gm_word *src, size_t stride, gm_word *dst) {
     const uint32x4_t a = vld1q_u32(src), b = vld1q_u32(src + stride);
     const uint32x4_t c = vld1q_u32(src + 2 * stride), d = vld1q_u32(src + 3 * stride);
     const uint64x2_t ab0 = vreinterpretq_u64_u32(vtrn1q_u32(a, b));
@@ -66,7 +66,7 @@ INLINE void turn_4x4(const uint32_t *src, size_t stride, uint32_t *dst) {
     vst1q_u32(dst + 3 * GM_TILE_ROWS, vreinterpretq_u32_u64(vtrn2q_u64(ab1, cd1)));
 }
 
-static void turn(const uint32_t *src, size_t stride, int n, uint32_t *dst) {
+static void turn(const gm_word *src, size_t stride, int n, gm_word *dst) {
     int d = 0;
     for (; d + 4 <= n; d += 4)
         for (size_t r = 0; r < GM_TILE_PACK; r += 4)

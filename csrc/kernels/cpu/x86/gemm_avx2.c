@@ -52,14 +52,14 @@ static void tile_float(const gm_panel *p, const gm_xq *x, int tok, int n_tok, fl
 
 /* ---- turning --------------------------------------------------------------------------------- */
 
-INLINE __m256i pair(const uint32_t *lo, const uint32_t *hi) {
+INLINE __m256i pair(const gm_word *lo, const gm_word *hi) {
     return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const void *)lo)),
                                    _mm_loadu_si128((const void *)hi), 1);
 }
 
 /* Four words of eight rows. Rows r and r + 4 share a register from the start, so that the two
  * rounds of unpacking end with all eight rows in order. */
-INLINE void turn_4x8(const uint32_t *src, size_t stride, uint32_t *dst) {
+INLINE void turn_4x8(const gm_word *src, size_t stride, gm_word *dst) {
     const __m256i a = pair(src, src + 4 * stride), b = pair(src + stride, src + 5 * stride),
                   c = pair(src + 2 * stride, src + 6 * stride),
                   d = pair(src + 3 * stride, src + 7 * stride);
@@ -71,7 +71,7 @@ INLINE void turn_4x8(const uint32_t *src, size_t stride, uint32_t *dst) {
     _mm256_storeu_si256((void *)(dst + 3 * GM_TILE_ROWS), _mm256_unpackhi_epi64(ab_hi, cd_hi));
 }
 
-static void turn(const uint32_t *src, size_t stride, int n, uint32_t *dst) {
+static void turn(const gm_word *src, size_t stride, int n, gm_word *dst) {
     int d = 0;
     for (; d + 4 <= n; d += 4) {
         turn_4x8(src + d, stride, dst + d * GM_TILE_ROWS);
