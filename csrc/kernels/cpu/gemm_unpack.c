@@ -2,6 +2,7 @@
 #include "kernels/cpu/gemm_unpack.h"
 
 #include <stddef.h>
+#include "kernels/cpu/k_scales.h"
 #include "tensor/blocks.h"
 #include "tensor/quant.h"
 
@@ -147,11 +148,10 @@ static void unpack_q3_k(const uint8_t *row, int64_t k0, int n, uint8_t *q, float
 
 /* The eight 6-bit scales and minima of Q4_K and Q5_K. */
 static void unpack_k_scales(const uint8_t *sc, float d, float dmin, float *scale, float *min) {
+    const gm_k_scales six = gm_k_scales_read(sc);
     for (int j = 0; j < 8; j++) {
-        int s = j < 4 ? sc[j] & 63 : (sc[j + 4] & 15) | sc[j - 4] >> 6 << 4;
-        int m = j < 4 ? sc[j + 4] & 63 : sc[j + 4] >> 4 | sc[j] >> 6 << 4;
-        scale[j] = d * (float)s;
-        min[j] = -dmin * (float)m;
+        scale[j] = d * (float)(six.scale[j / 4] >> 8 * (j % 4) & 63);
+        min[j] = -dmin * (float)(six.min[j / 4] >> 8 * (j % 4) & 63);
     }
 }
 

@@ -13,6 +13,7 @@
 #include <arm_neon.h>
 #include <string.h>
 #include "kernels/cpu/arm/arm.h"
+#include "kernels/cpu/k_scales.h"
 #include "tensor/blocks.h"
 
 #define INLINE static inline __attribute__((always_inline))
@@ -130,14 +131,10 @@ INLINE void floats_of_bytes(float f[8], uint32_t lo, uint32_t hi, float d) {
 /* One block of Q4_K or (qh given) Q5_K. head: the fields that both begin with; q: the nibbles. */
 INLINE void step_k(const gm_block_q4_k *head, const uint8_t *q, const uint8_t *qh, const tokens *k,
                    int e, const int n, vec sum[MAX_TOK]) {
-    uint32_t a, b, c;
-    memcpy(&a, head->sc, 4);
-    memcpy(&b, head->sc + 4, 4);
-    memcpy(&c, head->sc + 8, 4);
-    const uint32_t six = 0x3f3f3f3f, nibble = 0x0f0f0f0f, two = 0x03030303;
+    const gm_k_scales six = gm_k_scales_read(head->sc);
     float d[8], m[8];
-    floats_of_bytes(d, a & six, (c & nibble) | (a >> 6 & two) << 4, half(&head->d));
-    floats_of_bytes(m, b & six, (c >> 4 & nibble) | (b >> 6 & two) << 4, -half(&head->dmin));
+    floats_of_bytes(d, six.scale[0], six.scale[1], half(&head->d));
+    floats_of_bytes(m, six.min[0], six.min[1], -half(&head->dmin));
     minima(m, k, e, n, sum);
     uint8x16_t h0 = vdupq_n_u8(0), h1 = h0;
     if (qh) {

@@ -4,6 +4,7 @@
 #include <arm_neon.h>
 #include <string.h>
 #include "kernels/cpu/arm/arm.h"
+#include "kernels/cpu/k_scales.h"
 #include "tensor/blocks.h"
 #include "tensor/quant.h"
 
@@ -70,12 +71,10 @@ static void unpack_iq4_xs(UNPACK_ARGS) {
 /* Scales and minima of Q4_K and Q5_K. */
 INLINE void k_scales(const gm_block_q4_k *b, float *scale, float *min) {
     const float d = gm_f16_to_f32(b->d), dmin = gm_f16_to_f32(b->dmin);
-    const uint8_t *sc = b->sc;
-    for (int j = 0; j < 4; j++) {
-        scale[j] = d * (float)(sc[j] & 63);
-        min[j] = -dmin * (float)(sc[j + 4] & 63);
-        scale[j + 4] = d * (float)((sc[j + 8] & 15) | sc[j] >> 6 << 4);
-        min[j + 4] = -dmin * (float)(sc[j + 8] >> 4 | sc[j + 4] >> 6 << 4);
+    const gm_k_scales six = gm_k_scales_read(b->sc);
+    for (int j = 0; j < 8; j++) {
+        scale[j] = d * (float)(six.scale[j / 4] >> 8 * (j % 4) & 63);
+        min[j] = -dmin * (float)(six.min[j / 4] >> 8 * (j % 4) & 63);
     }
 }
 

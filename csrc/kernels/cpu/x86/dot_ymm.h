@@ -15,6 +15,7 @@
 
 #include <immintrin.h>
 #include <string.h>
+#include "kernels/cpu/k_scales.h"
 #include "kernels/cpu/x86/x86.h"
 #include "tensor/blocks.h"
 
@@ -274,13 +275,9 @@ INLINE __m256i fifth_bits(__m256i high, int odd) {
  * most 2 * 31 * 127 fit in 16 bits. */
 INLINE void step_k(const gm_block_q4_k *head, const uint8_t *q, const uint8_t *qh, const tokens *k,
                    int e, const int n, vec sum[MAX_TOK]) {
-    uint32_t a, b, c;
-    memcpy(&a, head->sc, 4);
-    memcpy(&b, head->sc + 4, 4);
-    memcpy(&c, head->sc + 8, 4);
-    const uint32_t six = 0x3f3f3f3f, nibble = 0x0f0f0f0f, two = 0x03030303;
-    const __m128i sc = eight_bytes(a & six, (c & nibble) | (a >> 6 & two) << 4);
-    const __m128i min = eight_bytes(b & six, (c >> 4 & nibble) | (b >> 6 & two) << 4);
+    const gm_k_scales six = gm_k_scales_read(head->sc);
+    const __m128i sc = eight_bytes(six.scale[0], six.scale[1]);
+    const __m128i min = eight_bytes(six.min[0], six.min[1]);
     const vec m = _mm256_mul_ps(_mm256_set1_ps(-_cvtsh_ss(head->dmin)),
                                 _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(min)));
     const size_t token = (size_t)k->x->n_pad;

@@ -25,6 +25,7 @@
 
 #include <immintrin.h>
 #include <string.h>
+#include "kernels/cpu/k_scales.h"
 #include "kernels/cpu/x86/x86.h"
 #include "tensor/blocks.h"
 
@@ -349,14 +350,9 @@ INLINE void step_q8_0(const uint8_t *w, const tokens *k, int e, const int n, vec
 
 /* Q4_K and Q5_K: d times the 8 scales, then -dmin times the 8 minima. */
 INLINE __m512 k_scales(const gm_block_q4_k *b) {
-    uint32_t lo, mid, hi;
-    memcpy(&lo, b->sc, 4);
-    memcpy(&mid, b->sc + 4, 4);
-    memcpy(&hi, b->sc + 8, 4);
-    const uint32_t six = 0x3f3f3f3f, nibble = 0x0f0f0f0f, two = 0x03030303;
+    const gm_k_scales six = gm_k_scales_read(b->sc);
     const __m128i v =
-        _mm_setr_epi32((int)(lo & six), (int)((hi & nibble) | (lo >> 6 & two) << 4),
-                       (int)(mid & six), (int)((hi >> 4 & nibble) | (mid >> 6 & two) << 4));
+        _mm_setr_epi32((int)six.scale[0], (int)six.scale[1], (int)six.min[0], (int)six.min[1]);
     const __m256 d = _mm256_set1_ps(_cvtsh_ss(b->d)), m = _mm256_set1_ps(-_cvtsh_ss(b->dmin));
     return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(v)),
                          _mm512_insertf32x8(_mm512_castps256_ps512(d), m, 1));

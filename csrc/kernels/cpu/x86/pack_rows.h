@@ -17,6 +17,7 @@
 #pragma once
 
 #include <string.h>
+#include "kernels/cpu/k_scales.h"
 #include "tensor/blocks.h"
 
 enum { STEP = GM_TILE_ROWS * 4 /* bytes */ };
@@ -88,14 +89,8 @@ INLINE void scaled_bytes(float *f, const void *b, float d) {
 
 /* Of Q4_K and Q5_K (whose heads are the same): 8 scales, then 8 minima. */
 INLINE void k_scales(float *f, const gm_block_q4_k *b) {
-    uint32_t lo, mid, hi;
-    memcpy(&lo, b->sc, 4);
-    memcpy(&mid, b->sc + 4, 4);
-    memcpy(&hi, b->sc + 8, 4);
-    const uint32_t six = 0x3f3f3f3f, nibble = 0x0f0f0f0f, two = 0x03030303;
-    const uint32_t v[4] = {lo & six, (hi & nibble) | (lo >> 6 & two) << 4, mid & six,
-                           (hi >> 4 & nibble) | (mid >> 6 & two) << 4};
-    scaled_bytes(f, v, 1.0f);
+    const gm_k_scales six = gm_k_scales_read(b->sc);
+    scaled_bytes(f, &six, 1.0f);
     _mm256_storeu_ps(f, _mm256_mul_ps(_mm256_loadu_ps(f), _mm256_set1_ps(_cvtsh_ss(b->d))));
     _mm256_storeu_ps(f + 8,
                      _mm256_mul_ps(_mm256_loadu_ps(f + 8), _mm256_set1_ps(-_cvtsh_ss(b->dmin))));

@@ -4,6 +4,7 @@
 #include <immintrin.h>
 #include <math.h>
 #include <string.h>
+#include "kernels/cpu/k_scales.h"
 #include "kernels/cpu/x86/x86.h"
 #include "tensor/blocks.h"
 
@@ -179,15 +180,11 @@ INLINE void scales8(float *f, uint32_t lo, uint32_t hi, float d) {
                      _mm256_mul_ps(_mm256_set1_ps(d), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(b))));
 }
 
-/* Scales and minima of Q4_K and Q5_K, four bytes at a time. */
+/* Scales and minima of Q4_K and Q5_K. */
 INLINE void k_scales(const uint8_t *sc, float d, float dmin, float *scale, float *min) {
-    uint32_t a, b, c;
-    memcpy(&a, sc, 4);
-    memcpy(&b, sc + 4, 4);
-    memcpy(&c, sc + 8, 4);
-    const uint32_t six = 0x3f3f3f3f, nibble = 0x0f0f0f0f, two = 0x03030303;
-    scales8(scale, a & six, (c & nibble) | (a >> 6 & two) << 4, d);
-    scales8(min, b & six, (c >> 4 & nibble) | (b >> 6 & two) << 4, -dmin);
+    const gm_k_scales six = gm_k_scales_read(sc);
+    scales8(scale, six.scale[0], six.scale[1], d);
+    scales8(min, six.min[0], six.min[1], -dmin);
 }
 
 static void unpack_q4_k(const uint8_t *row, int64_t k0, int n, uint8_t *q, float *scale,
