@@ -10,9 +10,6 @@
 #include "kernels/cpu/arm/arm.h"
 #endif
 
-/* Below this a block counts as zero: 127 / amax would overflow. */
-static const float min_amax = 1e-30f;
-
 static void quantise_ref(gm_xq *x, int32_t t) {
     const float *src = x->x + (size_t)t * x->n_in;
     int8_t *q = x->q + (size_t)t * x->n_pad;
@@ -24,7 +21,7 @@ static void quantise_ref(gm_xq *x, int32_t t) {
             float a = fabsf(src[i]);
             if (a > amax || isnan(a)) amax = a; /* NaN stays */
         }
-        bool zero = amax < min_amax;
+        bool zero = amax < GM_XQ_LEAST;
         float inv = zero ? 0 : 127.0f / amax;
         d[b] = zero ? 0 : amax / 127.0f;
         s16[2 * b] = s16[2 * b + 1] = 0;

@@ -18,6 +18,10 @@ enum {
     GM_XQ_FEW = 16    /* tokens for which the orders of gm_xq_few exist */
 };
 
+/* A block whose largest activation is below this is zero, at every level: 127 / amax would
+ * overflow. */
+#define GM_XQ_LEAST 1e-30f
+
 typedef struct gm_xq gm_xq;
 
 /* Fills row t of x->q and what belongs to it from x->x. */

@@ -147,7 +147,7 @@ INLINE float quantise_block(const float *src, int8_t *q, int32_t *s16) {
         m = vmaxq_f32(m, vabsq_f32(v[i]));
     }
     const float amax = vmaxvq_f32(m);
-    const bool zero = amax < 1e-30f;
+    const bool zero = amax < GM_XQ_LEAST;
     const float inv = zero ? 0 : 127.0f / amax;
     for (int h = 0; h < 2; h++) {
         const int16x8_t a =

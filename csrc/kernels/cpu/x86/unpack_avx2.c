@@ -268,7 +268,7 @@ INLINE float quantise_block(const float *src, int8_t *q, int32_t *s16) {
     const __m256 nan = _mm256_or_ps(_mm256_cmp_ps(v[0], v[1], _CMP_UNORD_Q),
                                     _mm256_cmp_ps(v[2], v[3], _CMP_UNORD_Q));
     float amax = _mm256_movemask_ps(nan) ? NAN : max8(m);
-    bool zero = amax < 1e-30f;
+    bool zero = amax < GM_XQ_LEAST;
     const __m256 inv = _mm256_set1_ps(zero ? 0 : 127.0f / amax);
     const __m256i a = _mm256_packs_epi32(round8(v[0], inv), round8(v[1], inv));
     const __m256i b = _mm256_packs_epi32(round8(v[2], inv), round8(v[3], inv));
