@@ -1,7 +1,8 @@
 /* job.h: what the worker is asked to do, with everything it needs copied into it.
  *
  * A job is built by the thread that submits it, owned by the queue from then on, and worked on by
- * the worker. Apart from `cancelled`, nothing in it changes after it was submitted.
+ * the worker. From then on `cancelled` belongs to the queue, and to the worker what it notes in the
+ * job: `work`, and of media parts `open`, `video` and n_row (attach.c). Nothing else in it changes.
  */
 #pragma once
 

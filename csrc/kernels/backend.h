@@ -6,7 +6,9 @@
  * wrappers of backend.c, so that implementations may trust them.
  *
  * An op returns 0, GM_ECANCELLED (when the flag given to gm_be_set_cancel rose; its outputs are
- * then undefined), GM_EDEVICE or GM_ENOMEM. No op allocates after `reserve`.
+ * then undefined), GM_EDEVICE, GM_ENOMEM, GM_EINVAL (shapes that do not fit, or that nothing was
+ * reserved for), GM_EUNSUPPORTED (more than the device can do) or GM_EINTERNAL. No op allocates
+ * after `reserve`.
  */
 #pragma once
 
@@ -38,7 +40,7 @@ typedef struct {
     void (*destroy)(gm_backend *b);
     int (*reserve)(gm_backend *b, const gm_be_limits *lim);
     /* Zeroed memory for activations and caches; fills t->data or t->dmem (t has dtype, ne and
-     * row_bytes). Large blocks become resident when touched. */
+     * row_bytes). On the host large blocks become resident when touched. */
     int (*tensor_alloc)(gm_backend *b, gm_tensor *t);
     void (*tensor_free)(gm_backend *b, gm_tensor *t);
     /* Makes a weight usable by ops: host is a view into the mapped file. The CPU keeps the

@@ -3,7 +3,7 @@
  * Sliding layers are rings of window + slack positions: going back up to `slack` positions from
  * the furthest point ever written is a rewind; further back the window is gone and the session
  * recomputes from the start. Global layers keep every position up to n_ctx. Memory is reserved
- * at creation and becomes resident as it is written.
+ * at creation; on the host it becomes resident as it is written, a device's is cleared at once.
  */
 #pragma once
 

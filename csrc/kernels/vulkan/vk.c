@@ -345,7 +345,7 @@ const char *gm_vk_named(char *out, size_t n, const char *shader, gm_dtype t) {
     return out;
 }
 
-/* Both norms; h NULL: the result goes to out. */
+/* Both norms. add: what is in out is added to, and the sum scaled. */
 static int norm(gm_vk_backend *k, const gm_tensor *x, const gm_tensor *w, float eps, float scale,
                 int32_t n_tok, const gm_tensor *out, bool add) {
     struct {

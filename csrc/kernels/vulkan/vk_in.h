@@ -7,7 +7,7 @@
 #include "kernels/rope.h"
 #include "kernels/vulkan/vk_cmd.h"
 
-/* How products are computed; the first one fits every device. */
+/* How products are computed; ROWS fits every device. */
 typedef enum {
     GM_VK_WAY_AUTO,
     GM_VK_WAY_ROWS,   /* matmul.comp: few tokens, or software */
