@@ -202,6 +202,23 @@ test('when git started Neovim, what git set counts, and for its own message only
   h.eq(c:lua('return #Fake.jobs'), 1)
 end)
 
+test('a message that git opened in a Neovim that was running is about what that git commits', function()
+  for _, name in ipairs({ 'index.lock', 'next-index-123.lock' }) do
+    local c = repository()
+    file(c.dir, 'b.lua', { 'local b = 2' })
+    run(c.dir, 'add', 'b.lua')
+    vim.uv.fs_copyfile(c.dir .. '/.git/index', c.dir .. '/.git/' .. name)
+    if name ~= 'index.lock' then -- which would keep git from this
+      run(c.dir, 'reset', '-q')
+    end
+    vim.fn.delete(c.dir .. '/.git/index') -- by which both would be deleted
+    ask(c, c.dir .. '/.git/COMMIT_EDITMSG')
+    local text = prompt(c)
+    h.has(text, '+local a = 2')
+    h.has(text, '+local b = 2')
+  end
+end)
+
 test('what is in the message already is not lost', function()
   local c = repository()
   c:cmd('enew | setlocal filetype=gitcommit')

@@ -23,12 +23,17 @@ local ENV = {
   GIT_ALLOW_PROTOCOL = 'none',
 }
 
+---@class (exact) gemma.commit.GitOpts
+---@field limit number? bytes of output; more ends git, and what came is handed over
+---@field index string? another index than the repository's own
+
 --- Runs git without anything that the repository's own configuration could start.
 ---@param dir string
 ---@param args string[]
 ---@param on_done fun(out: string?, err: string?, too_much: boolean?)
----@param limit number? bytes of output; more ends git, and what came is handed over
-function M.run(dir, args, on_done, limit)
+---@param o gemma.commit.GitOpts?
+function M.run(dir, args, on_done, o)
+  o = o or {}
   local cmd = { 'git', '-C', dir, '--no-pager' }
   for _, key in ipairs(OFF) do
     vim.list_extend(cmd, { '-c', key .. '=false' })
@@ -37,8 +42,9 @@ function M.run(dir, args, on_done, limit)
     vim.list_extend(cmd, { '-c', key .. '=/dev/null' })
   end
   vim.list_extend(cmd, args)
-  local o = { text = true, timeout = GIT_MS, env = ENV }
-  local ok, err = pcall(child.read, cmd, o, limit or math.huge, function(done, out, too_much)
+  local env = vim.tbl_extend('force', ENV, { GIT_INDEX_FILE = o.index })
+  local opts = { text = true, timeout = GIT_MS, env = env }
+  local ok, err = pcall(child.read, cmd, opts, o.limit or math.huge, function(done, out, too_much)
     -- The code of a program that was killed is 0.
     if too_much or (done.code == 0 and done.signal == 0) then
       return on_done((out:gsub('\r\n', '\n')), nil, too_much)
@@ -58,6 +64,7 @@ end
 ---@class (exact) gemma.commit.Where
 ---@field dirs string[] the first one that is of the right repository counts
 ---@field git_dir string? of the right one; nil when any is
+---@field index string? what is committed, when it is not the repository's own index
 
 --- Is it the directory that git keeps a repository in?
 ---@param dir string
@@ -95,6 +102,21 @@ local function folder(buf)
   return name:match('^oil://(/.*)') or (name ~= '' and vim.fs.dirname(name) or nil)
 end
 
+--- The index of the commit that is under way: `git commit -a` and `git commit FILE` make one of their own,
+--- whose name only those hear that git has started.
+---@param git_dir string
+---@return string?
+local function index_of(git_dir)
+  local index
+  for name in vim.fs.dir(git_dir) do
+    local partial = name:find('^next%-index%-%d+%.lock$')
+    if partial or (name == 'index.lock' and not index) then
+      index = vim.fs.joinpath(git_dir, name)
+    end
+  end
+  return index
+end
+
 --- Where the repository is. For the message of a commit: the one whose directory holds it, since
 --- other programs than git open messages of any repository in a Neovim that is running.
 ---@param buf integer
@@ -110,7 +132,10 @@ function M.where(buf)
   elseif is_git_dir(dir) then
     -- git started this Neovim, in the work tree. What it set would go with us to any other place.
     local by_git = vim.env.GIT_DIR or vim.env.GIT_INDEX_FILE
-    return { dirs = by_git and { cwd } or { cwd, work_tree(dir) }, git_dir = dir }
+    if by_git then
+      return { dirs = { cwd }, git_dir = dir }
+    end
+    return { dirs = { cwd, work_tree(dir) }, git_dir = dir, index = index_of(dir) }
   end
   -- The buffers of oil are 'acwrite'.
   local of_file = vim.bo[buf].filetype ~= 'gitcommit'

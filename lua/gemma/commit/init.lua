@@ -218,7 +218,7 @@ function Run:collect(place, i)
     local top, git_dir = (out or ''):match('^(.*)\n(.*)\n$')
     local want = place.git_dir
     if top and (not want or vim.uv.fs_realpath(git_dir) == vim.uv.fs_realpath(want)) then
-      return self:read(dir, top)
+      return self:read(dir, top, place.index)
     elseif i < #place.dirs then
       return self:collect(place, i + 1)
     end
@@ -236,7 +236,8 @@ end
 --- The staged diff without the files that are excluded.
 ---@param dir string
 ---@param top string
-function Run:read(dir, top)
+---@param index string?
+function Run:read(dir, top, index)
   git.run(dir, { 'diff', '--cached', '--name-only', '-z', '--no-renames' }, function(names, err)
     if self.over then
       return
@@ -278,8 +279,8 @@ function Run:read(dir, top)
           self:ask(diff, subjects or '', left_out)
         end
       end)
-    end, DIFF_BYTES)
-  end)
+    end, { limit = DIFF_BYTES, index = index })
+  end, { index = index })
 end
 
 --- A buffer for a message when there is no commit buffer.
