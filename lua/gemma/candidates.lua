@@ -17,13 +17,16 @@ local TEMPERATURE, TOP_P = 0.8, 0.95 -- the first suggestion is the most likely 
 ---@param o gemma.Offer
 local function ask(o)
   local typed = o.place:typed()
-  if not typed or o.coming or allow.reason(true) then
+  local why = allow.reason(true)
+  if why then
+    return notify.info(why)
+  elseif not typed or o.coming then
     return
   end
   local buf, cursor = o.place.buf, o.place.cursor
   local s = suggestion.new('next', vim.uv.hrtime() / 1e6, typed)
   o.coming = s
-  asking.ask(o, s, context.gather(buf, cursor[1], cursor[2], context.budget(buf)), {
+  local err = asking.ask(o, s, context.gather(buf, cursor[1], cursor[2], context.budget(buf)), {
     session = sessions.CANDIDATES,
     fork_from = sessions.GHOST,
     temperature = TEMPERATURE,
@@ -32,6 +35,7 @@ local function ask(o)
   })
   if not s.job then
     o.coming = nil
+    notify.info(err --[[@as string]])
   end
 end
 

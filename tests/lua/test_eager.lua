@@ -75,6 +75,15 @@ test('candidates: one that says the same is not shown; after three tries there a
   h.eq(c:ghost(), 'alpha')
 end)
 
+test('candidates: one that is not even taken is told', function()
+  local c = h.suggesting('x = |', 'alpha')
+  shown(c)
+  c:lua("Fake.refuse = 'busy'")
+  c:feed('<M-]>')
+  c:wait('#Seen.messages == 1')
+  h.eq({ c:messages(), c:ghost() }, { { 'gemma: busy' }, 'alpha' })
+end)
+
 test('candidates: after typing part of it, others begin with what was typed', function()
   local c = h.suggesting('x = |', 'alpha one')
   shown(c)
