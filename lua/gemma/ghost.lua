@@ -51,8 +51,7 @@ local function cover(c, first)
   local from = cursor_width(c.row, c.col)
   local hidden = vim.fn.strdisplaywidth(util.no_nul(c.right), from)
   local shown = vim.fn.strdisplaywidth(first, from)
-  local info = vim.fn.getwininfo(api.nvim_get_current_win())[1]
-  local room = info.width - info.textoff - from
+  local room = util.text_width(api.nvim_get_current_win()) - from
   if math.max(hidden, shown) > room then
     return nil
   end
@@ -70,7 +69,7 @@ local function make_room(c, n, first)
   local here = vim.fn.winline()
   if vim.wo[win].wrap then
     local cells = cursor_width(c.row, c.col) + vim.fn.strdisplaywidth(first)
-    local width = math.max(1, info.width - info.textoff)
+    local width = util.text_width(win)
     here = here + math.floor(cells / width) - math.floor(cursor_width(c.row, c.col) / width)
   end
   local missing, top = here + n - info.height, info.topline
@@ -150,10 +149,9 @@ local function paint(c)
     last[#last + 1] = { (' (%s)'):format(c.more), 'GemmaGhostMore' }
   end
   if virt_lines and vim.wo.wrap then
-    local info = vim.fn.getwininfo(api.nvim_get_current_win())[1]
-    local rows = {}
+    local rows, width = {}, util.text_width(api.nvim_get_current_win())
     for _, line in ipairs(virt_lines) do
-      vim.list_extend(rows, util.wrap(line, math.max(1, info.width - info.textoff)))
+      vim.list_extend(rows, util.wrap(line, width))
     end
     virt_lines = rows
   end

@@ -212,6 +212,14 @@ function M.window_of(buf)
   return win ~= -1 and win or nil
 end
 
+--- How much text a row of a window holds.
+---@param win integer
+---@return integer cells, one at least
+function M.text_width(win)
+  local info = vim.fn.getwininfo(win)[1]
+  return math.max(1, info.width - info.textoff)
+end
+
 --- Chunks of virtual text as lines that are no wider than a window: Neovim wraps none.
 ---@param chunks { [1]: string, [2]: string? }[]
 ---@param cells integer

@@ -22,8 +22,7 @@ local function window(buf)
   if not win then
     return { cells = vim.o.columns, wraps = false }
   end
-  local info = vim.fn.getwininfo(win)[1]
-  return { cells = math.max(1, info.width - info.textoff), wraps = vim.wo[win].wrap }
+  return { cells = util.text_width(win), wraps = vim.wo[win].wrap }
 end
 
 --- The rows of a virtual line: its text, what is new in it, and the colour up to the edge of the window.
