@@ -77,6 +77,15 @@ function Offer:suggestion()
   return self.list[self.at]
 end
 
+--- Keeps a suggestion for when the same text is there again, if it begins where the offer does.
+---@private
+---@param s gemma.Suggestion
+function Offer:keep(s)
+  if s.text ~= '' and s.base == 0 and s.kind ~= 'kept' then
+    recall.put(self.likeness, s.text, vim.uv.hrtime() / 1e6)
+  end
+end
+
 --- Stops its jobs; what they still tell is not heard any more. What came so far of a suggestion that was
 --- asked for by key is kept: where that is how one asks, asking again takes long.
 ---@param why string
@@ -85,8 +94,8 @@ function Offer:drop(why)
   for _, s in ipairs(self.list) do
     if s.job then
       s.job:cancel()
-      if self.manual and s.text ~= '' and s.base == 0 then
-        recall.put(self.likeness, s.text, vim.uv.hrtime() / 1e6)
+      if self.manual then
+        self:keep(s)
       end
     end
     if not s.over then
@@ -204,9 +213,8 @@ end
 ---@param s gemma.Suggestion
 function Offer:remember(s)
   local p = self.place
-  local whole = s.text ~= '' and s.base == 0 and s.kind ~= 'kept'
-  if whole and vim.api.nvim_buf_is_valid(p.buf) and p:typed() then
-    recall.put(self.likeness, s.text, vim.uv.hrtime() / 1e6)
+  if vim.api.nvim_buf_is_valid(p.buf) and p:typed() then
+    self:keep(s)
   end
 end
 
