@@ -148,14 +148,17 @@ end
 ---@param verb string
 ---@return string? key nil: none does
 function M.key(verb)
-  for _, k in ipairs(M.keys) do
-    if k.verb == verb then
-      for _, m in ipairs(api.nvim_get_keymap('i')) do
-        local theirs = m.rhs and m.rhs:find(k.plug, 1, true) and m.lhs ~= k.plug
-        if theirs or (ours[m.callback] and m.lhsraw == vim.keycode(k.key)) then
-          return theirs and m.lhs or k.key
-        end
-      end
+  local k = vim.iter(M.keys):find(function(k)
+    return k.verb == verb
+  end)
+  local maps = api.nvim_get_keymap('i')
+  local default = find(k.key, maps)
+  if default and ours[default.callback] then
+    return k.key
+  end
+  for _, m in ipairs(maps) do
+    if m.rhs and m.rhs:find(k.plug, 1, true) then
+      return m.lhs
     end
   end
 end

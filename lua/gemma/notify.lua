@@ -6,8 +6,8 @@ local M = {}
 
 local said = {} ---@type table<string, true>
 
-local unseen ---@type { [1]: string, [2]: string? }? the last message of this Insert mode
-local unseen_msg ---@type string? what show() was given for it
+--- The last message of this Insert mode: what show() was given, and as it is shown.
+local unseen ---@type { msg: string, chunk: { [1]: string, [2]: string? } }?
 
 --- Is it Neovim's own vim.notify(), which writes into the message area?
 ---@return boolean
@@ -48,17 +48,17 @@ local function show_again(text, level, msg)
   end
   local waiting = unseen ~= nil
   local hl = level == vim.log.levels.ERROR and 'ErrorMsg' or nil
-  unseen = { text, hl or level == vim.log.levels.WARN and 'WarningMsg' or nil }
-  unseen_msg = msg
+  local chunk = { text, hl or level == vim.log.levels.WARN and 'WarningMsg' or nil }
+  unseen = { msg = msg, chunk = chunk }
   if not waiting then
     vim.api.nvim_create_autocmd('ModeChanged', {
       pattern = '[iR]*:n*',
       once = true,
       callback = vim.schedule_wrap(function()
-        local chunk = unseen
+        local last = unseen
         unseen = nil
-        if chunk then
-          vim.api.nvim_echo({ chunk }, false, {})
+        if last then
+          vim.api.nvim_echo({ last.chunk }, false, {})
         end
       end),
     })
@@ -78,8 +78,8 @@ end
 --- What was told is not so any more, and need not be seen when Insert mode is left.
 ---@param msg string
 function M.past(msg)
-  if unseen_msg == msg then
-    unseen, unseen_msg = nil, nil
+  if unseen and unseen.msg == msg then
+    unseen = nil
   end
 end
 
