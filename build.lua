@@ -52,11 +52,7 @@ else
     end)
     if line ~= told and #vim.api.nvim_list_uis() > 0 then
       told = line
-      vim.api.nvim_echo(
-        { { ('gemma: %s'):format(vim.trim(line)):sub(1, vim.v.echospace) } },
-        false,
-        {}
-      )
+      vim.api.nvim_echo({ { ('gemma: %s'):format(vim.trim(line)):sub(1, vim.v.echospace) } }, false, {})
       vim.cmd.redraw()
     end
   end

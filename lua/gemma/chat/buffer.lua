@@ -273,6 +273,7 @@ end
 
 --- Opens or closes the thought at a row.
 ---@param row integer
+---@param open boolean? what it is to be; nil: the other
 ---@return boolean there is one
 function Buffer:toggle_thought(row, open)
   local t = self:thought_at(row)

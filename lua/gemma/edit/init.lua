@@ -18,6 +18,14 @@ local M = {}
 local api = vim.api
 local ns = api.nvim_create_namespace('gemma.edit.busy')
 
+--- What a request has come to.
+---@class (exact) gemma.edit.Proposal
+---@field lines string[] that are offered
+---@field written string
+---@field task string
+---@field turns gemma.Turn[]
+---@field seed integer
+
 ---@class gemma.edit.Request
 ---@field buf integer
 ---@field region gemma.Region
@@ -33,14 +41,6 @@ local ns = api.nvim_create_namespace('gemma.edit.busy')
 ---@field keys gemma.Keys?
 ---@field marks integer[]
 local Request = {}
-
---- What a request has come to.
----@class (exact) gemma.edit.Proposal
----@field lines string[] that are offered
----@field written string
----@field task string
----@field turns gemma.Turn[]
----@field seed integer
 Request.__index = Request
 
 local last = {} ---@type table<integer, gemma.edit.Request> by buffer

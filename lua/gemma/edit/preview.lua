@@ -22,7 +22,6 @@ local api = vim.api
 ---@field buf integer
 ---@field region gemma.Region
 ---@field hunks gemma.Hunk[] still to be decided, from top to bottom
----@field first_rows integer? rows in which the new lines of the first one are drawn
 ---@field total integer
 ---@field accepted integer
 ---@field rejected table<string[], true> by the lines that would have come
@@ -38,12 +37,14 @@ Preview.__index = Preview
 local shown = {} ---@type table<integer, gemma.Preview> by buffer
 
 --- Everything anew. Few marks, and only when something was decided.
+---@return integer rows in which the new lines of the first hunk are drawn
 function Preview:draw()
   draw.clear(self.buf)
   local row = self.region:row()
   if not row then
-    return
+    return 0
   end
+  local first = 0
   if self.side then
     local old = self.region.lines
     local lines = api.nvim_buf_get_lines(self.buf, 0, row, false)
@@ -53,11 +54,12 @@ function Preview:draw()
   else
     for n, hunk in ipairs(self.hunks) do
       local rows = draw.hunk(self.buf, hunk, row + hunk.at - 1)
-      self.first_rows = n == 1 and rows or self.first_rows
+      first = n == 1 and rows or first
     end
   end
   local what = util.count(#self.hunks, 'change')
   draw.label(self.buf, self:place(1), what .. ' · <C-y> accept · <C-e> reject')
+  return first
 end
 
 --- The line that the cursor is on when it is "on" a hunk: its first old line, or for lines that only
@@ -123,7 +125,8 @@ end
 
 function Preview:settle()
   if #self.hunks > 0 then
-    return self:draw()
+    self:draw()
+    return
   end
   local done = self.accepted
   self:finish()
@@ -383,10 +386,10 @@ function M.show(region, new, win)
       end
     end)
   end
-  self:draw()
+  local rows = self:draw()
   if region:row() and not self.side then
     local n = math.max(#list[1].old, 1)
-    draw.make_room(win or util.window_of(self.buf), self:place(1), n, self.first_rows)
+    draw.make_room(win or util.window_of(self.buf), self:place(1), n, rows)
   end
   notify.event('GemmaEditPreview', { buf = self.buf, hunks = #list })
   return self
