@@ -385,6 +385,27 @@ local function project(options)
       local pos = vim.api.nvim_win_get_cursor(0)
       return context.flat(context.parts(context.gather(vim.api.nvim_get_current_buf(),
         pos[1] - 1, pos[2], context.budget())))
+    end
+    -- A language server that knows definitions.
+    function _G.Server(capabilities, on_definition)
+      capabilities.definitionProvider = true
+      return function()
+        return {
+          request = function(method, params, callback)
+            if method == 'initialize' then
+              callback(nil, { capabilities = capabilities })
+            elseif method == 'textDocument/definition' then
+              on_definition(params, callback)
+            else
+              callback(nil, nil)
+            end
+            return true, 1
+          end,
+          notify = function() return true end,
+          is_closing = function() return false end,
+          terminate = function() end,
+        }
+      end
     end]])
   return c
 end
@@ -653,32 +674,17 @@ test('project: declarations come from the language server, are kept, and are nev
     File('off.lua', { 'SELL=hunter2' })
     vim.b.gemma = false
     File('shop.lua.old', { '', '', 'local function old() end' }) -- its name begins like the other's
-    local function server()
-      return {
-        request = function(method, params, callback)
-          if method == 'initialize' then
-            callback(nil, { capabilities = { definitionProvider = true } })
-          elseif method == 'textDocument/definition' then
-            table.insert(Asked, { params.position.line, params.position.character })
-            _G.Answer = callback
-            local line = vim.api.nvim_buf_get_lines(0, params.position.line, params.position.line + 1, false)[1]
-            local file = secret[line:match('^%a+_sell')]
-            local row = file and 0 or 2
-            vim.schedule(function() callback(nil, { uri = vim.uri_from_fname(cwd .. (file or '/shop.lua')),
-              range = { start = { line = row, character = 0 }, ['end'] = { line = row, character = 8 } } }) end)
-          else
-            callback(nil, nil)
-          end
-          return true, 1
-        end,
-        notify = function() return true end,
-        is_closing = function() return false end,
-        terminate = function() end,
-      }
+    local function answer(params, callback)
+      table.insert(Asked, { params.position.line, params.position.character })
+      local line = vim.api.nvim_buf_get_lines(0, params.position.line, params.position.line + 1, false)[1]
+      local file = secret[line:match('^%a+_sell')]
+      local row = file and 0 or 2
+      vim.schedule(function() callback(nil, { uri = vim.uri_from_fname(cwd .. (file or '/shop.lua')),
+        range = { start = { line = row, character = 0 }, ['end'] = { line = row, character = 8 } } }) end)
     end
     File('b.lua', { 'local ä = shop.sell(1)', 'secret_sell(2)', 'off_sell(3)', 'rebase_sell(4)', '' })
     vim.cmd('normal! G')
-    vim.lsp.start({ name = 'test', cmd = server })]])
+    vim.lsp.start({ name = 'test', cmd = Server({}, answer) })]])
   c:wait('#Asked >= 5', 'asked while nobody types')
   c:wait('P.stats().declarations == 1')
   local text = c:lua('return Prompt()')
@@ -701,28 +707,13 @@ test('project: every language server is asked in its own units', function()
   local c = project()
   c:lua([[
     _G.Asked = {}
-    local function server(encoding)
-      return function()
-        return {
-          request = function(method, params, callback)
-            local definition = method == 'textDocument/definition'
-            if definition then
-              Asked[encoding] = params.position.character
-            end
-            callback(nil, method == 'initialize' and { capabilities = {
-              definitionProvider = true, positionEncoding = encoding } } or nil)
-            return true, 1
-          end,
-          notify = function() return true end,
-          is_closing = function() return false end,
-          terminate = function() end,
-        }
-      end
-    end
     File('b.lua', { 'local ä = sell(1)', '' })
     vim.cmd('normal! G')
     for _, encoding in ipairs({ 'utf-16', 'utf-8' }) do
-      vim.lsp.start({ name = encoding, cmd = server(encoding) })
+      vim.lsp.start({ name = encoding, cmd = Server({ positionEncoding = encoding }, function(params, callback)
+        Asked[encoding] = params.position.character
+        callback(nil, nil)
+      end) })
     end]])
   c:wait("Asked['utf-8'] and Asked['utf-16']")
   h.eq(c:lua('return Asked'), { ['utf-8'] = 11, ['utf-16'] = 10 })
