@@ -77,6 +77,14 @@ test('rule 9: a key costs our Lua at most 1 ms at the 99th percentile', function
       c:feed(i % 3 == 0 and '<BS>' or 'q')
       c:feed(i % 5 == 0 and '<CR>' or '<Space>')
     end
+    -- A quick child has taken all keys before it asks even once; what follows is measured for asking only.
+    c:lua('_G.Keys = { on_change = vim.deepcopy(Cost.on_change), read_ahead = vim.deepcopy(Cost.read_ahead) }')
+    for _ = 1, BUDGET[3].times do
+      local asked = c:lua('return #Cost.ask')
+      c:type('x')
+      c:wait(('#Cost.ask > %d'):format(asked))
+    end
+    c:lua('Cost.on_change, Cost.read_ahead = Keys.on_change, Keys.read_ahead')
     local cost, noise = unpack(c:lua([[
       for _, l in ipairs({ Noise, unpack(vim.tbl_values(Cost)) }) do table.sort(l) end
       return { Cost, Noise }]]))
