@@ -183,7 +183,9 @@ function M.ask(manual)
   end
   -- What is being read for this very key goes on: the request finds it in the cache.
   ahead.cancel(true)
-  local o, c = offer.new(manual, listener)
+  local p = place.here()
+  local c = context.gather(p.buf, p.row, p.col, context.budget(p.buf))
+  local o = offer.new(p, c, manual, listener)
   local s = suggestion.new(manual and 'manual' or 'auto', now())
   o.list[1] = s
   current = o
@@ -239,7 +241,7 @@ function M.read_ahead(urgent)
   end
 end
 
---- Shows what is remembered for this text.
+--- Shows what is remembered for this text. Before a key is on the screen: a prompt would be read in vain.
 ---@return boolean
 local function show_kept()
   local buf = api.nvim_get_current_buf()
@@ -251,7 +253,8 @@ local function show_kept()
   if not text then
     return false
   end
-  local o = offer.new(false, listener)
+  local p = place.here()
+  local o = offer.new(p, context.near(p.buf, p.row, p.col), false, listener)
   o.list[1] = suggestion.complete(text, 'kept', now())
   current = o
   return sync()

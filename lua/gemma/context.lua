@@ -25,7 +25,14 @@ local NEXT_LINES, NEXT_LINES_MAX, NEXT_BYTES = 8, 24, 400 -- right after the cur
 local LINE_BYTES = 512 -- of the cursor's line, for the filters
 local BELOW_LINES = 8 -- for the filters
 
----@class gemma.Context
+--- What the filters go by.
+---@class gemma.context.Near
+---@field fence boolean the model's turn begins with ```language
+---@field before_line string
+---@field after_line string
+---@field below_lines string[]
+
+---@class gemma.Context : gemma.context.Near
 ---@field project gemma.Project? what stands before the file
 ---@field scope string? heads of what the text above begins in
 ---@field path string
@@ -35,10 +42,6 @@ local BELOW_LINES = 8 -- for the filters
 ---@field above string
 ---@field next string from the cursor on
 ---@field mouth string the end of the text before the cursor
----@field fence boolean the model's turn begins with ```language
----@field before_line string
----@field after_line string
----@field below_lines string[]
 
 M.RULES = [[
 You are the completion engine of a text editor. The user shows you a file with a hole at the
@@ -364,6 +367,25 @@ function M.mark_dense(buf)
   return true
 end
 
+--- Reads the cursor's line and those right below it.
+---@param buf integer
+---@param row integer 0-based
+---@param col integer bytes
+---@return gemma.context.Near
+function M.near(buf, row, col)
+  local stop = math.min(line_len(buf, row), col + LINE_BYTES)
+  local below_lines = {}
+  for r = row + 1, math.min(row + BELOW_LINES, api.nvim_buf_line_count(buf) - 1) do
+    below_lines[#below_lines + 1] = text(buf, r, 0, r, math.min(line_len(buf, r), LINE_BYTES))
+  end
+  return {
+    fence = not M.is_prose(vim.bo[buf].filetype),
+    before_line = from_char(text(buf, row, math.max(0, col - LINE_BYTES), row, col)),
+    after_line = text(buf, row, col, row, stop),
+    below_lines = below_lines,
+  }
+end
+
 --- Reads what a completion at this place needs. Costs a few line reads, whatever the size of the
 --- buffer and of its lines.
 ---@param buf integer
@@ -386,14 +408,9 @@ function M.gather(buf, row, col, budget)
   local next_limit = math.min(NEXT_BYTES, suffix)
   local name = api.nvim_buf_get_name(buf)
   local language = vim.bo[buf].filetype
-  local len = line_len(buf, row)
   local below = ''
   if br and suffix > next_limit then
     below = forward(buf, br, 0, suffix - next_limit, n_lines)
-  end
-  local below_lines = {}
-  for r = row + 1, math.min(row + BELOW_LINES, n_lines - 1) do
-    below_lines[#below_lines + 1] = text(buf, r, 0, r, math.min(line_len(buf, r), LINE_BYTES))
   end
   local above = from_char(text(buf, ar, ac, mr, mc))
   local after = suffix > 0 and forward(buf, row, col, next_limit, br or n_lines) or ''
@@ -412,21 +429,13 @@ function M.gather(buf, row, col, budget)
     })
   end
   a.moved = nil
-  return {
-    project = project,
-    scope = a.scope,
-    path = text_of.name(name),
-    language = language == '' and 'text' or language,
-    indent = indent_name(indent.of(buf)),
-    below = below,
-    above = above,
-    next = after,
-    mouth = mouth,
-    fence = not M.is_prose(language),
-    before_line = from_char(text(buf, row, math.max(0, col - LINE_BYTES), row, col)),
-    after_line = text(buf, row, col, row, math.min(len, col + LINE_BYTES)),
-    below_lines = below_lines,
-  }
+  local c = M.near(buf, row, col) --[[@as gemma.Context]]
+  c.project, c.scope = project, a.scope
+  c.path = text_of.name(name)
+  c.language = language == '' and 'text' or language
+  c.indent = indent_name(indent.of(buf))
+  c.below, c.above, c.next, c.mouth = below, above, after, mouth
+  return c
 end
 
 --- The same from two strings, for callers that have no buffer.

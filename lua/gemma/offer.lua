@@ -7,7 +7,6 @@
 local allow = require('gemma.allow')
 local brackets = require('gemma.brackets')
 local config = require('gemma.config')
-local context = require('gemma.context')
 local filter = require('gemma.filter')
 local ghost = require('gemma.ghost')
 local notify = require('gemma.notify')
@@ -47,18 +46,17 @@ M.last = nil ---@type { what: string, ms_first: number? }?
 local Offer = {}
 Offer.__index = Offer
 
---- An offer at the cursor, without a suggestion yet.
+--- An offer without a suggestion yet.
+---@param p gemma.Place the cursor
+---@param near gemma.context.Near what stands there
 ---@param manual boolean
 ---@param listener gemma.offer.Listener
 ---@return gemma.Offer
----@return gemma.Context
-function M.new(manual, listener)
-  local p = place.here()
-  local c = context.gather(p.buf, p.row, p.col, context.budget(p.buf))
-  local o = setmetatable({
+function M.new(p, near, manual, listener)
+  return setmetatable({
     place = p,
     likeness = place.likeness(p.buf, p.row, p.col),
-    filter = request.filter(p.buf, p.row, p.col, c),
+    filter = request.filter(p.buf, p.row, p.col, near),
     listener = listener,
     list = {},
     at = 1,
@@ -68,7 +66,6 @@ function M.new(manual, listener)
     shown = false,
     dropped = false,
   }, Offer)
-  return o, c
 end
 
 --- The suggestion that is shown, or would be.

@@ -16,7 +16,7 @@ local LONE_CLOSERS = { sh = true, bash = true, zsh = true, ksh = true, dash = tr
 ---@param buf integer
 ---@param row integer
 ---@param col integer
----@param c gemma.Context
+---@param c gemma.context.Near
 ---@return gemma.filter.Context
 function M.filter(buf, row, col, c)
   local bo = vim.bo[buf]
@@ -41,7 +41,7 @@ function M.filter(buf, row, col, c)
 end
 
 --- The same for a place between two strings, of which less is known.
----@param c gemma.Context
+---@param c gemma.context.Near
 ---@return gemma.filter.Context
 function M.filter_between(c)
   return {

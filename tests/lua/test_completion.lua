@@ -768,6 +768,21 @@ test('a suggestion that was left with <Esc> is there again with the next Insert 
   h.eq(c:lua('return #Fake.jobs'), n, 'nobody asked')
 end)
 
+test('a wrong key that is deleted brings it back, and no prompt is read for that', function()
+  local c = h.suggesting('x = |', 'alpha beta')
+  shown(c)
+  c:lua([[_G.Gathered = 0
+    local context = require('gemma.context')
+    local gather = context.gather
+    context.gather = function(...)
+      Gathered = Gathered + 1
+      return gather(...)
+    end]])
+  c:feed('q<BS>')
+  h.eq(shown(c), 'alpha beta')
+  h.eq(c:lua('return Gathered'), 0)
+end)
+
 test('who asks by key sees that the model reads, and asking again does not begin anew', function()
   local c = h.asking('x = |\ny = 1')
   c:shows('x =  …')
