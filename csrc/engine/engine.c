@@ -124,6 +124,7 @@ static int open_model(gm_engine *e, const gm_engine_opts *o, char *err, size_t e
         rc = gm_place_fewer(&e->backend, &e->config, &place, err, errlen);
         if (rc < 0) return rc;
     }
+    if (!rc) gm_place_describe(e->backend, &e->config);
     return rc;
 }
 

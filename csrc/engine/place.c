@@ -62,20 +62,6 @@ static int give_up(gm_backend **b, const char *note, const gm_place_opts *o, cha
     return GM_OK;
 }
 
-static void describe(gm_backend *b, const gm_config *c) {
-    char whole[sizeof b->desc];
-    memcpy(whole, b->desc, sizeof whole);
-    /* A long name is cut, or the layers would be. */
-    snprintf(b->desc, sizeof b->desc, "%.36s (%d of %d layers)", whole, b->n_layer, c->n_layer);
-    gm_log(GM_LOG_INFO, "engine", "%s; the others on %s", b->desc, b->rest->desc);
-}
-
-/* Takes away again what describe has appended. */
-static void undescribe(gm_backend *b) {
-    char *tail = b->rest ? strrchr(b->desc, '(') : NULL;
-    if (tail && tail > b->desc) tail[-1] = '\0';
-}
-
 int gm_place_layers(gm_backend **bp, const gm_gguf *g, const gm_config *c, const gm_place_opts *o,
                     char *err, size_t errlen) {
     gm_backend *b = *bp;
@@ -96,12 +82,8 @@ int gm_place_layers(gm_backend **bp, const gm_gguf *g, const gm_config *c, const
                  (unsigned long long)(there >> 20), n, c->n_layer);
     } else {
         b->may_split = false;
-        if (b->n_layer >= c->n_layer) {
-            gm_backend_close(&b->rest); /* everything was asked for */
-            return GM_OK;
-        }
+        if (b->n_layer >= c->n_layer) gm_backend_close(&b->rest); /* everything was asked for */
     }
-    describe(b, c);
     return GM_OK;
 }
 
@@ -110,7 +92,6 @@ int gm_place_fewer(gm_backend **bp, const gm_config *c, const gm_place_opts *o, 
     gm_backend *b = *bp;
     const int32_t had = b->rest ? b->n_layer : c->n_layer, n = had / 2;
     char note[sizeof b->note];
-    undescribe(b);
     snprintf(note, sizeof note, "%.60s had no memory for %d of %d layers", b->desc, had,
              c->n_layer);
     if (n == 0) return give_up(bp, note, o, err, errlen);
@@ -118,6 +99,14 @@ int gm_place_fewer(gm_backend **bp, const gm_config *c, const gm_place_opts *o, 
     if (rc) return rc;
     gm_log(GM_LOG_WARN, "engine", "%s", note);
     memcpy(b->note, note, sizeof note);
-    describe(b, c);
     return GM_OK;
+}
+
+void gm_place_describe(gm_backend *b, const gm_config *c) {
+    if (!b->rest) return;
+    char whole[sizeof b->desc];
+    memcpy(whole, b->desc, sizeof whole);
+    /* A long name is cut, or the layers would be. */
+    snprintf(b->desc, sizeof b->desc, "%.36s (%d of %d layers)", whole, b->n_layer, c->n_layer);
+    gm_log(GM_LOG_INFO, "engine", "%s; the others on %s", b->desc, b->rest->desc);
 }

@@ -17,10 +17,9 @@ typedef struct {
     uint64_t mmproj_bytes; /* of gm_projector_bytes; 0: without */
 } gm_place_opts;
 
-/* Splits *b when the model does not fit or a split was asked for, closes the other side when one
- * takes all, and appends "(12 of 48 layers)" to the description. A device that takes no layer is
- * replaced by the CPU with a note. A split that was asked for stays as it is: may_split becomes
- * false. */
+/* Splits *b when the model does not fit or a split was asked for, and closes the other side
+ * when one takes all. A device that takes no layer is replaced by the CPU with a note. A split that
+ * was asked for stays as it is: may_split becomes false. */
 int gm_place_layers(gm_backend **b, const gm_gguf *g, const gm_config *c, const gm_place_opts *o,
                     char *err, size_t errlen);
 
@@ -28,3 +27,7 @@ int gm_place_layers(gm_backend **b, const gm_gguf *g, const gm_config *c, const 
  * or the CPU, with a note. Only where may_split is true. */
 int gm_place_fewer(gm_backend **b, const gm_config *c, const gm_place_opts *o, char *err,
                    size_t errlen);
+
+/* Appends "(12 of 48 layers)" to the description of a device that is split. Once: when the model is
+ * there, and the layers do not become fewer any more. */
+void gm_place_describe(gm_backend *b, const gm_config *c);

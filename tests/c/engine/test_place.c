@@ -252,17 +252,29 @@ static void a_device_without_memory_after_all_gets_half_as_many_layers_and_then_
     assert_int_equal(config.n_layer, 5);
     assert_int_equal(gm_place_fewer(&b, &config, &o, err, sizeof err), GM_OK);
     assert_int_equal(b->n_layer, 2);
-    assert_string_equal(b->desc, "null (of some kind) (2 of 5 layers)");
+    assert_string_equal(b->desc, "null (of some kind)");
     assert_string_equal(b->note, "null (of some kind) had no memory for 5 of 5 layers");
     assert_int_equal(gm_place_fewer(&b, &config, &o, err, sizeof err), GM_OK);
     assert_int_equal(b->n_layer, 1);
-    assert_string_equal(b->desc, "null (of some kind) (1 of 5 layers)");
     assert_string_equal(b->note, "null (of some kind) had no memory for 2 of 5 layers");
     assert_int_equal(gm_place_fewer(&b, &config, &o, err, sizeof err), GM_OK);
     assert_string_equal(b->vt->name, "cpu");
     assert_false(b->may_split);
     assert_string_equal(b->devices, "null:0");
     assert_string_equal(b->note, "null (of some kind) had no memory for 1 of 5 layers");
+    gm_backend_close(&b);
+}
+
+static void a_split_is_described_and_a_whole_model_is_not(void **state) {
+    (void)state;
+    const gm_place_opts o = opts_of(GM_F16);
+    gm_backend *b = place_in(UINT64_C(1) << 30, &o);
+    snprintf(b->desc, sizeof b->desc, "null (of some kind) with a name that is longer than most");
+    gm_place_describe(b, &config);
+    assert_string_equal(b->desc, "null (of some kind) with a name that is longer than most");
+    assert_int_equal(gm_place_fewer(&b, &config, &o, err, sizeof err), GM_OK);
+    gm_place_describe(b, &config);
+    assert_string_equal(b->desc, "null (of some kind) with a name that (2 of 5 layers)");
     gm_backend_close(&b);
 }
 
@@ -274,6 +286,7 @@ int main(void) {
         cmocka_unit_test(a_whole_model_leaves_room_for_its_embedders),
         cmocka_unit_test(embedders_take_as_many_bytes_as_were_counted_for_them),
         cmocka_unit_test(a_layer_whose_cache_the_device_cannot_hold_stays_with_the_cpu),
+        cmocka_unit_test(a_split_is_described_and_a_whole_model_is_not),
         cmocka_unit_test(a_device_without_memory_after_all_gets_half_as_many_layers_and_then_none),
         cmocka_unit_test(what_takes_no_layer_is_replaced_by_the_cpu_whatever_the_environment_says),
     };
