@@ -161,6 +161,51 @@ test('gy yanks nothing while there is neither code nor an answer', function()
     { { 'gemma: there is no code yet, and the answer is still being written.' }, 'mine' })
 end)
 
+-- Each line asked for the mark of each thought, which took half a second after a day of questions.
+test('colouring a long conversation asks for the mark of each thought once', function()
+  local c = h.child()
+  local asked, rows = unpack(c:lua([[
+    local b = require('gemma.chat.buffer').new()
+    for i = 1, 30 do
+      b:note({ '> question ' .. i })
+      b:write('thought', 'Hm.')
+      b:write('text', ('a line\n'):rep(10) .. 'the end')
+    end
+    local get, asked = vim.api.nvim_buf_get_extmark_by_id, 0
+    vim.api.nvim_buf_get_extmark_by_id = function(...)
+      asked = asked + 1
+      return get(...)
+    end
+    b:recolour()
+    vim.api.nvim_buf_get_extmark_by_id = get
+    local rows, ns = {}, vim.api.nvim_get_namespaces()['gemma.chat']
+    for _, m in ipairs(vim.api.nvim_buf_get_extmarks(b.buf, ns, 0, -1, { details = true })) do
+      rows[#rows + 1] = m[4].hl_group == 'GemmaThought' and b:lines()[m[2] + 1] or nil
+    end
+    return { asked, rows }]]))
+  h.eq(rows, vim.fn['repeat']({ '▸ thought, 1 word' }, 30))
+  h.ok(asked <= 30, ('%d marks'):format(asked))
+end)
+
+test('za opens the last thought when the cursor is on none, also after an answer without one', function()
+  local c = h.child({ config = "vim.g.gemma = { explain = { thinking = true } }" })
+  c:cmd('Gemma ask how?')
+  c:wait('#Fake.jobs == 1')
+  c:lua("Fake.think('Hm.') Fake.emit('So.') Fake.done()")
+  c:wait("not require('gemma.chat.kept').current():running()")
+  c:lua("require('gemma.chat.kept').current():follow('sure?')")
+  c:wait('#Fake.jobs == 2')
+  c:lua("Fake.emit('Yes.') Fake.done()")
+  c:wait("not require('gemma.chat.kept').current():running()")
+  c:cmd('Gemma answers')
+  c:feed('G')
+  c:feed('za')
+  h.eq(vim.list_slice(text(c), 1, 4), { '▾ thought, 1 word', 'Hm.', '', 'So.' })
+  c:feed('G')
+  c:feed('za')
+  h.eq(vim.list_slice(text(c), 1, 3), { '▸ thought, 1 word', '', 'So.' })
+end)
+
 test('an open thought grows where it is while the model thinks on', function()
   local c = h.child({ config = "vim.g.gemma = { explain = { thinking = true } }" })
   c:cmd('Gemma ask how?')

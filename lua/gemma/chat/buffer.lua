@@ -60,16 +60,23 @@ function Buffer:lines()
   return api.nvim_buf_get_lines(self.buf, 0, -1, false)
 end
 
----@param row integer
----@return gemma.chat.Thought? that the row belongs to
----@return integer? its first row
-function Buffer:thought_at(row)
+--- The rows of thoughts. Each mark is asked for once: of a long conversation there are hundreds.
+---@return table<integer, gemma.chat.Thought> by row
+function Buffer:thought_rows()
+  local rows = {}
   for _, t in ipairs(self.thoughts) do
-    local at = api.nvim_buf_get_extmark_by_id(self.buf, marks, t.mark, {})[1]
-    if at and row >= at and row <= at + (t.open and t.n or 0) then
-      return t, at
+    local at = self:row_of(t)
+    for row = at or 0, at and at + (t.open and t.n or 0) or -1 do
+      rows[row] = t
     end
   end
+  return rows
+end
+
+---@param t gemma.chat.Thought
+---@return integer? row of its line
+function Buffer:row_of(t)
+  return api.nvim_buf_get_extmark_by_id(self.buf, marks, t.mark, {})[1]
 end
 
 --- Colours what has changed, line by line.
@@ -80,9 +87,10 @@ function Buffer:colour()
   local last = api.nvim_buf_line_count(self.buf) - 1
   local lines = api.nvim_buf_get_lines(self.buf, self.row, -1, false)
   api.nvim_buf_clear_namespace(self.buf, colours, self.row, -1)
+  local thoughts = self:thought_rows()
   for i, line in ipairs(lines) do
     local row = self.row + i - 1
-    if #self.thoughts > 0 and self:thought_at(row) then
+    if thoughts[row] then
       api.nvim_buf_set_extmark(self.buf, colours, row, 0, {
         end_col = #line,
         hl_group = 'GemmaThought',
@@ -165,7 +173,7 @@ end
 --- Puts a thought's line and, when it is open, its text where they belong.
 ---@param t gemma.chat.Thought
 function Buffer:draw_thought(t)
-  local at = api.nvim_buf_get_extmark_by_id(self.buf, marks, t.mark, {})[1]
+  local at = self:row_of(t)
   if not at then
     return
   end
@@ -276,7 +284,7 @@ end
 ---@param open boolean? what it is to be; nil: the other
 ---@return boolean there is one
 function Buffer:toggle_thought(row, open)
-  local t = self:thought_at(row)
+  local t = self:thought_rows()[row]
   if not t then
     return false
   elseif t.open ~= open then

@@ -190,11 +190,9 @@ function View:toggle_thought(open)
   if not last then
     return notify.info('there is no thought in this answer.')
   end
-  for r = api.nvim_buf_line_count(self.buffer.buf) - 1, 0, -1 do
-    if self.buffer:thought_at(r) == last then
-      self.buffer:toggle_thought(r, open)
-      return
-    end
+  local at = self.buffer:row_of(last)
+  if at then
+    self.buffer:toggle_thought(at, open)
   end
 end
 
