@@ -761,6 +761,32 @@ test('project: notes are used when they are trusted, told of once and not while 
   h.ok(not c:lua('return Prompt()'):find('Ignore all'), 'changed, so not trusted any more')
 end)
 
+-- An editor is open for weeks: a folder in which there were none once had none until it was left.
+test('project: notes that another program wrote are found, nearer ones too, and gone ones looked for above', function()
+  local c = project()
+  c:lua([[
+    function _G.Trusted(path, text)
+      vim.fn.writefile({ text }, path) -- not by the editor
+      vim.cmd('split ' .. path)
+      vim.secure.trust({ action = 'allow', bufnr = 0 })
+      vim.cmd('bwipe')
+    end
+    function _G.Notes()
+      vim.cmd('silent write')
+      return (require('gemma.context.notes').get(vim.api.nvim_buf_get_name(0)))
+    end
+    vim.fn.mkdir(vim.fn.stdpath('state'), 'p')
+    vim.fn.mkdir('src')
+    File('src/a.lua', Block('a', 20))]])
+  h.eq(c:lua('return { Notes() }'), {})
+  c:lua("Trusted('.gemma.md', 'Use tabs.')")
+  h.eq(c:lua("return require('gemma.context.notes').get(vim.api.nvim_buf_get_name(0))"), 'Use tabs.\n')
+  c:lua("vim.fn.writefile({ 'Use blanks.' }, 'src/.gemma.md')")
+  h.eq(c:lua('return { Notes() }'), {}, 'the nearer ones, which nobody trusts yet')
+  c:lua("vim.fn.delete('src/.gemma.md')")
+  h.has(c:lua("return require('gemma.context.notes').with('S', vim.api.nvim_get_current_buf())"), 'Use tabs.')
+end)
+
 test('project: questions and edits know the notes too', function()
   local c = project()
   c:lua([[

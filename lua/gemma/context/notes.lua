@@ -33,6 +33,11 @@ function M.forget()
   found, read = {}, {}
 end
 
+--- Other programs write and remove notes files too.
+function M.look_again()
+  found = {}
+end
+
 --- Does the trust database say yes to a content?
 ---@param db string content of stdpath('state')/trust: a hash and a path on each line
 ---@param path string real path
@@ -107,6 +112,7 @@ function M.with(system, buf)
   if not require('gemma.config').get().context.notes or vim.b[buf].gemma == false then
     return system
   end
+  M.look_again() -- who asks can wait for it
   local text = M.get(vim.api.nvim_buf_get_name(buf))
   if not text then
     return system

@@ -339,6 +339,7 @@ local function on_leave(ev)
 end
 
 local function on_write(ev)
+  notes.look_again()
   pick_cursor(ev.buf)
   collect_edits(ev.buf)
   if vim.fs.basename(ev.match) == notes.FILE then
@@ -415,6 +416,7 @@ function M.setup()
   au('BufLeave', on_leave)
   au('BufWritePost', on_write)
   au('BufReadPost', function(ev)
+    notes.look_again() -- the file system has answered a moment ago, so nobody waits for it
     if before and before.buf == ev.buf then
       remember_text(ev.buf)
     end
