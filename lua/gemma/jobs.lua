@@ -50,6 +50,10 @@ function Job:cancel()
   end
 end
 
+-- Who clears package.loaded to get this file anew has lost what the one before it holds, the model with
+-- all of its memory. Only its autocommand still knows.
+pcall(vim.api.nvim_exec_autocmds, 'VimLeavePre', { group = 'gemma.jobs', modeline = false })
+
 ---@param l gemma.JobListener
 function M.listen(l)
   listener = l

@@ -635,6 +635,27 @@ end)
 
 -- ---- memory that nobody uses ---------------------------------------------------------------
 
+-- Two models were in memory then, until the forgotten one was not used for unload_idle; its end took the
+-- lock of the other.
+test('a plugin that is loaded anew gives back what the one before it holds', function()
+  local c = h.child({ config = 'vim.g.gemma = { unload_idle = 1 }' })
+  load(c)
+  c:lua([[
+    for name in pairs(package.loaded) do
+      if name:match('^gemma') then package.loaded[name] = nil end
+    end
+    vim.g.loaded_gemma = nil
+    vim.cmd('runtime plugin/gemma.lua')
+    vim.g.gemma = { unload_idle = 0 }]])
+  load(c)
+  h.eq(c:lua('return { #Fake.loads, Fake.destroyed }'), { 2, 200 })
+  local lock = c:lua("return require('gemma.owner').path()")
+  h.ok(vim.uv.fs_stat(lock), 'the new one has the lock')
+  c:lua("_G.Later = false vim.defer_fn(function() Later = true end, 1200)")
+  c:wait('Later')
+  h.ok(vim.uv.fs_stat(lock), 'and keeps it')
+end)
+
 test('unload_idle gives the memory back, and the next use brings the model', function()
   local a = h.child({ config = 'vim.g.gemma = { unload_idle = 1 }' })
   a:insert_at('x = |')
