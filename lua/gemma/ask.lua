@@ -35,7 +35,8 @@ local M = {}
 ---@field on_token fun(text: string)?
 ---@field on_thought fun(text: string)? what the model thinks, with thinking on
 ---@field on_progress fun(done: integer, total: integer)? tokens of the prompt read
----@field on_done fun(text: string?, info: gemma.Done|string)? nil and one line on failure
+--- err: the name of the error
+---@field on_done fun(text: string?, info: gemma.Done|string, err: string?)? nil and one line on failure
 
 --- Adds a turn to the parts of a prompt.
 ---@param parts gemma.Part[]
@@ -107,7 +108,7 @@ function M.ask(o)
     end,
     on_error = function(err)
       if o.on_done then
-        o.on_done(nil, err.text)
+        o.on_done(nil, err.text, err.name)
       end
     end,
   })

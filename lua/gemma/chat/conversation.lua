@@ -113,8 +113,8 @@ function Conversation:ask(q)
     on_token = function(piece)
       self:came(heard, 'text', piece)
     end,
-    on_done = function(whole, info)
-      self:over(heard, whole, info)
+    on_done = function(whole, info, err)
+      self:over(heard, whole, info, err)
     end,
   })
   self.handle = heard.handle
@@ -135,10 +135,11 @@ end
 ---@param heard gemma.chat.Heard
 ---@param whole string? nil when it failed or was stopped
 ---@param info gemma.Done|string
-function Conversation:over(heard, whole, info)
+---@param err string? the name of what failed
+function Conversation:over(heard, whole, info, err)
   if util.locked() then
     return vim.defer_fn(function()
-      self:over(heard, whole, info)
+      self:over(heard, whole, info, err)
     end, LOCKED_MS)
   end
   if self.handle == heard.handle then
@@ -150,6 +151,9 @@ function Conversation:over(heard, whole, info)
   if whole or (stopped and said:find('%S')) then
     local thought = table.concat(heard.thought)
     self.turns[#self.turns + 1] = { role = 'model', text = said, thought = thought }
+  elseif err == 'ETOOLONG' and #self.turns > 1 then
+    -- It would begin the next question, which could then not be short enough.
+    self.turns[#self.turns] = nil
   end
   local view = self.view
   if not view.buffer:is_valid() then
