@@ -24,14 +24,17 @@ function M.embedded()
   return config.get().embedded and uv.fs_stat(path) and path or nil
 end
 
+local told = false -- in this session, where it cannot be written down
+
 --- Writes down that the user of this machine was told of the small model; the caller tells it.
 ---@param path string the model that was loaded
 ---@return boolean news it is the small one, and nobody was told before
 function M.mark_embedded_told(path)
   local mark = util.state_path('told-embedded')
-  if path ~= M.embedded() or uv.fs_stat(mark) then
+  if told or path ~= M.embedded() or uv.fs_stat(mark) then
     return false
   end
+  told = true
   pcall(vim.fn.mkdir, vim.fs.dirname(mark), 'p')
   local f = io.open(mark, 'wb')
   if f then

@@ -50,6 +50,23 @@ test('without a model the one that comes with the plugin is loaded, and says so 
   h.eq(d:messages(), { 'gemma: the model is loaded.' })
 end)
 
+-- An unused model is unloaded, so that a day in one editor has many loads.
+test('where nothing can be written it is said once in a session', function()
+  local c = poor()
+  c:lua([[local path = require('gemma.util').state_path('')
+    vim.fn.mkdir(vim.fs.dirname(vim.fs.dirname(path)), 'p')
+    vim.fn.writefile({}, vim.fs.dirname(path))]])
+  for _ = 1, 2 do
+    c:lua("require('gemma').load()")
+    c:wait("require('gemma.engine').is_loaded()")
+    c:lua("require('gemma').unload()")
+    c:wait("require('gemma.engine').state == 'off'")
+  end
+  c:cmd('Gemma load')
+  c:wait("vim.tbl_contains(Seen.messages, 'gemma: the model is loaded.')")
+  h.eq(#c:messages(), 2, vim.inspect(c:messages()))
+end)
+
 test('a model of the folder, or model_path, comes before the one of the plugin', function()
   local c = h.child()
   h.eq(c:lua("return (require('gemma.models').find())"), c.dir .. '/data/nvim/gemma/fake.gguf')
