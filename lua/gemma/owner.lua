@@ -15,11 +15,13 @@ function M.path()
 end
 
 --- The address of this Neovim's own RPC pipe; never one that a network could reach, nor one that means
---- something else in another folder.
+--- something else in another folder, nor one of a socket that is gone: the folder for temporary files is
+--- swept while an editor is open.
 ---@return string? address nil when there is none and none can be made
 local function server()
   for _, name in ipairs(vim.fn.serverlist()) do
-    if name:find('^/') or name:find('^%a:[/\\]') or name:find('^\\\\') then
+    local socket = name:find('^/') and vim.uv.fs_stat(name)
+    if socket or name:find('^%a:[/\\]') or name:find('^\\\\') then
       return name
     end
   end

@@ -489,6 +489,15 @@ test('an address that means nothing elsewhere is not left in the lock', function
   h.eq(b:lua('return #Fake.loads'), 0)
 end)
 
+test('an owner whose socket was swept from the folder for temporary files can still be asked', function()
+  local a = h.child({ config = "vim.g.gemma = { device = 'cpu' }" })
+  a:lua('for _, name in ipairs(vim.fn.serverlist()) do vim.fn.delete(name) end')
+  load(a)
+  local b = second(a)
+  load(b)
+  h.eq(state(b), 'borrowed')
+end)
+
 test('an owner without an address leaves a second Neovim alone', function()
   local a = h.child()
   a:lua([[local path = require('gemma.owner').path()
