@@ -1,7 +1,7 @@
 --- context/notes.lua: what a project says about itself in a file named .gemma.md.
 ---
 --- The file steers what the model writes, so it is read only when the user trusts it: Neovim's own
---- trust database decides (|:trust|). A message says once in a session that a file waits for that.
+--- trust database decides (|:trust|). A message says once that a file, as it is, waits for that.
 
 local M = {}
 
@@ -14,7 +14,7 @@ M.MAX_BYTES = 2048 -- that go into a prompt
 
 local found = {} ---@type table<string, string|false> by folder: path of the file
 local read = {} ---@type table<string, { stamp: string, text: string?, ask: string? }> by path
-local told = {} ---@type table<string, true>
+local told = {} ---@type table<string, string> by path: its stamp then
 
 --- The nearest notes file of a folder or of those above it; above the home folder none is looked for.
 ---@param dir string
@@ -121,15 +121,17 @@ function M.with(system, buf)
   return ('%s\n\nThe project says about itself:\n%s'):format(system, head)
 end
 
---- Says once in a session that a notes file waits to be trusted. No dialog: it would take the next keys
---- for its answer. Only in Normal mode and with somebody to read it.
+--- Says once that a notes file waits to be trusted, and again when it was changed since. No dialog: it
+--- would take the next keys for its answer. Only in Normal mode and with somebody to read it.
 ---@param path string
 function M.tell(path)
   local busy = vim.api.nvim_get_mode().mode ~= 'n' or vim.fn.reg_executing() ~= ''
-  if told[path] or busy or #vim.api.nvim_list_uis() == 0 or vim.fn.getcmdwintype() ~= '' then
+  local stamp = stamp_of(vim.uv.fs_stat(path))
+  local unseen = busy or #vim.api.nvim_list_uis() == 0 or vim.fn.getcmdwintype() ~= ''
+  if unseen or told[path] == stamp then
     return
   end
-  told[path] = true
+  told[path] = stamp
   local name = vim.fn.fnamemodify(path, ':~:.')
   notify.info(('%s is not trusted, so not used. Open it, then :trust.'):format(name))
 end
