@@ -14,29 +14,53 @@ static size_t gif_blocks_end(const uint8_t *p, size_t n, size_t i) {
     return i + 1;
 }
 
-/* Takes the transparency of the first picture of a GIF away: its colours count, as with alpha.
- * False: the picture is cut off, which the decoder would not tell. */
-static bool gif_make_opaque(uint8_t *p, size_t n) {
+/* Where the first picture of an animation lies on its canvas. w 0: there is no canvas. */
+typedef struct {
+    int32_t x, y, w, h;
+    uint8_t around[3];
+} place;
+
+static int32_t u16(const uint8_t *p) { return (int32_t)gm_uint_at(p, 2, false); }
+
+/* Makes the first picture of a GIF the whole of it, and takes its transparency away: its colours
+ * count, as with alpha. Around it is the transparent colour or the first one, and a picture larger
+ * than its canvas widens it, as the reference's reader has it. False: the picture is cut off, which
+ * the decoder would not tell. */
+static bool gif_first_frame(uint8_t *p, size_t n, place *at) {
     if (n < 13) return false;
-    size_t i = 13 + (p[10] & 0x80 ? (size_t)6 << (p[10] & 7) : 0);
-    while (i + 4 <= n && p[i] == 0x21) { /* extensions in front of it */
+    const uint8_t *colours = p + 13;
+    size_t i = 13 + (p[10] & 0x80 ? (size_t)6 << (p[10] & 7) : 0), around = 0;
+    size_t n_colour = (i - 13) / 3;
+    while (i + 8 <= n && p[i] == 0x21) { /* extensions in front of it */
+        if (p[i + 1] == 0xf9 && p[i + 3] & 1) around = p[i + 6];
         if (p[i + 1] == 0xf9) p[i + 3] &= 0xfe;
         i = gif_blocks_end(p, n, i + 2);
     }
     if (i + 11 > n || p[i] != 0x2c) return false;
-    i += 11 + (p[i + 9] & 0x80 ? (size_t)6 << (p[i + 9] & 7) : 0);
-    return gif_blocks_end(p, n, i) <= n;
+    uint8_t *const box = p + i + 1; /* its place, two bytes each of x, y, width, height */
+    i += 11;
+    if (box[8] & 0x80) {
+        n_colour = (size_t)2 << (box[8] & 7);
+        colours = p + i - 1;
+        i += 3 * n_colour;
+    }
+    if (gif_blocks_end(p, n, i) > n) return false;
+    const int32_t w = u16(p + 6), h = u16(p + 8);
+    *at = (place){.x = u16(box), .y = u16(box + 2)};
+    at->w = at->x + u16(box + 4);
+    at->h = at->y + u16(box + 6);
+    if (at->w < w) at->w = w;
+    if (at->h < h) at->h = h;
+    if (around < n_colour) memcpy(at->around, colours + 3 * around, 3);
+    memcpy(p + 6, box + 4, 4);
+    memset(box, 0, 4);
+    return true;
 }
-
-/* Where the first picture of an animation lies on its canvas. w 0: there is no animation. */
-typedef struct {
-    int32_t x, y, w, h;
-} webp_place;
 
 /* The picture of the first ANMF chunk as a file of its own, over p. Its alpha stays behind. Returns
  * the new length, or n when p holds no animation. */
-static size_t webp_first_frame(uint8_t *p, size_t n, webp_place *place) {
-    webp_place at = {0};
+static size_t webp_first_frame(uint8_t *p, size_t n, place *out) {
+    place at = {0};
     for (size_t i = 12; i + 24 <= n;) {
         const size_t len = gm_uint_at(p + i + 4, 4, false), end = i + 8 + len;
         if (len > n - i - 8) return n;
@@ -56,7 +80,7 @@ static size_t webp_first_frame(uint8_t *p, size_t n, webp_place *place) {
                 n = 12 + 8 + size;
                 if (n & 1) p[n++] = 0; /* chunks begin at even places; there was a header more */
                 for (int b = 0; b < 4; b++) p[4 + b] = (uint8_t)((n - 8) >> 8 * b);
-                *place = at;
+                *out = at;
                 return n;
             }
             k += 8 + size + (size & 1);
@@ -67,17 +91,19 @@ static size_t webp_first_frame(uint8_t *p, size_t n, webp_place *place) {
     return n;
 }
 
-/* Encoders cut the first picture to what is not transparent. The rest of the canvas is transparent
- * black, as libwebp begins it, whatever the file's own background. */
-static int put_on_canvas(gm_image *img, const webp_place *at, char *err, size_t errlen) {
+/* Encoders cut the first picture to what is not transparent. The rest of a WebP's canvas is
+ * transparent black, as libwebp begins it, whatever the file's own background. */
+static int put_on_canvas(gm_image *img, const place *at, char *err, size_t errlen) {
     if (at->w == 0 || (at->w == img->w && at->h == img->h)) return 0;
     const int fits = gm_image_check(at->w, at->h, err, errlen);
     if (fits) return fits;
     if (at->x > at->w - img->w || at->y > at->h - img->h)
         return gm_fail(err, errlen, GM_EFORMAT,
                        "picture: damaged, a frame is larger than the animation");
-    uint8_t *rgb = gm_calloc((size_t)at->w * (size_t)at->h, 3);
+    const size_t n = (size_t)at->w * (size_t)at->h;
+    uint8_t *rgb = gm_malloc(n, 3);
     if (!rgb) return gm_fail(err, errlen, GM_ENOMEM, "out of memory for the picture");
+    for (size_t i = 0; i < n; i++) memcpy(rgb + 3 * i, at->around, 3);
     for (int32_t y = 0; y < img->h; y++)
         memcpy(rgb + ((size_t)(at->y + y) * (size_t)at->w + (size_t)at->x) * 3,
                img->rgb + (size_t)y * (size_t)img->w * 3, (size_t)img->w * 3);
@@ -106,14 +132,14 @@ static int decode_mended(const char *codec, const uint8_t *p, size_t n, gm_image
     uint8_t *copy = gm_calloc(n + TAIL, 1);
     if (!copy) return gm_fail(err, errlen, GM_ENOMEM, "out of memory for the picture");
     memcpy(copy, p, n);
-    const bool whole = gif ? gif_make_opaque(copy, n) : webp || bmp_bytes(p, n) <= n;
-    webp_place place = {0};
-    if (webp) n = webp_first_frame(copy, n, &place);
+    place at = {0};
+    const bool whole = gif ? gif_first_frame(copy, n, &at) : webp || bmp_bytes(p, n) <= n;
+    if (webp) n = webp_first_frame(copy, n, &at);
     else if (!gif) n += TAIL;
     const int rc = whole ? gm_avlib_image(codec, copy, n, out, cancel, err, errlen)
                          : gm_fail(err, errlen, GM_EFORMAT, "picture: damaged or cut off");
     gm_free(copy);
-    return rc ? rc : put_on_canvas(out, &place, err, errlen);
+    return rc ? rc : put_on_canvas(out, &at, err, errlen);
 }
 
 static int decode_tiff(const uint8_t *p, size_t n, gm_image *out, const gm_cancel *cancel,

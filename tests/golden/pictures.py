@@ -92,6 +92,18 @@ def write_ycck(path, ycc, k):
     path.write_bytes(data)
 
 
+def move_gif(source, path, size, at):
+    """Its first picture at a place of a canvas, whose own background is told to be another colour."""
+    data = bytearray(source.read_bytes())
+    data[6:12] = struct.pack("<HHBB", *size, data[10], 5)
+    i = 13 + (6 << (data[10] & 7))
+    if data[i] == 0x21:  # which colour is transparent
+        i += 8
+    assert data[i] == 0x2C
+    data[i + 1 : i + 5] = struct.pack("<HH", *at)
+    path.write_bytes(data)
+
+
 def exif_of(order, kind, value):
     """Exif with an orientation of a TIFF type: 1 BYTE, 3 SHORT, 4 LONG."""
     number = {1: "B", 3: "H", 4: "I"}[kind]
@@ -204,6 +216,12 @@ def main():
     add("animated_part.webp", part, save_all=True, append_images=[other], lossless=True)
 
     add_turned(out, p, smooth, add)
+
+    for name, source, size, at in (("part.gif", "palette.gif", (W + 5, H + 7), (4, 3)),
+                                   ("part_clear.gif", "palette_clear.gif", (W + 5, H + 7), (4, 3)),
+                                   ("part_large.gif", "palette.gif", (6, 5), (2, 1))):
+        move_gif(out / source, out / name, size, at)
+        items.append((name, 0))
 
     lines, pixels = [], b""
     for name, tolerance in items:
