@@ -144,14 +144,18 @@ static bool is_unknown_kind(int av) {
  * form. */
 static bool widen_chroma(const char *codec, const void *frame, gm_image *out,
                          const gm_cancel *cancel) {
-    enum { YUV420P = 0, YUVJ420P = 12, YUVJ422P = 13, YUVJ444P = 14, YUVA420P = 33 };
+    enum { YUV420P = 0, YUVJ420P = 12, YUVJ422P = 13, YUVJ444P = 14, YUVJ440P = 32, YUVA420P = 33 };
     const int32_t form = gm_av_format(frame);
     const bool webp = strcmp(codec, "webp") == 0 && (form == YUV420P || form == YUVA420P);
-    const bool jpeg = strcmp(codec, "mjpeg") == 0 && form >= YUVJ420P && form <= YUVJ444P;
+    /* by name: the numbers above are old ones, which stay */
+    const bool quarter = form == gm_av.av_get_pix_fmt("yuvj411p");
+    const bool jpeg = strcmp(codec, "mjpeg") == 0 &&
+                      ((form >= YUVJ420P && form <= YUVJ444P) || form == YUVJ440P || quarter);
     gm_chroma c = {.w = gm_av_width(frame),
                    .h = gm_av_height(frame),
-                   .half_x = form != YUVJ444P,
+                   .half_x = form != YUVJ444P && form != YUVJ440P,
                    .half_y = form != YUVJ422P && form != YUVJ444P,
+                   .quarter_x = quarter,
                    .webp = webp};
     if (!webp && !jpeg) return false;
     if (c.w < 1 || c.h < 1 || (int64_t)c.w * c.h > (int64_t)GM_IMAGE_MAX_MPIXEL << 20) return false;

@@ -17,6 +17,7 @@ typedef struct {
     X(util, void *, av_frame_alloc, (void))                                                        \
     X(util, void, av_frame_free, (void **))                                                        \
     X(util, void *, av_frame_get_side_data, (const void *, int))                                   \
+    X(util, int, av_get_pix_fmt, (const char *))                                                   \
     X(util, int, av_opt_set_int, (void *, const char *, int64_t, int))                             \
     X(util, int, av_opt_get_int, (void *, const char *, int, int64_t *))                           \
     X(util, int, av_opt_get, (void *, const char *, int, uint8_t **))                              \

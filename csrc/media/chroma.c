@@ -7,6 +7,7 @@ static uint8_t clamp(int32_t v) { return (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v
 /* Colour sample of plane k for pixel (x, y). near and far: 3 : 1 in each direction that is halved;
  * at the border the far one is the near one. */
 static int32_t sample(const gm_chroma *c, int k, int32_t x, int32_t y) {
+    if (c->quarter_x) return c->plane[k][(int64_t)y * c->line[k] + x / 4];
     const int32_t cw = c->half_x ? (c->w + 1) / 2 : c->w, ch = c->half_y ? (c->h + 1) / 2 : c->h;
     const int32_t nx = c->half_x ? x / 2 : x, ny = c->half_y ? y / 2 : y;
     int32_t fx = c->half_x ? nx + (x & 1 ? 1 : -1) : nx,

@@ -104,6 +104,17 @@ def move_gif(source, path, size, at):
     path.write_bytes(data)
 
 
+def write_sampled(path, image, before, after):
+    """A JPEG with its blocks of luma in another order, which Pillow cannot write: the picture is jumbled,
+    but there are as many blocks as before, so it is a whole file."""
+    image.save(path, quality=95, subsampling=before[0])
+    data = bytearray(path.read_bytes())
+    at = data.index(b"\xff\xc0") + 11
+    assert data[at] == before[1]
+    data[at] = after
+    path.write_bytes(data)
+
+
 def exif_of(order, kind, value):
     """Exif with an orientation of a TIFF type: 1 BYTE, 3 SHORT, 4 LONG."""
     number = {1: "B", 3: "H", 4: "I"}[kind]
@@ -222,6 +233,11 @@ def main():
                                    ("part_large.gif", "palette.gif", (6, 5), (2, 1))):
         move_gif(out / source, out / name, size, at)
         items.append((name, 0))
+
+    # Colour that is halved downwards, as when a camera's picture is turned; and a quarter of it.
+    write_sampled(out / "440.jpg", smooth, (1, 0x21), 0x12)
+    write_sampled(out / "411.jpg", smooth.resize((32, 16)), (2, 0x22), 0x41)
+    items += [("440.jpg", 4), ("411.jpg", 4)]
 
     lines, pixels = [], b""
     for name, tolerance in items:
