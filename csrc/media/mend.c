@@ -167,10 +167,20 @@ static int decode_tiff(const uint8_t *p, size_t n, gm_image *out, const gm_cance
                    "a TIFF with %d bits for each value cannot be read; save it as PNG", bits);
 }
 
-/* Scans of a JPEG. A marker with a length follows each scan's bytes, in which 0xff stands before 0
- * or a restart only. */
-static size_t jpeg_scans(const uint8_t *p, size_t n) {
-    size_t scans = 0;
+/* What a JPEG's markers tell. */
+typedef struct {
+    size_t scans, colours;
+    bool adobe; /* what four colours are is told */
+} jpeg_marks;
+
+static bool is_frame(uint8_t mark) {
+    return mark >= 0xc0 && mark <= 0xcf && mark != 0xc4 && mark != 0xc8 && mark != 0xcc;
+}
+
+/* A marker with a length follows each scan's bytes, in which 0xff stands before 0 or a restart
+ * only. */
+static jpeg_marks read_marks(const uint8_t *p, size_t n) {
+    jpeg_marks m = {0};
     for (size_t i = 2; i + 4 <= n;) {
         const uint8_t mark = p[i + 1];
         if (p[i] != 0xff || mark == 0xff) {
@@ -180,23 +190,44 @@ static size_t jpeg_scans(const uint8_t *p, size_t n) {
         } else if (mark == 0xd9) {
             break;
         } else {
-            scans += mark == 0xda;
+            m.scans += mark == 0xda;
+            if (is_frame(mark) && i + 9 < n) m.colours = p[i + 9];
+            if (mark == 0xee && i + 9 <= n && memcmp(p + i + 4, "Adobe", 5) == 0) m.adobe = true;
             i += 2 + ((size_t)p[i + 2] << 8 | p[i + 3]);
         }
     }
-    return scans;
+    return m;
 }
 
 /* A scan of a few bytes can cost a pass over the whole picture, which nothing interrupts; encoders
  * write a dozen. */
 enum { JPEG_MAX_SCANS = 128 };
 
+/* FFmpeg takes four colours without Adobe's mark for luma, colour and alpha. The reference's reader
+ * takes them for CMYK, and as with the mark. */
+static int decode_marked(const uint8_t *p, size_t n, gm_image *out, const gm_cancel *cancel,
+                         char *err, size_t errlen) {
+    enum { BEGIN = 2 };
+    static const uint8_t mark[] = {0xff, 0xee, 0,   14, 'A', 'd', 'o', 'b',
+                                   'e',  0,    100, 0,  0,   0,   0,   0};
+    uint8_t *copy = gm_malloc(n + sizeof mark, 1);
+    if (!copy) return gm_fail(err, errlen, GM_ENOMEM, "out of memory for the picture");
+    memcpy(copy, p, BEGIN);
+    memcpy(copy + BEGIN, mark, sizeof mark);
+    memcpy(copy + BEGIN + sizeof mark, p + BEGIN, n - BEGIN);
+    const int rc = gm_avlib_image("mjpeg", copy, n + sizeof mark, out, cancel, err, errlen);
+    gm_free(copy);
+    return rc;
+}
+
 static int decode_jpeg(const uint8_t *p, size_t n, gm_image *out, const gm_cancel *cancel,
                        char *err, size_t errlen) {
-    if (jpeg_scans(p, n) > JPEG_MAX_SCANS)
+    const jpeg_marks marks = read_marks(p, n);
+    if (marks.scans > JPEG_MAX_SCANS)
         return gm_fail(err, errlen, GM_EUNSUPPORTED,
                        "a JPEG of more than %d scans cannot be read; save it as PNG",
                        JPEG_MAX_SCANS);
+    if (marks.colours == 4 && !marks.adobe) return decode_marked(p, n, out, cancel, err, errlen);
     return gm_avlib_image("mjpeg", p, n, out, cancel, err, errlen);
 }
 

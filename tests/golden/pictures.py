@@ -239,6 +239,12 @@ def main():
     write_sampled(out / "411.jpg", smooth.resize((32, 16)), (2, 0x22), 0x41)
     items += [("440.jpg", 4), ("411.jpg", 4)]
 
+    # Four colours without Adobe's mark.
+    data = (out / "ycck.jpg").read_bytes()
+    assert b"\xff\xee\0\x0eAdobe" in data
+    (out / "cmyk_plain.jpg").write_bytes(data.replace(b"\xff\xee\0\x0eAdobe", b"\xff\xef\0\x0eOther"))
+    items.append(("cmyk_plain.jpg", 6))
+
     lines, pixels = [], b""
     for name, tolerance in items:
         image = ImageOps.exif_transpose(Image.open(out / name))
