@@ -116,7 +116,7 @@ int cli_encode_prompt(gm_engine *e, const cli_prompt *p, int32_t image_tokens, c
 void cli_encoded_finish(cli_encoded *c);
 gm_prompt cli_prompt_of(const cli_encoded *c); /* borrows */
 
-/* --image-tokens: 0 or CLI_USAGE. */
+/* --image-tokens, which options take from 70 to 1120; 0: not given. 0 or CLI_USAGE. */
 int cli_check_image_tokens(int32_t n);
 
 /* ---- commands: arguments after the command's name ---- */
