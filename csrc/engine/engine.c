@@ -40,6 +40,7 @@ static void choose_sizes(gm_engine *e, const gm_engine_opts *o, int32_t *n_batch
     int32_t n_ctx = o->n_ctx > 0 ? o->n_ctx : GM_DEFAULT_CTX;
     int32_t trained = e->config.n_ctx_train;
     if (o->n_ctx == 0 && trained > 0 && trained < n_ctx) n_ctx = trained;
+    if (o->n_ctx == 0 && n_ctx < o->min_ctx) n_ctx = o->min_ctx;
     *n_batch = o->n_batch > 0 ? o->n_batch : GM_DEFAULT_BATCH;
     if (*n_batch > n_ctx) *n_batch = n_ctx;
     e->kv.n_ctx = n_ctx;

@@ -25,6 +25,7 @@ typedef struct {
     bool or_cpu;             /* a device that is not there is replaced by the CPU, with a note */
     int32_t n_threads;       /* 0: default */
     int32_t n_ctx;           /* 0: GM_DEFAULT_CTX, or the model's own if smaller */
+    int32_t min_ctx;         /* no fewer when n_ctx is 0 */
     int32_t n_batch;         /* largest chunk; 0: GM_DEFAULT_BATCH */
     /* -1: auto (F32 for float weights and small models, else F16); else a gm_dtype */
     int32_t kv_type;

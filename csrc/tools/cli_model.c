@@ -22,14 +22,13 @@ static void to_stderr(void *ud, gm_log_level level, const char *room, const char
 int cli_open(gm_engine **e, const cli_model *m) {
     *e = NULL;
     if (gm_env(GM_ENV_LOG)) gm_log_set_sink(to_stderr, NULL);
-    int32_t ctx = m->ctx;
-    /* Longer prompts than the default context are a fair wish on a command line. */
-    if (ctx == 0 && m->min_ctx > GM_DEFAULT_CTX) ctx = m->min_ctx;
     int32_t n_batch = m->chunk > m->image_tokens ? m->chunk : m->image_tokens;
     gm_engine_opts o = {.model_path = m->model,
                         .device = m->device,
                         .n_threads = m->threads,
-                        .n_ctx = ctx,
+                        .n_ctx = m->ctx,
+                        /* Longer prompts than the usual context are a fair wish here. */
+                        .min_ctx = m->min_ctx,
                         .n_batch = n_batch > GM_DEFAULT_BATCH ? n_batch : 0,
                         .mmproj_path = m->mmproj,
                         .kv_type = -1};

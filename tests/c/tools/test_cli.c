@@ -453,6 +453,22 @@ static void a_long_prompt_gets_a_long_context(void **state) {
           "n_ctx is 100; send less or raise it");
 }
 
+/* A model made for a shorter context than the default refused a prompt of 101 tokens, and took one
+ * of nine thousand. */
+static void a_model_of_a_short_context_takes_a_longer_prompt(void **state) {
+    (void)state;
+    static char text[101];
+    assert_true(
+        tiny_model_write(tmp_path(&tmp, "short.gguf"), &(tiny_opts){.seed = 3, .n_ctx = 64}));
+    for (size_t i = 0; i < sizeof text; i++) text[i] = (char)('!' + i * 31 % 90);
+    write_file(tmp_path(&tmp, "text"), text, sizeof text);
+    succeeds("run -m %t/short.gguf --prompt-file %t/text -n 8 --ignore-eos --json");
+    assert_true(prompt_tokens() > 64);
+    assert_non_null(strstr(result.out, "\"stop_reason\": \"length\""));
+    succeeds("logits -m %t/short.gguf --prompt-file %t/text --positions last --out %t/x.f32");
+    fails("run -m %t/short.gguf --prompt-file %t/text -n 1 --ctx 64", 1, "n_ctx is 64");
+}
+
 /* The size of a pipe is 0, and that of a file of 4 MiB or more was taken for 0: both got a context
  * of 8192 positions. */
 static void the_context_is_as_long_however_the_prompt_arrives(void **state) {
@@ -848,6 +864,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(a_stop_string_ends_the_text_before_it),
         cmocka_unit_test(a_picture_becomes_as_many_tokens_as_its_budget_allows),
         cmocka_unit_test(a_long_prompt_gets_a_long_context),
+        cmocka_unit_test(a_model_of_a_short_context_takes_a_longer_prompt),
         cmocka_unit_test(the_context_is_as_long_however_the_prompt_arrives),
         cmocka_unit_test(bench_prints_one_object_or_line_per_test),
         cmocka_unit_test(logits_come_in_the_order_asked_for),
