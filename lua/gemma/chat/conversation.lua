@@ -142,7 +142,8 @@ function Conversation:over(heard, whole, info, err)
       self:over(heard, whole, info, err)
     end, LOCKED_MS)
   end
-  if self.handle == heard.handle then
+  local newest = self.handle == heard.handle
+  if newest then
     self.handle = nil
   end
   local stopped = self.stopped or info == 'cancelled'
@@ -151,7 +152,7 @@ function Conversation:over(heard, whole, info, err)
   if whole or (stopped and said:find('%S')) then
     local thought = table.concat(heard.thought)
     self.turns[#self.turns + 1] = { role = 'model', text = said, thought = thought }
-  elseif err == 'ETOOLONG' and #self.turns > 1 then
+  elseif newest and err == 'ETOOLONG' and #self.turns > 1 then
     -- It would begin the next question, which could then not be short enough.
     self.turns[#self.turns] = nil
   end
