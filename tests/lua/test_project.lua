@@ -894,22 +894,10 @@ local function fill(c)
     _G.Asked = 0
     local place = { uri = vim.uri_from_fname(vim.fn.getcwd() .. '/shop.lua'),
       range = { start = { line = 0, character = 0 }, ['end'] = { line = 0, character = 8 } } }
-    vim.lsp.start({ name = 'test', cmd = function()
-      return {
-        request = function(method, _, callback)
-          if method == 'textDocument/definition' then
-            Asked = Asked + 1
-            vim.schedule(function() callback(nil, place) end)
-          else
-            callback(nil, method == 'initialize' and { capabilities = { definitionProvider = true } } or nil)
-          end
-          return true, 1
-        end,
-        notify = function() return true end,
-        is_closing = function() return false end,
-        terminate = function() end,
-      }
-    end })]])
+    vim.lsp.start({ name = 'test', cmd = Server({}, function(_, callback)
+      Asked = Asked + 1
+      vim.schedule(function() callback(nil, place) end)
+    end) })]])
 end
 
 --- The sources that are in the prompt now.
