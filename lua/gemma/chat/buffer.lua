@@ -66,8 +66,10 @@ function Buffer:thought_rows()
   local rows = {}
   for _, t in ipairs(self.thoughts) do
     local at = self:row_of(t)
-    for row = at or 0, at and at + (t.open and t.n or 0) or -1 do
-      rows[row] = t
+    if at then
+      for row = at, at + (t.open and t.n or 0) do
+        rows[row] = t
+      end
     end
   end
   return rows

@@ -126,9 +126,11 @@ end
 ---@param path string
 function M.tell(path)
   local busy = vim.api.nvim_get_mode().mode ~= 'n' or vim.fn.reg_executing() ~= ''
+  if busy or #vim.api.nvim_list_uis() == 0 or vim.fn.getcmdwintype() ~= '' then
+    return
+  end
   local stamp = stamp_of(vim.uv.fs_stat(path))
-  local unseen = busy or #vim.api.nvim_list_uis() == 0 or vim.fn.getcmdwintype() ~= ''
-  if unseen or told[path] == stamp then
+  if told[path] == stamp then
     return
   end
   told[path] = stamp
