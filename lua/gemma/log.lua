@@ -5,6 +5,7 @@ local M = {}
 M.levels = { off = 0, error = 1, warn = 2, info = 3, debug = 4, trace = 5 }
 
 local RING = 200
+local MOST = 1024 * 1024 -- bytes of a file that is written on
 local ring, ring_at = {}, 0
 local file ---@type file*?
 
@@ -21,6 +22,18 @@ function M.keeps(level)
   return M.levels[level] <= want
 end
 
+--- The file of this session. One that has become large steps aside, in place of the one before it.
+---@return file*?
+local function open()
+  local path = M.path()
+  pcall(vim.fn.mkdir, vim.fs.dirname(path), 'p')
+  local stat = vim.uv.fs_stat(path)
+  if stat and stat.size > MOST then
+    vim.uv.fs_rename(path, path .. '.old')
+  end
+  return (io.open(path, 'a'))
+end
+
 --- Safe to call from anywhere but a fast event. Without a file the lines in memory remain.
 ---@param level 'error'|'warn'|'info'|'debug'|'trace'
 ---@param fmt string
@@ -33,10 +46,7 @@ function M.write(level, fmt, ...)
   local line = ('%s %-5s %s'):format(os.date('%Y-%m-%d %H:%M:%S'), level, text:gsub('%c', ' '))
   ring_at = ring_at % RING + 1
   ring[ring_at] = line
-  if not file then
-    pcall(vim.fn.mkdir, vim.fs.dirname(M.path()), 'p')
-    file = io.open(M.path(), 'a')
-  end
+  file = file or open()
   if file then
     file:write(line, '\n')
     file:flush()

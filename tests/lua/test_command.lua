@@ -659,6 +659,23 @@ test("log = 'off' writes no file and keeps no line", function()
   h.eq(kept, { { 1, true }, { 0, false } })
 end)
 
+test('a log of more than 1 MB steps aside when a session begins to write, in place of the one before', function()
+  local c = h.child()
+  local path = c:lua("return require('gemma.log').path()")
+  local long = ('x'):rep(1024 * 1024) .. '\n'
+  vim.fn.mkdir(vim.fs.dirname(path), 'p')
+  for name, text in pairs({ [path] = long, [path .. '.old'] = 'older\n' }) do
+    local f = assert(io.open(name, 'wb'))
+    f:write(text)
+    f:close()
+  end
+  c:lua("local log = require('gemma.log') log.error('first') log.error('second')")
+  local now = vim.fn.readfile(path)
+  h.eq(#now, 2)
+  h.has(now[1], 'first')
+  h.eq(vim.uv.fs_stat(path .. '.old').size, #long)
+end)
+
 test('leaving with work under way waits at most 200 ms', function()
   local c = child()
   c:lua("require('gemma').ask({ prompt = 'x' })")
