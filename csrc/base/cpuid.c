@@ -18,6 +18,9 @@
 #ifdef __x86_64__
 #define GM_X86 1
 #include <cpuid.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#endif
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #elif defined(__aarch64__) && defined(__APPLE__)
@@ -32,6 +35,7 @@ static const char *const level_names[N_LEVEL] = {
     [GM_CPU_AVXVNNI] = "avxvnni",
     [GM_CPU_AVX512] = "avx512",
     [GM_CPU_AVX512VNNI] = "avx512vnni",
+    [GM_CPU_AMX] = "amx",
     [GM_CPU_NEON] = "neon",
     [GM_CPU_DOTPROD] = "dotprod",
     [GM_CPU_I8MM] = "i8mm",
@@ -48,11 +52,24 @@ static void add_feature(const char *name) {
 }
 
 #ifdef GM_X86
-/* Register state that the operating system saves: bits 1, 2 are SSE and AVX, 5 to 7 AVX-512. */
+/* Register state that the operating system saves: bits 1, 2 are SSE and AVX, 5 to 7 AVX-512, 17 and
+ * 18 those of AMX. */
 static uint64_t read_xcr0(void) {
     uint32_t lo, hi;
     __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
     return (uint64_t)hi << 32 | lo;
+}
+
+/* The matrix registers are 8 KiB, so the kernel saves them only for processes that have asked
+ * (Documentation/arch/x86/xstate.rst). It says no where a thread's stack for signals is too small
+ * for them. */
+static bool ask_for_amx(void) {
+#ifdef __linux__
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XTILEDATA = 18 };
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XTILEDATA) == 0;
+#else
+    return false;
+#endif
 }
 
 static bool bit(uint32_t reg, int i, const char *name) {
@@ -81,6 +98,9 @@ static void detect(void) {
          vl = bit(b7, 31, "avx512vl"), vnni = bit(c7, 11, "avx512vnni");
     has[GM_CPU_AVX512] = has[GM_CPU_AVX2] && f && dq && bw && vl;
     has[GM_CPU_AVX512VNNI] = has[GM_CPU_AVX512] && vnni;
+    const bool os_amx = (xcr0 & 0x60000) == 0x60000, tile = bit(d7, 24, "amx_tile"),
+               bf16 = bit(d7, 22, "amx_bf16"), convert = bit(a71, 5, "avx512_bf16");
+    has[GM_CPU_AMX] = has[GM_CPU_AVX512VNNI] && os_amx && tile && bf16 && convert && ask_for_amx();
 }
 #elif defined(__aarch64__)
 static void detect(void) {

@@ -11,6 +11,7 @@ typedef enum {
     GM_CPU_AVXVNNI,    /* + avx_vnni (256 bit) */
     GM_CPU_AVX512,     /* avx512 f bw dq vl */
     GM_CPU_AVX512VNNI, /* + avx512_vnni */
+    GM_CPU_AMX,        /* + avx512_bf16, amx_tile, amx_bf16 */
     GM_CPU_NEON,       /* armv8-a */
     GM_CPU_DOTPROD,    /* + dotprod (armv8.2-a) */
     GM_CPU_I8MM,       /* + i8mm (armv8.6-a) */

@@ -2,8 +2,8 @@
  *
  *   GEMMA_LOG       info,room=trace      what is logged (log.h)
  *   GEMMA_BACKEND   auto|cpu|vulkan[:n]|split:K|null   instead of the device that was asked for
- *   GEMMA_CPU       ref|avx2|avxvnni|avx512|avx512vnni|neon|dotprod|i8mm   highest instruction set
- *                                        used (cpuid.h)
+ *   GEMMA_CPU       ref|avx2|avxvnni|avx512|avx512vnni|amx|neon|dotprod|i8mm   highest set of
+ *                                        instructions used (cpuid.h)
  *   GEMMA_THREADS   n                    overrides the number of compute threads
  *   GEMMA_PROBE     dir:name:layer:pos   dump of activations (model/probe.h)
  *   GEMMA_VULKAN_CHECK  1                with the validation layer, where it is installed

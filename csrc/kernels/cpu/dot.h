@@ -51,6 +51,7 @@ struct gm_xq {
     int32_t *s16;     /* [n_tok, n_pad / 16] */
     float *ds32;      /* d * s32 */
     float *ds16;      /* d * s16 */
+    uint16_t *bf;     /* instead of all these: bfloat16, as gemm_tile.h says */
     gm_xq_few few;    /* zeroed for tiles */
 };
 

@@ -6,7 +6,7 @@
  * Few tokens: the rows stream through the kernels of dot.h. Many: panels of the rows are unpacked
  * and go through the tiles of gemm_tile.h. What stays where in a piece of tiles:
  *
- *     for each stretch of K (512)
+ *     for each stretch of K (512; of bfloat16 256, for the same bytes)
  *         for each panel of 32 rows of the piece
  *             unpack the panel                       first-level cache, 16 KiB
  *             for all tokens, some at a time
@@ -72,6 +72,7 @@ typedef struct {
     const gm_cancel *cancel;
     int32_t tok0, n_tok; /* tokens of this pass */
     bool tiles;          /* rather than dot products */
+    bool bf16;           /* those of gm_tile_fns.tile_bf16 */
     /* fine, and the kernels take float activations: nothing is quantised */
     bool exact;
     bool twice;               /* fine, and they do not: x is quantised, and what that lost of it */
@@ -100,6 +101,7 @@ static void free_scratch(const gm_matmul_ctx *m, scratch *s) {
     gm_free(x->s16);
     gm_free(x->ds32);
     gm_free(x->ds16);
+    gm_free(x->bf);
     for (size_t i = 0; i < GM_XQ_ORDERS; i++) gm_free(s->few.q[i]);
     for (size_t i = 0; i < GM_XQ_SCALES; i++) gm_free(s->few.d[i]);
     gm_free(s->fine_x);
@@ -143,6 +145,9 @@ static bool alloc_scratch(const gm_matmul_ctx *m, scratch *s, size_t tok, size_t
     x->s16 = gm_malloc(n / 16, sizeof *x->s16);
     x->ds32 = gm_malloc(n / 32, sizeof *x->ds32);
     x->ds16 = gm_malloc(n / 16, sizeof *x->ds16);
+    x->bf = gm_malloc(
+        m->tile.tile_bf16 && !m->fine ? (size_t)round_up((int32_t)tok, GM_TILE_BF16_TOK) * pad : 0,
+        sizeof *x->bf);
     gm_xq_few *few = &s->few;
     bool ok = true;
     for (size_t i = 0; i < GM_XQ_ORDERS; i++) ok &= (few->q[i] = gm_malloc(GM_XQ_FEW, pad)) != NULL;
@@ -150,7 +155,8 @@ static bool alloc_scratch(const gm_matmul_ctx *m, scratch *s, size_t tok, size_t
         ok &= (few->d[i] = gm_malloc(GM_XQ_FEW * (pad / 16), sizeof *few->d[i])) != NULL;
     s->fine_x = gm_malloc(m->fine ? n : 0, sizeof *s->fine_x);
     s->threads = gm_calloc((size_t)gm_team_size(m->team), sizeof *s->threads);
-    ok = ok && x->q && x->d && x->s32 && x->s16 && x->ds32 && x->ds16 && s->fine_x && s->threads;
+    ok = ok && x->q && x->d && x->s32 && x->s16 && x->ds32 && x->ds16 && x->bf && s->fine_x &&
+         s->threads;
     for (int i = 0; ok && i < gm_team_size(m->team); i++)
         ok = alloc_thread(m, &s->threads[i], tok, pad);
     return ok;
@@ -191,6 +197,12 @@ static void quantise_rows_twice(const job *j, int begin, int end) {
         for (size_t i = 0; i < n_in; i++) rest[i] = row[i] - d[i / GM_XQ_BLOCK] * (float)q[i];
         m->dot.quantise(x, j->n_tok + t);
     }
+}
+
+static void round_rows(void *ud, int begin, int end, int thread) {
+    const job *j = ud;
+    (void)thread;
+    for (int t = begin; t < end; t++) j->m->tile.round_bf16(&j->m->s.xq, t);
 }
 
 /* Tokens of an item of quantise: one or, if they are interleaved, those of a tile. */
@@ -248,12 +260,16 @@ static void compute_rows(const job *j, int mat, int row, int n_row, thread_scrat
     }
 }
 
-/* The first n_row columns of a panel's sums to their place in out. */
+/* The sums of a piece to their places in out: all of a token at once, since tokens lie in different
+ * pages. sums: [panels, n_tok, GM_TILE_ROWS]; out: [n_tok, n_row], rows n_out floats apart. */
 static void copy_sums(const float *sums, int n_tok, int n_row, float *out, size_t n_out) {
+    const size_t panel_sums = (size_t)n_tok * GM_TILE_ROWS;
     for (int t = 0; t < n_tok; t++, sums += GM_TILE_ROWS, out += n_out) {
-        if (n_row >= GM_TILE_ROWS)
-            memcpy(out, sums, GM_TILE_ROWS * sizeof *out); /* a constant size needs no call */
-        else memcpy(out, sums, (size_t)n_row * sizeof *out);
+        const float *from = sums;
+        int r = 0;
+        for (; r + GM_TILE_ROWS <= n_row; r += GM_TILE_ROWS, from += panel_sums)
+            memcpy(out + r, from, GM_TILE_ROWS * sizeof *out); /* a constant size needs no call */
+        memcpy(out + r, from, (size_t)(n_row - r) * sizeof *out);
     }
 }
 
@@ -295,9 +311,11 @@ static void compute_tiles(const job *j, int mat, int row, int n_row, thread_scra
     const gm_tensor *w = j->op->w[mat];
     int n_in = m->s.xq.n_in, n_panel = (n_row + GM_TILE_ROWS - 1) / GM_TILE_ROWS;
     bool quantised = is_quantised(w);
-    bool blas = !quantised && m->use_blas;
-    int stretch = blas ? BLAS_K : quantised ? GM_TILE_K : GM_TILE_K_FLOAT;
-    gm_tile_fn tile = quantised ? m->tile.tile_quant : m->tile.tile_float;
+    bool blas = !quantised && m->use_blas, bf16 = quantised && j->bf16;
+    int stretch = blas ? BLAS_K : bf16 ? GM_TILE_K_BF16 : quantised ? GM_TILE_K : GM_TILE_K_FLOAT;
+    gm_tile_fn tile = bf16        ? m->tile.tile_bf16
+                      : quantised ? m->tile.tile_quant
+                                  : m->tile.tile_float;
     size_t panel_sums = (size_t)j->n_tok * GM_TILE_ROWS;
     memset(s->sums, 0, (size_t)n_panel * panel_sums * sizeof *s->sums);
     if (!blas) {
@@ -305,7 +323,9 @@ static void compute_tiles(const job *j, int mat, int row, int n_row, thread_scra
                                      min_int(n_row, GM_TILE_ROWS), 0, min_int(n_in, stretch), 1);
         gm_ahead_step(&all);
     }
-    const int width = m->s.xq.tile_tok ? m->s.xq.tile_tok : GM_TILE_TOK,
+    const int width = bf16               ? 2 * GM_TILE_BF16_TOK
+                      : m->s.xq.tile_tok ? m->s.xq.tile_tok
+                                         : GM_TILE_TOK,
               n_tile = (j->n_tok + width - 1) / width;
     for (int k = 0; k < n_in; k += stretch) {
         /* A piece is 128 rows times 512 tokens: half a second of plain C. */
@@ -320,7 +340,9 @@ static void compute_tiles(const job *j, int mat, int row, int n_row, thread_scra
             }
             gm_panel p = gm_tile_pack(&m->tile, &m->dot, w->dtype, gm_tensor_row(w, row + first),
                                       w->row_bytes, n, k, kc, &s->pack);
-            const int n_step = n_tile * (quantised ? kc / p.info->group : 1);
+            const int n_step = bf16        ? n_tile * kc / 32
+                               : quantised ? n_tile * kc / p.info->group
+                                           : n_tile;
             gm_ahead ahead = panel_ahead(w, row, n_row, first, k, stretch, n_step);
             p.ahead = &ahead;
             tile(&p, &m->s.xq, 0, j->n_tok, sums);
@@ -330,8 +352,7 @@ static void compute_tiles(const job *j, int mat, int row, int n_row, thread_scra
     }
     size_t n_out = (size_t)gm_tensor_rows(w);
     float *out = (float *)j->op->out[mat]->data + (size_t)j->tok0 * n_out + row;
-    for (int i = 0; i < n_panel; i++, n_row -= GM_TILE_ROWS)
-        copy_sums(s->sums + (size_t)i * panel_sums, j->n_tok, n_row, out + i * GM_TILE_ROWS, n_out);
+    copy_sums(s->sums, j->n_tok, n_row, out, n_out);
 }
 
 static void compute_pieces(void *ud, int begin, int end, int thread) {
@@ -422,12 +443,14 @@ static int run_tokens(gm_matmul_ctx *m, const gm_op_matmul *op, int32_t tok0, in
 
     job j = {.m = m, .op = op, .cancel = cancel, .tok0 = tok0, .n_tok = n_tok};
     j.tiles = x->n_tok > GM_XQ_FEW || n_tok >= min_tok(m, op);
+    j.bf16 = j.tiles && m->tile.tile_bf16 && !m->fine && n_tok >= m->tile.min_bf16;
     x->few = j.tiles ? (gm_xq_few){0} : orders_for(m, op);
     j.exact = fine && !j.tiles && all_exact(m, op);
     j.twice = fine && !j.exact;
     x->x = j.twice ? m->s.fine_x : (const float *)op->x->data + (size_t)tok0 * (size_t)x->n_in;
-    x->tile_tok = j.tiles ? gm_tile_width(&m->tile, n_tok) : 0;
-    if (quantised && !j.exact)
+    x->tile_tok = j.tiles && !j.bf16 ? gm_tile_width(&m->tile, n_tok) : 0;
+    if (quantised && j.bf16) gm_team_run(m->team, round_rows, &j, n_tok, 1, 1);
+    else if (quantised && !j.exact)
         gm_team_run(m->team, quantise, &j, (n_tok + item_tok(x) - 1) / item_tok(x), 1, 1);
     gm_team_run(m->team, compute_pieces, &j, cut(&j), 1, most_pieces(&j));
     return gm_cancelled(cancel) ? GM_ECANCELLED : GM_OK;

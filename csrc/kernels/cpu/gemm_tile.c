@@ -174,5 +174,6 @@ gm_panel gm_tile_pack(const gm_tile_fns *f, const gm_dot_fns *dot, gm_dtype t, c
                        s->min + h);
         else pack_slowly(f, dot->unpack[t], u, w, row_bytes, h, n_row, k0, kc, s);
     }
-    return (gm_panel){.info = u, .k0 = k0, .kc = kc, .q = s->q, .scale = s->scale, .min = s->min};
+    return (gm_panel){
+        .info = u, .k0 = k0, .kc = kc, .q = s->q, .scale = s->scale, .min = s->min, .bf = s->bf};
 }

@@ -15,6 +15,11 @@
  * distances serves all its tokens. Tiles have gm_xq.tile_tok tokens, the last one what is left:
  *
  *     word 0 of token 0, word 0 of token 1, ... word 0 of token n - 1, word 1 of token 0, ...
+ *
+ * Where the CPU multiplies matrices of bfloat16, many tokens are rounded to that instead of being
+ * quantised. Those of 16 tokens lie together (gm_xq.bf), 32 elements of one after 32 of the other:
+ *
+ *     k 0..31 of token 0, k 0..31 of token 1, ... k 0..31 of token 15, k 32..63 of token 0, ...
  */
 #pragma once
 
@@ -24,9 +29,11 @@ enum {
     GM_TILE_ROWS = 32,
     GM_TILE_PACK = 16,     /* rows turned at a time */
     GM_TILE_K = 512,       /* stretch of K of a quantised panel */
-    GM_TILE_K_FLOAT = 128, /* of a float panel; both are 16 KiB */
+    GM_TILE_K_FLOAT = 128, /* of a float panel */
+    GM_TILE_K_BF16 = 256,  /* of one of bfloat16; all are 16 KiB */
     GM_TILE_MIN_TOK = 7,   /* min_tok of gm_tile_fns where nothing else was measured */
     GM_TILE_TOK = 6,       /* tokens of a tile of interleaved rows, at most */
+    GM_TILE_BF16_TOK = 16, /* tokens whose bfloat16 lie together */
 };
 
 /* Weights that a later panel is made of, called for while tiles compute. A few lines of the cache
@@ -65,6 +72,7 @@ typedef struct {
     /* Quantised: */
     uint8_t *q;         /* [kc / 4, GM_TILE_ROWS, 4] */
     float *scale, *min; /* [kc / group, GM_TILE_ROWS] */
+    uint16_t *bf;       /* [kc, GM_TILE_ROWS], for tile_bf16 to fill */
     /* Float: */
     float *f; /* [kc, GM_TILE_ROWS] */
     /* Not the tile's own: */
@@ -93,7 +101,12 @@ typedef void (*gm_pack_fn)(const uint8_t *w, size_t row_bytes, int k0, int kc, u
 
 typedef struct {
     gm_tile_fn tile_quant, tile_float;
-    int tok;                         /* tokens of a tile of tile_quant at most; 0: it takes rows */
+    int tok; /* tokens of a tile of tile_quant at most; 0: it takes rows */
+    /* Quantised panels times gm_xq.bf; NULL: the CPU has no unit for it. tok: a multiple of
+     * GM_TILE_BF16_TOK. */
+    gm_tile_fn tile_bf16;
+    gm_xq_fn round_bf16;             /* row t of gm_xq.bf, from x */
+    int min_bf16;                    /* tokens from which on tile_bf16 is faster than tile_quant */
     gm_pack_fn pack[GM_DTYPE_LIMIT]; /* NULL: unpack, then turn */
     gm_turn_fn turn;
     gm_widen_fn widen[GM_DTYPE_LIMIT]; /* float formats only */
@@ -116,6 +129,7 @@ typedef struct {
     _Alignas(64) uint8_t q[GM_TILE_ROWS * GM_TILE_K];
     _Alignas(64) float scale[GM_TILE_ROWS * GM_TILE_K / 16];
     _Alignas(64) float min[GM_TILE_ROWS * GM_TILE_K / 16];
+    _Alignas(64) uint16_t bf[GM_TILE_ROWS * GM_TILE_K_BF16];
     /* As unpacked, before turning. */
     _Alignas(64) uint8_t row_q[GM_TILE_PACK * GM_TILE_K];
     _Alignas(64) float row_scale[GM_TILE_PACK * GM_TILE_K / 16];
@@ -123,7 +137,8 @@ typedef struct {
 } gm_tile_scratch;
 
 /* Elements k0 .. k0 + kc - 1 of n_row rows (up to GM_TILE_ROWS; the rest become zero) as a panel
- * in s. kc is at most GM_TILE_K, or GM_TILE_K_FLOAT for float formats. */
+ * in s. kc is at most GM_TILE_K, GM_TILE_K_FLOAT for float formats, GM_TILE_K_BF16 for tile_bf16.
+ */
 gm_panel gm_tile_pack(const gm_tile_fns *f, const gm_dot_fns *dot, gm_dtype t, const uint8_t *w,
                       size_t row_bytes, int n_row, int k0, int kc, gm_tile_scratch *s);
 

@@ -22,6 +22,7 @@ static void the_best_level_is_one_that_the_cpu_has(void **state) {
 
 static void a_level_includes_the_ones_below(void **state) {
     (void)state;
+    if (gm_cpu_has(GM_CPU_AMX)) assert_true(gm_cpu_has(GM_CPU_AVX512VNNI));
     if (gm_cpu_has(GM_CPU_AVX512VNNI)) assert_true(gm_cpu_has(GM_CPU_AVX512));
     if (gm_cpu_has(GM_CPU_AVX512)) assert_true(gm_cpu_has(GM_CPU_AVX2));
     if (gm_cpu_has(GM_CPU_AVXVNNI)) assert_true(gm_cpu_has(GM_CPU_AVX2));
@@ -63,6 +64,7 @@ static void every_level_has_a_name(void **state) {
     (void)state;
     assert_string_equal(gm_cpu_level_name(GM_CPU_REF), "ref");
     assert_string_equal(gm_cpu_level_name(GM_CPU_AVX512VNNI), "avx512vnni");
+    assert_string_equal(gm_cpu_level_name(GM_CPU_AMX), "amx");
     assert_string_equal(gm_cpu_level_name((gm_cpu_level)99), "unknown");
     assert_false(gm_cpu_has((gm_cpu_level)99));
 }

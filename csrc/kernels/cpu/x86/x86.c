@@ -22,4 +22,5 @@ void gm_x86_fill_tile(gm_tile_fns *f, gm_cpu_level level) {
         gm_tile_fill_avx512(f);
     }
     if (gm_cpu_uses(level, GM_CPU_AVX512VNNI)) gm_tile_fill_avx512vnni(f);
+    if (gm_cpu_uses(level, GM_CPU_AMX)) gm_tile_fill_amx(f);
 }

@@ -66,3 +66,4 @@ void gm_tile_fill_avx2(gm_tile_fns *f);
 void gm_tile_fill_avxvnni(gm_tile_fns *f);
 void gm_tile_fill_avx512(gm_tile_fns *f);
 void gm_tile_fill_avx512vnni(gm_tile_fns *f);
+void gm_tile_fill_amx(gm_tile_fns *f);
