@@ -3,11 +3,35 @@
 
 #include <dlfcn.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include "base/env.h"
 #include "base/cpuid.h"
+
+#ifdef __linux__
+/* The kernel gives no matrix registers to a process in which a stack for signals has no room for
+ * them. In a process of its own, before anybody has asked what the CPU has. */
+static void a_small_stack_for_signals_keeps_amx_away(void **state) {
+    (void)state;
+    enum { SMALL = 8192 }; /* they need 11 KiB */
+    const pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        static char stack[SMALL];
+        const stack_t small = {.ss_sp = stack, .ss_size = sizeof stack};
+        _exit(sigaltstack(&small, NULL) != 0 || gm_cpu_has(GM_CPU_AMX) ||
+              gm_cpu_level_get() == GM_CPU_AMX);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+#endif
 
 static void the_best_level_is_one_that_the_cpu_has(void **state) {
     (void)state;
@@ -152,6 +176,9 @@ static void a_container_has_no_more_than_its_quota(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+#ifdef __linux__
+        cmocka_unit_test(a_small_stack_for_signals_keeps_amx_away),
+#endif
         cmocka_unit_test(the_best_level_is_one_that_the_cpu_has),
         cmocka_unit_test(a_level_includes_the_ones_below),
         cmocka_unit_test(forcing_lowers_what_the_cpu_lacks),
