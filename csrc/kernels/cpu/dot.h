@@ -61,6 +61,7 @@ typedef struct {
     const uint8_t *w;    /* [n_row, n_in] in file layout, any alignment */
     size_t row_bytes;
     int n_row;
+    int ahead; /* bytes from the weights that are computed to those that are called for */
     const gm_xq *x;
     int tok, n_tok; /* tokens tok .. tok + n_tok - 1; n_tok <= GM_DOT_TOK */
     float *out;     /* [n_tok, n_row], rows out_stride floats apart; out[0] is token tok */
@@ -76,6 +77,7 @@ typedef struct {
     gm_dot_fn exact[GM_DTYPE_LIMIT];   /* quantised formats with the float32 activations themselves,
                                           for gm_matmul_set_fine; NULL: dot does it in two goes */
     gm_unpack_fn unpack[GM_DTYPE_LIMIT]; /* quantised formats only */
+    int ahead;                           /* what gm_dot_args want */
 } gm_dot_fns;
 
 void gm_dot_fill(gm_dot_fns *f, gm_cpu_level level);

@@ -14,11 +14,6 @@ enum { MAX_TOK = GM_DOT_TOK };
 _Static_assert(!IN_STRETCHES || (int)TOGETHER_TOK == (int)MAX_TOK,
                "a stretch is always of AT_ONCE rows");
 
-/* Bytes between the weights that are computed and those that are called for. Less is too near where
- * a core reads 30 GB/s and memory answers after 150 ns (on Zen 5, 1.5 KiB cost an eighth of the
- * speed), more brings nothing and is lost at the end of a piece. */
-enum { AHEAD = 6144 };
-
 INLINE void prefetch(const uint8_t *p, ptrdiff_t ahead, int bytes) {
 #pragma GCC unroll 16
     for (int i = 0; i < bytes; i += 64) __builtin_prefetch(p + ahead + i);
@@ -134,7 +129,7 @@ INLINE int stretch_length(const gm_xq *x, const int n) {
 INLINE stretch stretch_at(const gm_dot_args *a, int begin, int length, int i, int m) {
     const int n_in = a->x->n_in, end = n_in - begin < length ? n_in : begin + length;
     const ptrdiff_t row = (ptrdiff_t)a->row_bytes, bytes = row * length / n_in;
-    const int rows_on = (int)(AHEAD / bytes) + 1;
+    const int rows_on = (int)(a->ahead / bytes) + 1;
     ptrdiff_t ahead = row * rows_on;
     if (i + rows_on >= m) ahead += end < n_in ? bytes - m * row : -(row * begin / n_in);
     return (stretch){begin, end, ahead};
@@ -167,7 +162,7 @@ INLINE stretch stretch_at(const gm_dot_args *a, int begin, int length, int i, in
         vec sum[AT_ONCE][MAX_TOK];                                                                 \
         for (int j = 0; j < rows; j++)                                                             \
             for (int t = 0; t < (N); t++) sum[j][t] = vec_zero();                                  \
-        row_##NAME(a, r, rows, apart, (stretch){0, a->x->n_in, AHEAD}, N, sum);                    \
+        row_##NAME(a, r, rows, apart, (stretch){0, a->x->n_in, a->ahead}, N, sum);                 \
         for (int j = 0; j < rows; j++)                                                             \
             store_sums(sum[j], N, a->out + r + j * apart, a->out_stride);                          \
     }                                                                                              \

@@ -247,6 +247,7 @@ static void compute_rows(const job *j, int mat, int row, int n_row, thread_scrat
         .w = gm_tensor_row(w, row),
         .row_bytes = w->row_bytes,
         .n_row = n_row,
+        .ahead = j->m->dot.ahead,
         .x = &j->m->s.xq,
         .out_stride = (size_t)n_out,
     };

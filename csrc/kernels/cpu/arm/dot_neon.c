@@ -21,7 +21,7 @@ INLINE void rows_float(const gm_dot_args *a, gm_dtype type, const int n) {
 #pragma GCC unroll 4
         for (int t = 0; t < n; t++) s[t][0] = s[t][1] = s[t][2] = s[t][3] = vdupq_n_f32(0);
         for (int e = 0; e < whole; e += 16) {
-            prefetch(w + (size_t)e * elem, AHEAD, 1);
+            prefetch(w + (size_t)e * elem, a->ahead, 1);
 #pragma GCC unroll 4
             for (int i = 0; i < 4; i++) {
                 const float32x4_t v = wide(type, w + (size_t)(e + 4 * i) * elem);

@@ -25,7 +25,7 @@ INLINE void rows_float(const gm_dot_args *a, gm_dtype type, const int n) {
 #pragma GCC unroll 4
         for (int t = 0; t < n; t++) s0[t] = s1[t] = vec_zero();
         for (int e = 0; e < whole; e += 16) {
-            prefetch(w + (size_t)e * elem, AHEAD, 1);
+            prefetch(w + (size_t)e * elem, a->ahead, 1);
             const vec w0 = wide(type, w + (size_t)e * elem);
             const vec w1 = wide(type, w + (size_t)(e + 8) * elem);
 #pragma GCC unroll 4

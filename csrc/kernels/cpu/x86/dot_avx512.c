@@ -23,7 +23,7 @@ INLINE void rows_float(const gm_dot_args *a, gm_dtype type, const int n) {
         for (int t = 0; t < n; t++) s0[t] = s1[t] = _mm512_setzero_ps();
         int e = 0;
         for (; e + 32 <= n_in; e += 32) {
-            prefetch(w + (size_t)e * elem, AHEAD, (int)(32 * elem));
+            prefetch(w + (size_t)e * elem, a->ahead, (int)(32 * elem));
             const __m512 w0 = wide(type, w + (size_t)e * elem, 0xffff);
             const __m512 w1 = wide(type, w + (size_t)(e + 16) * elem, 0xffff);
 #pragma GCC unroll 4
