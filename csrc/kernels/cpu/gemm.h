@@ -4,7 +4,9 @@
  * x is quantised to 8 bits per block of 32 and the products are integer. Float weights (F32, F16,
  * BF16) multiply with float32 activations. One token streams the weights once (bound by memory);
  * many tokens go through tiles that keep a panel of unpacked weights in cache (bound by
- * arithmetic).
+ * arithmetic). Where the CPU has a matrix unit, x and the panels of quantised weights are rounded
+ * to bfloat16 for these, which loses less than the 8 bits; so a token in a prompt gives not quite
+ * the same numbers there as one that is decoded.
  */
 #pragma once
 
