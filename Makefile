@@ -86,13 +86,14 @@ san_isa_flags = $(if $(SAN),$(if $(findstring kernels/cpu/x86/,$1),-O1 -fno-sani
 
 # Files in x86/ and arm/ carry their instruction set in their name and are compiled for it; which
 # one runs is decided at run time.
-isa_flags = $(if $(findstring _amx.c,$1),-mamx-tile -mamx-bf16 -mavx512bf16 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mfma -mf16c -mavx2,\
-            $(if $(findstring _avx512vnni.c,$1),-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mfma -mf16c -mavx2,\
-            $(if $(findstring _avx512.c,$1),-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c -mavx2,\
-            $(if $(findstring _avxvnni.c,$1),-mavx2 -mfma -mf16c -mavxvnni,\
-            $(if $(findstring _avx2.c,$1),-mavx2 -mfma -mf16c,\
-            $(if $(findstring _dotprod.c,$1),-march=armv8.2-a+dotprod,\
-            $(if $(findstring _i8mm.c,$1),-march=armv8.2-a+dotprod+i8mm,)))))))
+isa_avx2       := -mavx2 -mfma -mf16c
+isa_avxvnni    := $(isa_avx2) -mavxvnni
+isa_avx512     := $(isa_avx2) -mavx512f -mavx512bw -mavx512dq -mavx512vl
+isa_avx512vnni := $(isa_avx512) -mavx512vnni
+isa_amx        := $(isa_avx512vnni) -mavx512bf16 -mamx-tile -mamx-bf16
+isa_dotprod    := -march=armv8.2-a+dotprod
+isa_i8mm       := -march=armv8.2-a+dotprod+i8mm
+isa_flags = $(isa_$(lastword $(subst _, ,$(basename $(notdir $1)))))
 
 # Plain loops that are worth a vectoriser which tries harder.
 $(BUILD)/obj/media/resize.o $(BUILD)/obj/media/unfilter.o $(BUILD)/obj/kernels/vulkan/vk_repack.o: speed_flags := $(if $(SAN)$(DEBUG),,-O3)
