@@ -126,6 +126,7 @@ void gm_matmul_set_fine(gm_matmul_ctx *m) {
     if (m->fine) return;
     free_scratch(m, &m->s);
     m->fine = true;
+    m->tile.tile_bf16 = NULL; /* which would lose more */
 }
 
 static bool alloc_thread(const gm_matmul_ctx *m, thread_scratch *t, size_t tok, size_t pad) {
@@ -145,9 +146,9 @@ static bool alloc_scratch(const gm_matmul_ctx *m, scratch *s, size_t tok, size_t
     x->s16 = gm_malloc(n / 16, sizeof *x->s16);
     x->ds32 = gm_malloc(n / 32, sizeof *x->ds32);
     x->ds16 = gm_malloc(n / 16, sizeof *x->ds16);
-    x->bf = gm_malloc(
-        m->tile.tile_bf16 && !m->fine ? (size_t)round_up((int32_t)tok, GM_TILE_BF16_TOK) * pad : 0,
-        sizeof *x->bf);
+    x->bf =
+        gm_malloc(m->tile.tile_bf16 ? (size_t)round_up((int32_t)tok, GM_TILE_BF16_TOK) * pad : 0,
+                  sizeof *x->bf);
     gm_xq_few *few = &s->few;
     bool ok = true;
     for (size_t i = 0; i < GM_XQ_ORDERS; i++) ok &= (few->q[i] = gm_malloc(GM_XQ_FEW, pad)) != NULL;
@@ -179,7 +180,8 @@ int gm_matmul_reserve(gm_matmul_ctx *m, int32_t max_tok, int32_t max_in) {
 }
 
 static void quantise_rows(const job *j, int begin, int end) {
-    for (int t = begin; t < end; t++) j->m->dot.quantise(&j->m->s.xq, t);
+    const gm_xq_fn fn = j->bf16 ? j->m->tile.round_bf16 : j->m->dot.quantise;
+    for (int t = begin; t < end; t++) fn(&j->m->s.xq, t);
 }
 
 /* Row t in 8 bits, and in row n_tok + t what that left over. */
@@ -197,12 +199,6 @@ static void quantise_rows_twice(const job *j, int begin, int end) {
         for (size_t i = 0; i < n_in; i++) rest[i] = row[i] - d[i / GM_XQ_BLOCK] * (float)q[i];
         m->dot.quantise(x, j->n_tok + t);
     }
-}
-
-static void round_rows(void *ud, int begin, int end, int thread) {
-    const job *j = ud;
-    (void)thread;
-    for (int t = begin; t < end; t++) j->m->tile.round_bf16(&j->m->s.xq, t);
 }
 
 /* Tokens of an item of quantise: one or, if they are interleaved, those of a tile. */
@@ -444,14 +440,13 @@ static int run_tokens(gm_matmul_ctx *m, const gm_op_matmul *op, int32_t tok0, in
 
     job j = {.m = m, .op = op, .cancel = cancel, .tok0 = tok0, .n_tok = n_tok};
     j.tiles = x->n_tok > GM_XQ_FEW || n_tok >= min_tok(m, op);
-    j.bf16 = j.tiles && m->tile.tile_bf16 && !m->fine && n_tok >= m->tile.min_bf16;
+    j.bf16 = j.tiles && m->tile.tile_bf16 && n_tok >= m->tile.min_bf16;
     x->few = j.tiles ? (gm_xq_few){0} : orders_for(m, op);
     j.exact = fine && !j.tiles && all_exact(m, op);
     j.twice = fine && !j.exact;
     x->x = j.twice ? m->s.fine_x : (const float *)op->x->data + (size_t)tok0 * (size_t)x->n_in;
     x->tile_tok = j.tiles && !j.bf16 ? gm_tile_width(&m->tile, n_tok) : 0;
-    if (quantised && j.bf16) gm_team_run(m->team, round_rows, &j, n_tok, 1, 1);
-    else if (quantised && !j.exact)
+    if (quantised && !j.exact)
         gm_team_run(m->team, quantise, &j, (n_tok + item_tok(x) - 1) / item_tok(x), 1, 1);
     gm_team_run(m->team, compute_pieces, &j, cut(&j), 1, most_pieces(&j));
     return gm_cancelled(cancel) ? GM_ECANCELLED : GM_OK;

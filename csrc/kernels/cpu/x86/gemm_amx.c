@@ -99,46 +99,34 @@ static void widen_panel(const gm_panel *p) {
     else p->info->has_min ? widen_groups(p, 4, true) : widen_groups(p, 4, false);
 }
 
-/* c += x . w for up to 32 tokens, those of x0 and x1. */
-static void two_tiles(const gm_panel *p, const uint16_t *x0, const uint16_t *x1, float *c) {
+/* c += x . w for up to 32 tokens, those of x0 and, if there are `two` tiles of them, of x1. */
+INLINE void multiply(const gm_panel *p, const uint16_t *x0, const uint16_t *x1, const bool two,
+                     float *c) {
     const uint16_t *w = p->bf;
     float *c1 = c + TOK * GM_TILE_ROWS;
     _tile_loadd(0, c, SUM_BYTES);
     _tile_loadd(1, c + 16, SUM_BYTES);
-    _tile_loadd(2, c1, SUM_BYTES);
-    _tile_loadd(3, c1 + 16, SUM_BYTES);
+    if (two) {
+        _tile_loadd(2, c1, SUM_BYTES);
+        _tile_loadd(3, c1 + 16, SUM_BYTES);
+    }
     for (int k = 0; k < p->kc; k += STEP, x0 += TILE, x1 += TILE, w += 2 * TILE) {
         gm_ahead_step(p->ahead);
         _tile_loadd(4, x0, ROW_BYTES);
         _tile_loadd(6, w, ROW_BYTES);
         _tile_loadd(7, w + TILE, ROW_BYTES);
-        _tile_loadd(5, x1, ROW_BYTES);
+        if (two) _tile_loadd(5, x1, ROW_BYTES);
         _tile_dpbf16ps(0, 4, 6);
         _tile_dpbf16ps(1, 4, 7);
+        if (!two) continue;
         _tile_dpbf16ps(2, 5, 6);
         _tile_dpbf16ps(3, 5, 7);
     }
     _tile_stored(0, c, SUM_BYTES);
     _tile_stored(1, c + 16, SUM_BYTES);
+    if (!two) return;
     _tile_stored(2, c1, SUM_BYTES);
     _tile_stored(3, c1 + 16, SUM_BYTES);
-}
-
-/* The same for up to 16. */
-static void one_tile(const gm_panel *p, const uint16_t *x, float *c) {
-    const uint16_t *w = p->bf;
-    _tile_loadd(0, c, SUM_BYTES);
-    _tile_loadd(1, c + 16, SUM_BYTES);
-    for (int k = 0; k < p->kc; k += STEP, x += TILE, w += 2 * TILE) {
-        gm_ahead_step(p->ahead);
-        _tile_loadd(4, x, ROW_BYTES);
-        _tile_loadd(6, w, ROW_BYTES);
-        _tile_loadd(7, w + TILE, ROW_BYTES);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_dpbf16ps(1, 4, 7);
-    }
-    _tile_stored(0, c, SUM_BYTES);
-    _tile_stored(1, c + 16, SUM_BYTES);
 }
 
 static void tile_bf16(const gm_panel *p, const gm_xq *x, int tok, int n_tok, float *c) {
@@ -147,13 +135,13 @@ static void tile_bf16(const gm_panel *p, const gm_xq *x, int tok, int n_tok, flo
     widen_panel(p);
     configure(TOK, TOK);
     for (; n_tok >= 2 * TOK; n_tok -= 2 * TOK, at += 2 * group, c += 2 * TOK * GM_TILE_ROWS)
-        two_tiles(p, at, at + group, c);
+        multiply(p, at, at + group, true, c);
     if (n_tok > TOK) {
         configure(TOK, n_tok - TOK);
-        two_tiles(p, at, at + group, c);
+        multiply(p, at, at + group, true, c);
     } else if (n_tok > 0) {
         configure(n_tok, 0);
-        one_tile(p, at, c);
+        multiply(p, at, at, false, c);
     }
     _tile_release(); /* else switches of threads would save the registers */
 }
