@@ -7,7 +7,7 @@
 
 The reference gets the weights of the GGUF files as they are shipped, dequantised, and computes in
 float32. It reads each prompt with the engine's answer behind it and looks whether every token of
-the answer was its own first choice. With the shipped file the engine multiplies Q8_0 weights by
+the answer was its own first choice. With the shipped file the engine multiplies weights by
 activations that it rounds to 8 bits, so where two tokens are almost equally good the choice can
 differ; for every prompt that differs the distance of the two logits is printed. With the same
 weights stored as float32 it must agree everywhere.

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """A checkpoint of train.py -> the two files that the plugin reads.
 
-    export.py WORK [--from WORK/train/last.pt ...] [--weights ema|weights] [--type q8_0]
+    export.py WORK [--from WORK/train/last.pt ...] [--weights ema|weights]
 
 writes WORK/hf (a checkpoint as Hugging Face transformers saves it), WORK/gemma-embedded.gguf and
-WORK/mmproj-gemma-embedded.gguf. The converter is that of llama.cpp, so that the files are laid out
-like everybody's.
+WORK/mmproj-gemma-embedded.gguf. The converter and the quantiser are those of llama.cpp, so that the
+files are laid out like everybody's.
 """
 import argparse
 import json
@@ -80,8 +80,18 @@ def convert(folder, out, kind, extra):
     if done.returncode or not made.exists():
         raise SystemExit(f"{done.stdout[-3000:]}\nconverting to {out.name} failed")
     os.replace(made, out)
-    print(f"{out.stat().st_size:9d}  {out.name}")
-    return out.stat().st_size
+
+
+def quantize(exact, out):
+    """The feed-forward matrices as training rounded them (weights.as_shipped), the others as Q8_0."""
+    made = out.with_suffix(".new")
+    done = subprocess.run(["llama-quantize", "--tensor-type", "ffn_(gate|up|down)=q4_0", "--token-embedding-type",
+                           "q8_0", str(exact), str(made), "Q8_0"], text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
+    if done.returncode or not made.exists():
+        raise SystemExit(f"{done.stdout[-3000:]}\nquantising {out.name} failed")
+    os.replace(made, out)
+    exact.unlink()
 
 
 def note_pixels(path):
@@ -96,10 +106,10 @@ def note_pixels(path):
 
 
 def latest(train):
-    """The ends of the last five cooldowns, the last one twice: a mean is better than each of them, but what was
-    learned last is only in the last ones."""
+    """The ends of the last five cooldowns, the last one as often as the others together: a mean is better than
+    each of them, but what was learned last is only in the last ones."""
     ends = sorted(train.glob("cooled-*.pt"), key=lambda path: int(path.stem.split("-")[1]))[-5:]
-    return ends + ends[-1:]
+    return ends + ends[-1:] * (len(ends) - 2)
 
 
 def main():
@@ -107,15 +117,20 @@ def main():
     p.add_argument("work", type=Path)
     p.add_argument("--from", dest="sources", type=Path, nargs="+", help="several: their mean")
     p.add_argument("--weights", choices=("ema", "weights"), default="ema")
-    p.add_argument("--type", default="q8_0", help="of the decoder's matrices")
     a = p.parse_args()
     train = a.work / "train"
     sources = a.sources or latest(train) or [train / "last.pt"]
     step, seen = checkpoint(a.work, sources, a.weights)
     print(f"{' and '.join(s.name for s in sources)}, {a.weights}: step {step}, {seen / 1e6:.1f} M tokens")
-    size = convert(a.work / "hf", a.work / "gemma-embedded.gguf", a.type, [])
-    size += convert(a.work / "hf", a.work / "mmproj-gemma-embedded.gguf", "f16", ["--mmproj"])
-    note_pixels(a.work / "mmproj-gemma-embedded.gguf")
+    decoder, embedders = (a.work / f"{name}gemma-embedded.gguf" for name in ("", "mmproj-"))
+    exact = a.work / "exact.gguf"
+    convert(a.work / "hf", exact, "f32", [])
+    quantize(exact, decoder)
+    convert(a.work / "hf", embedders, "f16", ["--mmproj"])
+    note_pixels(embedders)
+    for file in (decoder, embedders):
+        print(f"{file.stat().st_size:9d}  {file.name}")
+    size = decoder.stat().st_size + embedders.stat().st_size
     if size > 10_000_000:
         raise SystemExit(f"{size} bytes together are more than 10 MB")
 

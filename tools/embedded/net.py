@@ -18,7 +18,7 @@ from sounds import RATE
 FRAME = 640  # samples
 
 # Sliding and global layers, softcap, k = v in global layers, norms: as in the 12B. Only smaller.
-SHAPE = dict(hidden=256, ffn=736, pattern="sssssg", heads=4, kv=2, head_dim=64, global_kv=1,
+SHAPE = dict(hidden=256, ffn=1408, pattern="sssssg", heads=4, kv=2, head_dim=64, global_kv=1,
              global_head_dim=128, window=512, mm_embed=192, posemb=288, softcap=30.0,
              rope_local=10000.0, rope_global=1000000.0, partial=0.25, context=8192)
 

@@ -237,10 +237,11 @@ class Run:
             count = 0
             # Guesses are drawn by chance (guesses.py); unseeded, all ranks and all starts would draw the same.
             torch.manual_seed(1000 * self.step + self.rank)
-            for _ in range(a.parts):
-                kind, batch = next(batches)
-                losses.setdefault(kind, []).append(self.one_step(batch))
-                count += batch["ids"].numel()
+            with weights.as_shipped(self.model):
+                for _ in range(a.parts):
+                    kind, batch = next(batches)
+                    losses.setdefault(kind, []).append(self.one_step(batch))
+                    count += batch["ids"].numel()
             halt = time.time() - first > a.hours * 3600 or (self.folder / "stop").exists()
             count, halt = self.gather(count, halt)
             self.seen += count

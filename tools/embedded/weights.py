@@ -3,6 +3,7 @@
 Used to compare the two implementations (equality.py) and to train on from a model that was shipped
 (train.py --start).
 """
+import contextlib
 import re
 
 import numpy as np
@@ -68,3 +69,26 @@ def fill(model, folder):
     missing = {n for n, _ in model.named_parameters()} - done - {"lm_head.weight"}
     if missing:
         raise SystemExit(f"not in the files: {sorted(missing)[:4]}")
+
+
+def q4_0(w):
+    """The values that a matrix has in a file of Q4_0: blocks of 32 along rows, in steps of an eighth of the
+    largest one, which is float16."""
+    blocks = w.reshape(-1, 32)
+    step = blocks.gather(1, blocks.abs().argmax(1, True)) / -8.0
+    level = torch.where(step == 0.0, 0.0, blocks / step + 8.5).floor_().clamp_(0.0, 15.0) - 8.0
+    return (level * step.half().float()).view_as(w)
+
+
+@contextlib.contextmanager
+def as_shipped(model):
+    """Within it the feed-forward matrices have the values of the file. Their gradients are taken for those of
+    the exact ones, so that training finds weights that bear the rounding (Jacob et al. 2018)."""
+    exact = {p: p.data for n, p in model.named_parameters() if ".mlp." in n}
+    try:
+        for p in exact:
+            p.data = q4_0(p.data)
+        yield
+    finally:
+        for p, values in exact.items():
+            p.data = values
