@@ -163,6 +163,12 @@ INLINE stretch stretch_at(const gm_dot_args *a, int begin, int length, int i, in
         for (int j = 0; j < rows; j++)                                                             \
             for (int t = 0; t < (N); t++) sum[j][t] = vec_zero();                                  \
         row_##NAME(a, r, rows, apart, (stretch){0, a->x->n_in, a->ahead}, N, sum);                 \
+        if ((N) == 1) { /* the rows' sums are added up together */                                 \
+            vec one[AT_ONCE];                                                                      \
+            for (int j = 0; j < rows; j++) one[j] = sum[j][0];                                     \
+            store_sums(one, rows, a->out + r, (size_t)apart);                                      \
+            return;                                                                                \
+        }                                                                                          \
         for (int j = 0; j < rows; j++)                                                             \
             store_sums(sum[j], N, a->out + r + j * apart, a->out_stride);                          \
     }                                                                                              \
