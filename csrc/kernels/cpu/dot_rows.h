@@ -163,14 +163,14 @@ INLINE stretch stretch_at(const gm_dot_args *a, int begin, int length, int i, in
         for (int j = 0; j < rows; j++)                                                             \
             for (int t = 0; t < (N); t++) sum[j][t] = vec_zero();                                  \
         row_##NAME(a, r, rows, apart, (stretch){0, a->x->n_in, a->ahead}, N, sum);                 \
-        if ((N) == 1) { /* the rows' sums are added up together */                                 \
+        if ((N) == 1) { /* sums over lanes are made for some vectors at once: here for the rows */ \
             vec one[AT_ONCE];                                                                      \
             for (int j = 0; j < rows; j++) one[j] = sum[j][0];                                     \
             store_sums(one, rows, a->out + r, (size_t)apart);                                      \
-            return;                                                                                \
+        } else {                                                                                   \
+            for (int j = 0; j < rows; j++)                                                         \
+                store_sums(sum[j], N, a->out + r + j * apart, a->out_stride);                      \
         }                                                                                          \
-        for (int j = 0; j < rows; j++)                                                             \
-            store_sums(sum[j], N, a->out + r + j * apart, a->out_stride);                          \
     }                                                                                              \
     static void rows_##NAME##_##N(const gm_dot_args *a) {                                          \
         const int once = (N) <= TOGETHER_TOK ? AT_ONCE : 1, apart = a->n_row / once;               \
