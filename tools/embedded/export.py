@@ -71,27 +71,26 @@ def checkpoint(work, sources, which):
     return max((s["step"], s["seen"]) for s in saved)
 
 
-def convert(folder, out, kind, extra):
+def run(command, made, out):
+    """Runs what writes `made`, which becomes `out`."""
     env = dict(os.environ, HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
-    made = out.with_suffix(".new")
-    done = subprocess.run([sys.executable, CONVERTER, str(folder), "--outtype", kind, "--outfile",
-                           str(made), "--model-name", NAME] + extra, env=env, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    done = subprocess.run(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode or not made.exists():
-        raise SystemExit(f"{done.stdout[-3000:]}\nconverting to {out.name} failed")
+        raise SystemExit(f"{done.stdout[-3000:]}\nmaking {out.name} failed")
     os.replace(made, out)
+
+
+def convert(folder, out, kind, *extra):
+    made = out.with_suffix(".new")
+    run([sys.executable, CONVERTER, str(folder), "--outtype", kind, "--outfile", str(made), "--model-name", NAME,
+         *extra], made, out)
 
 
 def quantize(exact, out):
     """The feed-forward matrices as training rounded them (weights.as_shipped), the others as Q8_0."""
     made = out.with_suffix(".new")
-    done = subprocess.run(["llama-quantize", "--tensor-type", "ffn_(gate|up|down)=q4_0", "--token-embedding-type",
-                           "q8_0", str(exact), str(made), "Q8_0"], text=True, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT)
-    if done.returncode or not made.exists():
-        raise SystemExit(f"{done.stdout[-3000:]}\nquantising {out.name} failed")
-    os.replace(made, out)
-    exact.unlink()
+    run(["llama-quantize", "--tensor-type", "ffn_(gate|up|down)=q4_0", "--token-embedding-type", "q8_0", str(exact),
+         str(made), "Q8_0"], made, out)
 
 
 def note_pixels(path):
@@ -124,9 +123,10 @@ def main():
     print(f"{' and '.join(s.name for s in sources)}, {a.weights}: step {step}, {seen / 1e6:.1f} M tokens")
     decoder, embedders = (a.work / f"{name}gemma-embedded.gguf" for name in ("", "mmproj-"))
     exact = a.work / "exact.gguf"
-    convert(a.work / "hf", exact, "f32", [])
+    convert(a.work / "hf", exact, "f32")
     quantize(exact, decoder)
-    convert(a.work / "hf", embedders, "f16", ["--mmproj"])
+    exact.unlink()
+    convert(a.work / "hf", embedders, "f16", "--mmproj")
     note_pixels(embedders)
     for file in (decoder, embedders):
         print(f"{file.stat().st_size:9d}  {file.name}")
