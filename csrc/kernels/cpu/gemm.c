@@ -40,7 +40,7 @@ typedef struct {
     gm_tile_scratch pack;
     float *sums;     /* [MAX_PANELS, tok, GM_TILE_ROWS] */
     float *rows;     /* [GM_TILE_ROWS, BLAS_K], only for BLAS */
-    float *rest;     /* [GM_DOT_TOK, FINE_ROWS], only for fine activations */
+    float *parts;    /* [GM_XQ_FEW, FINE_ROWS], only for fine activations */
     uint32_t *order; /* [GM_TILE_TOK, padded width / 4], where tiles take interleaved rows */
 } thread_scratch;
 
@@ -107,7 +107,7 @@ static void free_scratch(const gm_matmul_ctx *m, scratch *s) {
     gm_free(s->fine_x);
     for (int i = 0; s->threads && i < gm_team_size(m->team); i++) {
         gm_free(s->threads[i].sums);
-        gm_free(s->threads[i].rest);
+        gm_free(s->threads[i].parts);
         gm_free(s->threads[i].rows);
         gm_free(s->threads[i].order);
     }
@@ -132,9 +132,9 @@ void gm_matmul_set_fine(gm_matmul_ctx *m) {
 static bool alloc_thread(const gm_matmul_ctx *m, thread_scratch *t, size_t tok, size_t pad) {
     t->sums = gm_malloc(tok * MAX_PANELS * GM_TILE_ROWS, sizeof *t->sums);
     t->rows = gm_malloc(m->use_blas ? GM_TILE_ROWS * BLAS_K : 0, sizeof *t->rows);
-    t->rest = gm_malloc(m->fine ? GM_DOT_TOK * FINE_ROWS : 0, sizeof *t->rest);
+    t->parts = gm_malloc(m->fine ? GM_XQ_FEW * FINE_ROWS : 0, sizeof *t->parts);
     t->order = gm_malloc(m->tile.tok ? GM_TILE_TOK : 0, pad);
-    return t->sums && t->rows && t->rest && t->order;
+    return t->sums && t->rows && t->parts && t->order;
 }
 
 /* n: tokens times the padded width. */
@@ -219,24 +219,15 @@ static void quantise(void *ud, int begin, int end, int thread) {
     }
 }
 
-/* Adds the products of the rows n_tok + t to what a has computed of the rows t. */
-static void add_rest(const job *j, gm_dot_args a, float *rest) {
-    float *out = a.out;
-    const size_t stride = a.out_stride;
-    a.tok += j->n_tok;
-    a.out = rest;
-    a.out_stride = (size_t)a.n_row;
-    j->m->dot.dot[a.dtype](&a);
-    for (int t = 0; t < a.n_tok; t++, out += stride, rest += a.n_row)
-        for (int r = 0; r < a.n_row; r++) out[r] += rest[r];
-}
-
 static bool is_quantised(const gm_tensor *w) { return gm_unpack_info_get(w->dtype)->group != 0; }
 
-/* Rows of one piece for up to GM_DOT_TOK tokens at a time. */
+/* Rows of one piece for up to GM_DOT_TOK tokens at a time. With fine activations a token is two,
+ * whose products are computed side by side, so that the weights of one are read once. */
 static void compute_rows(const job *j, int mat, int row, int n_row, thread_scratch *s) {
     const gm_tensor *w = j->op->w[mat], *out = j->op->out[mat];
-    int64_t n_out = gm_tensor_rows(w);
+    const bool quantised = is_quantised(w), twice = j->twice && quantised;
+    const size_t n_out = (size_t)gm_tensor_rows(w);
+    float *to = (float *)out->data + (size_t)j->tok0 * n_out + row;
     gm_dot_args a = {
         .dtype = w->dtype,
         .unpack = j->m->dot.unpack[w->dtype],
@@ -245,16 +236,18 @@ static void compute_rows(const job *j, int mat, int row, int n_row, thread_scrat
         .n_row = n_row,
         .ahead = j->m->dot.ahead,
         .x = &j->m->s.xq,
-        .out_stride = (size_t)n_out,
+        .out_stride = twice ? (size_t)n_row : n_out,
     };
-    for (int t = 0; t < j->n_tok; t += GM_DOT_TOK) {
-        a.tok = t;
-        a.n_tok = j->n_tok - t < GM_DOT_TOK ? j->n_tok - t : GM_DOT_TOK;
-        a.out = (float *)out->data + (size_t)(j->tok0 + t) * (size_t)n_out + row;
-        const bool quantised = is_quantised(w);
+    const int n_tok = twice ? 2 * j->n_tok : j->n_tok;
+    for (a.tok = 0; a.tok < n_tok; a.tok += GM_DOT_TOK) {
+        a.n_tok = n_tok - a.tok < GM_DOT_TOK ? n_tok - a.tok : GM_DOT_TOK;
+        a.out = (twice ? s->parts : to) + (size_t)a.tok * a.out_stride;
         (j->exact && quantised ? j->m->dot.exact : j->m->dot.dot)[w->dtype](&a);
-        if (j->twice && quantised) add_rest(j, a, s->rest);
     }
+    if (!twice) return;
+    const float *part = s->parts, *rest = part + (size_t)j->n_tok * (size_t)n_row;
+    for (int t = 0; t < j->n_tok; t++, to += n_out, part += n_row, rest += n_row)
+        for (int r = 0; r < n_row; r++) to[r] = part[r] + rest[r];
 }
 
 /* The sums of a piece to their places in out: all of a token at once, since tokens lie in different
