@@ -43,12 +43,13 @@ typedef struct {
 } stretch;
 
 /* What the steps of some rows have in common. STEP reads BYTES bytes at w (and, for the other rows,
- * at multiples of `stride` from there) for ELEMS elements from e on. The last step of a row that is
- * no multiple goes on into the next row, whose blocks meet activations of zero. Behind the last row
- * of a piece there may be nothing to read: what is left of the rows is copied to steps of zeros.
- * The sums are its own meanwhile: those of the caller would be stored at every step, since for all
- * that the compiler knows they are among what is loaded. */
-#define ROWS_TOGETHER(NAME, BYTES, ELEMS, STEP)                                                    \
+ * at multiples of `stride` from there) for ELEMS elements from e on, or half as many of both if
+ * `halved` is set, which is never unless HALVES. The last step of a row that is no multiple goes on
+ * into the next row, whose blocks meet activations of zero. Behind the last row of a piece there
+ * may be nothing to read: what is left of the rows is copied to steps of zeros. The sums are its
+ * own meanwhile: those of the caller would be stored at every step, since for all that the compiler
+ * knows they are among what is loaded. */
+#define ROWS_BY_STEP(NAME, BYTES, ELEMS, HALVES, STEP)                                             \
     INLINE void row_##NAME(const gm_dot_args *a, int r, const int rows, int apart, stretch s,      \
                            const int n, vec(*to)[MAX_TOK]) {                                       \
         vec sum[AT_ONCE][MAX_TOK];                                                                 \
@@ -59,25 +60,37 @@ typedef struct {
         size_t stride = (size_t)apart * a->row_bytes;                                              \
         int e = s.begin;                                                                           \
         for (; e + (ELEMS) <= s.end; e += (ELEMS), w += (BYTES)) {                                 \
+            enum { halved = 0 };                                                                   \
             _Pragma("GCC unroll 2") for (int i = 0; i < rows; i++)                                 \
                 prefetch(w + (size_t)i * stride, s.ahead, BYTES);                                  \
             STEP;                                                                                  \
         }                                                                                          \
         if (e < s.end) {                                                                           \
             uint8_t last[AT_ONCE][BYTES];                                                          \
+            const bool rest_is_half = (HALVES) && s.end - e <= (ELEMS) / 2;                        \
             const uint8_t *end = a->w + (size_t)a->n_row * a->row_bytes;                           \
             const size_t left = (size_t)(end - w) - (size_t)(rows - 1) * stride;                   \
-            if (left < (BYTES)) {                                                                  \
+            _Pragma("GCC unroll 2") for (int i = 0; i < rows; i++)                                 \
+                prefetch(w + (size_t)i * stride, s.ahead, (BYTES) / 2);                            \
+            if (left < (rest_is_half ? (BYTES) / 2 : (BYTES))) {                                   \
                 memset(last, 0, sizeof last);                                                      \
                 for (int i = 0; i < rows; i++) memcpy(last[i], w + (size_t)i * stride, left);      \
                 w = last[0];                                                                       \
                 stride = (BYTES);                                                                  \
             }                                                                                      \
-            STEP;                                                                                  \
+            if (rest_is_half) {                                                                    \
+                enum { halved = (HALVES) };                                                        \
+                STEP;                                                                              \
+            } else {                                                                               \
+                enum { halved = 0 };                                                               \
+                STEP;                                                                              \
+            }                                                                                      \
         }                                                                                          \
         for (int i = 0; i < rows; i++)                                                             \
             for (int t = 0; t < n; t++) to[i][t] = sum[i][t];                                      \
     }
+#define ROWS_TOGETHER(NAME, BYTES, ELEMS, STEP) ROWS_BY_STEP(NAME, BYTES, ELEMS, 0, STEP)
+#define ROWS_TOGETHER_OR_HALF(NAME, BYTES, ELEMS, STEP) ROWS_BY_STEP(NAME, BYTES, ELEMS, 1, STEP)
 
 /* The same where STEP is of one row, at w, for sum[]. */
 #define ROW(NAME, BYTES, ELEMS, STEP)                                                              \
@@ -135,6 +148,27 @@ INLINE stretch stretch_at(const gm_dot_args *a, int begin, int length, int i, in
     return (stretch){begin, end, ahead};
 }
 
+/* The sums over lanes of some rows, of n tokens each: four at once as long as they fit. */
+INLINE void store_rows(vec (*sum)[MAX_TOK], const int rows, const int n, float *out, int apart,
+                       size_t token) {
+    const int once = MAX_TOK / n;
+#pragma GCC unroll 2
+    for (int first = 0; first < rows; first += once) {
+        const int end = first + once < rows ? first + once : rows;
+        vec v[MAX_TOK];
+        float *to[MAX_TOK];
+        int m = 0;
+#pragma GCC unroll 2
+        for (int i = first; i < end; i++)
+#pragma GCC unroll 4
+            for (int t = 0; t < n; t++, m++) {
+                v[m] = sum[i][t];
+                to[m] = out + i * apart + (size_t)t * token;
+            }
+        store_sums(v, m, to);
+    }
+}
+
 /* Rows that are computed together lie far apart, so that each is a stream of memory which the
  * hardware can follow: two of them read a seventh faster than one (Zen 3, Zen 5; four no faster
  * than two), and neighbours a seventh more slowly. */
@@ -154,8 +188,7 @@ INLINE stretch stretch_at(const gm_dot_args *a, int begin, int length, int i, in
                     row_##NAME(a, r + i, AT_ONCE, apart, stretch_at(a, e, length, i, m), N,        \
                                sum[i]);                                                            \
             for (int i = 0; i < m; i++)                                                            \
-                for (int j = 0; j < AT_ONCE; j++)                                                  \
-                    store_sums(sum[i][j], N, a->out + r + i + j * apart, a->out_stride);           \
+                store_rows(sum[i], AT_ONCE, N, a->out + r + i, apart, a->out_stride);              \
         }                                                                                          \
     }                                                                                              \
     INLINE void whole_##NAME##_##N(const gm_dot_args *a, int r, const int rows, int apart) {       \
@@ -163,14 +196,7 @@ INLINE stretch stretch_at(const gm_dot_args *a, int begin, int length, int i, in
         for (int j = 0; j < rows; j++)                                                             \
             for (int t = 0; t < (N); t++) sum[j][t] = vec_zero();                                  \
         row_##NAME(a, r, rows, apart, (stretch){0, a->x->n_in, a->ahead}, N, sum);                 \
-        if ((N) == 1) { /* sums over lanes are made for some vectors at once: here for the rows */ \
-            vec one[AT_ONCE];                                                                      \
-            for (int j = 0; j < rows; j++) one[j] = sum[j][0];                                     \
-            store_sums(one, rows, a->out + r, (size_t)apart);                                      \
-        } else {                                                                                   \
-            for (int j = 0; j < rows; j++)                                                         \
-                store_sums(sum[j], N, a->out + r + j * apart, a->out_stride);                      \
-        }                                                                                          \
+        store_rows(sum, rows, N, a->out + r, apart, a->out_stride);                                \
     }                                                                                              \
     static void rows_##NAME##_##N(const gm_dot_args *a) {                                          \
         const int once = (N) <= TOGETHER_TOK ? AT_ONCE : 1, apart = a->n_row / once;               \

@@ -24,8 +24,8 @@ typedef struct {
 } vec;
 INLINE vec vec_zero(void) { return (vec){{vdupq_n_f32(0), vdupq_n_f32(0)}}; }
 INLINE float vec_sum(vec s) { return vaddvq_f32(vaddq_f32(s.v[0], s.v[1])); }
-INLINE void store_sums(const vec *v, const int n, float *to, size_t stride) {
-    for (int t = 0; t < n; t++) to[(size_t)t * stride] = vec_sum(v[t]);
+INLINE void store_sums(const vec *v, const int n, float *const *to) {
+    for (int t = 0; t < n; t++) *to[t] = vec_sum(v[t]);
 }
 enum { AT_ONCE = 1, TOGETHER_TOK = GM_DOT_TOK, IN_STRETCHES = 0 };
 #include "kernels/cpu/dot_rows.h"

@@ -28,8 +28,8 @@ INLINE float vec_sum(vec v) {
     s = _mm_add_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
-INLINE void store_sums(const vec *v, const int n, float *to, size_t stride) {
-    for (int t = 0; t < n; t++) to[(size_t)t * stride] = vec_sum(v[t]);
+INLINE void store_sums(const vec *v, const int n, float *const *to) {
+    for (int t = 0; t < n; t++) *to[t] = vec_sum(v[t]);
 }
 /* Two rows and more than one token want more registers than there are. In stretches, four tokens by
  * rows of 15,360 took 70 ps a weight instead of 60 (Zen 5). */

@@ -39,18 +39,18 @@ INLINE vec add_halves(vec a, vec b) {
     return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
 }
 
-/* to[t * stride] = the sum over the lanes of v[t], for n <= 4. All are added up together, in the
+/* *to[t] = the sum over the lanes of v[t], for n <= 4. All are added up together, in the
  * order of a sum for itself. */
-INLINE void store_sums(const vec *v, const int n, float *to, size_t stride) {
+INLINE void store_sums(const vec *v, const int n, float *const *to) {
     const vec ab = add_halves(v[0], v[n > 1 ? 1 : 0]),
               cd = add_halves(v[n > 2 ? 2 : 0], v[n > 3 ? 3 : 0]);
     vec s = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
     s = _mm512_add_ps(s, _mm512_permute_ps(s, 0x4e));
     s = _mm512_add_ps(s, _mm512_permute_ps(s, 0xb1));
-    to[0] = _mm512_cvtss_f32(s);
-    if (n > 1) to[stride] = _mm_cvtss_f32(_mm512_extractf32x4_ps(s, 1));
-    if (n > 2) to[2 * stride] = _mm_cvtss_f32(_mm512_extractf32x4_ps(s, 2));
-    if (n > 3) to[3 * stride] = _mm_cvtss_f32(_mm512_extractf32x4_ps(s, 3));
+    *to[0] = _mm512_cvtss_f32(s);
+    if (n > 1) *to[1] = _mm_cvtss_f32(_mm512_extractf32x4_ps(s, 1));
+    if (n > 2) *to[2] = _mm_cvtss_f32(_mm512_extractf32x4_ps(s, 2));
+    if (n > 3) *to[3] = _mm_cvtss_f32(_mm512_extractf32x4_ps(s, 3));
 }
 
 enum { AT_ONCE = 2, TOGETHER_TOK = GM_DOT_TOK, IN_STRETCHES = 1 };
@@ -145,12 +145,15 @@ static void fill_lanes(gm_xq *x, int32_t t) {
     const size_t row = (size_t)t * (size_t)x->n_pad;
     for (size_t e = row; e < row + (size_t)x->n_pad; e += 512) {
         uint32_t word[16][8], lanes[8][16];
+        /* A half step is one of two rows: both meet the first eight blocks. */
+        const int blocks = row + (size_t)x->n_in <= e + 256 ? 8 : 16;
         memcpy(word, x->q + e, sizeof word);
         for (int b = 0; b < 16; b++)
-            for (int k = 0; k < 8; k++) lanes[k][b] = word[quad_group(b)][k];
+            for (int k = 0; k < 8; k++) lanes[k][b] = word[quad_group(b) % blocks][k];
         memcpy(x->few.q[LANES] + e, lanes, sizeof lanes);
         for (int b = 0; b < 16; b++) {
-            const size_t block = e / 32 + (size_t)quad_group(b), at = e / 16 + (size_t)b;
+            const size_t block = e / 32 + (size_t)(quad_group(b) % blocks);
+            const size_t at = e / 16 + (size_t)b;
             const int32_t offset = -8 * x->s32[block];
             x->few.d[D_LANES][at] = x->d[block];
             memcpy(&x->few.d[D_LANES][at + 16], &offset, sizeof offset);
@@ -197,15 +200,15 @@ typedef struct {
     __m512 d;
 } groups;
 
-/* 16 blocks of 9 words of 16 bits, a half float and 32 nibbles: Q4_0 and IQ4_NL. All loads stay
- * within their 288 bytes. Loads are what there is most of: each block for itself would be twice as
- * many. (A second wide load in place of the fourth block's saves a step but waits longer for
- * memory.)
+/* Twice 8 blocks of 9 words of 16 bits, a half float and 32 nibbles: Q4_0 and IQ4_NL. All loads
+ * stay within their 144 bytes. Loads are what there is most of: each block for itself would be
+ * twice as many. (A second wide load in place of the fourth block's saves a step but waits longer
+ * for memory.)
  *
  * The scales of vector i are its words 0, 9, 18 and 27. Turned around within 128 bits, by another
  * pattern for each i, they lie in 16 different lanes, so that one permutation is enough for all:
  * permutations share a port with products, turning within 128 bits does not. */
-INLINE groups groups_of_9_words(const uint8_t *w) {
+INLINE groups groups_of_9_words(const uint8_t *first, const uint8_t *second) {
     const __m512i nibbles =
         _mm512_set_epi16(0, 0, 0, 0, 0, 0, 0, 0, 26, 25, 24, 23, 22, 21, 20, 19, 17, 16, 15, 14, 13,
                          12, 11, 10, 8, 7, 6, 5, 4, 3, 2, 1);
@@ -214,7 +217,8 @@ INLINE groups groups_of_9_words(const uint8_t *w) {
     groups g;
     __m512i three[4];
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; i++, w += 72) {
+    for (int i = 0; i < 4; i++) {
+        const uint8_t *w = (i < 2 ? first : second) + 72 * (i % 2);
         three[i] = _mm512_loadu_si512(w); /* and the scale of the fourth */
         /* loaded once: it mostly lies in two lines of the cache */
         GM_KEEP(three[i]);
@@ -230,41 +234,49 @@ INLINE groups groups_of_9_words(const uint8_t *w) {
     return g;
 }
 
+enum { FIRST = 0x3333, SECOND = 0xcccc }; /* lanes of groups 0 .. 7 and 8 .. 15, by quad_group */
+
 /* Two blocks of IQ4_XS. */
-INLINE groups groups_of_iq4_xs(const gm_block_iq4_xs *b) {
+INLINE groups groups_of_iq4_xs(const gm_block_iq4_xs *first, const gm_block_iq4_xs *second) {
     groups g;
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) g.v[i] = _mm512_loadu_si512(b[i / 2].q + 64 * (i % 2));
-    enum { SECOND = 0xcccc }; /* lanes of groups 8 .. 15 */
+    for (int i = 0; i < 4; i++)
+        g.v[i] = _mm512_loadu_si512((i < 2 ? first : second)->q + 64 * (i % 2));
     uint32_t low[2];
-    memcpy(&low[0], b[0].sl, 4);
-    memcpy(&low[1], b[1].sl, 4);
+    memcpy(&low[0], first->sl, 4);
+    memcpy(&low[1], second->sl, 4);
     const __m512i by4 = _mm512_setr_epi32(0, 16, 0, 16, 4, 20, 4, 20, 8, 24, 8, 24, 12, 28, 12, 28);
     const __m512i lo = _mm512_mask_set1_epi32(_mm512_set1_epi32((int)low[0]), SECOND, (int)low[1]);
-    const __m512i hi = _mm512_mask_set1_epi32(_mm512_set1_epi32(b[0].sh), SECOND, b[1].sh);
+    const __m512i hi = _mm512_mask_set1_epi32(_mm512_set1_epi32(first->sh), SECOND, second->sh);
     const __m512i two =
         _mm512_and_si512(_mm512_srlv_epi32(hi, _mm512_srli_epi32(by4, 1)), _mm512_set1_epi32(3));
     const __m512i four = _mm512_and_si512(_mm512_srlv_epi32(lo, by4), _mm512_set1_epi32(15));
     const __m512i six = _mm512_or_si512(four, _mm512_slli_epi32(two, 4));
-    const __m512 d = _mm512_mask_blend_ps(SECOND, _mm512_set1_ps(_cvtsh_ss(b[0].d)),
-                                          _mm512_set1_ps(_cvtsh_ss(b[1].d)));
+    const __m512 d = _mm512_mask_blend_ps(SECOND, _mm512_set1_ps(_cvtsh_ss(first->d)),
+                                          _mm512_set1_ps(_cvtsh_ss(second->d)));
     g.d = _mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_sub_epi32(six, _mm512_set1_epi32(32))));
     return g;
 }
 
 /* 16 groups of 32 of each row, Q4_0 or IQ4, from w on; elements e .. e + 511. The rows share the
- * loads of activations, which would be the most there are. */
+ * loads of activations, which would be the most there are. half: 8 groups of each row, which are
+ * taken as the 16 of one (of a single row twice its own). */
 INLINE void step_nibbles(gm_dtype type, const uint8_t *w, size_t stride, const int rows,
-                         const tokens *k, int e, const int n, vec (*sum)[MAX_TOK]) {
+                         const bool half, const tokens *k, int e, const int n,
+                         vec (*sum)[MAX_TOK]) {
     const size_t token = (size_t)k->x->n_pad;
+    const size_t block = type == GM_IQ4_XS ? sizeof(gm_block_iq4_xs) : 144; /* of 256 elements */
     const int8_t *x = k->x->few.q[LANES] + at(k, 0, e);
+    const int steps = half ? 1 : rows;
     groups g[AT_ONCE];
     __m512i dot[AT_ONCE][MAX_TOK], offset[MAX_TOK];
 #pragma GCC unroll 2
-    for (int r = 0; r < rows; r++) {
-        const uint8_t *row = w + (size_t)r * stride;
-        g[r] = type == GM_IQ4_XS ? groups_of_iq4_xs((const gm_block_iq4_xs *)row)
-                                 : groups_of_9_words(row);
+    for (int r = 0; r < steps; r++) {
+        const uint8_t *a = w + (size_t)r * stride;
+        const uint8_t *b = !half ? a + block : rows == 2 ? a + stride : a;
+        g[r] = type == GM_IQ4_XS
+                   ? groups_of_iq4_xs((const gm_block_iq4_xs *)a, (const gm_block_iq4_xs *)b)
+                   : groups_of_9_words(a, b);
         turn4(g[r].v);
     }
     const float *dx = k->x->few.d[D_LANES] + at(k, 0, e) / 16;
@@ -273,13 +285,13 @@ INLINE void step_nibbles(gm_dtype type, const uint8_t *w, size_t stride, const i
         offset[t] = _mm512_loadu_si512(dx + (size_t)t * (token / 16) + 16);
         if (type != GM_Q4_0) offset[t] = _mm512_slli_epi32(offset[t], 4); /* 128 for 8 */
 #pragma GCC unroll 2
-        for (int r = 0; r < rows; r++) dot[r][t] = start_of_sum(offset[t]);
+        for (int r = 0; r < steps; r++) dot[r][t] = start_of_sum(offset[t]);
     }
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++) {
         __m512i lo[AT_ONCE], hi[AT_ONCE];
 #pragma GCC unroll 2
-        for (int r = 0; r < rows; r++) {
+        for (int r = 0; r < steps; r++) {
             lo[r] = low_nibbles(g[r].v[i]), hi[r] = high_nibbles(g[r].v[i]);
             if (type == GM_Q4_0) continue;
             const __m512i table = _mm512_xor_si512(
@@ -293,43 +305,49 @@ INLINE void step_nibbles(gm_dtype type, const uint8_t *w, size_t stride, const i
             const __m512i x_lo = load_shared(x + (size_t)t * token + 64 * i);
             const __m512i x_hi = load_shared(x + (size_t)t * token + 64 * i + 256);
 #pragma GCC unroll 2
-            for (int r = 0; r < rows; r++) {
+            for (int r = 0; r < steps; r++) {
                 dot[r][t] = add_products(dot[r][t], lo[r], x_lo);
                 dot[r][t] = add_products(dot[r][t], hi[r], x_hi);
             }
         }
     }
 #pragma GCC unroll 2
-    for (int r = 0; r < rows; r++) {
+    for (int r = 0; r < steps; r++) {
 #pragma GCC unroll 4
         for (int t = 0; t < n; t++) {
             const __m512 scales =
                 _mm512_mul_ps(g[r].d, _mm512_loadu_ps(dx + (size_t)t * (token / 16)));
-            sum[r][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(end_of_sum(dot[r][t], offset[t])),
-                                        scales, sum[r][t]);
+            const __m512 whole = _mm512_cvtepi32_ps(end_of_sum(dot[r][t], offset[t]));
+            if (half) {
+                sum[0][t] = _mm512_mask3_fmadd_ps(whole, scales, sum[0][t], FIRST);
+                if (rows == 2) sum[1][t] = _mm512_mask3_fmadd_ps(whole, scales, sum[1][t], SECOND);
+            } else {
+                sum[r][t] = _mm512_fmadd_ps(whole, scales, sum[r][t]);
+            }
         }
     }
 }
 
-INLINE __m512 scales_of_q8_0(const uint8_t *b) {
-    uint16_t d[16];
-    for (int i = 0; i < 16; i++) memcpy(&d[i], b + 34 * i, 2);
-    const __m128i lo = _mm_setr_epi16((short)d[0], (short)d[1], (short)d[2], (short)d[3],
-                                      (short)d[4], (short)d[5], (short)d[6], (short)d[7]);
-    const __m128i hi = _mm_setr_epi16((short)d[8], (short)d[9], (short)d[10], (short)d[11],
-                                      (short)d[12], (short)d[13], (short)d[14], (short)d[15]);
-    return _mm512_cvtph_ps(_mm256_set_m128i(hi, lo));
+/* Of 8 blocks of Q8_0. */
+INLINE __m128i scales_of_q8_0(const uint8_t *b) {
+    uint16_t d[8];
+    for (int i = 0; i < 8; i++) memcpy(&d[i], b + 34 * i, 2);
+    return _mm_setr_epi16((short)d[0], (short)d[1], (short)d[2], (short)d[3], (short)d[4],
+                          (short)d[5], (short)d[6], (short)d[7]);
 }
 
-/* 16 blocks of Q8_0: 544 bytes. */
-INLINE void step_q8_0(const uint8_t *w, const tokens *k, int e, const int n, vec sum[MAX_TOK]) {
-    const __m512 d = scales_of_q8_0(w);
+/* 16 blocks of Q8_0, or 8: 544 bytes, or 272. */
+INLINE void step_q8_0(const uint8_t *w, const bool half, const tokens *k, int e, const int n,
+                      vec sum[MAX_TOK]) {
+    const __m128i lo = scales_of_q8_0(w), hi = half ? lo : scales_of_q8_0(w + 272);
+    const __m512 d = _mm512_cvtph_ps(_mm256_set_m128i(hi, lo));
+    const int vectors = half ? 4 : 8;
     __m512 scales[MAX_TOK];
 #pragma GCC unroll 4
     for (int t = 0; t < n; t++)
         scales[t] = _mm512_mul_ps(d, _mm512_loadu_ps(k->x->d + at(k, t, e) / 32));
 #pragma GCC unroll 8
-    for (int j = 0; j < 8; j++) {
+    for (int j = 0; j < vectors; j++) {
         __m512i v = _mm512_castsi256_si512(_mm256_loadu_si256((const void *)(w + 68 * j + 2)));
         v = _mm512_inserti64x4(v, _mm256_loadu_si256((const void *)(w + 68 * j + 36)), 1);
         /* Magnitudes times activations with the weights' signs: an offset of 128 would be taken
@@ -474,14 +492,18 @@ INLINE void step_q6_k(const uint8_t *w, size_t stride, const int rows, const tok
 
 /* ---- rows ------------------------------------------------------------------------------------ */
 
-ROWS_TOGETHER(q4_0, 288, 512, step_nibbles(GM_Q4_0, w, stride, rows, &k, e, n, sum))
-ROW(q8_0, 544, 512, step_q8_0(w, k, e, n, sum))
+ROWS_TOGETHER_OR_HALF(q4_0, 288, 512, step_nibbles(GM_Q4_0, w, stride, rows, halved, &k, e, n, sum))
+ROWS_TOGETHER_OR_HALF(q8_0, 544, 512,
+                      _Pragma("GCC unroll 2") for (int i = 0; i < rows; i++)
+                          step_q8_0(w + (size_t)i * stride, halved, &k, e, n, sum[i]))
 ROWS_TOGETHER(q4_k, 144, 256, step_k(GM_Q4_K, w, stride, rows, &k, e, n, sum))
 ROWS_TOGETHER(q5_k, 176, 256, step_k(GM_Q5_K, w, stride, rows, &k, e, n, sum))
 ROWS_TOGETHER(q6_k, 210, 256, step_q6_k(w, stride, rows, &k, e, n, sum))
 #if GM_ZMM_VNNI
-ROWS_TOGETHER(iq4_nl, 288, 512, step_nibbles(GM_IQ4_NL, w, stride, rows, &k, e, n, sum))
-ROWS_TOGETHER(iq4_xs, 272, 512, step_nibbles(GM_IQ4_XS, w, stride, rows, &k, e, n, sum))
+ROWS_TOGETHER_OR_HALF(iq4_nl, 288, 512,
+                      step_nibbles(GM_IQ4_NL, w, stride, rows, halved, &k, e, n, sum))
+ROWS_TOGETHER_OR_HALF(iq4_xs, 272, 512,
+                      step_nibbles(GM_IQ4_XS, w, stride, rows, halved, &k, e, n, sum))
 #endif
 
 DOT(q4_0)
