@@ -66,7 +66,7 @@ local function built(root)
 end
 
 --- Builds the library where the plugin is, in the background.
-function M.library()
+function M.build_library()
   local root = ffi.root()
   local argv, err = make.command(root)
   if not argv then
@@ -434,13 +434,13 @@ end
 ---@param which string?
 function M.run(what, which)
   if what == 'lib' then
-    M.library()
+    M.build_library()
   elseif what == 'model' then
     M.model(which)
   elseif what then
     notify.warn(('unknown argument %s. Try :Gemma install lib or model.'):format(what))
   elseif not engine.lender and ffi.problem() then
-    M.library()
+    M.build_library()
   else
     M.model()
   end

@@ -377,17 +377,17 @@ end
 
 --- The library of this build, which may not be there.
 ---@return string
-function M.library()
+function M.shared_object()
   return require('built') .. '/libgemma.so'
 end
 
 --- The library of this build, for tests that are skipped without.
 ---@return string
 function M.need_library()
-  if not vim.uv.fs_stat(M.library()) then
+  if not vim.uv.fs_stat(M.shared_object()) then
     M.skip('no library was built')
   end
-  return M.library()
+  return M.shared_object()
 end
 
 --- s contains plain text

@@ -19,7 +19,7 @@ local function test(name, tool, fn)
 end
 
 local CONFIG = ('vim.g.gemma = { lib_path = %q, model_path = %q, n_ctx = 4096, threads = 1 }')
-  :format(h.library(), h.root .. '/tests/golden/sets/nano/model-Q8_0.gguf')
+  :format(h.shared_object(), h.root .. '/tests/golden/sets/nano/model-Q8_0.gguf')
 
 --- An editor with the library and the smallest model, which has suggested and answered.
 local function session()
@@ -42,7 +42,7 @@ local SOCKETS = { 'socket', 'socketpair', 'connect', 'bind', 'listen', 'accept',
   'fork', 'exec*', 'posix_spawn*' }
 
 test('the library has no symbol that could open a connection or start a program', 'nm', function()
-  local out = vim.system({ 'nm', '-D', '--undefined-only', h.library() }, { text = true }):wait()
+  local out = vim.system({ 'nm', '-D', '--undefined-only', h.shared_object() }, { text = true }):wait()
   h.eq(out.code, 0)
   local n = 0
   for name in out.stdout:gmatch('%sU%s+([%w_]+)') do
