@@ -93,14 +93,17 @@ typedef struct {
 #define ROWS_TOGETHER_OR_HALF(NAME, BYTES, ELEMS, STEP) ROWS_BY_STEP(NAME, BYTES, ELEMS, 1, STEP)
 
 /* The same where STEP is of one row, at w, for sum[]. */
-#define ROW(NAME, BYTES, ELEMS, STEP)                                                              \
-    INLINE void step_of_##NAME(const uint8_t *w, const tokens *k, int e, const int n,              \
-                               vec sum[MAX_TOK]) {                                                 \
+#define ROW_BY_STEP(NAME, BYTES, ELEMS, HALVES, STEP)                                              \
+    INLINE void step_of_##NAME(const uint8_t *w, const bool halved, const tokens *k, int e,        \
+                               const int n, vec sum[MAX_TOK]) {                                    \
+        (void)halved;                                                                              \
         STEP;                                                                                      \
     }                                                                                              \
-    ROWS_TOGETHER(NAME, BYTES, ELEMS,                                                              \
-                  _Pragma("GCC unroll 2") for (int i = 0; i < rows; i++)                           \
-                      step_of_##NAME(w + (size_t)i * stride, &k, e, n, sum[i]))
+    ROWS_BY_STEP(NAME, BYTES, ELEMS, HALVES,                                                       \
+                 _Pragma("GCC unroll 2") for (int i = 0; i < rows; i++) step_of_##NAME(            \
+                     w + (size_t)i * stride, halved, &k, e, n, sum[i]))
+#define ROW(NAME, BYTES, ELEMS, STEP) ROW_BY_STEP(NAME, BYTES, ELEMS, 0, STEP)
+#define ROW_OR_HALF(NAME, BYTES, ELEMS, STEP) ROW_BY_STEP(NAME, BYTES, ELEMS, 1, STEP)
 
 /* A row of any quantised format by way of a buffer; for those who have step_unpacked. */
 #define ROW_ANY                                                                                    \

@@ -493,9 +493,7 @@ INLINE void step_q6_k(const uint8_t *w, size_t stride, const int rows, const tok
 /* ---- rows ------------------------------------------------------------------------------------ */
 
 ROWS_TOGETHER_OR_HALF(q4_0, 288, 512, step_nibbles(GM_Q4_0, w, stride, rows, halved, &k, e, n, sum))
-ROWS_TOGETHER_OR_HALF(q8_0, 544, 512,
-                      _Pragma("GCC unroll 2") for (int i = 0; i < rows; i++)
-                          step_q8_0(w + (size_t)i * stride, halved, &k, e, n, sum[i]))
+ROW_OR_HALF(q8_0, 544, 512, step_q8_0(w, halved, k, e, n, sum))
 ROWS_TOGETHER(q4_k, 144, 256, step_k(GM_Q4_K, w, stride, rows, &k, e, n, sum))
 ROWS_TOGETHER(q5_k, 176, 256, step_k(GM_Q5_K, w, stride, rows, &k, e, n, sum))
 ROWS_TOGETHER(q6_k, 210, 256, step_q6_k(w, stride, rows, &k, e, n, sum))
