@@ -56,6 +56,8 @@ function M.filter_between(c)
   }
 end
 
+--- Where an answer ends: with the code, or where the model takes itself for the user and closes a part of the
+--- prompt (unless the file has such a tag of its own).
 ---@param c gemma.Context
 ---@param single boolean
 ---@return string[]
@@ -66,6 +68,12 @@ function M.stops(c, single)
   end
   if c.fence then
     list[#list + 1] = '\n```'
+  end
+  local file = table.concat({ c.below, c.above, c.next, c.mouth }, '\n')
+  for _, part in ipairs({ 'above', 'next', 'below' }) do
+    if not file:find(part .. '>', 1, true) then
+      list[#list + 1] = '</' .. part .. '>'
+    end
   end
   return list
 end

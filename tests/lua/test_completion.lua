@@ -558,6 +558,16 @@ test('nothing comes by itself with text right of the cursor, but it can be asked
   h.eq(c:lua('return Fake.jobs[1].req.max_tokens'), 256)
 end)
 
+test('an answer ends where it would close a part of the prompt, but for tags of the file', function()
+  -- The embedded model said "</above>" at 3 of 1,600 places, and it was shown.
+  local c = h.child()
+  c:insert_at('x = <above>|')
+  c:wait("require('gemma.engine').is_loaded()")
+  c:type('a')
+  c:wait('#Fake.jobs > 0')
+  h.eq(c:lua('return Fake.jobs[1].req.stops'), { '\n```', '</next>', '</below>' })
+end)
+
 test('short suggestions do not come by themselves', function()
   local c = h.child()
   c:insert_at('|')
