@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import likeness
 import net
 
 TEXT_SHARE = {"lua": 0.60, "c": 0.25, "text": 0.10, "markdown": 0.05}
@@ -253,11 +254,14 @@ class Samples:
         return self._lists["real"]
 
     def guess(self, rng):
-        """With where the guesses begin, how (a piece may lie across the cursor) and the wanted line. Mostly
-        whole lines of Lua, which are asked for most."""
+        """With where the guesses begin, how (a piece may lie across the cursor), the wanted line and what a copier
+        would say. Mostly whole lines of Lua, which are asked for most, and places where a copier says something."""
         real, lines = self.real_code()
-        entry = rng.choice(lines if rng.random() < 0.6 else real)
+        entry = rng.choice(lines if rng.random() < 0.7 else real)
         mouth, line = entry["parts"][-1][1], entry["answer"].split("\n")[0].strip()
+        copy = likeness.copied(entry["parts"][-3][1], mouth)
+        if not copy and rng.random() < 0.7:
+            return None
         sample = self.prompted(entry, rng, True)
         if sample is None or len(line) < 2:
             return None
@@ -270,7 +274,9 @@ class Samples:
         start = first + len(said)
         if ids[first:start] != said:
             return None
-        return *sample, dict(start=start, head=head, want=line.encode())
+        copy = self.speller.encode(mouth + copy + "\n") if copy else []
+        copy = copy[len(said):] if copy[:len(said)] == said else []
+        return *sample, dict(start=start, head=head, want=line.encode(), copy=copy)
 
     def explain(self, rng):
         """Mostly about simple functions: what people write above real ones is often not in the code."""

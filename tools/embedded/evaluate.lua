@@ -174,7 +174,7 @@ local function suggestion(buf, row, col, max_tokens, enough)
     priority = 'typing',
     heal = true,
     max_tokens = max_tokens,
-    stops = { '\n```' },
+    stops = require('gemma.request').stops(c, false),
   }, enough)
 end
 

@@ -6,6 +6,9 @@ for a place in a file, each is compared with the line that stood there, and thos
 the others become likelier, the others less likely (REINFORCE, the mean of the other lines as baseline:
 Kool et al. 2019, "Buy 4 REINFORCE samples, get a baseline for free"; edit similarity as the aim as in
 minimum risk training, Shen et al. 2016).
+
+What the model never draws, it does not learn in this way. A line of the prompt is often nearer than what it says
+(likeness.py); that one is beside the drawn lines, with the likeliest line as baseline.
 """
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -14,6 +17,7 @@ from transformers.models.gemma4_unified.modeling_gemma4_unified import apply_rot
 
 import net
 import swift
+from likeness import similarity
 
 COUNT = 12        # lines for a place
 LONGEST = 28      # tokens of one
@@ -21,19 +25,8 @@ WARMTH = 0.9      # of drawing
 EXACT = 0.2       # more for the very line
 ENDS = 0.1        # more for one that ends as that does: with the answer, or with more lines to come
 PULL = 1.0        # how much the guesses count beside the cross entropy of the text
-
-
-def similarity(a, b):
-    """2 * longest common subsequence / both lengths: the edit similarity of evaluate.lua."""
-    if a == b:
-        return 1.0
-    before = [0] * (len(b) + 1)
-    for x in a:
-        row = [0]
-        for j, y in enumerate(b):
-            row.append(before[j] + 1 if x == y else max(before[j + 1], row[j]))
-        before = row
-    return 2.0 * before[-1] / (len(a) + len(b))
+COPY = 1.0        # how much what a copier would say counts, where it is better than the likeliest line
+WORSE = 0.3       # and of that where it is worse
 
 
 class Spelling:
@@ -52,6 +45,11 @@ class Spelling:
     def end(self, ids):
         """The piece that ends their first line, or None."""
         return next((i for i in ids if self.ends[i]), None)
+
+    def ended(self, ids, end):
+        """Their first line with another piece at its end."""
+        size = next((n for n, i in enumerate(ids) if self.ends[i]), len(ids))
+        return ids[:size] + ([] if end is None else [end])
 
     def line(self, ids, head):
         """What their first line says behind head, without the space around it."""
@@ -153,24 +151,24 @@ def draw(model, spelling, places, device):
     return [lines[i:i + COUNT] for i in range(0, len(lines), COUNT)]
 
 
-def fan_out(place, lines, gains):
+def fan_out(place, lines, weights):
     """The text of a place with the lines behind it, one after the other, for net.fan_loss: ids [n],
     rows [m], targets [m], counts [m] and the fan (see swift.loss). Counts are those of the mean cross
-    entropy of the text, and for each line how much better it is than the others."""
+    entropy of the text, and for each token of a line its weight."""
     text, start = place["ids"], place["start"]
     size = len(text)
     ids, at, first = [text], [torch.arange(size)], [torch.full((size,), start)]
     rows, targets = [torch.arange(size - 1)], [text[1:]]
     counts = [torch.full((size - 1,), 1.0 / (size - 1))]
     end = size
-    for line, gain in zip(lines, gains):
+    for line, weight in zip(lines, weights):
         n = len(line)
         ids.append(torch.tensor(line))
         at.append(start + torch.arange(n))
         first.append(torch.full((n,), end))
         rows.append(torch.cat([torch.tensor([start - 1]), end + torch.arange(n - 1)]))
         targets.append(ids[-1])
-        counts.append(torch.full((n,), PULL * gain / len(lines)))
+        counts.append(torch.full((n,), weight))
         end += n
     extra = -end % swift.SAME  # rows that see themselves only and are not asked for
     ids.append(torch.zeros(extra, dtype=torch.long))
@@ -180,18 +178,27 @@ def fan_out(place, lines, gains):
             (start, torch.cat(at), torch.cat(first)))
 
 
-def gains_of(spelling, place, lines):
-    """How much nearer each line is to the wanted one than the mean of the others; the mean nearness."""
-    near = [similarity(spelling.line(line, place["head"]), place["want"]) for line in lines]
+def weighed(spelling, place, lines):
+    """The lines that the model learns from, with a weight for each, and the mean nearness of those drawn."""
     end = spelling.end(place["ids"][place["start"]:].tolist())
-    worth = [r + EXACT * (r == 1.0) + ENDS * (spelling.end(line) == end) for r, line in zip(near, lines)]
-    n, total = len(worth), sum(worth)
-    return [r - (total - r) / (n - 1) for r in worth], sum(near) / n
+
+    def worth(line):
+        near = similarity(spelling.line(line, place["head"]), place["want"])
+        return near, near + EXACT * (near == 1.0) + ENDS * (spelling.end(line) == end)
+
+    nearness, worths = zip(*(worth(line) for line in lines))
+    n, total = len(lines), sum(worths)
+    weights = [PULL * (w - (total - w) / (n - 1)) / n for w in worths]
+    copy = spelling.ended(place["copy"], end)[:LONGEST]
+    if place["copy"] and spelling.line(copy, place["head"]) != spelling.line(lines[0], place["head"]):
+        gain = worth(copy)[1] - worths[0]
+        lines, weights = lines + [copy], weights + [COPY * gain * (1.0 if gain > 0.0 else WORSE)]
+    return lines, weights, sum(nearness) / n
 
 
 def losses(model, spelling, batch, quick):
     """For each place of a batch its loss, and the mean nearness of the lines that were drawn."""
     places = batch["guess"]
-    for place, lines in zip(places, draw(model, spelling, places, batch["ids"].device)):
-        gains, nearness = gains_of(spelling, place, lines)
-        yield net.fan_loss(model, *fan_out(place, lines, gains), quick), nearness
+    for place, drawn in zip(places, draw(model, spelling, places, batch["ids"].device)):
+        lines, weights, nearness = weighed(spelling, place, drawn)
+        yield net.fan_loss(model, *fan_out(place, lines, weights), quick), nearness
