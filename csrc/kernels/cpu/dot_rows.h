@@ -100,8 +100,8 @@ typedef struct {
         STEP;                                                                                      \
     }                                                                                              \
     ROWS_BY_STEP(NAME, BYTES, ELEMS, HALVES,                                                       \
-                 _Pragma("GCC unroll 2") for (int i = 0; i < rows; i++) step_of_##NAME(            \
-                     w + (size_t)i * stride, halved, &k, e, n, sum[i]))
+                 _Pragma("GCC unroll 2") for (int i = 0; i < rows; i++)                            \
+                     step_of_##NAME(w + (size_t)i * stride, halved, &k, e, n, sum[i]))
 #define ROW(NAME, BYTES, ELEMS, STEP) ROW_BY_STEP(NAME, BYTES, ELEMS, 0, STEP)
 #define ROW_OR_HALF(NAME, BYTES, ELEMS, STEP) ROW_BY_STEP(NAME, BYTES, ELEMS, 1, STEP)
 
