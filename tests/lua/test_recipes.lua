@@ -79,7 +79,7 @@ local function nvim(dir, init, env)
   local script = dir .. '/look.lua'
   vim.fn.writefile({
     'local ok, path = pcall(function() return require("gemma.ffi").path() end)',
-    'local out = { command = vim.fn.exists(":Gemma"), library = ok and path or "?",',
+    'local out = { command = vim.fn.exists(":Gemma"), shared_object = ok and path or "?",',
     '  there = ok and vim.uv.fs_stat(path) ~= nil, loaded = vim.g.loaded_gemma or false,',
     '  tags = #vim.fn.getcompletion("gemma-options", "help"), after = vim.g.after }',
     'vim.fn.writefile({ vim.json.encode(out) }, vim.env.LOOK)',
@@ -127,7 +127,7 @@ test("recipes: vim.pack installs from a repository, builds, and the next start h
   -- Asked whether it may install, the user says yes.
   local got = nvim(dir, 'vim.fn.confirm = function() return 1 end\n' .. code)
   h.eq({ got.command, got.loaded, got.there }, { 2, true, true }, 'installed and built at once')
-  h.has(got.library, dir .. '/data/nvim/site/pack/core/opt/gemma.nvim/build/libgemma.so')
+  h.has(got.shared_object, dir .. '/data/nvim/site/pack/core/opt/gemma.nvim/build/libgemma.so')
   h.ok(got.tags >= 1, 'the help has its tags')
   h.eq(#vim.fn.readfile(dir .. '/made'), 1)
   h.has(vim.fn.readfile(dir .. '/made')[1], 'gemma.nvim --no-print-directory -j')
@@ -164,7 +164,7 @@ test('recipes: what lazy.nvim makes of the four fields is a working plugin', fun
   h.has(vim.fn.readfile(dir .. '/made')[1], '-C ' .. at)
   local got = nvim(dir, ('vim.opt.rtp:prepend(%q)'):format(at))
   h.eq({ got.command, got.loaded, got.there }, { 2, true, true })
-  h.has(got.library, at)
+  h.has(got.shared_object, at)
   vim.fn.delete(dir, 'rf')
 end)
 

@@ -37,6 +37,7 @@ vim.g.gemma = { model_path = opt.model, mmproj_path = opt.mmproj, lib_path = opt
 local holes = require('holes')
 local context = require('gemma.context')
 local engine = require('gemma.engine')
+local request = require('gemma.request')
 
 ---@param format string
 ---@param ... any
@@ -174,7 +175,7 @@ local function suggestion(buf, row, col, max_tokens, enough)
     priority = 'typing',
     heal = true,
     max_tokens = max_tokens,
-    stops = require('gemma.request').stops(c, false),
+    stops = request.stops(c, false),
   }, enough)
 end
 
