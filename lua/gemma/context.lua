@@ -73,6 +73,9 @@ function M.is_prose(language)
   return language == '' or PROSE[language:match('^[^.]*')] == true
 end
 
+--- The parts of a prompt that are text around the cursor: fields of a Context, and the tags around them.
+M.AROUND = { 'above', 'next', 'below' }
+
 ---@param name string
 ---@param text string
 ---@return string

@@ -70,7 +70,7 @@ function M.stops(c, single)
     list[#list + 1] = '\n```'
   end
   local file = table.concat({ c.below, c.above, c.next, c.mouth }, '\n')
-  for _, part in ipairs({ 'above', 'next', 'below' }) do
+  for _, part in ipairs(context.AROUND) do
     if not file:find(part .. '>', 1, true) then
       list[#list + 1] = '</' .. part .. '>'
     end
