@@ -42,14 +42,10 @@ class Spelling:
     def beginning_with(self, octets):
         return torch.tensor([t.startswith(octets) for t in self.bytes])
 
-    def end(self, ids):
-        """The piece that ends their first line, or None."""
-        return next((i for i in ids if self.ends[i]), None)
-
-    def ended(self, ids, end):
-        """Their first line with another piece at its end."""
+    def cut(self, ids):
+        """(Their first line, the piece that ends it or None.)"""
         size = next((n for n, i in enumerate(ids) if self.ends[i]), len(ids))
-        return ids[:size] + ([] if end is None else [end])
+        return ids[:size], ids[size] if size < len(ids) else None
 
     def line(self, ids, head):
         """What their first line says behind head, without the space around it."""
@@ -57,27 +53,42 @@ class Spelling:
 
 
 class Reader:
-    """What the language model has read: some texts, by transformers' own modules, and row by row COUNT lines
-    behind each of them which share its keys and values. (Their cache would be COUNT copies of these.)"""
+    """What the language model has read: some texts and row by row up to COUNT lines behind each of them which share
+    its keys and values. (transformers' cache would be COUNT copies of these.)"""
 
     def __init__(self, core, texts):
-        self.core = core
+        self.core, self.count = core, len(texts)
         self.sizes = torch.tensor([len(t) for t in texts], device=texts[0].device)
         self.steps = 0
-        self.own = [None] * len(core.layers)  # keys and values of the lines [rows, kv, steps, d]
-        last, kept = [], []
-        for ids in texts:
-            cache = DynamicCache()
-            last.append(core(ids[None], past_key_values=cache, use_cache=True).last_hidden_state[0, -1])
-            kept.append([(layer.keys[0], layer.values[0]) for layer in cache.layers])
+        self.own = [None] * len(core.layers)  # keys and values of the rows [rows, kv, steps, d]
+        read = swift.read if texts[0].device.type == "cpu" else self.read
+        last, kept = zip(*(read(core, ids) for ids in texts))
         self.last = torch.stack(last)
         # Of the texts [texts, kv, longest, d], zeros behind the shorter ones.
         self.kept = [[pad_sequence([x.transpose(0, 1) for x in same], True).transpose(1, 2).contiguous()
                       for same in zip(*layer)] for layer in zip(*kept)]
+        self.keep(torch.arange(self.count, device=self.sizes.device).repeat_interleave(COUNT))
+
+    @staticmethod
+    def read(core, ids):
+        """swift.read by transformers' own modules."""
+        cache = DynamicCache()
+        row = core(ids[None], past_key_values=cache, use_cache=True).last_hidden_state[0, -1]
+        return row, [(layer.keys[0], layer.values[0]) for layer in cache.layers]
+
+    def keep(self, texts, rows=None):
+        """Only these rows go on; texts [rows] are those they stand behind, in order."""
+        self.texts = texts
+        each = torch.bincount(texts, minlength=self.count)
+        self.most = int(each.max())
+        # Where each row is among as many for every text as the one with the most of them has.
+        self.slots = texts * self.most + torch.arange(len(texts), device=texts.device) - (each.cumsum(0) - each)[texts]
+        if rows is not None:
+            self.own = [[x[rows] for x in layer] for layer in self.own]
 
     def go_on(self, ids):
-        """The last norm's rows [texts * COUNT, hidden] for one more token of each line."""
-        place = (self.sizes + self.steps).repeat_interleave(COUNT)
+        """The last norm's rows [rows, hidden] for one more token of each row's line."""
+        place = (self.sizes + self.steps)[self.texts]
         self.steps += 1
         x = self.core.embed_tokens(ids)
         angles = {}
@@ -103,25 +114,27 @@ class Reader:
         new = k[:, :, None], v[:, :, None]
         self.own[i] = [torch.cat([o, x], 2) for o, x in zip(self.own[i], new)] if self.own[i] else new
         keys, values = self.kept[i]
-        texts, kv, size, d = keys.shape
-        own_keys, own_values = self.own[i]
-        q = q.view(len(q), kv, -1, d)
+        size, (own_keys, own_values) = keys.shape[2], self.own[i]
+        n, kv, _, d = own_keys.shape
+        q = q.reshape(n, kv, -1, d)
         groups = q.shape[2]
 
         def by_text(x):
-            """[rows, kv, groups, m] -> [texts, kv, COUNT * groups, m]"""
-            return x.view(texts, COUNT, kv, groups, -1).transpose(1, 2).reshape(texts, kv, -1, x.shape[-1])
+            """[rows, kv, groups, m] -> [texts, kv, most * groups, m]"""
+            whole = x.new_zeros(self.count * self.most, *x.shape[1:])
+            whole[self.slots] = x
+            return whole.view(self.count, self.most, kv, groups, -1).transpose(1, 2).flatten(2, 3)
 
         def by_row(x):
-            return x.view(texts, kv, COUNT, groups, -1).transpose(1, 2).reshape(-1, kv, groups, x.shape[-1])
+            return x.view(self.count, kv, self.most, groups, -1).transpose(1, 2).flatten(0, 1)[self.slots]
 
-        of_text = by_text(q) @ keys.transpose(2, 3)
+        of_text = by_row(by_text(q) @ keys.transpose(2, 3))
         at, here = torch.arange(size, device=q.device), self.sizes[:, None]
         hidden = (at >= here) | (at <= here + self.steps - 1 - window)
-        of_text.masked_fill_(hidden[:, None, None], -torch.inf)
-        weights = torch.cat([of_text, by_text(q @ own_keys.transpose(2, 3))], -1).softmax(-1)
-        seen = by_row(weights[..., :size] @ values) + by_row(weights[..., size:]) @ own_values
-        return seen.reshape(len(q), -1)
+        of_text.masked_fill_(hidden[self.texts][:, None, None], -torch.inf)
+        weights = torch.cat([of_text, q @ own_keys.transpose(2, 3)], -1).softmax(-1)
+        seen = by_row(by_text(weights[..., :size]) @ values) + weights[..., size:] @ own_values
+        return seen.reshape(n, -1)
 
 
 @torch.no_grad()
@@ -136,18 +149,21 @@ def draw(model, spelling, places, device):
             row[~spelling.beginning_with(place["head"]).to(device)] = -torch.inf
     logits = logits.repeat_interleave(COUNT, 0)
     lines = [[] for _ in logits]
-    open_ = range(len(lines))
+    ends = spelling.ends.to(device)
+    open_ = torch.arange(len(lines), device=device)
     for _ in range(LONGEST):
         # torch.multinomial would draw a number for each piece, which takes longer than a layer.
         sums = (logits / WARMTH).softmax(-1).cumsum(-1)
         chosen = torch.searchsorted(sums, sums[:, -1:] * torch.rand(len(sums), 1, device=device))[:, 0]
-        chosen[::COUNT] = logits[::COUNT].argmax(-1)
-        for i in open_:
-            lines[i].append(int(chosen[i]))
-        open_ = [i for i in open_ if not spelling.ends[lines[i][-1]]]
-        if not open_:
+        chosen = torch.where(open_ % COUNT == 0, logits.argmax(-1), chosen)
+        for i, token in zip(open_.tolist(), chosen.tolist()):
+            lines[i].append(token)
+        on = (~ends[chosen]).nonzero()[:, 0]
+        if not len(on):
             break
-        logits = net.logits_of(model, reader.go_on(chosen))
+        reader.keep(reader.texts[on], on if reader.steps else None)
+        open_ = open_[on]
+        logits = net.logits_of(model, reader.go_on(chosen[on]))
     return [lines[i:i + COUNT] for i in range(0, len(lines), COUNT)]
 
 
@@ -180,16 +196,16 @@ def fan_out(place, lines, weights):
 
 def weighed(spelling, place, lines):
     """The lines that the model learns from, with a weight for each, and the mean nearness of those drawn."""
-    end = spelling.end(place["ids"][place["start"]:].tolist())
+    _, end = spelling.cut(place["ids"][place["start"]:].tolist())
 
     def worth(line):
         near = similarity(spelling.line(line, place["head"]), place["want"])
-        return near, near + EXACT * (near == 1.0) + ENDS * (spelling.end(line) == end)
+        return near, near + EXACT * (near == 1.0) + ENDS * (spelling.cut(line)[1] == end)
 
     nearness, worths = zip(*(worth(line) for line in lines))
     n, total = len(lines), sum(worths)
     weights = [PULL * (w - (total - w) / (n - 1)) / n for w in worths]
-    copy = spelling.ended(place["copy"], end)[:LONGEST]
+    copy = (spelling.cut(place["copy"])[0] + ([] if end is None else [end]))[:LONGEST]
     if place["copy"] and spelling.line(copy, place["head"]) != spelling.line(lines[0], place["head"]):
         gain = worth(copy)[1] - worths[0]
         lines, weights = lines + [copy], weights + [COPY * gain * (1.0 if gain > 0.0 else WORSE)]

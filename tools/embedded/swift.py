@@ -158,9 +158,10 @@ class Layer(Function):
         call("geglu_forward", both, gated, rows, wd.shape[1])
         f = gated @ wd.t()
         call("join_forward", f, after_ff, middle, out, inverse[2], rows, width, eps, scale)
+        k = k.to(NUM)
+        ctx.seen = k, v
         ctx.save_for_backward(x, norms, q_norm, k_norm, wqkv, wo, wgu, wd, inverse_a, inverse, a, projected,
-                              q.to(NUM), k.to(NUM), v, inv_heads, mixed, o, middle, m, both, gated, f,
-                              *weights)
+                              q.to(NUM), k, v, inv_heads, mixed, o, middle, m, both, gated, f, *weights)
         ctx.rest = kind, scale, only
         return out
 
@@ -266,15 +267,35 @@ class Loss(Function):
         return dh * g, dtable * g, None, None, None
 
 
-def layer_step(layer, x, kind, only):
+class Reading:
+    """In the place of a Layer's context where there will be no way back: has the keys and values `seen`."""
+
+    def save_for_backward(self, *_):
+        pass
+
+
+def layer_step(layer, x, kind, only, apply=Layer.apply):
     at, ff = layer.self_attn, layer.mlp
     norms = torch.stack([n.weight for n in (layer.input_layernorm, layer.post_attention_layernorm,
                                             layer.pre_feedforward_layernorm,
                                             layer.post_feedforward_layernorm)])
     qkv = [at.q_proj.weight, at.k_proj.weight] + ([at.v_proj.weight] if at.v_proj is not None else [])
-    return Layer.apply(x, kind, layer.input_layernorm.eps, layer.layer_scalar.item(), only, norms,
-                       at.q_norm.weight, at.k_norm.weight, torch.cat(qkv), at.o_proj.weight,
-                       torch.cat([ff.gate_proj.weight, ff.up_proj.weight]), ff.down_proj.weight)
+    return apply(x, kind, layer.input_layernorm.eps, layer.layer_scalar.item(), only, norms,
+                 at.q_norm.weight, at.k_norm.weight, torch.cat(qkv), at.o_proj.weight,
+                 torch.cat([ff.gate_proj.weight, ff.up_proj.weight]), ff.down_proj.weight)
+
+
+@torch.no_grad()
+def read(core, ids):
+    """What the language model has of a text [n] behind it: the last norm's row of its last token, and the
+    (keys, values) [kv, n, d] of each layer."""
+    kinds = kinds_of(core, [[]], len(ids))
+    x, seen = core.embed_tokens(ids), []
+    for layer in core.layers:
+        ctx = Reading()
+        x = layer_step(layer, x, kinds[layer.self_attn.layer_type], None, functools.partial(Layer.forward, ctx))
+        seen.append([t.float() for t in ctx.seen])
+    return core.norm(x[-1]), seen
 
 
 def loss(core, embeddings, blocks, only, target, cap, count=None, fan=None):
