@@ -87,6 +87,16 @@ def bare(package, inside):
     return package + "/" + re.sub(r"(-[\d.]+|/[\d.]+|/\w+-linux-gnu\w*)(?=/)", "", inside)
 
 
+def languages():
+    """{folder in WORK/raw: what is read of it}, from sources.tsv."""
+    said = {}
+    for line in Path(__file__).with_name("sources.tsv").read_text().splitlines():
+        if not line.startswith("#"):
+            name, kind, _, read = line.split("\t")
+            said[name if kind == "deb" else "src-" + name] = read.split(", ")
+    return said
+
+
 def help_text(work):
     """Neovim's help files, which are the English of the corpus."""
     return sorted((work / "raw/neovim-runtime").glob("usr/share/nvim/runtime/doc/*.txt"))
@@ -96,12 +106,14 @@ def main():
     work = Path(sys.argv[1])
     out = work / "corpus"
     shutil.rmtree(out, ignore_errors=True)
-    found = []
+    read, found = languages(), []
     for path in sorted((work / "raw").rglob("*")):
         language = LANGUAGE.get(path.suffix)
         if not language or path.is_symlink() or not path.is_file():
             continue
         package, inside = path.relative_to(work / "raw").as_posix().split("/", 1)
+        if package in read and language not in read[package]:
+            continue
         if SKIP.search("/" + inside) or OTHER.search("/" + inside):
             continue
         found.append((language, package, inside, path))
