@@ -67,7 +67,8 @@ class Reader:
         # Of the texts [texts, kv, longest, d], zeros behind the shorter ones.
         self.kept = [[pad_sequence([x.transpose(0, 1) for x in same], True).transpose(1, 2).contiguous()
                       for same in zip(*layer)] for layer in zip(*kept)]
-        self.keep(torch.arange(self.count, device=self.sizes.device).repeat_interleave(COUNT))
+        self.texts = torch.arange(self.count, device=self.sizes.device).repeat_interleave(COUNT)  # of the rows
+        self.keep(slice(None))
 
     @staticmethod
     def read(core, ids):
@@ -76,15 +77,14 @@ class Reader:
         row = core(ids[None], past_key_values=cache, use_cache=True).last_hidden_state[0, -1]
         return row, [(layer.keys[0], layer.values[0]) for layer in cache.layers]
 
-    def keep(self, texts, rows=None):
-        """Only these rows go on; texts [rows] are those they stand behind, in order."""
-        self.texts = texts
+    def keep(self, rows):
+        """Only these rows go on."""
+        texts = self.texts = self.texts[rows]
+        self.own = [own and [x[rows] for x in own] for own in self.own]
         each = torch.bincount(texts, minlength=self.count)
         self.most = int(each.max())
-        # Where each row is among as many for every text as the one with the most of them has.
+        # Where a row is if every text has as many as the one with the most of them.
         self.slots = texts * self.most + torch.arange(len(texts), device=texts.device) - (each.cumsum(0) - each)[texts]
-        if rows is not None:
-            self.own = [[x[rows] for x in layer] for layer in self.own]
 
     def go_on(self, ids):
         """The last norm's rows [rows, hidden] for one more token of each row's line."""
@@ -161,7 +161,7 @@ def draw(model, spelling, places, device):
         on = (~ends[chosen]).nonzero()[:, 0]
         if not len(on):
             break
-        reader.keep(reader.texts[on], on if reader.steps else None)
+        reader.keep(on)
         open_ = open_[on]
         logits = net.logits_of(model, reader.go_on(chosen[on]))
     return [lines[i:i + COUNT] for i in range(0, len(lines), COUNT)]
