@@ -5,9 +5,9 @@ the two implementations.
     heldout.py WORK [COUNT]
 
 writes WORK/held/{picture,sound}/NNNN.{png,wav} and WORK/held/media.tsv: group, kind of medium,
-files, question, the words of a right answer, and all words that would be an answer. Fonts, voices and
-pitches are those that training leaves out; all else is what it draws from, drawn anew. Groups whose name
-ends in "sizes" are of pictures whose sides and aspect ratios training does not have either.
+files, question, the words of a right answer, and all words that would be an answer. Fonts and voices are
+those that training leaves out; all else is what it draws from, drawn anew. Groups whose name ends in "sizes"
+are of pictures whose sides and aspect ratios training does not have either.
 """
 import os
 import random
