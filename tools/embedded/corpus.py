@@ -91,7 +91,7 @@ def languages():
     """{folder in WORK/raw: what is read of it}, from sources.tsv."""
     said = {}
     for line in Path(__file__).with_name("sources.tsv").read_text().splitlines():
-        if not line.startswith("#"):
+        if line and not line.startswith("#"):
             name, kind, _, read = line.split("\t")
             said[name if kind == "deb" else "src-" + name] = read.split(", ")
     return said

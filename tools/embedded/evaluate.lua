@@ -4,10 +4,11 @@
 ---                                         [--tool FILE] [--only code,explain,picture,sound,equal] [--show]
 ---
 --- Everything runs through the plugin's own prompts and its engine (context.lua, attach.lua,
---- engine.lua, libgemma.so), as in an editor. Held out are files, fonts, voices and pitches; shapes, their
---- colours and numbers are as in training, in pictures that are not of it. Prints one line for each
---- score; --count limits the functions and questions of each kind, and the places in code to four times
---- as many, because lines differ more. `equal` writes the engine's answers for equality.py, by `gemma run`.
+--- engine.lua, libgemma.so), as in an editor. Held out are files, fonts and voices; shapes, their colours and
+--- numbers, tones and beeps are as in training, in pictures and sounds that are not of it. Prints one line
+--- for each score; --count limits the functions and questions of each kind, and the places in code to four
+--- times as many, because lines differ more. `equal` writes the engine's answers for equality.py, by
+--- `gemma run`.
 
 local top, work = _G.arg[1], _G.arg[2]
 local opt = { count = '200', only = 'code,explain,picture,sound' }
